@@ -1,0 +1,1 @@
+"""Grounding agents, vision agents and master policies for `longvideo_env`."""

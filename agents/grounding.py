@@ -1,0 +1,68 @@
+"""Grounding agents that need no network: `bm25` and `random`.
+
+`oracle` is in the core, since it alone is given gold.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from agents.ranking import Ranking
+from longvideo_env.errors import SpecError
+from longvideo_env.schema import Video
+from longvideo_env.tools import GroundingRequest, ToolReply, unvisited
+
+_INDEXES = 2048
+"""How many videos' indexes are kept; LongTVQA has 925 videos."""
+
+
+class BM25Grounding:
+    """Ranks the subtitles of the video's clips against the query by BM25.
+
+    The query is the master's request, else the question and its options. A clip that was visited
+    is never named while another is left. Ties, such as a query that shares no word with any clip,
+    go to the earlier clip.
+    """
+
+    immediate = True
+
+    def __init__(self, argument: str = "") -> None:
+        _no_argument("bm25", argument)
+        self._ranking = lru_cache(maxsize=_INDEXES)(_rank_clips)
+
+    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+        """Return the best clip that was not visited."""
+        question = request.question
+        query = request.query or " ".join([question.text, *question.options])
+        scores = self._ranking(request.video).scores(query)
+        visited = set(request.visited)
+        order = np.argsort(-scores, kind="stable")
+        ids = request.video.clip_ids
+        best = next((i for i in order if ids[i] not in visited), order[0])
+        return ToolReply(ids[best], {"score": round(float(scores[best]), 4)})
+
+
+class RandomGrounding:
+    """Names any clip that was not visited: the floor for grounding agents."""
+
+    immediate = True
+
+    def __init__(self, argument: str = "") -> None:
+        _no_argument("random", argument)
+
+    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+        """Return a clip drawn with the request's seed."""
+        clips = unvisited(request) or request.video.clip_ids
+        rng = np.random.default_rng(request.seed)
+        return ToolReply(clips[int(rng.integers(len(clips)))])
+
+
+def _rank_clips(video: Video) -> Ranking:
+    return Ranking([" ".join(line.text for line in clip.subtitles) for clip in video.clips])
+
+
+def _no_argument(name: str, argument: str) -> None:
+    if argument:
+        raise SpecError(f"grounding agent {name!r} takes no argument, got {name}:{argument}.")

@@ -1,0 +1,131 @@
+"""Master policies: the function that turns a spec into one, and those that need no model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.ranking import content_words
+from agents.settings import GenerationSettings
+from longvideo_env.errors import SpecError
+from longvideo_env.policy import Codec, Context, Policy, Reply, TextCodec
+from longvideo_env.protocol import Action, format_action, option_label
+from longvideo_env.rules import ActionKind
+from longvideo_env.spaces import random_action
+
+POLICY_SPECS = ("random", "scripted:answer", "scripted:ground-look-answer", "hf:PATH")
+
+
+_SCRIPTS: dict[str, tuple[ActionKind, ...]] = {
+    "scripted:answer": (),
+    "scripted:ground-look-answer": (ActionKind.GROUND, ActionKind.LOOK),
+}
+
+
+def check_policy_spec(spec: str) -> None:
+    """Refuse a spec that names no policy, before any time is spent.
+
+    Raises:
+        SpecError: No such policy.
+    """
+    kind, _, argument = spec.partition(":")
+    if spec != "random" and spec not in _SCRIPTS and not (kind == "hf" and argument):
+        raise SpecError(f"unknown policy {spec!r}; expected one of: {', '.join(POLICY_SPECS)}.")
+
+
+def build_policy(spec: str, settings: GenerationSettings | None = None) -> Policy:
+    """The policy that a spec names.
+
+    Args:
+        spec: One of `POLICY_SPECS`.
+        settings: How models generate; policies without a model take no notice.
+
+    Raises:
+        SpecError: No such policy, or its model cannot be loaded.
+        MissingExtraError: Its libraries are not installed.
+    """
+    check_policy_spec(spec)
+    if spec == "random":
+        return RandomPolicy()
+    if spec in _SCRIPTS:
+        return ScriptedPolicy(_SCRIPTS[spec])
+    from agents.hf import HFPolicy  # torch and transformers are an extra
+
+    return HFPolicy(spec.partition(":")[2], settings or GenerationSettings())
+
+
+class _TextPolicy:
+    """What policies without tokens share."""
+
+    codec: Codec
+
+    def __init__(self) -> None:
+        self.codec = TextCodec()
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+
+class RandomPolicy(_TextPolicy):
+    """Draws evenly among the actions on offer; in the last turn it answers at random."""
+
+    async def act(self, context: Context, /) -> Reply:
+        """Write a random well-formed action."""
+        rng = np.random.default_rng(context.seed)
+        last = context.turn >= context.rules.max_turns
+        actions = (ActionKind.ANSWER,) if last else context.rules.actions
+        action = random_action(actions, len(context.question.options), rng)
+        return Reply(format_action(action, context.rules.tags))
+
+
+class ScriptedPolicy(_TextPolicy):
+    """Takes some actions in order, then answers by overlap of words.
+
+    The answer is the option that shares most words with what the policy has read.
+
+    Words of the question say nothing about which option is right, and a word that stands in every
+    option neither: both are left out. Longer options share more words by chance, so the shared
+    words are divided by the square root of the option's. Ties are drawn with the turn's seed.
+
+    Args:
+        plan: Actions to take before the answer. Those not on offer are left out, and the last
+            turn is kept for the answer.
+    """
+
+    def __init__(self, plan: tuple[ActionKind, ...]) -> None:
+        super().__init__()
+        self._plan = plan
+
+    async def act(self, context: Context, /) -> Reply:
+        """Write the next action of the plan, or the answer."""
+        plan = [kind for kind in self._plan if kind in context.rules.actions]
+        plan = plan[: context.rules.max_turns - 1]
+        tags = context.rules.tags
+        if context.turn <= len(plan):
+            action, why = self._next(plan[context.turn - 1], context)
+        else:
+            action, why = Action(ActionKind.ANSWER, option_label(best_option(context))), "answer"
+        reasoning = f"<{tags.reasoning}>Next step: {why}.</{tags.reasoning}>"
+        return Reply(reasoning + format_action(action, tags))
+
+    def _next(self, kind: ActionKind, context: Context) -> tuple[Action, str]:
+        question = context.question
+        if kind is ActionKind.GROUND:
+            return Action(kind), "look for another clip"
+        words = " ".join([question.text, *question.options]).replace("<", " ")
+        return Action(kind, words), "ask what is to be seen"
+
+
+def best_option(context: Context) -> int:
+    """Index of the option that shares most words with what came from subtitles and tools."""
+    question = context.question
+    options = [content_words(option) for option in question.options]
+    empty = content_words(question.text) | set.intersection(*options)
+    seen: set[str] = set()
+    for message in context.messages:
+        if message["role"] == "user":
+            # In the first message the question and its options stand before the clips.
+            seen |= content_words(message["content"].rpartition("You are at:\n")[2])
+    scores = [len((words - empty) & seen) / max(len(words - empty), 1) ** 0.5 for words in options]
+    best = [i for i, value in enumerate(scores) if value == max(scores)]
+    rng = np.random.default_rng(context.seed)
+    return best[int(rng.integers(len(best)))]

@@ -1,0 +1,1 @@
+"""Evaluation of policies: running them, keeping what they did, and summing it up."""

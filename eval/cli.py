@@ -1,0 +1,94 @@
+"""Command-line options made from dataclasses: their fields' names, defaults and `help` metadata."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from longvideo_env.errors import SpecError
+
+
+def add_fields(parser: argparse._ArgumentGroup, cls: type, **defaults: Any) -> None:
+    """Add an option for each field of a dataclass; `--max-turns` and `--max_turns` both work.
+
+    Args:
+        parser: The group of options to add them to.
+        cls: A dataclass of plain values whose fields carry `metadata["help"]`.
+        defaults: Defaults that differ from the dataclass's.
+    """
+    hints = get_type_hints(cls)
+    for item in fields(cls):
+        names = [f"--{item.name.replace('_', '-')}"]
+        if "_" in item.name:
+            names.append(f"--{item.name}")
+        default = defaults.get(item.name, item.default)
+        options: dict[str, Any] = {"dest": item.name, "help": _help(item, default)}
+        if default is not MISSING:
+            options["default"] = default
+        if hints[item.name] is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = _plain_type(hints[item.name])
+            options["metavar"] = item.name.upper()
+        parser.add_argument(*names, **options)
+
+
+def take_fields(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are fields of a dataclass."""
+    return {item.name: options[item.name] for item in fields(cls)}
+
+
+def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> dict[str, Any]:
+    """Parse arguments; `--config FILE` gives defaults by option name, which flags override.
+
+    Raises:
+        SpecError: The file is missing or not a mapping of known options.
+    """
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any option below.")
+    known, _ = parser.parse_known_args(_config_only(argv))
+    if known.config is not None:
+        parser.set_defaults(**_read_yaml(known.config, {action.dest for action in parser._actions}))
+    return vars(parser.parse_args(argv))
+
+
+def _config_only(argv: list[str] | None) -> list[str]:
+    args = sys.argv[1:] if argv is None else argv
+    for i, arg in enumerate(args):
+        if arg == "--config" and i + 1 < len(args):
+            return args[i : i + 2]
+        if arg.startswith("--config="):
+            return [arg]
+    return []
+
+
+def _read_yaml(path: Path, known: set[str]) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"--config {path} cannot be read: {error}") from error
+    if not isinstance(options, dict):
+        raise SpecError(f"--config {path} must hold a mapping, got {type(options).__name__}.")
+    unknown = sorted(str(key) for key in options if key not in known)
+    if unknown:
+        raise SpecError(f"--config {path}: unknown option {unknown[0]!r}.")
+    return options
+
+
+def _plain_type(hint: Any) -> type:
+    for plain in (int, float, Path):
+        if hint in (plain, plain | None):
+            return plain
+    return str
+
+
+def _help(item: Field[Any], default: Any) -> str:
+    text = str(item.metadata.get("help", "")).replace("%", "%%")
+    if default is MISSING or default is None or isinstance(default, bool):
+        return text
+    return f"{text} Default: {default}."

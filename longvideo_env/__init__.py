@@ -1,0 +1,35 @@
+"""Multi-turn text environments for agents that answer questions about long videos.
+
+Importing this package registers `LongTVQA-v0` with Gymnasium.
+"""
+
+from __future__ import annotations
+
+import gymnasium as _gym
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.env import LongTVQAEnv
+from longvideo_env.episode import Episode
+from longvideo_env.errors import LongVideoEnvError
+from longvideo_env.rollout import RolloutEngine
+from longvideo_env.schema import Gold, Question, Task, Video
+from longvideo_env.trajectory import Trajectory, read_trajectories
+
+__all__ = [
+    "Dataset",
+    "EnvConfig",
+    "Episode",
+    "Gold",
+    "LongTVQAEnv",
+    "LongVideoEnvError",
+    "Question",
+    "RolloutEngine",
+    "Task",
+    "Trajectory",
+    "Video",
+    "load_dataset",
+    "read_trajectories",
+]
+
+_gym.register(id="LongTVQA-v0", entry_point="longvideo_env.env:LongTVQAEnv")

@@ -1,0 +1,119 @@
+"""Every error that the library raises on purpose.
+
+LongVideoEnvError
+├── DataError                  a dataset on disk is not what it should be
+│   ├── DatasetNotFoundError   no such dataset, split or file
+│   ├── MalformedFileError     truncated, not UTF-8, not JSON, not the expected shape
+│   └── InvalidRowError        one question (or clip) is wrong; `skip_invalid` leaves it out
+│       ├── DuplicateQidError
+│       ├── MissingOptionError
+│       ├── AnswerOutOfRangeError
+│       └── ForeignClipError   the clip belongs to another video
+├── SpecError                  an option or a spec string has no meaning
+├── EpisodeStateError          the state machine was driven out of order
+├── ToolError                  a grounding or vision agent could not do its work
+├── PolicyError                the master agent could not produce a reply
+├── TrajectoryError            a saved trajectory cannot be read back
+└── MissingExtraError          an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class LongVideoEnvError(Exception):
+    """Base of all errors of this library."""
+
+
+class DataError(LongVideoEnvError):
+    """Something in a dataset is wrong; says where and how to mend it.
+
+    Args:
+        problem: What was expected and what came.
+        file: The file, if one is at fault.
+        row: The row in it: a position counted from 1, or a key.
+        mend: What the reader of the message can do about it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        file: str | Path | None = None,
+        row: int | str | None = None,
+        mend: str = "",
+    ) -> None:
+        super().__init__(problem, file, row, mend)
+        self.problem = problem
+        self.file = file
+        self.row = row
+        self.mend = mend
+
+    def __str__(self) -> str:
+        where = "" if self.file is None else f"{self.file}"
+        if self.row is not None:
+            where += f"{', ' if where else ''}row {self.row}"
+        head = f"{where}: {self.problem}" if where else self.problem
+        return f"{head} To mend it: {self.mend}" if self.mend else head
+
+
+class DatasetNotFoundError(DataError):
+    """No dataset, split or file of that name."""
+
+
+class MalformedFileError(DataError):
+    """A file is truncated, not UTF-8, not JSON, or of an unexpected shape."""
+
+
+class InvalidRowError(DataError):
+    """One row is wrong. `skip_invalid` leaves such rows out and lists them."""
+
+
+class DuplicateQidError(InvalidRowError):
+    """Two questions share an id."""
+
+
+class MissingOptionError(InvalidRowError):
+    """An option is missing, empty or not text, or their number is not 2 to 8."""
+
+
+class AnswerOutOfRangeError(InvalidRowError):
+    """The answer names no option."""
+
+
+class ForeignClipError(InvalidRowError):
+    """The question's clip belongs to another video, or is none of its video's clips."""
+
+
+class SpecError(LongVideoEnvError, ValueError):
+    """An option or a spec string has no meaning."""
+
+
+class EpisodeStateError(LongVideoEnvError, RuntimeError):
+    """The episode's state machine was driven out of order."""
+
+
+class ToolError(LongVideoEnvError):
+    """A grounding or vision agent could not do its work. Becomes a failed result."""
+
+
+class PolicyError(LongVideoEnvError):
+    """The master agent could not produce a reply. Becomes a failed episode."""
+
+
+class TrajectoryError(LongVideoEnvError, ValueError):
+    """A saved trajectory cannot be read back."""
+
+
+class MissingExtraError(LongVideoEnvError, ImportError):
+    """An optional dependency is not installed; the message names the pip extra."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed. To mend it: pip install 'longvideo-env[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.package, self.extra)

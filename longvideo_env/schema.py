@@ -1,0 +1,157 @@
+"""Records of the data: what may be seen (`Question`, `Video`) and what may not (`Gold`).
+
+Prompts, tools and policies are given a `Question` and a `Video`. Only reward and metrics are
+given a `Gold`, so that an answer cannot leak by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+MIN_OPTIONS = 2
+MAX_OPTIONS = 8
+
+Qid: TypeAlias = int | str
+"""A question's id, of the type that its source gives it."""
+
+Boxes: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
+"""TVQA+ boxes as in the file: frame number at 3 fps -> boxes with a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedText:
+    """A line of dialogue or a description, with its time in the clip where the source has it.
+
+    Attributes:
+        text: The words.
+        start_s: Seconds from the start of the clip, or None.
+        end_s: Seconds from the start of the clip, or None.
+    """
+
+    text: str
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A 60-90 s part of a video.
+
+    Attributes:
+        clip_id: Such as `s05e02_seg02_clip_00`.
+        subtitles: Its dialogue, in order; may be empty.
+        captions: Descriptions of what is to be seen, for vision agents without a model.
+    """
+
+    clip_id: str
+    subtitles: tuple[TimedText, ...] = ()
+    captions: tuple[TimedText, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Video:
+    """One long video and its clips, in order of time. Compared and hashed by identity.
+
+    Attributes:
+        video_id: For TVQA, the TV episode, such as `castle_s01e01`.
+        clips: At least one clip.
+        frames_root: Folder under which the clips' frames lie, or None. Nothing is read from it
+            until a vision agent asks (see `longvideo_env.frames`).
+    """
+
+    video_id: str
+    clips: tuple[Clip, ...]
+    frames_root: Path | None = None
+
+    @cached_property
+    def clip_ids(self) -> tuple[str, ...]:
+        """The ids of all clips, in order of time."""
+        return tuple(clip.clip_id for clip in self.clips)
+
+    @cached_property
+    def _positions(self) -> Mapping[str, int]:
+        return {clip_id: i for i, clip_id in enumerate(self.clip_ids)}
+
+    def __contains__(self, clip_id: object) -> bool:
+        return clip_id in self._positions
+
+    def __getitem__(self, clip_id: str) -> Clip:
+        return self.clips[self._positions[clip_id]]
+
+    def window(self, clip_id: str, size: int) -> tuple[str, ...]:
+        """The evidence window: `size` adjacent clips around a clip, as far as the video has them.
+
+        An even window reaches one clip further forward than back. At the ends of the video it is
+        shifted inwards, so that it keeps its size.
+        """
+        size = min(size, len(self.clips))
+        start = self._positions[clip_id] - (size - 1) // 2
+        start = max(0, min(start, len(self.clips) - size))
+        return self.clip_ids[start : start + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the master agent, the tools and the prompts may see of a task.
+
+    Attributes:
+        qid: The question's id.
+        text: The question.
+        options: Two to eight answers to choose from.
+        video_id: The video that it is about.
+        show: Title of the show, where the source gives it.
+    """
+
+    qid: Qid
+    text: str
+    options: tuple[str, ...]
+    video_id: str
+    show: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """What only reward and metrics may see of a task. Any part may be unknown.
+
+    Attributes:
+        answer: Index of the right option.
+        clip_id: The clip that shows the answer.
+        span: `(start_s, end_s)` in that clip.
+        boxes: TVQA+ boxes. They name words of the right answer: never show them to an agent.
+    """
+
+    answer: int | None = None
+    clip_id: str | None = None
+    span: tuple[float, float] | None = None
+    boxes: Boxes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question with its gold."""
+
+    question: Question
+    gold: Gold
+
+    @property
+    def qid(self) -> Qid:
+        """The question's id."""
+        return self.question.qid
+
+    def reorder(self, order: Sequence[int]) -> Task:
+        """The same task with option `order[i]` shown at place `i`.
+
+        Raises:
+            ValueError: `order` is not a permutation of the options' indices.
+        """
+        options = self.question.options
+        if sorted(order) != list(range(len(options))):
+            raise ValueError(f"expected a permutation of 0..{len(options) - 1}, got {list(order)}")
+        question = replace(self.question, options=tuple(options[i] for i in order))
+        answer = self.gold.answer
+        gold = replace(self.gold, answer=None if answer is None else list(order).index(answer))
+        return Task(question, gold)

@@ -1,0 +1,19 @@
+"""Seeds that depend on what is played, never on the order of play, the process or the machine."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that depends on all parts and on nothing else."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def draw_option_order(n_options: int, *parts: int | str) -> tuple[int, ...]:
+    """A random order of options: a permutation of `range(n_options)`."""
+    rng = np.random.default_rng(derive_seed("options", *parts))
+    return tuple(int(i) for i in rng.permutation(n_options))

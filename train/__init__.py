@@ -1,0 +1,1 @@
+"""Training of policies on TRL, with the rollouts of `longvideo_env`."""
