@@ -30,13 +30,12 @@ class BM25Grounding:
 
     def __init__(self, argument: str = "") -> None:
         _no_argument("bm25", argument)
-        self._ranking = lru_cache(maxsize=_INDEXES)(_rank_clips)
 
     async def ground(self, request: GroundingRequest, /) -> ToolReply:
         """Return the best clip that was not visited."""
         question = request.question
         query = request.query or " ".join([question.text, *question.options])
-        scores = self._ranking(request.video).scores(query)
+        scores = _rank_clips(request.video).scores(query)
         visited = set(request.visited)
         order = np.argsort(-scores, kind="stable")
         ids = request.video.clip_ids
@@ -59,6 +58,7 @@ class RandomGrounding:
         return ToolReply(clips[int(rng.integers(len(clips)))])
 
 
+@lru_cache(maxsize=_INDEXES)
 def _rank_clips(video: Video) -> Ranking:
     return Ranking([" ".join(line.text for line in clip.subtitles) for clip in video.clips])
 

@@ -29,11 +29,10 @@ class CaptionVision:
         if argument and not (argument.isdecimal() and int(argument) > 0):
             raise SpecError(f"expected captions:K with a number K above 0, got {argument!r}.")
         self.k = int(argument) if argument else DEFAULT_CAPTIONS
-        self._index = lru_cache(maxsize=4096)(_index_captions)
 
     async def look(self, request: VisionRequest, /) -> ToolReply:
         """Return the best captions of the window, one a line, with their times."""
-        captions, ranking = self._index(request.video, request.clip_ids)
+        captions, ranking = _index_captions(request.video, request.clip_ids)
         if not captions:
             return ToolReply(NOTHING, {"n_captions": 0})
         order = np.argsort(-ranking.scores(request.query), kind="stable")[: self.k]
@@ -42,6 +41,7 @@ class CaptionVision:
         return ToolReply("\n".join(lines), {"n_captions": len(lines)})
 
 
+@lru_cache(maxsize=4096)
 def _index_captions(video: Video, clip_ids: tuple[str, ...]) -> _Indexed:
     captions = [(clip_id, caption) for clip_id in clip_ids for caption in video[clip_id].captions]
     return captions, Ranking([caption.text for _, caption in captions])

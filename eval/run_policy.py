@@ -35,6 +35,7 @@ from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.prompts import PROMPT_VERSION
 from longvideo_env.reward import parse_reward
 from longvideo_env.specs import build_toolbox
+from longvideo_env.tools import Toolbox
 
 TABLE_WIDTH = 120
 EXIT_DONE, EXIT_BAD_INPUT, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -50,6 +51,22 @@ class RunOptions:
     seed: int
     concurrency: int
     overwrite: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all policies of one call share."""
+
+    run: RunOptions
+    config: EnvConfig
+    settings: GenerationSettings
+    dataset: Dataset
+    toolbox: Toolbox
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The questions asked for."""
+        return self.dataset.tasks[: self.run.limit]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -112,57 +129,52 @@ def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, Ge
     return run, config, settings
 
 
-async def run_policy(
-    spec: str,
-    run: RunOptions,
-    config: EnvConfig,
-    settings: GenerationSettings,
-    dataset: Dataset,
-    progress: EpisodeProgress,
-) -> dict[str, Any]:
+async def run_policy(spec: str, session: Session, progress: EpisodeProgress) -> dict[str, Any]:
     """Play a split with one policy, keep every episode, and return the summary."""
-    tasks = dataset.tasks[: run.limit]
-    store = RunStore(
-        run_folder(run.out, spec, run.policies),
-        _fingerprint(spec, run, config, settings),
-        overwrite=run.overwrite,
-    )
-    order = [(str(task.qid), 0) for task in tasks]
-    jobs = [(task, 0) for task in tasks if (str(task.qid), 0) not in store.episodes]
-    progress.start(
-        spec, total=len(tasks), done=[store.episodes[k] for k in order if k in store.episodes]
-    )
-    start, earlier = time.perf_counter(), store.earlier_wall_s
-    policy = None
-    try:
-        if jobs:
-            policy = build_policy(spec, settings)
-            engine = RolloutEngine(
-                dataset=dataset,
-                config=config,
-                toolbox=build_toolbox(config, dataset),
-                policy=policy,
-                policy_spec=spec,
-                seed=run.seed,
-                concurrency=min(run.concurrency, len(jobs)),
-            )
-            async for trajectory in engine.play_all(jobs):
-                store.add(trajectory)
-                progress.advance(trajectory)
-    finally:
-        if policy is not None:
-            await policy.aclose()
-        summary = _summary(spec, config, store, tasks, dataset)
-        summary["wall_s"] = round(earlier + time.perf_counter() - start, 3)
-        store.finish(summary, order)
+    run = session.run
+    folder = run_folder(run.out, spec, run.policies)
+    with RunStore(folder, _fingerprint(spec, session), overwrite=run.overwrite) as store:
+        earlier, start = store.earlier_wall_s, time.perf_counter()
+        try:
+            await _play(spec, session, store, progress)
+        finally:
+            summary = _summary(spec, session, store)
+            summary["wall_s"] = round(earlier + time.perf_counter() - start, 3)
+            store.finish(summary, [_key(task) for task in session.tasks])
     return summary
 
 
-def _summary(
-    spec: str, config: EnvConfig, store: RunStore, tasks: Sequence[Task], dataset: Dataset
-) -> dict[str, Any]:
-    wanted = [(str(task.qid), 0) for task in tasks]
-    episodes = [store.episodes[key] for key in wanted if key in store.episodes]
+async def _play(spec: str, session: Session, store: RunStore, progress: EpisodeProgress) -> None:
+    done = [store.episodes[key] for task in session.tasks if (key := _key(task)) in store.episodes]
+    progress.start(spec, total=len(session.tasks), done=done)
+    jobs = [(task, 0) for task in session.tasks if _key(task) not in store.episodes]
+    if not jobs:
+        return
+    policy = build_policy(spec, session.settings)
+    try:
+        engine = RolloutEngine(
+            dataset=session.dataset,
+            config=session.config,
+            toolbox=session.toolbox,
+            policy=policy,
+            policy_spec=spec,
+            seed=session.run.seed,
+            concurrency=min(session.run.concurrency, len(jobs)),
+        )
+        async for trajectory in engine.play_all(jobs):
+            store.add(trajectory)
+            progress.advance(trajectory)
+    finally:
+        await policy.aclose()
+
+
+def _key(task: Task) -> tuple[str, int]:
+    return str(task.qid), 0
+
+
+def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
+    keys = [_key(task) for task in session.tasks]
+    config = session.config
     return {
         "policy": spec,
         "dataset": config.dataset,
@@ -170,22 +182,20 @@ def _summary(
         "grounding": config.grounding,
         "vision": config.vision,
         "oracle": config.grounding == "oracle",
-        "n_skipped_rows": len(dataset.skipped),
-        **summarize(episodes, len(tasks)),
+        "n_skipped_rows": len(session.dataset.skipped),
+        **summarize([store.episodes[key] for key in keys if key in store.episodes], len(keys)),
     }
 
 
-def _fingerprint(
-    spec: str, run: RunOptions, config: EnvConfig, settings: GenerationSettings
-) -> dict[str, Any]:
-    """What makes two sessions one run. The limit is left out: a run may be extended."""
-    generation = asdict(settings) if ":" in spec and not spec.startswith("scripted:") else {}
-    generation.pop("max_batch_size", None)
+def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
+    """What makes two calls one run. The limit is left out: a run may be extended."""
+    generation = asdict(session.settings) if spec.startswith("hf:") else {}
+    generation.pop("max_batch_size", None)  # changes the speed, not the episodes
     return {
         "policy": spec,
-        "seed": run.seed,
+        "seed": session.run.seed,
         "prompt_version": PROMPT_VERSION,
-        **asdict(config),
+        **asdict(session.config),
         **generation,
     }
 
@@ -238,13 +248,14 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
     )
     if not dataset.tasks:
         raise SpecError(f"split {config.split!r} of {config.dataset!r} holds no questions.")
+    session = Session(run, config, settings, dataset, build_toolbox(config, dataset))
     stderr = Console(stderr=True)
     for error in dataset.skipped:
         stderr.print(f"left out: {error}", style="yellow", markup=False, highlight=False)
     summaries = []
     with EpisodeProgress(stderr) as progress:
         for spec in run.policies:
-            summaries.append(await run_policy(spec, run, config, settings, dataset, progress))
+            summaries.append(await run_policy(spec, session, progress))
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)  # a pipe or a log file has no width of its own

@@ -61,6 +61,12 @@ class RunStore:
         self._resume()
         self._file: IO[str] = open(folder / EPISODES, "a", encoding="utf-8")  # noqa: SIM115
 
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
     @property
     def earlier_wall_s(self) -> float:
         """Seconds that earlier sessions of this run took."""

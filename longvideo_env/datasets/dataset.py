@@ -1,0 +1,141 @@
+"""A split of a dataset: its tasks, and its videos, which are built when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+
+from longvideo_env.datasets.texts import RawCaptions, build_captions, split_utterances
+from longvideo_env.errors import InvalidRowError, SpecError
+from longvideo_env.schema import Clip, Qid, Question, Task, Video
+
+
+class LazyVideos(Mapping[str, Video]):
+    """Videos by id. Each is built at its first use and then stays the same object.
+
+    Args:
+        clip_ids: Video id -> the ids of its clips, in order of time.
+        subtitles: Clip id -> text with `<eos>` after each utterance.
+        captions: Clip id -> checked captions.
+        frames_root: Folder of the frames, or None.
+    """
+
+    def __init__(
+        self,
+        clip_ids: Mapping[str, tuple[str, ...]],
+        subtitles: Mapping[str, str],
+        captions: RawCaptions,
+        frames_root: Path | None,
+    ) -> None:
+        """Keep what videos are built from."""
+        self._clip_ids = clip_ids
+        self._subtitles = subtitles
+        self._captions = captions
+        self._frames_root = frames_root
+        self._built: dict[str, Video] = {}
+
+    def __getitem__(self, video_id: str) -> Video:
+        """The video of an id."""
+        video = self._built.get(video_id)
+        if video is None:
+            # Not a plain assignment: two threads at once must end up with one object.
+            video = self._built.setdefault(video_id, self._build(video_id))
+        return video
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the ids, in order."""
+        return iter(self._clip_ids)
+
+    def __len__(self) -> int:
+        """The number of videos."""
+        return len(self._clip_ids)
+
+    def __contains__(self, video_id: object) -> bool:
+        """Whether there is a video of that id; does not build it."""
+        return video_id in self._clip_ids
+
+    def _build(self, video_id: str) -> Video:
+        clips = tuple(
+            Clip(
+                clip_id,
+                split_utterances(self._subtitles.get(clip_id, "")),
+                build_captions(self._captions.get(clip_id, [])),
+            )
+            for clip_id in self._clip_ids[video_id]
+        )
+        return Video(video_id, clips, self._frames_root)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One split of a dataset. Compared and hashed by identity; can be pickled.
+
+    Attributes:
+        name: `embedded`, or the name of the folder or of the file without its suffix.
+        split: The split, as it was asked for.
+        tasks: The questions with their gold, in the order of the file.
+        videos: All videos of the dataset by id, those of other splits included where subtitles or
+            captions name them. A video is built when it is asked for.
+        skipped: The rows left out by `skip_invalid`.
+        root: Folder of the files, or None if there is none.
+    """
+
+    name: str
+    split: str
+    tasks: tuple[Task, ...]
+    videos: Mapping[str, Video] = field(repr=False)
+    skipped: tuple[InvalidRowError, ...] = ()
+    root: Path | None = None
+
+    @cached_property
+    def _positions(self) -> Mapping[str, int]:
+        return {str(task.qid): i for i, task in enumerate(self.tasks)}
+
+    def __len__(self) -> int:
+        """The number of questions."""
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate over the tasks in the order of the file."""
+        return iter(self.tasks)
+
+    def __getitem__(self, index: int) -> Task:
+        """The task at a position."""
+        return self.tasks[index]
+
+    def task(self, qid: Qid) -> Task:
+        """The question of an id, given as it is in the file or as text.
+
+        Raises:
+            SpecError: There is no such question.
+        """
+        position = self._positions.get(str(qid))
+        if position is None:
+            raise SpecError(
+                f"no question {qid!r} among the {len(self):,} of {self.name}, split {self.split}."
+                f"{_close(str(qid), self._positions)} To mend it: pass the qid of one of them."
+            )
+        return self.tasks[position]
+
+    def video(self, item: Task | Question) -> Video:
+        """The video that a task or question is about.
+
+        Raises:
+            SpecError: The dataset does not have the video.
+        """
+        question = item.question if isinstance(item, Task) else item
+        if question.video_id not in self.videos:
+            raise SpecError(
+                f"no video {question.video_id!r} among the {len(self.videos):,} of {self.name}."
+                f"{_close(question.video_id, self.videos)} To mend it: pass a task or question of "
+                "this dataset."
+            )
+        return self.videos[question.video_id]
+
+
+def _close(word: str, known: Mapping[str, object]) -> str:
+    close = get_close_matches(word, known, n=3)
+    return f" Close to it: {', '.join(close)}." if close else ""

@@ -1,0 +1,68 @@
+"""Ids of videos and clips: one anchored pattern, parsed and never cut by length or prefix.
+
+An id holds letters, digits, `_` and `-` only, and its length is bounded. So an id that fits the
+pattern can name a folder without leading out of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+_SAFE_LENGTH = r"(?=.{1,150}\Z)"
+_VIDEO = r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*"
+_LABEL = r"seg(?P<segment>[0-9]{1,6})_clip_(?P<number>[0-9]{1,6})"
+_CLIP_ID = re.compile(rf"{_SAFE_LENGTH}(?P<video>{_VIDEO})_{_LABEL}\Z")
+_VIDEO_ID = re.compile(rf"{_SAFE_LENGTH}{_VIDEO}\Z")
+_TV_EPISODE = re.compile(r"(?:(?P<show>.+)_)?s[0-9]+e[0-9]+(?:-[0-9]+)?\Z")
+
+# The Big Bang Theory is the one show whose ids carry no prefix.
+_SHOW_WITHOUT_PREFIX = "bbt"
+
+
+class ClipName(NamedTuple):
+    """What a clip's id says.
+
+    Attributes:
+        video_id: Such as `friends_s09e23-24`.
+        segment: Number of the segment: TVQA cuts an episode in two at its opening song.
+        number: Number of the clip in its segment.
+    """
+
+    video_id: str
+    segment: int
+    number: int
+
+
+def parse_clip_id(clip_id: str) -> ClipName | None:
+    """What a clip's id says, or None if it is no clip id."""
+    match = _CLIP_ID.match(clip_id)
+    if match is None:
+        return None
+    return ClipName(match["video"], int(match["segment"]), int(match["number"]))
+
+
+def is_video_id(text: str) -> bool:
+    """Whether a text can be a video's id."""
+    return _VIDEO_ID.match(text) is not None
+
+
+def show_of(video_id: str) -> str | None:
+    """The short name of the show in a TVQA id, such as `castle`; None for other videos."""
+    match = _TV_EPISODE.match(video_id)
+    return (match["show"] or _SHOW_WITHOUT_PREFIX) if match else None
+
+
+def group_by_video(clip_ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """Sort valid clip ids into videos, each in order of time: by segment and clip as numbers."""
+    groups: dict[str, list[tuple[int, int, str]]] = {}
+    for clip_id in clip_ids:
+        name = parse_clip_id(clip_id)
+        if name is None:
+            raise ValueError(f"expected an id such as s05e02_seg02_clip_00, got {clip_id!r}")
+        groups.setdefault(name.video_id, []).append((name.segment, name.number, clip_id))
+    return {
+        video_id: tuple(clip_id for _, _, clip_id in sorted(groups[video_id]))
+        for video_id in sorted(groups)
+    }

@@ -1,0 +1,110 @@
+"""`load_dataset`: from files to a `Dataset`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from longvideo_env.datasets.dataset import Dataset, LazyVideos
+from longvideo_env.datasets.ids import group_by_video
+from longvideo_env.datasets.jsonfile import read_rows
+from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.rows import RowPlace, clip_named_by, read_tasks
+from longvideo_env.datasets.sources import Sources, find_sources
+from longvideo_env.datasets.texts import read_captions, read_clip_subtitles, read_episode_subtitles
+from longvideo_env.errors import DatasetNotFoundError, InvalidRowError
+from longvideo_env.schema import Task
+
+
+def load_dataset(
+    dataset: str,
+    split: str,
+    *,
+    frames_root: str | Path | None = None,
+    skip_invalid: bool = False,
+) -> Dataset:
+    """Load one split of a dataset. A second call gives the same object until a file changes.
+
+    The clips of a video are those that the subtitles, the captions and the split's questions
+    name. Without subtitles, as in raw TVQA, the questions of the other splits in the folder count
+    as well, so that a split's haystack is not made of its own needles alone.
+
+    Args:
+        dataset: `embedded`, a folder, or one file of questions; subtitles, captions and frames
+            are looked for beside the file.
+        split: Such as train, val or test. A file with an unknown name may be called any split.
+        frames_root: Folder of the frames; `frames` in the dataset's folder by default.
+        skip_invalid: Leave invalid rows out and list them in `Dataset.skipped`.
+
+    Raises:
+        DatasetNotFoundError: No such dataset, split or file.
+        MalformedFileError: A file is truncated, not UTF-8, not JSON, or of another shape.
+        InvalidRowError: Or one of its kinds: a row is wrong, and `skip_invalid` is False.
+    """
+    try:
+        sources = find_sources(str(dataset), split, frames_root)
+        state = sources.state()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in a path
+        raise DatasetNotFoundError(
+            f"the dataset {dataset!r:.200} cannot be looked into ({error!s:.200}).",
+            mend="check the path and its permissions.",
+        ) from error
+    return _load(sources, state, skip_invalid)
+
+
+# The state of the files belongs to the key only: a changed file makes another key.
+@lru_cache(maxsize=8)
+def _load(sources: Sources, _state: object, skip_invalid: bool) -> Dataset:
+    rejects = Rejects(skip_invalid)
+    tasks = read_tasks(sources.questions, read_rows(sources.questions, rejects), rejects)
+    subtitles = _read_subtitles(sources, rejects)
+    captions = read_captions(sources.captions, rejects) if sources.captions else {}
+    clip_ids = {task.gold.clip_id for _, task in tasks if task.gold.clip_id}
+    clip_ids.update(subtitles or (), captions)
+    if subtitles is None:
+        clip_ids.update(_sibling_clips(sources))
+    by_video = group_by_video(clip_ids)
+    return Dataset(
+        name=sources.name,
+        split=sources.split,
+        tasks=_with_clips(tasks, set(by_video), sources.questions, rejects),
+        videos=LazyVideos(by_video, subtitles or {}, captions, sources.frames_root),
+        skipped=tuple(rejects.errors),
+        root=sources.root,
+    )
+
+
+def _read_subtitles(sources: Sources, rejects: Rejects) -> dict[str, str] | None:
+    if sources.clip_subtitles is not None:
+        return read_clip_subtitles(sources.clip_subtitles, rejects)
+    if sources.episode_subtitles is not None:
+        return read_episode_subtitles(sources.episode_subtitles, rejects)
+    return None
+
+
+def _sibling_clips(sources: Sources) -> set[str]:
+    """Clips named by the questions of other splits; their invalid rows are not this split's."""
+    clip_ids: set[str] = set()
+    for file in sources.siblings:
+        rows = read_rows(file, Rejects(skip_invalid=True))
+        clip_ids.update(clip_id for _, row in rows if (clip_id := clip_named_by(row)))
+    return clip_ids
+
+
+def _with_clips(
+    tasks: list[tuple[int, Task]], videos: set[str], file: Path, rejects: Rejects
+) -> tuple[Task, ...]:
+    """The tasks whose video has a clip; a row may name a video without a clip."""
+    kept: list[Task] = []
+    for row, task in tasks:
+        if task.question.video_id in videos:
+            kept.append(task)
+        else:
+            rejects.add(
+                RowPlace(file, row, task.qid).error(
+                    InvalidRowError,
+                    f"expected a video with clips, but no subtitles, captions or questions name "
+                    f"a clip of {task.question.video_id!r}.",
+                )
+            )
+    return tuple(kept)

@@ -1,0 +1,227 @@
+"""Which files belong to a dataset and split. Nothing is opened here.
+
+Layouts, in one folder each; `.json` and `.jsonl` are taken alike:
+
+- questions: `LongTVQA_plus_{split}`, `LongTVQA_{split}`, `tvqa_plus_{split}` (also with
+  `_preprocessed`), `tvqa_{split}` (its `test_public` is the split test);
+- subtitles: `{prefix}_subtitle(s)_clip_level`, or else `{prefix}_subtitle(s)_episode_level`;
+- `captions.json`, and frames under `frames/`; both optional.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from longvideo_env.errors import DatasetNotFoundError
+
+EMBEDDED = "embedded"
+_EMBEDDED_FOLDER = Path(__file__).parent / EMBEDDED
+_PUBLIC_TEST = "test_public"
+
+_QUESTIONS = re.compile(
+    r"(?P<prefix>LongTVQA_plus|LongTVQA|tvqa_plus|tvqa)_(?P<split>test_public|[a-z0-9-]+)"
+    r"(?P<variant>_preprocessed)?\.jsonl?\Z",
+    re.IGNORECASE,
+)
+_SUBTITLES = re.compile(
+    r"(?P<prefix>.+)_subtitles?_(?P<level>clip|episode)_level\.jsonl?\Z", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionFile:
+    """A file of questions and what its name says.
+
+    Attributes:
+        path: The file.
+        prefix: Such as `longtvqa_plus`, in lower case; the whole stem if the name is unknown.
+        split: The split, or None if the name is unknown.
+        variant: Whether it is a `_preprocessed` copy.
+    """
+
+    path: Path
+    prefix: str
+    split: str | None
+    variant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files of one dataset and split.
+
+    Attributes:
+        name: Name of the dataset.
+        split: The split, as it was asked for.
+        root: The folder of the files.
+        questions: The split's questions.
+        siblings: Questions of the other splits.
+        clip_subtitles: Subtitles by clip, or None.
+        episode_subtitles: Subtitles by video, or None; used where there are none by clip.
+        captions: Captions, or None.
+        frames_root: Folder of the frames, or None.
+    """
+
+    name: str
+    split: str
+    root: Path
+    questions: Path
+    siblings: tuple[Path, ...]
+    clip_subtitles: Path | None
+    episode_subtitles: Path | None
+    captions: Path | None
+    frames_root: Path | None
+
+    def state(self) -> tuple[tuple[int, int] | None, ...]:
+        """Time of change and size of each file: a cache key that sees edits."""
+        files = (
+            self.questions,
+            self.clip_subtitles,
+            self.episode_subtitles,
+            self.captions,
+            *self.siblings,
+        )
+        stats = [file.stat() if file is not None else None for file in files]
+        return tuple((stat.st_mtime_ns, stat.st_size) if stat else None for stat in stats)
+
+
+def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> Sources:
+    """Find the files of a dataset and split.
+
+    Raises:
+        DatasetNotFoundError: There are none, or there are several that could be meant.
+    """
+    path = _locate(dataset)
+    root = path.parent if path.is_file() else path
+    # By name first: a folder may hold thousands of folders of frames.
+    entries = (entry for entry in root.iterdir() if entry.suffix.lower() in (".json", ".jsonl"))
+    files = sorted(entry for entry in entries if entry.is_file())
+    known = [found for file in files if (found := _question_file(file))]
+    if path.is_file():
+        chosen = _check_split(_question_file(path) or QuestionFile(path, path.stem, None), split)
+    else:
+        chosen = _choose(root, known, split)
+    captions = root / "captions.json"
+    return Sources(
+        name=EMBEDDED if dataset == EMBEDDED else path.stem if path.is_file() else path.name,
+        split=split,
+        root=root,
+        questions=chosen.path,
+        siblings=tuple(_siblings(chosen, known)),
+        clip_subtitles=_subtitles(files, chosen.prefix, "clip"),
+        episode_subtitles=_subtitles(files, chosen.prefix, "episode"),
+        captions=captions if captions.is_file() else None,
+        frames_root=_frames(root, frames_root),
+    )
+
+
+def _locate(dataset: str) -> Path:
+    if dataset == EMBEDDED:
+        path = _EMBEDDED_FOLDER
+        mend = "install the package again: its data files are missing."
+    elif dataset.startswith("hf:"):
+        raise DatasetNotFoundError(
+            f"reading {dataset!r} from the hub is not supported in this release.",
+            mend="download the dataset's files and pass their folder.",
+        )
+    else:
+        path = Path(dataset).expanduser().resolve()
+        mend = "pass 'embedded', or the folder (or the one file) with the questions."
+    if not dataset.strip() or not (path.is_dir() or path.is_file()):
+        raise DatasetNotFoundError(f"no dataset {dataset!r}: {path} does not exist.", mend=mend)
+    return path
+
+
+def _question_file(path: Path) -> QuestionFile | None:
+    match = _QUESTIONS.match(path.name)
+    # `tvqa_plus.json` is no split "plus" of TVQA.
+    if match is None or match["split"].lower() == "plus":
+        return None
+    return QuestionFile(
+        path, match["prefix"].lower(), match["split"].lower(), match["variant"] is not None
+    )
+
+
+def _same_split(asked: str, found: str | None) -> bool:
+    return asked == found or {asked, found} == {"test", _PUBLIC_TEST}
+
+
+def _check_split(file: QuestionFile, split: str) -> QuestionFile:
+    """A file given by its path must hold the split; a name that is not known may be any."""
+    if file.split is not None and not _same_split(split, file.split):
+        raise DatasetNotFoundError(
+            f"expected split {split!r}, but by its name the file holds {file.split!r}.",
+            file.path,
+            None,
+            f"pass split={file.split!r}.",
+        )
+    return file
+
+
+def _choose(root: Path, known: list[QuestionFile], split: str) -> QuestionFile:
+    splits = sorted({file.split for file in known if file.split})
+    if not splits:
+        raise DatasetNotFoundError(
+            "the folder holds no questions: expected a file such as LongTVQA_plus_train.json, "
+            "LongTVQA_train.jsonl, tvqa_plus_train.json or tvqa_train.jsonl.",
+            root,
+            None,
+            "pass the folder with the questions, or the file itself.",
+        )
+    fitting = [file for file in known if file.split == split]
+    fitting = fitting or [file for file in known if _same_split(split, file.split)]
+    if not fitting:
+        close = (get_close_matches(split, splits, n=1, cutoff=0.4) or splits)[0]
+        raise DatasetNotFoundError(
+            f"no split {split!r}; there: {', '.join(splits)}.",
+            root,
+            None,
+            f"pass one of these, such as split={close!r}.",
+        )
+    plain = [file for file in fitting if not file.variant] or fitting
+    if len(plain) > 1:
+        names = ", ".join(file.path.name for file in plain)
+        raise DatasetNotFoundError(
+            f"split {split!r} could be any of {names}.",
+            root,
+            None,
+            "pass the path of one of them as the dataset.",
+        )
+    return plain[0]
+
+
+def _siblings(chosen: QuestionFile, known: list[QuestionFile]) -> Iterator[Path]:
+    """Other splits of the same dataset."""
+    for file in known:
+        if file.path != chosen.path and file.prefix == chosen.prefix:
+            yield file.path
+
+
+def _subtitles(files: list[Path], prefix: str, level: str) -> Path | None:
+    """The subtitles of the dataset's own prefix, or else the first there are."""
+    matches = [(match, file) for file in files if (match := _SUBTITLES.match(file.name))]
+    fitting = [
+        (match["prefix"].lower() != prefix, file)
+        for match, file in matches
+        if match["level"].lower() == level
+    ]
+    return min(fitting)[1] if fitting else None
+
+
+def _frames(root: Path, frames_root: str | Path | None) -> Path | None:
+    if frames_root is None:
+        default = root / "frames"
+        return default if default.is_dir() else None
+    path = Path(frames_root).expanduser().resolve()
+    if not path.is_dir():
+        raise DatasetNotFoundError(
+            "frames_root is no folder.",
+            path,
+            None,
+            "pass the folder that holds <clip>/00001.jpg or <show>_frames/<clip>/00001.jpg, or "
+            "leave frames_root out.",
+        )
+    return path

@@ -1,0 +1,82 @@
+import pytest
+
+from eval.metrics import summarize
+from longvideo_env.trajectory import Trajectory, TurnRecord
+
+
+def episode(qid, correct=True, status="answered", turns=("answer",), **fields):
+    records = tuple(
+        TurnRecord(
+            i,
+            action=None if kind == "bad" else kind,
+            malformed="empty" * (kind == "bad") or None,
+            request={"kind": "vision"} if kind == "look" else None,
+        )
+        for i, kind in enumerate(turns, start=1)
+    )
+    return Trajectory(
+        qid,
+        "v",
+        "p",
+        0,
+        0,
+        status,
+        5,
+        records,
+        (),
+        correct=correct,
+        reward=None if correct is None else float(correct),
+        **fields,
+    )
+
+
+def test_failed_episodes_count_only_as_failed():
+    runs = [episode(i, correct=i < 3) for i in range(4)]
+    broken = episode(9, correct=None, status="failed", turns=("look",), error="down")
+    summary = summarize([*runs, broken], 6)
+    assert summary["n_questions"] == 6
+    assert summary["n_finished"] == 5
+    assert summary["n_failed"] == 1
+    assert summary["n_answered"] == 4
+    assert summary["accuracy"] == 0.75
+    assert summary["mean_turns"] == 1.0
+    assert summary["errors"] == {"down": 1}
+
+
+def test_no_answer_in_time_is_wrong():
+    summary = summarize([episode(1), episode(2, correct=False, status="out_of_turns")], 2)
+    assert summary["accuracy"] == 0.5
+    assert summary["n_answered"] == 1
+
+
+def test_interval_is_wilsons():
+    summary = summarize([episode(i, correct=i < 190) for i in range(595)], 595)
+    low, high = summary["accuracy_ci95"]
+    assert (low, high) == (pytest.approx(0.2831, abs=1e-3), pytest.approx(0.3580, abs=1e-3))
+
+
+def test_without_gold_answers_accuracy_is_absent_not_zero():
+    summary = summarize([episode(1, correct=None)], 1)
+    for name in ("accuracy", "accuracy_ci95", "grounding_accuracy", "mean_reward"):
+        assert summary[name] is None
+    assert summary["n_answered"] == 1
+
+
+def test_turns_tools_and_mistakes():
+    runs = [
+        episode(1, turns=("look", "bad", "answer"), grounded=True, grounded_first=False),
+        episode(2, turns=("answer",), grounded=False, grounded_first=False),
+    ]
+    summary = summarize(runs, 2)
+    assert summary["turn_histogram"] == {"1": 1, "3": 1}
+    assert summary["malformed_rate"] == 0.25
+    assert summary["malformed_kinds"] == {"empty": 1}
+    assert summary["tool_calls"] == {"first_grounding": 0, "grounding": 0, "vision": 1}
+    assert summary["grounding_accuracy"] == 0.5
+    assert summary["grounding_accuracy_first"] == 0.0
+
+
+def test_nothing_finished():
+    summary = summarize([], 3)
+    assert summary["accuracy"] is None
+    assert summary["n_questions"] == 3

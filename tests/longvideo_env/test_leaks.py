@@ -1,0 +1,76 @@
+"""Gold is replaced by sentinels, and looked for in all that agents are shown."""
+
+import dataclasses
+import json
+
+import pytest
+
+from agents.policies import build_policy
+from longvideo_env import EnvConfig, LongTVQAEnv, RolloutEngine, Task, load_dataset
+from longvideo_env.specs import build_toolbox
+from longvideo_env.sync import run_blocking
+from longvideo_env.testing import SENTINEL, SENTINEL_NUMBER, sentinel_gold
+
+
+def with_sentinels(dataset):
+    tasks = tuple(Task(task.question, sentinel_gold(task.gold)) for task in dataset)
+    return dataclasses.replace(dataset, tasks=tasks)
+
+
+def shown(trajectory):
+    """All that policy and tools saw or said; not the reward and metrics, which may know gold."""
+    record = json.loads(trajectory.to_json())
+    return json.dumps({key: record[key] for key in ("segments", "turns", "first", "visited")})
+
+
+def leaks(text):
+    return SENTINEL in text or str(SENTINEL_NUMBER) in text
+
+
+async def play_all(rollouts, tasks):
+    return [t async for t in rollouts.play_all((task, 0) for task in tasks)]
+
+
+def play_with_sentinels(dataset, config, policy):
+    marked = with_sentinels(dataset)
+    rollouts = RolloutEngine(
+        dataset=marked,
+        config=config,
+        toolbox=build_toolbox(config, marked),
+        policy=build_policy(policy),
+        policy_spec=policy,
+    )
+    found = run_blocking(play_all(rollouts, marked.tasks))
+    assert len(found) == len(dataset)
+    return [t.qid for t in found if leaks(shown(t))]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_no_gold_in_any_real_question(shared_data, split):
+    folder = str(shared_data / "tvqa_plus_dev")
+    dataset = load_dataset(folder, split)
+    assert len(dataset) == {"train": 1057, "val": 595}[split]
+    config = EnvConfig(dataset=folder, split=split, window=2, shuffle_options=False)
+    assert play_with_sentinels(dataset, config, "scripted:ground-look-answer") == []
+    assert play_with_sentinels(dataset, config, "random") == []
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_no_gold_through_the_gymnasium_door(shared_data, split):
+    folder = str(shared_data / "tvqa_plus_dev")
+    env = LongTVQAEnv(dataset=folder, split=split)
+    env.dataset = with_sentinels(env.dataset)
+    for task in env.dataset:
+        texts = [env.reset(options={"qid": task.qid})]
+        texts += [env.step(f"<search>{task.question.text}</search>")[0]]
+        texts += [env.step("<request_grounding/>")[::4]]
+        texts += [env.step("no action")[::4]]
+        assert not leaks(repr(texts)), task.qid
+
+
+def test_the_search_for_sentinels_would_find_one():
+    """The check itself: an agent that is given gold on purpose is found out."""
+    dataset = load_dataset("embedded", "val")
+    config = EnvConfig(split="val", grounding="oracle")
+    # The oracle names the sentinel, which is no clip of the video: every episode fails, and shows.
+    assert len(play_with_sentinels(dataset, config, "random")) == len(dataset)

@@ -1,0 +1,26 @@
+from longvideo_env.episode import Episode
+from longvideo_env.render import render_transcript
+from longvideo_env.rules import Rules
+from longvideo_env.tools import ToolResult
+
+
+def test_before_during_and_after(question, film):
+    episode = Episode(question, film, Rules(max_turns=2))
+    request = episode.start()
+    assert "Question 7" in render_transcript(episode)
+    episode.receive(ToolResult("grounding", "bm25", request.video.clip_ids[0]))
+    text = render_transcript(episode)
+    assert "Opened by bm25: s01e01_seg01_clip_00" in text
+    assert "(2 turns left)" in text
+    episode.reply("<search>x</search>")
+    episode.receive(ToolResult("vision", "eyes", error="down"))
+    assert render_transcript(episode).endswith("Failed: vision (eyes): down")
+
+
+def test_without_grounding(question, film):
+    episode = Episode(question, film, Rules(can_ground=False, max_turns=1))
+    episode.start()
+    episode.reply("nothing")
+    text = render_transcript(episode)
+    assert "Opened at its start" in text
+    assert text.endswith("Out of turns, no answer")

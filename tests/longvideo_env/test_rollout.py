@@ -1,0 +1,201 @@
+import asyncio
+
+import pytest
+
+from agents.policies import build_policy
+from longvideo_env import EnvConfig, RolloutEngine, Trajectory, load_dataset
+from longvideo_env.errors import PolicyError, ToolError
+from longvideo_env.policy import Reply, TextCodec
+from longvideo_env.specs import build_toolbox
+from longvideo_env.sync import run_blocking
+from longvideo_env.tools import Toolbox, ToolReply
+from longvideo_env.trajectory import Segment
+
+
+def engine(policy="scripted:ground-look-answer", toolbox=None, seed=0, concurrency=8, **options):
+    config = EnvConfig(**options)
+    dataset = load_dataset(config.dataset, config.split)
+    return RolloutEngine(
+        dataset=dataset,
+        config=config,
+        toolbox=toolbox or build_toolbox(config, dataset),
+        policy=build_policy(policy) if isinstance(policy, str) else policy,
+        policy_spec=policy if isinstance(policy, str) else "test",
+        seed=seed,
+        concurrency=concurrency,
+    )
+
+
+async def gather(rollouts, samples=1):
+    jobs = [(task, i) for task in rollouts.dataset for i in range(samples)]
+    return [trajectory async for trajectory in rollouts.play_all(jobs)]
+
+
+def play(rollouts, samples=1):
+    found = run_blocking(gather(rollouts, samples))
+    return sorted(found, key=lambda t: (str(t.qid), t.sample))
+
+
+def test_every_job_is_played_once():
+    rollouts = engine("random")
+    found = play(rollouts, samples=3)
+    assert len({(t.qid, t.sample) for t in found}) == len(found) == 3 * len(rollouts.dataset)
+    assert {t.status for t in found} == {"answered"}
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_bytes_depend_on_the_seed_and_on_nothing_else(shuffle):
+    def lines(**options):
+        return [t.to_json(timings=False) for t in play(engine("random", **options), samples=2)]
+
+    options = {"grounding": "random", "shuffle_options": shuffle}
+    first = lines(**options)
+    assert lines(concurrency=1, **options) == first
+    assert lines(concurrency=50, **options) == first
+    assert lines(seed=1, **options) != first
+
+
+def test_samples_of_a_question_share_their_option_order():
+    found = play(engine("random", shuffle_options=True), samples=3)
+    orders = {}
+    for trajectory in found:
+        orders.setdefault(trajectory.qid, set()).add(trajectory.option_order)
+    assert all(len(order) == 1 for order in orders.values())
+    assert len(set.union(*orders.values())) > 5
+
+
+def test_trajectories_load_back_equal():
+    for trajectory in play(engine(window=2)):
+        assert Trajectory.from_json(trajectory.to_json()) == trajectory
+
+
+def test_segments_are_the_conversation():
+    trajectory = play(engine())[0]
+    assert [s.role for s in trajectory.segments] == ["system", *["user", "assistant"] * 3]
+    assert [s.sampled for s in trajectory.segments] == [False, *[False, True] * 3]
+    assert [s.turn for s in trajectory.segments] == [0, 0, 1, 1, 2, 2, 3]
+    assert [turn.action for turn in trajectory.turns] == ["ground", "look", "answer"]
+    assert trajectory.first.request["kind"] == "grounding"
+    assert trajectory.timings.total_s > 0
+
+
+def test_concurrency_is_a_bound():
+    class Counting:
+        codec = TextCodec()
+        now = most = 0
+
+        async def act(self, context, /):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0)
+            self.now -= 1
+            return Reply("<answer>a0</answer>")
+
+    policy = Counting()
+    play(engine(policy, concurrency=3))
+    assert policy.most == 3
+    with pytest.raises(ValueError, match="at least 1"):
+        engine(concurrency=0)
+
+
+class SometimesDown:
+    immediate = True
+
+    async def look(self, request, /):
+        if int(request.question.qid) % 3 == 0:
+            raise ToolError("the endpoint is down")
+        return ToolReply("a mug")
+
+
+def test_a_failed_tool_marks_its_own_episode_only():
+    healthy = engine().toolbox
+    found = play(engine(toolbox=Toolbox(healthy.grounding, SometimesDown(), "bm25", "down")))
+    failed = [t for t in found if t.status == "failed"]
+    assert {t.qid for t in failed} == {t.qid for t in found if t.qid % 3 == 0}
+    for trajectory in failed:
+        assert trajectory.reward is None
+        assert trajectory.correct is None
+        assert trajectory.error == "vision (down): the endpoint is down"
+        assert trajectory.segments
+    assert all(t.reward is not None for t in found if t.qid % 3)
+
+
+def test_a_failed_policy_marks_its_episode():
+    class Broken:
+        codec = TextCodec()
+
+        async def act(self, context, /):
+            raise PolicyError("out of memory")
+
+    for trajectory in play(engine(Broken())):
+        assert trajectory.status == "failed"
+        assert "out of memory" in trajectory.error
+
+
+def test_bugs_are_not_hidden():
+    class Buggy:
+        codec = TextCodec()
+
+        async def act(self, context, /):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        play(engine(Buggy()))
+
+
+def test_a_full_context_ends_the_episode():
+    class Full:
+        codec = TextCodec()
+
+        async def act(self, context, /):
+            if context.turn == 2:
+                return Reply("", finish="context")
+            return Reply("<search>x</search>")
+
+    for trajectory in play(engine(Full())):
+        assert trajectory.status == "out_of_context"
+        assert trajectory.correct is False
+        assert trajectory.n_turns == 1
+
+
+class Tokens:
+    """A codec of one token a character, with an end-of-turn token 0."""
+
+    def open(self, messages):
+        text = "".join(m["content"] for m in messages)
+        return [Segment("prompt", text, token_ids=tuple(map(ord, text)))]
+
+    def close(self, reply, turn):
+        if reply.token_ids and reply.token_ids[-1] == 0:
+            return []
+        return [Segment("assistant", "", turn=turn, token_ids=(0,))]
+
+    def observe(self, text, turn):
+        return [Segment("user", text, turn=turn, token_ids=tuple(map(ord, text)))]
+
+
+class Typist:
+    """Checks that it is shown every token so far, and cuts its last turn short."""
+
+    codec = Tokens()
+
+    def __init__(self):
+        self.seen = {}
+
+    async def act(self, context, /):
+        before = self.seen.get(context.question.qid, [])
+        assert context.token_ids[: len(before)] == before
+        text = "<search>x</search>" if context.turn < 3 else "<answer>a"
+        finish = "stop" if context.turn < 3 else "length"
+        self.seen[context.question.qid] = context.token_ids + list(map(ord, text))
+        return Reply(text, tuple(map(ord, text)), finish=finish)
+
+
+def test_tokens_go_in_and_come_out_unchanged():
+    for trajectory in play(engine(Typist(), max_turns=3)):
+        sampled = [s for s in trajectory.segments if s.sampled]
+        assert [s.text for s in sampled] == ["<search>x</search>"] * 2 + ["<answer>a"]
+        ends = [s for s in trajectory.segments if s.role == "assistant" and not s.sampled]
+        assert [s.turn for s in ends] == [1, 2]  # cut off at the very end: not closed
+        assert trajectory.status == "out_of_turns"
+        assert trajectory.turns[-1].finish == "length"

@@ -1,0 +1,51 @@
+import pickle
+
+import numpy as np
+import pytest
+from gymnasium.vector.utils import batch_space
+
+from longvideo_env.protocol import Action, parse
+from longvideo_env.rules import Rules
+from longvideo_env.spaces import ReplySpace, TextSpace
+
+
+def test_any_prose_up_to_the_length_is_contained():
+    space = TextSpace(max_length=10)
+    for text in ("", "żółw 🐢", "\x00\n", "x" * 10):
+        assert text in space
+    for other in ("x" * 11, None, 3, b"bytes", np.str_):
+        assert other not in space
+
+
+def test_samples_are_seeded_and_contained():
+    first, second = TextSpace(seed=4), TextSpace(seed=4)
+    assert first.sample() == second.sample()
+    assert first.sample() in first
+    with pytest.raises(ValueError, match="without a mask"):
+        first.sample(mask="x")
+
+
+@pytest.mark.parametrize("can_look", [True, False])
+def test_sampled_replies_are_well_formed_and_on_offer(can_look):
+    rules = Rules(can_look=can_look)
+    space = ReplySpace(rules, n_options=3, seed=0)
+    kinds = set()
+    for _ in range(200):
+        outcome = parse(space.sample(), 3, rules.actions).outcome
+        assert isinstance(outcome, Action)
+        kinds.add(outcome.kind)
+    assert kinds == set(rules.actions)
+
+
+def test_equality_json_and_pickle():
+    assert TextSpace(5) == TextSpace(5) != TextSpace(6)
+    assert TextSpace() != ReplySpace(Rules())
+    space = TextSpace()
+    assert space.from_jsonable(space.to_jsonable(["a", "ż"])) == ["a", "ż"]
+    assert pickle.loads(pickle.dumps(space)) == space
+    assert len(pickle.dumps(space)) < 1000
+    assert not space.is_np_flattenable
+
+
+def test_batches_are_tuples_of_spaces():
+    assert ("a", "b") in batch_space(TextSpace(), 2)
