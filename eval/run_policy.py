@@ -37,7 +37,7 @@ from longvideo_env.reward import parse_reward
 from longvideo_env.specs import build_toolbox
 from longvideo_env.tools import Toolbox
 
-TABLE_WIDTH = 120
+TABLE_WIDTH = 130
 EXIT_DONE, EXIT_BAD_INPUT, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.episode import Ended, Episode, Observation
-from longvideo_env.errors import EpisodeStateError, SpecError, ToolError
+from longvideo_env.errors import DatasetNotFoundError, EpisodeStateError, SpecError, ToolError
 from longvideo_env.render import render_transcript
 from longvideo_env.reward import Score, parse_reward, score
 from longvideo_env.rollout import play_of
@@ -191,6 +191,12 @@ class LongTVQAEnv(gym.Env[str, str]):
             frames_root=config.frames_root,
             skip_invalid=config.skip_invalid,
         )
+        if not self.dataset.tasks:
+            raise DatasetNotFoundError(
+                f"expected questions in {config.dataset!r}, split {config.split!r}, but all "
+                f"{len(self.dataset.skipped)} rows were left out as invalid.",
+                mend="look at the rows with load_dataset(..., skip_invalid=True).skipped.",
+            )
         self.toolbox: Toolbox = build_toolbox(config, self.dataset)
 
     def _pick(self, options: dict[str, Any]) -> Task:

@@ -134,6 +134,12 @@ def test_bad_datasets_are_refused():
         longvideo_env.LongTVQAEnv(split="tset")
 
 
+def test_a_split_of_invalid_rows_only_is_refused(tmp_path):
+    (tmp_path / "LongTVQA_plus_val.json").write_text('[{"qid": 1}]')
+    with pytest.raises(DataError, match="all 1 rows were left out"):
+        longvideo_env.LongTVQAEnv(dataset=str(tmp_path), split="val", skip_invalid=True)
+
+
 def test_step_before_reset_is_refused():
     with pytest.raises(EpisodeStateError, match="reset first"):
         longvideo_env.LongTVQAEnv().step("x")
