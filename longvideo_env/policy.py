@@ -33,8 +33,9 @@ class Reply:
     Attributes:
         text: Its words, as sampled.
         token_ids: The sampled tokens, or None for a policy without tokens.
-        logprobs: Log-probability of each sampled token under the sampling distribution at
-            temperature 1, or None.
+        logprobs: Log-probability of each sampled token among all tokens at the sampling
+            temperature (at temperature 1 where decoding is greedy), before top-k and top-p; or
+            None.
         prefix: What the chat template put at the head of the reply, such as `<think>`; belongs
             to the reply when it is parsed.
         finish: Why it ended.

@@ -28,6 +28,7 @@ from longvideo_env.trajectory import Segment, Timings, Trajectory
 class _Record:
     """What a coroutine notes down while it plays."""
 
+    seed: int
     segments: list[Segment] = field(default_factory=list)
     model_s: float = 0.0
     tools_s: float = 0.0
@@ -84,7 +85,7 @@ class RolloutEngine:
         sample: int = 0,
         *,
         seed: int | None = None,
-        order_seed: int | None = None,
+        question_seed: int | None = None,
     ) -> Trajectory:
         """Play one episode. A tool or policy that fails makes a failed trajectory, not an error.
 
@@ -93,18 +94,20 @@ class RolloutEngine:
             sample: Which of several plays of the same question.
             seed: The episode's seed; by default it derives from the engine's, the question and
                 the sample.
-            order_seed: Seed of the order of options, if the configuration shuffles them; by
-                default the engine's, so that all samples of a question share one order.
+            question_seed: Seeds what all samples of a question share: the order of its options,
+                and what its tools draw; by default the engine's.
         """
-        record = _Record()
-        order = None
-        if self.config.shuffle_options:
-            base = self.seed if order_seed is None else order_seed
-            order = draw_option_order(len(task.question.options), base, task.qid)
-            task = task.reorder(order)
         if seed is None:
             seed = derive_seed(self.seed, task.qid, sample)
-        episode = Episode(task.question, self.dataset.video(task.question), self.rules, seed)
+        shared = self.seed if question_seed is None else question_seed
+        order = None
+        if self.config.shuffle_options:
+            order = draw_option_order(len(task.question.options), shared, task.qid)
+            task = task.reorder(order)
+        video = self.dataset.video(task.question)
+        tool_seed = derive_seed(shared, task.qid)
+        episode = Episode(task.question, video, self.rules, tool_seed)
+        record = _Record(seed)
         try:
             await self._drive(episode, record)
         except PolicyError as error:
@@ -172,7 +175,7 @@ class RolloutEngine:
             messages=episode.messages,
             segments=record.segments,
             turn=episode.turn,
-            seed=derive_seed(episode.seed, "policy", episode.turn),
+            seed=derive_seed(record.seed, "policy", episode.turn),
         )
         start = time.perf_counter()
         try:
@@ -199,7 +202,7 @@ class RolloutEngine:
             video_id=task.question.video_id,
             policy=self.policy_spec,
             sample=sample,
-            seed=episode.seed,
+            seed=record.seed,
             status=play_of(episode).status,
             n_options=len(task.question.options),
             turns=tuple(episode.turns),

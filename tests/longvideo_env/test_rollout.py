@@ -64,6 +64,15 @@ def test_samples_of_a_question_share_their_option_order():
     assert len(set.union(*orders.values())) > 5
 
 
+def test_samples_of_a_question_get_the_same_from_tools_that_draw():
+    found = play(engine("random", grounding="random"), samples=4)
+    firsts = {}
+    for trajectory in found:
+        firsts.setdefault(trajectory.qid, set()).add(trajectory.first.result["value"])
+    assert all(len(first) == 1 for first in firsts.values())
+    assert len({t.seed for t in found}) == len(found)
+
+
 def test_trajectories_load_back_equal():
     for trajectory in play(engine(window=2)):
         assert Trajectory.from_json(trajectory.to_json()) == trajectory

@@ -1,0 +1,69 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.chat import ChatCodec
+from agents.generation import Generated
+from longvideo_env.policy import FinishReason
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "configs" / "grpo" / "tiny.yaml"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Threads that wait for each other cost more than so small a model computes."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from train.tiny_model import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def flags(tiny_model: Path, tmp_path: Path) -> list[str]:
+    """What every test of the trainer passes to it; more flags may follow."""
+    return [
+        *("--config", str(TINY)),
+        *("--model_name_or_path", str(tiny_model)),
+        *("--output_dir", str(tmp_path / "out")),
+        *("--disable_tqdm", "true"),
+    ]
+
+
+@pytest.fixture
+def make_trainer(flags: list[str]) -> Callable[..., Any]:
+    """Builds a `GRPOTrainer` as `train/grpo.py` does, from `tiny.yaml` and more flags."""
+    from train.grpo import prepare
+    from train.grpo_options import parse
+
+    return lambda *more: prepare(*parse([*flags, *more]))
+
+
+@pytest.fixture
+def write_replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets a function of the round and the row in it write the replies, not the model."""
+
+    def install(write: Callable[[int, int], str], finish: FinishReason = "stop") -> None:
+        rounds = iter(range(1000))
+
+        def generate(
+            model: object,
+            codec: ChatCodec,
+            prompts: Sequence[Sequence[int]],
+            *rest: object,
+            synced_gpus: bool = False,
+        ) -> list[Generated]:
+            number = next(rounds)
+            replies = [codec.encode(write(number, row)) for row in range(len(prompts))]
+            return [Generated(ids, (0.0,) * len(ids), finish) for ids in replies]
+
+        monkeypatch.setattr("train.rollouts.generate_batch", generate)
+
+    return install

@@ -1,0 +1,93 @@
+"""Two processes under DeepSpeed ZeRO-3 on the CPU. The first run compiles an operator."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 300
+
+
+def launch(
+    script: str, *flags: str, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", "configs/accelerate/cpu_zero3.yaml", script]
+    command += ["--config", "configs/grpo/tiny.yaml", "--disable_tqdm", "true", *flags]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+
+
+@pytest.fixture(scope="module")
+def wide_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with wide layers: ZeRO-3 does not shard tensors of under 100,000 numbers."""
+    folder = tmp_path_factory.mktemp("models") / "wide"
+    config = AutoConfig.from_pretrained(tiny_model)
+    config.intermediate_size = 2048
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config = GenerationConfig.from_pretrained(tiny_model)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("gather", ["true", "false"])
+def test_ranks_whose_episodes_differ_in_turns_do_not_hang(
+    gather: str, wide_model: Path, tmp_path: Path
+) -> None:
+    done = launch(
+        "tests/train/zero3_uneven.py",
+        *("--model_name_or_path", str(wide_model), "--output_dir", str(tmp_path)),
+        *("--max_steps", "2", "--ds3_gather_for_generation", gather),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # Where each forward is a collective, rank 0 takes part in all three rounds of rank 1.
+    rounds = 1 if gather == "true" else 3
+    for step in (1, 2):
+        assert f"rank 0 turns [1, 1, 1, 1] rounds {rounds * step}" in done.stdout
+        assert f"rank 1 turns [3, 3, 3, 3] rounds {3 * step}" in done.stdout
+
+
+def test_a_rank_that_crashes_takes_the_others_with_it(wide_model: Path, tmp_path: Path) -> None:
+    done = launch(
+        "tests/train/zero3_uneven.py",
+        *("--model_name_or_path", str(wide_model), "--output_dir", str(tmp_path)),
+        *("--max_steps", "2", "--ds3_gather_for_generation", "false"),
+        env={"UNEVEN_CRASH": "1"},
+    )
+    assert done.returncode != 0
+    assert "RuntimeError: rank 1 crashes" in done.stderr
+
+
+def test_trains_on_real_questions_and_saves_the_whole_policy(
+    shared_data: Path, wide_model: Path, tmp_path: Path
+) -> None:
+    done = launch(
+        "train/grpo.py",
+        *("--dataset", str(shared_data / "tvqa_plus_dev"), "--max_steps", "2"),
+        *("--model_name_or_path", str(wide_model), "--output_dir", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    AutoTokenizer.from_pretrained(tmp_path)
+    policy = AutoModelForCausalLM.from_pretrained(tmp_path)
+    start = AutoModelForCausalLM.from_pretrained(wide_model)
+    assert policy.num_parameters() == start.num_parameters(), "the shards were not gathered"
+
+
+def test_bad_options_end_all_ranks(tmp_path: Path) -> None:
+    done = launch("train/grpo.py", "--max_turns", "0", "--output_dir", str(tmp_path))
+    assert done.returncode != 0
+    assert done.stderr.count("grpo.py: max_turns must be at least 1, got 0.") == 1
+    assert "exitcode  : 2" in done.stderr

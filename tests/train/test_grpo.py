@@ -1,0 +1,211 @@
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.errors import DataError, SpecError
+from train import grpo
+from train.grpo_options import check, parse
+
+ROOT = Path(__file__).parents[2]
+TINY = str(ROOT / "configs" / "grpo" / "tiny.yaml")
+
+MakeTrainer = Callable[..., Any]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    policy = AutoModelForCausalLM.from_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder)
+    return dict(policy.state_dict())
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_trains_logs_every_term_and_saves_a_policy_that_loads(
+    flags: list[str], tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = "paper,tool_calls=-0.05"
+    grpo.main([*flags, "--max_steps", "2", "--reward", spec, "--learning_rate", "0.01"])
+    *steps, last = metrics(tmp_path / "out")
+    assert [record["step"] for record in steps] == [1, 2]
+    for record in steps:
+        for term in ("answer", "validity", "tool_calls"):
+            assert isinstance(record[f"rewards/{term}/mean"], float)
+        for fact in ("accuracy", "grounded", "turns", "tool_calls", "malformed", "failed"):
+            assert isinstance(record[f"episodes/{fact}"], float)
+    assert "train_runtime" in last
+    before, after = weights(tiny_model), weights(tmp_path / "out")
+    assert any(not torch.equal(before[name], after[name]) for name in before), "nothing was learnt"
+    assert f"hf:{tmp_path / 'out'}" in capsys.readouterr().out
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    flags: list[str], tmp_path: Path
+) -> None:
+    more = ["--max_steps", "2", "--save_strategy", "steps", "--save_steps", "1"]
+    more += ["--learning_rate", "0.01", "--save_rollouts"]
+    grpo.main([*flags, *more, str(tmp_path / "whole")])
+    straight = weights(tmp_path / "out")
+    checkpoint = str(tmp_path / "out" / "checkpoint-1")
+    again = [*flags, "--resume_from_checkpoint", checkpoint, "--output_dir", str(tmp_path / "two")]
+    grpo.main([*again, *more, str(tmp_path / "resumed")])
+    assert metrics(tmp_path / "two")[0]["step"] == 2
+    for name, value in weights(tmp_path / "two").items():
+        torch.testing.assert_close(value, straight[name])
+    name = "step-000001-rank-000.jsonl"
+    played = [
+        [grpo_line(line) for line in (tmp_path / folder / name).read_text().splitlines()]
+        for folder in ("whole", "resumed")
+    ]
+    assert played[0] == played[1]
+
+
+def grpo_line(line: str) -> list[Any]:
+    record = json.loads(line)
+    return [record["qid"], record["seed"], [s["token_ids"] for s in record["segments"]]]
+
+
+def test_lora_trains_and_loads(flags: list[str], tmp_path: Path) -> None:
+    grpo.main([*flags, "--max_steps", "1", "--use_peft", "true", "--lora_r", "2"])
+    assert (tmp_path / "out" / "adapter_config.json").is_file()
+    assert weights(tmp_path / "out")
+
+
+def test_a_missing_tiny_model_is_made(flags: list[str], tmp_path: Path) -> None:
+    model = tmp_path / "made"
+    grpo.prepare(*parse([*flags, "--model_name_or_path", str(model)]))
+    assert weights(model)
+
+
+def test_flags_override_the_yaml_file(flags: list[str]) -> None:
+    args, env, training, _ = parse(flags)
+    assert (args.max_turn_tokens, env.max_turns, training.num_generations) == (24, 3, 4)
+    assert training.learning_rate == 1e-4
+    args, env, training, _ = parse([*flags, "--max_turns", "2", "--max_turn_tokens", "7"])
+    assert (args.max_turn_tokens, env.max_turns, training.num_generations) == (7, 2, 4)
+
+
+def test_max_completion_length_is_what_an_episode_can_sample(make_trainer: MakeTrainer) -> None:
+    assert make_trainer().max_completion_length == 3 * 24  # dr_grpo divides by it
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        (["--max_turnz", "3"], "unknown option --max_turnz. Did you mean --max_turns?"),
+        (["--use_vllm", "true"], "generation by vLLM comes in a later release"),
+        (["--max_turns", "0"], "max_turns must be at least 1, got 0"),
+        (["--num_generations", "3"], "must be divisible by num_generations"),
+        (["--reward", "paper,answr=2"], "unknown reward term 'answr'"),
+        (["--reward", "paper,answer=0,validity=0"], "no term of the reward"),
+        (["--reward_weights", "1", "2"], "give the weights of reward terms in --reward"),
+        (["--temperature", "0"], "temperature must be above 0"),
+        (["--min_p", "0.1"], "min_p, repetition_penalty and generation_kwargs"),
+        (["--eval_strategy", "steps"], "evaluate with eval/run_policy.py"),
+        (["--max_turn_tokens", "0"], "max_turn_tokens"),
+        (["--limit", "0"], "limit must be at least 1"),
+        (["--limit", "1", "--per_device_train_batch_size", "8"], "a batch takes 2 questions"),
+        (["--dataset", "nowhere"], "nowhere"),
+        (["--vision", "telepathy"], "unknown vision agent 'telepathy'"),
+        (["--config"], "--config needs the path of a YAML file"),
+        (["--config", "no-such.yaml"], "no-such.yaml"),
+        (["--resume_from_checkpoint", "runs/none"], "there is no runs/none"),
+        (["--resume_from_checkpoint", "true"], "checkpoint-*"),
+        (["stray"], "unknown option stray"),
+    ],
+)
+def test_bad_options_end_in_one_clear_line_and_exit_code_2(
+    flags: list[str],
+    more: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if more[0] == "--config":
+        flags = []
+    monkeypatch.setattr(sys, "argv", ["grpo.py", *flags, *more])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "train" / "grpo.py"), run_name="__main__")
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("grpo.py: ")
+    assert problem in last
+
+
+def test_an_unknown_key_in_the_yaml_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    mine = {**yaml.safe_load(Path(TINY).read_text(encoding="utf-8")), "max_turnz": 3}
+    file.write_text(yaml.safe_dump(mine), encoding="utf-8")
+    with pytest.raises(SpecError, match="unknown option --max_turnz in the YAML file"):
+        parse(["--config", str(file)])
+
+
+def test_a_yaml_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("max_turns: [", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"mine\.yaml"):
+        parse(["--config", str(file)])
+
+
+def test_a_model_is_needed(flags: list[str]) -> None:
+    args, env, training, model = parse(flags)
+    with pytest.raises(SpecError, match="give --model_name_or_path"):
+        check(args, env, training, replace(model, model_name_or_path=None))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(flags: list[str], tmp_path: Path) -> None:
+    _, _, training, model = parse(flags)
+    (tmp_path / "empty").mkdir()
+    model.model_name_or_path = str(tmp_path / "empty")
+    with pytest.raises(SpecError, match="cannot load the tokenizer of"):
+        grpo.load_codec(model, training)
+
+
+def test_questions_without_a_gold_answer_are_counted(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args, env, training, _ = parse(flags)
+    whole = load_dataset("embedded", "train")
+
+    def blind(*_: Any, **__: Any) -> Dataset:
+        tasks = [replace(task, gold=replace(task.gold, answer=None)) for task in whole.tasks[:3]]
+        return replace(whole, tasks=(*tasks, *whole.tasks[3:]))
+
+    monkeypatch.setattr(grpo, "load_dataset", blind)
+    problem = f"embedded, split train: 3 of {len(whole)} questions have no gold answer"
+    with pytest.raises(DataError, match=problem):
+        grpo.load_questions(args, env, training)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grpo").glob("*.yaml")), ids=str)
+def test_each_config_opens_with_its_command_and_parses(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# accelerate launch --config_file configs/accelerate/")
+    comment = text[: text.index("\n#\n")]
+    assert f"configs/grpo/{path.name}" in comment
+    options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert EnvConfig.from_mapping(
+        {key: value for key, value in options.items() if key in EnvConfig.__dataclass_fields__}
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=str)
+def test_each_accelerate_config_opens_with_its_command(path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# accelerate launch --config_file configs/accelerate/{path.name} ")
+    assert load_config_from_file(str(path)).num_processes >= 1

@@ -1,0 +1,292 @@
+"""Train a policy with GRPO on episodes of the environment, through TRL's `GRPOTrainer`.
+
+On a CPU, in about a minute, with a tiny random model:
+
+    accelerate launch --config_file configs/accelerate/single.yaml \
+        train/grpo.py --config configs/grpo/tiny.yaml
+
+The same in two processes under DeepSpeed ZeRO-3 (or `zero2.yaml`, `zero3.yaml` on GPUs):
+
+    accelerate launch --config_file configs/accelerate/cpu_zero3.yaml \
+        train/grpo.py --config configs/grpo/tiny.yaml
+
+On own data, and going on after an interruption:
+
+    accelerate launch --config_file configs/accelerate/zero2.yaml train/grpo.py \
+        --model_name_or_path Qwen/Qwen2.5-3B-Instruct --dataset DATA_FOLDER --output_dir runs/grpo \
+        --save_steps 25 --resume_from_checkpoint true
+
+Options are the fields of `GrpoArguments`, `EnvConfig`, TRL's `GRPOConfig` and `ModelConfig`. They
+come from a YAML file (`--config FILE`) and from flags, which override it. The final policy lies in
+`--output_dir` with its tokenizer and loads as `hf:OUTPUT_DIR`; so does `metrics.jsonl`, with one
+record for each time that TRL logs. Exit code 2: an option or the data is wrong.
+
+Deviations from GRPO as published (DeepSeekMath, arXiv 2402.03300):
+
+- An episode has several turns. Only tokens that the policy sampled carry a gradient; observations
+  and what the chat template adds are masked.
+- A failed episode (a tool broke down) has no reward: it is masked and left out of its group's mean
+  and standard deviation.
+- TRL's defaults: no KL term (`--beta 0.001` switches it on; the k3 estimator, as published), the
+  loss divided by the number of tokens of the whole batch (`--loss_type grpo` for the mean over
+  each episode, as published), and 1e-4 added to a group's standard deviation.
+- Replies are sampled without dropout.
+- Groups whose rewards are all equal are not sampled again: they add nothing but KL.
+
+Deviations from LongVideoAgent (arXiv 2512.20618), which trains with GRPO too:
+
+- All options are shown, in training as in evaluation. Its code cuts five to four.
+- An invalid action costs a turn, in training as in evaluation. Its code ends the episode.
+- 512 tokens a turn by default (`--max_turn_tokens 1500` as published).
+- One update for each batch of episodes. It makes two: give `--steps_per_generation` twice the
+  `--gradient_accumulation_steps`.
+
+TRL's `max_completion_length` is set to max_turns * max_turn_tokens, the most that an episode can
+sample; `loss_type dr_grpo` divides by it. A tool may keep a process waiting for its whole time
+limit: where that is long, raise `--ddp_timeout` (seconds) above it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset as Prompts
+from transformers import (
+    AutoTokenizer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+from trl import (
+    GRPOConfig,
+    GRPOTrainer,
+    ModelConfig,
+    get_peft_config,
+    get_quantization_config,
+)
+
+from agents.chat import ChatCodec
+from agents.settings import GenerationSettings
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.errors import DataError, MissingExtraError, SpecError
+from longvideo_env.rollout import RolloutEngine
+from longvideo_env.specs import build_toolbox
+from train.grpo_options import GrpoArguments, check, parse
+from train.lockstep import LockstepPolicy
+from train.rollouts import Rollouts, reward_functions
+from train.tiny_model import make_tiny_model
+
+
+class MetricsFile(TrainerCallback):
+    """Appends each log record to a JSON Lines file. After a resumption a step may come twice."""
+
+    def __init__(self, path: Path) -> None:
+        """Keep the path."""
+        self._path = path
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write a record, in the main process."""
+        if not state.is_world_process_zero:
+            return
+        record = {"step": state.global_step, **(logs or {})}
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in record.items()
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(finite) + "\n")
+
+
+def load_questions(args: GrpoArguments, env: EnvConfig, training: GRPOConfig) -> Dataset:
+    """Load the questions to train on.
+
+    Raises:
+        DataError: They cannot be read, have no gold answers, or are too few for a batch.
+    """
+    dataset = load_dataset(
+        env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
+    )
+    dataset = replace(dataset, tasks=dataset.tasks[: args.limit])
+    where = f"{env.dataset}, split {env.split}"
+    blind = sum(task.gold.answer is None for task in dataset)
+    if blind:
+        raise DataError(
+            f"{blind} of {len(dataset)} questions have no gold answer, so there is no reward.",
+            where,
+            mend="train on a split with answers.",
+        )
+    needed = (training.generation_batch_size or 0) // (training.num_generations or 1)
+    if len(dataset) < needed:
+        raise DataError(
+            f"a batch takes {needed} questions, but there are {len(dataset)}.",
+            where,
+            mend="lower per_device_train_batch_size, or raise num_generations.",
+        )
+    return dataset
+
+
+def load_codec(model: ModelConfig, training: GRPOConfig) -> ChatCodec:
+    """Load the policy's tokenizer, and see that its chat template can hold an episode.
+
+    Raises:
+        SpecError: There is no such model, or it has no chat template that will do.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model.model_name_or_path,
+            revision=model.model_revision,
+            padding_side="left",
+            trust_remote_code=training.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"cannot load the tokenizer of {model.model_name_or_path!r}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    return ChatCodec(tokenizer, as_mapping(training.chat_template_kwargs))
+
+
+def as_mapping(options: dict[str, Any] | str | None) -> dict[str, Any]:
+    """A dict option of TRL, which on the command line is JSON."""
+    return json.loads(options) if isinstance(options, str) else dict(options or {})
+
+
+def checkpoint_to_resume(training: GRPOConfig) -> str | None:
+    """The folder of the checkpoint to go on from; `true` stands for the last in `output_dir`.
+
+    Raises:
+        SpecError: It does not exist.
+    """
+    wanted = str(training.resume_from_checkpoint or "false")
+    if wanted.lower() == "false":
+        return None
+    output_dir = str(training.output_dir)
+    folder = wanted
+    if wanted.lower() == "true":
+        found = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+        folder = found or os.path.join(output_dir, "checkpoint-*")
+    if not os.path.isdir(folder):
+        raise SpecError(f"resume_from_checkpoint: there is no {folder}.")
+    return folder
+
+
+def build_rollouts(
+    args: GrpoArguments,
+    env: EnvConfig,
+    training: GRPOConfig,
+    model: ModelConfig,
+    questions: Dataset,
+) -> Rollouts:
+    """The environment with its tools, and the policy's side of the conversation.
+
+    Raises:
+        SpecError: An option has no meaning.
+    """
+    settings = GenerationSettings(
+        max_turn_tokens=args.max_turn_tokens,
+        temperature=training.temperature,
+        top_p=training.top_p,
+        top_k=training.top_k,
+        max_context_tokens=args.max_context_tokens,
+    )
+    codec = load_codec(model, training)
+    policy = LockstepPolicy(codec, args.rollout_concurrency)
+    engine = RolloutEngine(
+        dataset=questions,
+        config=env,
+        toolbox=build_toolbox(env, questions),
+        policy=policy,
+        policy_spec=f"hf:{model.model_name_or_path}",
+        seed=training.seed,
+    )
+    save_to = Path(args.save_rollouts) if args.save_rollouts else None
+    return Rollouts(engine, policy, codec, settings, save_to)
+
+
+def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) -> GRPOTrainer:
+    """TRL's trainer, for the episodes of `rollouts`."""
+    engine, codec = rollouts.engine, rollouts.codec
+    training.reward_weights = list(engine.weights.values())
+    training.max_completion_length = engine.rules.max_turns * rollouts.settings.max_turn_tokens
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        **as_mapping(training.model_init_kwargs),
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
+        trainer = GRPOTrainer(
+            model=str(model.model_name_or_path),
+            args=training,
+            processing_class=codec.tokenizer,
+            # Ids and nothing else: neither gold nor text goes through TRL's data.
+            train_dataset=Prompts.from_dict({"prompt": [str(task.qid) for task in engine.dataset]}),
+            reward_funcs=[*reward_functions(tuple(engine.weights))],
+            rollout_func=rollouts,
+            quantization_config=get_quantization_config(model),
+            peft_config=get_peft_config(model),
+            callbacks=[MetricsFile(Path(str(training.output_dir), "metrics.jsonl"))],
+        )
+    if codec.end_of_turn_id not in trainer.eos_token_ids:
+        # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
+        trainer.eos_token_ids = [*trainer.eos_token_ids, codec.end_of_turn_id]
+    return trainer
+
+
+def prepare(
+    args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: ModelConfig
+) -> GRPOTrainer:
+    """From options to a trainer that is ready to run.
+
+    Raises:
+        SpecError: An option has no meaning.
+        DataError: The questions cannot be trained on.
+    """
+    check(args, env, training, model)
+    questions = load_questions(args, env, training)
+    if args.tiny_model_if_missing:
+        with PartialState().main_process_first():
+            if not os.path.isdir(str(model.model_name_or_path)):
+                make_tiny_model(str(model.model_name_or_path), seed=training.seed)
+    return build_trainer(build_rollouts(args, env, training, model, questions), training, model)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train, and save the policy."""
+    args, env, training, model = parse(argv)
+    checkpoint = checkpoint_to_resume(training)
+    trainer = prepare(args, env, training, model)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(training.output_dir)
+    trainer.accelerator.print(f"The policy is in {training.output_dir}: hf:{training.output_dir}")
+    trainer.accelerator.end_training()
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (SpecError, DataError, MissingExtraError) as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
+            print(f"grpo.py: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,119 @@
+"""The options of `train/grpo.py`: flags, and a YAML file of the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+import yaml
+from trl import GRPOConfig, ModelConfig, TrlParser
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.errors import SpecError
+from longvideo_env.reward import parse_reward
+
+USAGE = "accelerate launch [...] train/grpo.py [--config FILE.yaml] [--OPTION VALUE ...]"
+DESCRIPTION = (
+    "Train a policy with GRPO on episodes of the environment. Options come from a YAML file "
+    "(--config) and from flags, which override it. First the options of this script, then those "
+    "of the environment, of TRL's GRPOConfig and of its ModelConfig."
+)
+
+
+@dataclass
+class GrpoArguments:
+    """Options of this script, besides those of the environment and of TRL."""
+
+    max_turn_tokens: int = field(
+        default=512, metadata={"help": "Most tokens a turn (the paper trains with 1500)."}
+    )
+    max_context_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Most tokens an episode; by default what the model can hold."},
+    )
+    limit: int | None = field(
+        default=None, metadata={"help": "Train on the first so many questions only."}
+    )
+    rollout_concurrency: int = field(
+        default=64,
+        metadata={
+            "help": "Most episodes under way in a process, and so the largest batch of generation."
+        },
+    )
+    save_rollouts: str | None = field(
+        default=None,
+        metadata={"help": "Folder to keep every trajectory in: JSON Lines by step and process."},
+    )
+    tiny_model_if_missing: bool = field(
+        default=False,
+        metadata={
+            "help": "If there is no folder model_name_or_path, put a tiny random model there."
+        },
+    )
+
+
+Options: TypeAlias = tuple[GrpoArguments, EnvConfig, GRPOConfig, ModelConfig]
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Read flags and the YAML file.
+
+    Raises:
+        SpecError: An option is unknown, or its value has no meaning.
+    """
+    dataclasses: Any = (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig)
+    parser = TrlParser(dataclasses, usage=USAGE, description=DESCRIPTION, allow_abbrev=False)
+    try:
+        *options, in_file, in_flags = parser.parse_args_and_config(
+            list(argv), return_remaining_strings=True, separate_remaining_strings=True
+        )
+    except IndexError as error:
+        raise SpecError("--config needs the path of a YAML file.") from error
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise SpecError(" ".join(str(error).split())) from error
+    unknown = [word for word in (*in_file, *in_flags) if word.startswith("--")] or in_flags
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        close = get_close_matches(unknown[0], known, n=1)
+        raise SpecError(
+            f"unknown option {unknown[0]}{' in the YAML file' if unknown[0] in in_file else ''}."
+            + (f" Did you mean {close[0]}?" if close else " --help lists them all.")
+        )
+    args, env, training, model = options
+    return args, env, training, model
+
+
+def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: ModelConfig) -> None:
+    """Refuse what cannot work together before anything is loaded.
+
+    Raises:
+        SpecError: Says what, and what to do instead.
+    """
+    problems = {
+        "give --model_name_or_path, a folder or a model's name.": not model.model_name_or_path,
+        "generation by vLLM comes in a later release; leave use_vllm off.": training.use_vllm,
+        "leave use_transformers_continuous_batching off: episodes are generated turn by turn.": (
+            training.use_transformers_continuous_batching
+        ),
+        "give the weights of reward terms in --reward, as in 'paper,validity=0.2'; leave "
+        "reward_weights out.": training.reward_weights is not None,
+        "min_p, repetition_penalty and generation_kwargs are not supported; use temperature, top_p "
+        "and top_k.": (
+            training.min_p is not None
+            or training.repetition_penalty != 1
+            or training.generation_kwargs is not None
+        ),
+        "temperature must be above 0: a group needs replies that differ.": training.temperature
+        <= 0,
+        "leave eval_strategy at 'no': evaluate with eval/run_policy.py.": (
+            training.eval_strategy != "no"
+        ),
+        f"no term of the reward {env.reward!r} has a weight.": not parse_reward(env.reward),
+        "rollout_concurrency must be at least 1.": args.rollout_concurrency < 1,
+        "limit must be at least 1.": args.limit is not None and args.limit < 1,
+    }
+    for problem, is_so in problems.items():
+        if is_so:
+            raise SpecError(problem)

@@ -1,0 +1,160 @@
+"""Many episodes, one batch of generation: the driver for policies that live in the trainer.
+
+Each episode is a coroutine. Episodes run on the background loop, where tools may wait for a
+network; as soon as every episode under way waits for a reply, the replies of all are generated as
+one batch, in the thread that called `play`. That thread matters: the current CUDA device, autocast
+and collectives belong to it, and the trainer may itself be called inside a running event loop, as
+in a notebook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from longvideo_env.policy import Codec, Context, Reply
+from longvideo_env.sync import background_loop
+from longvideo_env.trajectory import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A reply to be generated.
+
+    Attributes:
+        token_ids: Everything that the model has seen and written so far.
+        seed: Seeds the reply.
+    """
+
+    token_ids: tuple[int, ...]
+    seed: int
+
+
+Start: TypeAlias = Callable[[], Awaitable[Trajectory]]
+"""Starts an episode."""
+
+Generate: TypeAlias = Callable[[Sequence[Request]], Sequence[Reply]]
+"""Generates one reply for each request; is given none where only other processes have some left."""
+
+Agree: TypeAlias = Callable[[bool], bool]
+"""Whether to go on, given whether this process has requests left: the same on all processes."""
+
+
+@dataclass
+class _Round:
+    """The requests that were waiting when nothing else was left to do."""
+
+    requests: list[Request] = field(default_factory=list)
+    replies: list[asyncio.Future[Reply]] = field(default_factory=list)
+
+    def hand_out(self, replies: Sequence[Reply]) -> None:
+        for future, reply in zip(self.replies, replies, strict=True):
+            if not future.done():  # it is, if its episode was cancelled
+                future.set_result(reply)
+
+
+class LockstepPolicy:
+    """A policy whose replies are generated in rounds, all waiting episodes at once.
+
+    Args:
+        codec: Renders messages into token ids.
+        concurrency: The most episodes under way at once, and so the largest batch.
+
+    Attributes:
+        codec: The same.
+
+    Raises:
+        ValueError: `concurrency` is below 1.
+    """
+
+    def __init__(self, codec: Codec, concurrency: int = 64) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, got {concurrency}.")
+        self.codec = codec
+        self._concurrency = concurrency
+        self._session = _Session()
+
+    async def act(self, context: Context, /) -> Reply:
+        """Wait for the round in which this reply is generated."""
+        return await self._session.wait_for_reply(Request(tuple(context.token_ids), context.seed))
+
+    async def aclose(self) -> None:
+        """Nothing is held: the model belongs to the trainer."""
+
+    def play(
+        self, episodes: Sequence[Start], generate: Generate, agree: Agree = bool
+    ) -> list[Trajectory]:
+        """Play all episodes, in rounds.
+
+        Args:
+            episodes: Starts each of them. They must use this policy.
+            generate: Called in this thread, once a round.
+            agree: Called before each round and once at the end. Where generation is a collective,
+                it makes all processes take the same number of rounds; by default, this process
+                goes on as long as it has requests.
+
+        Returns:
+            Their trajectories, in the order of `episodes`.
+        """
+        loop = background_loop()
+        session = self._session = _Session()
+        played = asyncio.run_coroutine_threadsafe(
+            session.play_all(episodes, self._concurrency), loop
+        )
+        try:
+            while (current := session.rounds.get()) is not None:
+                agree(True)
+                loop.call_soon_threadsafe(current.hand_out, generate(current.requests))
+            # What an episode raised is raised here, before other processes are waited for.
+            trajectories = played.result()
+            while agree(False):
+                generate(())
+            return trajectories
+        finally:
+            played.cancel()
+
+
+class _Session:
+    """One call of `play`. All but `rounds` is touched by the loop's thread only."""
+
+    def __init__(self) -> None:
+        self.rounds: SimpleQueue[_Round | None] = SimpleQueue()
+        self._waiting = _Round()
+        self._under_way = 0
+
+    async def wait_for_reply(self, request: Request) -> Reply:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.requests.append(request)
+        self._waiting.replies.append(future)
+        self._close_round()
+        return await future
+
+    async def play_all(self, episodes: Sequence[Start], concurrency: int) -> list[Trajectory]:
+        played: dict[int, Trajectory] = {}
+        todo = iter(enumerate(episodes))
+        self._under_way = min(concurrency, len(episodes))
+        workers = [asyncio.ensure_future(self._work(todo, played)) for _ in range(self._under_way)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            self.rounds.put(None)
+        return [played[i] for i in range(len(episodes))]
+
+    async def _work(self, todo: Iterator[tuple[int, Start]], played: dict[int, Trajectory]) -> None:
+        try:
+            for index, start in todo:
+                played[index] = await start()
+        finally:
+            self._under_way -= 1
+            self._close_round()
+
+    def _close_round(self) -> None:
+        """Send the round off if nothing else is under way."""
+        if self._waiting.requests and len(self._waiting.requests) == self._under_way:
+            self.rounds.put(self._waiting)
+            self._waiting = _Round()

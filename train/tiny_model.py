@@ -1,0 +1,202 @@
+"""A tiny model with random weights, for tests and for trying things out on a CPU.
+
+    python -m train.tiny_model --out runs/tiny-model
+
+A two-layer Qwen2 with a byte-level tokenizer of its own, trained on text that ships with the
+package. It knows nothing, but loads wherever Qwen2 does, and since each tag of the game is one
+token, even its random replies act now and then. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longvideo_env.datasets import load_dataset
+from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.prompts import malformed_prompt, question_prompt, system_prompt
+from longvideo_env.protocol import option_label
+from longvideo_env.rules import TAG_SETS, Rules
+from longvideo_env.schema import MAX_OPTIONS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
+
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+N_BPE_TOKENS = 640
+MAX_POSITIONS = 32_768
+
+# ChatML, as Qwen's templates write it.
+CHAT_TEMPLATE = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
+_TITLE = "# A tiny model with random weights"
+_CARD = """{title}
+
+A two-layer Qwen2 ({n_parameters:,} parameters, {n_tokens} tokens, seed {seed}) made by
+`python -m train.tiny_model`. It was not trained and knows nothing: use it to test code that needs
+some model, never to judge one. The tokenizer was trained on the dataset embedded in
+`longvideo-env`, which is synthetic.
+"""
+
+
+def make_tiny_model(out: str | Path, *, seed: int = 0) -> Path:
+    """Write a tiny model and its tokenizer into a folder.
+
+    The folder appears whole or not at all; an earlier tiny model in its place is replaced.
+
+    Args:
+        out: The folder.
+        seed: Seeds the weights. The tokenizer does not depend on it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        SpecError: `out` is taken by something that is not a tiny model.
+    """
+    out = Path(out)
+    _check_free(out)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer, seed=seed)
+    card = _CARD.format(
+        title=_TITLE, n_parameters=model.num_parameters(), n_tokens=len(tokenizer), seed=seed
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        whole = Path(scratch, "new")
+        model.save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        (whole / "README.md").write_text(card, encoding="utf-8")
+        if out.exists():
+            out.rename(Path(scratch, "old"))
+        whole.rename(out)
+    return out
+
+
+def make_tokenizer() -> PreTrainedTokenizerBase:
+    """The tokenizer: byte-level BPE, with every tag and option label as one token.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+    """
+    try:
+        from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+        from transformers import Qwen2Tokenizer
+    except ImportError as error:
+        raise MissingExtraError("transformers", "train") from error
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=N_BPE_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(_corpus(), trainer)
+    trained = json.loads(bpe.to_str())["model"]
+    merges: list[Any] = [tuple(pair) for pair in trained["merges"]]  # annotated as list[str]
+    tokenizer = Qwen2Tokenizer(
+        vocab=trained["vocab"],
+        merges=merges,
+        eos_token=END,
+        pad_token=PAD,
+        extra_special_tokens=[START],
+        model_max_length=MAX_POSITIONS,
+    )
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in whole_tokens()])
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def make_model(tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> Qwen2ForCausalLM:
+    """The model, in float32 on the CPU.
+
+    Args:
+        tokenizer: Gives the number of tokens and the special ones.
+        seed: Seeds the weights; torch's global generator is left as it was.
+    """
+    import torch
+    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,  # vLLM's attention on CPUs needs a head of 32 or more
+        num_key_value_heads=1,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=pad,
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+    model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad)
+    model.eval()
+    return model
+
+
+def whole_tokens() -> list[str]:
+    """The tags of every tag set, and the option labels."""
+    names = ["think"]
+    for tags in TAG_SETS.values():
+        names += [value for key, value in asdict(tags).items() if key != "name"]
+    texts: list[str] = []
+    for name in names:
+        texts += [f"<{name}>", f"</{name}>"]
+    texts += [f"<{tags.ground}/>" for tags in TAG_SETS.values()]
+    texts += [option_label(i) for i in range(MAX_OPTIONS)]
+    return list(dict.fromkeys(texts))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write a tiny model with random weights.")
+    parser.add_argument("--out", default="runs/tiny-model", help="folder (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seeds the weights")
+    options = parser.parse_args(arguments)
+    print(make_tiny_model(options.out, seed=options.seed))
+
+
+def _check_free(out: Path) -> None:
+    if not out.exists():
+        return
+    card = out / "README.md"
+    if not card.is_file() or not card.read_text(encoding="utf-8").startswith(_TITLE):
+        raise SpecError(
+            f"{out} exists and is not a tiny model. To mend it: name another folder, or remove it."
+        )
+
+
+def _corpus() -> Iterator[str]:
+    """All text of the embedded dataset, and the prompts around it."""
+    dataset = load_dataset("embedded", "train")
+    for tags in TAG_SETS.values():
+        rules = Rules(tags=tags)
+        yield system_prompt(rules, MAX_OPTIONS)
+        yield malformed_prompt("", rules, rules.max_turns)
+        for task in dataset.tasks:
+            video = dataset.video(task)
+            yield question_prompt(task.question, video, video.clip_ids[:1], rules)
+    for video in dataset.videos.values():
+        for clip in video.clips:
+            yield from (line.text for line in (*clip.subtitles, *clip.captions))
+
+
+if __name__ == "__main__":
+    main()
