@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo test test-slow check clean
+.PHONY: setup demo test test-slow check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -18,5 +18,8 @@ test-slow: setup
 	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network"
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
+bench-env: setup
+	$(BIN)/python benchmarks/env_step.py --setup
+	$(BIN)/python benchmarks/env_step.py
 clean:
 	rm -rf .venv build dist *.egg-info .*_cache .import_linter_cache

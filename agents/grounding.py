@@ -17,6 +17,9 @@ from longvideo_env.tools import GroundingRequest, ToolReply, unvisited
 _INDEXES = 2048
 """How many videos' indexes are kept; LongTVQA has 925 videos."""
 
+_QUERIES = 16384
+"""How many rankings are kept, each of some 25 references."""
+
 
 class BM25Grounding:
     """Ranks the subtitles of the video's clips against the query by BM25.
@@ -35,12 +38,8 @@ class BM25Grounding:
         """Return the best clip that was not visited."""
         question = request.question
         query = request.query or " ".join([question.text, *question.options])
-        scores = _rank_clips(request.video).scores(query)
-        visited = set(request.visited)
-        order = np.argsort(-scores, kind="stable")
-        ids = request.video.clip_ids
-        best = next((i for i in order if ids[i] not in visited), order[0])
-        return ToolReply(ids[best], {"score": round(float(scores[best]), 4)})
+        ranked = _ranked_clips(request.video, query)
+        return ToolReply(next((c for c in ranked if c not in request.visited), ranked[0]))
 
 
 class RandomGrounding:
@@ -58,8 +57,14 @@ class RandomGrounding:
         return ToolReply(clips[int(rng.integers(len(clips)))])
 
 
+# A question is asked again in every rollout of its group, and in every epoch.
+@lru_cache(maxsize=_QUERIES)
+def _ranked_clips(video: Video, query: str) -> tuple[str, ...]:
+    return tuple(video.clip_ids[i] for i in _index_clips(video).order(query))
+
+
 @lru_cache(maxsize=_INDEXES)
-def _rank_clips(video: Video) -> Ranking:
+def _index_clips(video: Video) -> Ranking:
     return Ranking([" ".join(line.text for line in clip.subtitles) for clip in video.clips])
 
 

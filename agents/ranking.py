@@ -38,6 +38,10 @@ class Ranking:
             self._index = bm25s.BM25()
             self._index.index(corpus, show_progress=False)
 
+    def order(self, query: str) -> tuple[int, ...]:
+        """Positions of the texts, best first; those that score alike stay in their order."""
+        return tuple(np.argsort(-self.scores(query), kind="stable").tolist())
+
     def scores(self, query: str) -> np.ndarray:
         """Score of each text; all 0 where no word is shared. Shape: (texts,)."""
         if self._index is None:

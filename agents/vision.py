@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numpy as np
-
 from agents.ranking import Ranking
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import TimedText, Video
@@ -13,8 +11,6 @@ from longvideo_env.tools import ToolReply, VisionRequest
 
 DEFAULT_CAPTIONS = 5
 NOTHING = "Nothing is known about what these clips show."
-
-_Indexed = tuple[list[tuple[str, TimedText]], Ranking]
 
 
 class CaptionVision:
@@ -32,19 +28,21 @@ class CaptionVision:
 
     async def look(self, request: VisionRequest, /) -> ToolReply:
         """Return the best captions of the window, one a line, with their times."""
-        captions, ranking = _index_captions(request.video, request.clip_ids)
-        if not captions:
-            return ToolReply(NOTHING, {"n_captions": 0})
-        order = np.argsort(-ranking.scores(request.query), kind="stable")[: self.k]
-        name_clips = len(request.clip_ids) > 1
-        lines = [_line(*captions[i], name_clip=name_clips) for i in order]
-        return ToolReply("\n".join(lines), {"n_captions": len(lines)})
+        lines = _ranked_lines(request.video, request.clip_ids, request.query)[: self.k]
+        return ToolReply("\n".join(lines) or NOTHING, {"n_captions": len(lines)})
 
 
 @lru_cache(maxsize=4096)
-def _index_captions(video: Video, clip_ids: tuple[str, ...]) -> _Indexed:
+def _ranked_lines(video: Video, clip_ids: tuple[str, ...], query: str) -> tuple[str, ...]:
+    lines, ranking = _index_captions(video, clip_ids)
+    return tuple(lines[i] for i in ranking.order(query))
+
+
+@lru_cache(maxsize=4096)
+def _index_captions(video: Video, clip_ids: tuple[str, ...]) -> tuple[list[str], Ranking]:
     captions = [(clip_id, caption) for clip_id in clip_ids for caption in video[clip_id].captions]
-    return captions, Ranking([caption.text for _, caption in captions])
+    lines = [_line(*named, name_clip=len(clip_ids) > 1) for named in captions]
+    return lines, Ranking([caption.text for _, caption in captions])
 
 
 def _line(clip_id: str, caption: TimedText, *, name_clip: bool) -> str:

@@ -15,7 +15,7 @@ from longvideo_env.errors import SpecError
 
 
 def add_fields(parser: argparse._ArgumentGroup, cls: type, **defaults: Any) -> None:
-    """Add an option for each field of a dataclass; `--max-turns` and `--max_turns` both work.
+    """Add an option for each field of a dataclass.
 
     Args:
         parser: The group of options to add them to.
@@ -24,9 +24,6 @@ def add_fields(parser: argparse._ArgumentGroup, cls: type, **defaults: Any) -> N
     """
     hints = get_type_hints(cls)
     for item in fields(cls):
-        names = [f"--{item.name.replace('_', '-')}"]
-        if "_" in item.name:
-            names.append(f"--{item.name}")
         default = defaults.get(item.name, item.default)
         options: dict[str, Any] = {"dest": item.name, "help": _help(item, default)}
         if default is not MISSING:
@@ -36,7 +33,7 @@ def add_fields(parser: argparse._ArgumentGroup, cls: type, **defaults: Any) -> N
         else:
             options["type"] = _plain_type(hints[item.name])
             options["metavar"] = item.name.upper()
-        parser.add_argument(*names, **options)
+        parser.add_argument(f"--{item.name.replace('_', '-')}", **options)
 
 
 def take_fields(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,18 +44,25 @@ def take_fields(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
 def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> dict[str, Any]:
     """Parse arguments; `--config FILE` gives defaults by option name, which flags override.
 
+    Flags may be written with underscores, as the trainer's are: `--max_turns`.
+
     Raises:
         SpecError: The file is missing or not a mapping of known options.
     """
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any option below.")
-    known, _ = parser.parse_known_args(_config_only(argv))
+    args = [_dashed(arg) for arg in (sys.argv[1:] if argv is None else argv)]
+    known, _ = parser.parse_known_args(_config_only(args))
     if known.config is not None:
         parser.set_defaults(**_read_yaml(known.config, {action.dest for action in parser._actions}))
-    return vars(parser.parse_args(argv))
+    return vars(parser.parse_args(args))
 
 
-def _config_only(argv: list[str] | None) -> list[str]:
-    args = sys.argv[1:] if argv is None else argv
+def _dashed(arg: str) -> str:
+    name, equals, value = arg.partition("=")
+    return name.replace("_", "-") + equals + value if arg.startswith("--") else arg
+
+
+def _config_only(args: list[str]) -> list[str]:
     for i, arg in enumerate(args):
         if arg == "--config" and i + 1 < len(args):
             return args[i : i + 2]
