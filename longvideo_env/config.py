@@ -45,6 +45,11 @@ class EnvConfig:
         "Tag set shown in the prompt: `reference` (<search>, as released checkpoints write) or "
         "`paper` (<visual_query>). Both are always understood.",
     )
+    instructions: bool = _option(
+        True,
+        "Open with the rules of the game. A policy that was trained on the game can do without, "
+        "and its prompts are then half as long.",
+    )
     reward: str = _option(
         "paper",
         "Reward preset, `paper` or `reference`, with weights to override: "

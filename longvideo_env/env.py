@@ -85,6 +85,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         max_turns=5,
         window=1,
         tags="reference",
+        instructions=True,
         reward="paper",
         shuffle_options=False,
         frames_root=None,

@@ -173,8 +173,9 @@ class Episode:
         self._show(clip_id)
         self.opened_at = self.window
         text = prompts.question_prompt(self.question, self.video, self.window, self.rules)
-        system = prompts.system_prompt(self.rules, len(self.question.options))
-        self.messages.append({"role": "system", "content": system})
+        if self.rules.instructions:
+            system = prompts.system_prompt(self.rules, len(self.question.options))
+            self.messages.append({"role": "system", "content": system})
         return self._observe(text)
 
     def _answer(self, action: Action) -> Move:

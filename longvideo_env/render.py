@@ -41,7 +41,9 @@ def _opened_by(episode: Episode) -> str:
 def _conversation(episode: Episode) -> list[str]:
     lines = []
     turn = 0
-    for message in episode.messages[1:]:
+    for message in episode.messages:
+        if message["role"] == "system":
+            continue
         if message["role"] == "assistant":
             turn += 1
             lines += ["", f"─ Turn {turn} of {episode.rules.max_turns} ".ljust(WIDTH, "─")]

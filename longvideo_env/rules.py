@@ -51,6 +51,7 @@ class Rules:
         tags: The tag set shown.
         can_ground: Whether there is a grounding agent.
         can_look: Whether there is a vision agent.
+        instructions: Whether the prompt opens with these rules.
     """
 
     max_turns: int = 5
@@ -58,6 +59,7 @@ class Rules:
     tags: TagSet = TAG_SETS["reference"]
     can_ground: bool = True
     can_look: bool = True
+    instructions: bool = True
 
     @classmethod
     def from_config(cls, config: EnvConfig) -> Rules:
@@ -68,6 +70,7 @@ class Rules:
             tags=TAG_SETS[config.tags],
             can_ground=config.grounding != "none",
             can_look=config.vision != "none",
+            instructions=config.instructions,
         )
 
     @property

@@ -30,8 +30,9 @@ def load_dataset(
     as well, so that a split's haystack is not made of its own needles alone.
 
     Args:
-        dataset: `embedded`, a folder, or one file of questions; subtitles, captions and frames
-            are looked for beside the file.
+        dataset: `embedded`; `mini`, or such as `mini:videos=200,seed=3,difficulty=0.5` (see
+            `longvideo_env.datasets.mini`); a folder; or one file of questions, beside which
+            subtitles, captions and frames are looked for.
         split: Such as train, val or test. A file with an unknown name may be called any split.
         frames_root: Folder of the frames; `frames` in the dataset's folder by default.
         skip_invalid: Leave invalid rows out and list them in `Dataset.skipped`.
@@ -40,7 +41,13 @@ def load_dataset(
         DatasetNotFoundError: No such dataset, split or file.
         MalformedFileError: A file is truncated, not UTF-8, not JSON, or of another shape.
         InvalidRowError: Or one of its kinds: a row is wrong, and `skip_invalid` is False.
+        SpecError: An option of `mini` has no meaning.
     """
+    if str(dataset).partition(":")[0] == "mini":
+        # Not imported above, so that `python -m` finds a module that nobody has imported yet.
+        from longvideo_env.datasets.mini import load_mini_spec
+
+        return load_mini_spec(str(dataset), split, frames_root)
     try:
         sources = find_sources(str(dataset), split, frames_root)
         state = sources.state()

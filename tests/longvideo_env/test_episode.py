@@ -39,6 +39,12 @@ def test_opening_shows_question_options_clip_and_turns(question, film):
     assert "You have 5 turns left." in text
 
 
+def test_without_instructions_only_the_question_is_shown(question, film):
+    episode = opened(question, film, instructions=False)
+    assert [message["role"] for message in episode.messages] == ["user"]
+    assert episode.messages[0]["content"].startswith("Question: ")
+
+
 def test_paper_tags(question, film):
     episode = opened(question, film, tags=TAG_SETS["paper"])
     assert "<visual_query>" in episode.messages[0]["content"]

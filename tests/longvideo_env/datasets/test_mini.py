@@ -1,0 +1,163 @@
+"""The mini world as a dataset: loading, specs, splits, and the same from disk."""
+
+import json
+import pickle
+import runpy
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from longvideo_env import LongTVQAEnv, load_dataset
+from longvideo_env.datasets.mini import (
+    SPLIT_VIDEOS,
+    MiniOptions,
+    load_mini,
+    main,
+    read_spec,
+    split_sizes,
+    write_mini,
+)
+from longvideo_env.errors import DatasetNotFoundError, SpecError
+
+SMALL = {"videos": 6, "seed": 3, "difficulty": 0.7}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("split", SPLIT_VIDEOS)
+def test_default_splits_load_fast(split: str) -> None:
+    start = time.perf_counter()
+    dataset = load_mini(split)
+    seconds = time.perf_counter() - start
+    assert len(dataset.videos) == SPLIT_VIDEOS[split]
+    assert len(dataset) == 4 * len(dataset.videos)
+    assert seconds < 3, "about 0.4 s where the machine is free"
+
+
+def test_a_spec_string_is_the_same_as_arguments() -> None:
+    dataset = load_dataset("mini:videos=6, seed=3, difficulty=0.7", "val")
+    assert dataset is load_mini("val", **SMALL)
+    assert load_dataset("mini", "test") is load_mini("test")
+    assert (dataset.name, dataset.split, dataset.skipped) == ("mini", "val", ())
+    assert dataset is not load_mini("val", videos=6, seed=4, difficulty=0.7)
+
+
+def test_fewer_videos_are_the_first_of_more() -> None:
+    few, more = load_mini("train", videos=3), load_mini("train", videos=5)
+    assert few.tasks == more.tasks[: len(few)]
+    assert list(few.videos) == list(more.videos)[:3]
+
+
+def test_splits_and_seeds_share_no_video() -> None:
+    datasets = [load_mini(split, videos=30, seed=s) for split in SPLIT_VIDEOS for s in (0, 1)]
+    ids = [video_id for dataset in datasets for video_id in dataset.videos]
+    texts = {
+        tuple(line.text for clip in video.clips for line in clip.subtitles)
+        for dataset in datasets
+        for video in dataset.videos.values()
+    }
+    assert len(set(ids)) == len(ids) == len(texts) == 6 * 30
+    qids = [str(task.qid) for dataset in datasets for task in dataset]
+    assert len(set(qids)) == len(qids)
+
+
+def test_it_can_be_pickled_and_played() -> None:
+    dataset = load_mini("test", **SMALL)
+    assert pickle.loads(pickle.dumps(dataset)).tasks == dataset.tasks
+    env = LongTVQAEnv(dataset="mini:videos=6", split="test")
+    observation, _ = env.reset(seed=0)
+    assert "mini:" not in observation, "the kind of a question is for metrics alone"
+    _, reward, terminated, _, _ = env.step("<reasoning>x</reasoning><answer>a0</answer>")
+    assert terminated
+    assert reward > 0, "its reasoning counts, right or wrong"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mini:video=3", r"unknown option 'video' .* Did you mean 'videos'\?"),
+        ("mini:", "unknown option ''"),
+        ("mini:seed=3,seed=4", "'seed' stands twice"),
+        ("mini:videos=many", "expected a whole number for 'videos' .* got 'many'"),
+        ("mini:difficulty=", "expected a number from 0 to 1 for 'difficulty'"),
+        ("mini:difficulty=nan", "difficulty must be 0 to 1"),
+        ("mini:difficulty=1.5", "difficulty must be 0 to 1, got 1.5"),
+        ("mini:videos=0", "videos must be 1 to 100,000, got 0"),
+        ("mini:seed=-1", "seed must be 0 to"),
+    ],
+)
+def test_bad_specs(spec: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        load_dataset(spec, "train")
+
+
+def test_other_things_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFoundError, match="no split 'dev' of mini; there: train, val"):
+        load_dataset("mini", "dev")
+    with pytest.raises(DatasetNotFoundError, match="frames_root is no folder"):
+        load_dataset("mini", "train", frames_root=tmp_path / "none")
+    assert read_spec("mini") == MiniOptions()
+
+
+def test_the_reader_reads_back_the_same(tmp_path: Path) -> None:
+    folder = write_mini(tmp_path / "world", **SMALL)
+    for split, videos in split_sizes(SMALL["videos"]).items():
+        made = load_mini(split, **{**SMALL, "videos": videos})
+        read = load_dataset(str(folder), split)
+        assert read.tasks == made.tasks
+        for video_id, video in made.videos.items():
+            assert read.videos[video_id].clips == video.clips
+    episodes = folder / "LongTVQA_plus_subtitle_episode_level.json"
+    (folder / "LongTVQA_plus_subtitle_clip_level.json").unlink()
+    assert len(json.loads(episodes.read_text())) == sum(split_sizes(6).values())
+    again = load_dataset(str(folder), "train")
+    assert all(again.videos[key].clips == read.videos[key].clips for key in read.videos)
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (write_mini(tmp_path / name, **SMALL) for name in ("first", "second"))
+    other = write_mini(tmp_path / "other", **{**SMALL, "seed": 4})
+    assert files_of(first) == files_of(second) != files_of(other)
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "world").mkdir()
+    write_mini(tmp_path / "world", **SMALL)
+    before = files_of(tmp_path)
+    with pytest.raises(SpecError, match="not an empty folder"):
+        write_mini(tmp_path / "world", videos=1)
+    assert files_of(tmp_path) == before
+
+
+def test_nothing_is_left_of_a_world_that_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longvideo_env.datasets.mini.draw_scene", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_mini(tmp_path / "world", **SMALL, frame_step=60)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "world"
+    main(["--out", str(out), "--videos", "6", "--seed", "3", "--difficulty", "0.7"])
+    assert capsys.readouterr().out.strip() == str(out)
+    assert files_of(out) == files_of(write_mini(tmp_path / "same", **SMALL))
+    for wrong in (["--videos", "0"], ["--frames", "--frame-step", "0"]):
+        with pytest.raises(SystemExit):
+            main(["--out", str(tmp_path / "no"), *wrong])
+        assert "must be" in capsys.readouterr().err
+
+
+def test_the_module_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m`, in this process; a second import of the module would be a warning."""
+    for name in [name for name in sys.modules if name.endswith("datasets.mini")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["mini", "--out", str(tmp_path / "world"), "--videos", "1"])
+    runpy.run_module("longvideo_env.datasets.mini", run_name="__main__")
+    assert len(load_dataset(str(tmp_path / "world"), "test")) == 4
