@@ -6,13 +6,20 @@ import numpy as np
 
 from agents.ranking import content_words
 from agents.settings import GenerationSettings
+from agents.teacher import MiniTeacher
 from longvideo_env.errors import SpecError
 from longvideo_env.policy import Codec, Context, Policy, Reply, TextCodec
 from longvideo_env.protocol import Action, format_action, option_label
 from longvideo_env.rules import ActionKind
 from longvideo_env.spaces import random_action
 
-POLICY_SPECS = ("random", "scripted:answer", "scripted:ground-look-answer", "hf:PATH")
+POLICY_SPECS = (
+    "random",
+    "scripted:answer",
+    "scripted:ground-look-answer",
+    "teacher:mini",
+    "hf:PATH",
+)
 
 
 _SCRIPTS: dict[str, tuple[ActionKind, ...]] = {
@@ -28,6 +35,8 @@ def check_policy_spec(spec: str) -> None:
         SpecError: No such policy.
     """
     kind, _, argument = spec.partition(":")
+    if kind == "teacher" and argument.partition(":")[0] == "mini":
+        return
     if spec != "random" and spec not in _SCRIPTS and not (kind == "hf" and argument):
         raise SpecError(f"unknown policy {spec!r}; expected one of: {', '.join(POLICY_SPECS)}.")
 
@@ -48,9 +57,12 @@ def build_policy(spec: str, settings: GenerationSettings | None = None) -> Polic
         return RandomPolicy()
     if spec in _SCRIPTS:
         return ScriptedPolicy(_SCRIPTS[spec])
+    kind, _, argument = spec.partition(":")
+    if kind == "teacher":
+        return MiniTeacher(argument.partition(":")[2])
     from agents.hf import HFPolicy  # torch and transformers are an extra
 
-    return HFPolicy(spec.partition(":")[2], settings or GenerationSettings())
+    return HFPolicy(argument, settings or GenerationSettings())
 
 
 class _TextPolicy:

@@ -26,8 +26,9 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
 
     Returns:
         Plain values. `accuracy` and the `grounding_accuracy` pair are shares of the episodes that
-        did not fail and have gold; `accuracy_ci95` is their Wilson interval; `malformed_rate` is a
-        share of turns; `tool_calls` counts requests by tool, those for the first clip apart.
+        did not fail and have gold; `by_show` tells them apart by show (in `mini`, by kind);
+        `accuracy_ci95` is their Wilson interval; `malformed_rate` is a share of turns;
+        `tool_calls` counts requests by tool, those for the first clip apart.
     """
     played = [t for t in trajectories if t.status != "failed"]
     correct = [t.correct for t in played if t.correct is not None]
@@ -42,6 +43,7 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "n_scored": len(correct),
         "accuracy": accuracy,
         "accuracy_ci95": interval,
+        "by_show": _by_show(played),
         "grounding_accuracy": _share(_known(t.grounded for t in played))[0],
         "grounding_accuracy_first": _share(_known(t.grounded_first for t in played))[0],
         "mean_reward": _mean(rewards),
@@ -54,6 +56,17 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "errors": dict(Counter(t.error for t in trajectories if t.error).most_common(10)),
         "model_s": round(sum(t.timings.model_s for t in trajectories), 3),
         "tools_s": round(sum(t.timings.tools_s for t in trajectories), 3),
+    }
+
+
+def _by_show(played: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
+    shows: dict[str, list[bool]] = {}
+    for trajectory in played:
+        if trajectory.show is not None and trajectory.correct is not None:
+            shows.setdefault(trajectory.show, []).append(trajectory.correct)
+    return {
+        show: {"n": len(hits), "accuracy": sum(hits) / len(hits)}
+        for show, hits in sorted(shows.items())
     }
 
 

@@ -30,8 +30,9 @@ class EnvConfig:
 
     dataset: str = _option(
         "embedded",
-        "Which videos and questions: `embedded`, or a folder or file in the layout of LongTVQA+, "
-        "LongTVQA or TVQA.",
+        "Which videos and questions: `embedded`; `mini`, a procedural world (or such as "
+        "`mini:videos=200,seed=3,difficulty=0.5`); or a folder or file in the layout of "
+        "LongTVQA+, LongTVQA or TVQA.",
     )
     split: str = _option("train", "Split of the dataset, such as train, val or test.")
     grounding: str = _option(

@@ -93,7 +93,9 @@ class LongTVQAEnv(gym.Env[str, str]):
     )
     ```
 
-    `render_mode="ansi"` makes `render()` return the transcript so far.
+    `dataset="mini"` is a procedural world; `instructions=False` leaves the rules out of the
+    prompt, for policies that know them. `render_mode="ansi"` makes `render()` return the
+    transcript so far.
 
     ## Version History
     - v0: first release.

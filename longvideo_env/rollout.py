@@ -207,6 +207,7 @@ class RolloutEngine:
             n_options=len(task.question.options),
             turns=tuple(episode.turns),
             segments=tuple(record.segments),
+            show=task.question.show,
             visited=tuple(episode.visited),
             choice=episode.choice,
             option_order=order,

@@ -83,6 +83,7 @@ class Trajectory:
     Attributes:
         qid: The question's id.
         video_id: Its video.
+        show: The show, or in `mini` the kind of question, where the source gives it.
         policy: Spec of the policy.
         sample: Which of several plays of the same question, from 0.
         seed: The episode's seed.
@@ -113,6 +114,7 @@ class Trajectory:
     n_options: int
     turns: tuple[TurnRecord, ...]
     segments: tuple[Segment, ...]
+    show: str | None = None
     visited: tuple[str, ...] = ()
     choice: int | None = None
     option_order: tuple[int, ...] | None = None

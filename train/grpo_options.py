@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import yaml
-from trl import GRPOConfig, ModelConfig, TrlParser
+from trl import GRPOConfig, ModelConfig
 
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.reward import parse_reward
+from train.options import parse_options
 
 USAGE = "accelerate launch [...] train/grpo.py [--config FILE.yaml] [--OPTION VALUE ...]"
 DESCRIPTION = (
@@ -63,25 +62,8 @@ def parse(argv: Sequence[str]) -> Options:
     Raises:
         SpecError: An option is unknown, or its value has no meaning.
     """
-    dataclasses: Any = (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig)
-    parser = TrlParser(dataclasses, usage=USAGE, description=DESCRIPTION, allow_abbrev=False)
-    try:
-        *options, in_file, in_flags = parser.parse_args_and_config(
-            list(argv), return_remaining_strings=True, separate_remaining_strings=True
-        )
-    except IndexError as error:
-        raise SpecError("--config needs the path of a YAML file.") from error
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise SpecError(" ".join(str(error).split())) from error
-    unknown = [word for word in (*in_file, *in_flags) if word.startswith("--")] or in_flags
-    if unknown:
-        known = [option for action in parser._actions for option in action.option_strings]
-        close = get_close_matches(unknown[0], known, n=1)
-        raise SpecError(
-            f"unknown option {unknown[0]}{' in the YAML file' if unknown[0] in in_file else ''}."
-            + (f" Did you mean {close[0]}?" if close else " --help lists them all.")
-        )
-    args, env, training, model = options
+    groups = (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig)
+    args, env, training, model = parse_options(groups, argv, usage=USAGE, description=DESCRIPTION)
     return args, env, training, model
 
 

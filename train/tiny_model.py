@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 N_BPE_TOKENS = 640
 MAX_POSITIONS = 32_768
+LABEL_FORMS = ("{}", " {}", "\n{}:")
+HEAD_SIZE = 32  # vLLM's attention on CPUs needs as much at least
 
 # ChatML, as Qwen's templates write it.
 CHAT_TEMPLATE = (
@@ -49,7 +51,9 @@ some model, never to judge one. The tokenizer was trained on the dataset embedde
 """
 
 
-def make_tiny_model(out: str | Path, *, seed: int = 0) -> Path:
+def make_tiny_model(
+    out: str | Path, *, seed: int = 0, hidden_size: int = 64, dataset: str = "embedded"
+) -> Path:
     """Write a tiny model and its tokenizer into a folder.
 
     The folder appears whole or not at all; an earlier tiny model in its place is replaced.
@@ -57,6 +61,8 @@ def make_tiny_model(out: str | Path, *, seed: int = 0) -> Path:
     Args:
         out: The folder.
         seed: Seeds the weights. The tokenizer does not depend on it.
+        hidden_size: The model's width.
+        dataset: Whose `train` split the tokenizer learns its words from.
 
     Returns:
         The folder.
@@ -67,8 +73,8 @@ def make_tiny_model(out: str | Path, *, seed: int = 0) -> Path:
     """
     out = Path(out)
     _check_free(out)
-    tokenizer = make_tokenizer()
-    model = make_model(tokenizer, seed=seed)
+    tokenizer = make_tokenizer(dataset)
+    model = make_model(tokenizer, seed=seed, hidden_size=hidden_size)
     card = _CARD.format(
         title=_TITLE, n_parameters=model.num_parameters(), n_tokens=len(tokenizer), seed=seed
     )
@@ -84,7 +90,7 @@ def make_tiny_model(out: str | Path, *, seed: int = 0) -> Path:
     return out
 
 
-def make_tokenizer() -> PreTrainedTokenizerBase:
+def make_tokenizer(dataset: str = "embedded") -> PreTrainedTokenizerBase:
     """The tokenizer: byte-level BPE, with every tag and option label as one token.
 
     Raises:
@@ -102,7 +108,7 @@ def make_tokenizer() -> PreTrainedTokenizerBase:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(_corpus(), trainer)
+    bpe.train_from_iterator(_corpus(dataset), trainer)
     trained = json.loads(bpe.to_str())["model"]
     merges: list[Any] = [tuple(pair) for pair in trained["merges"]]  # annotated as list[str]
     tokenizer = Qwen2Tokenizer(
@@ -113,16 +119,19 @@ def make_tokenizer() -> PreTrainedTokenizerBase:
         extra_special_tokens=[START],
         model_max_length=MAX_POSITIONS,
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in whole_tokens()])
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in whole_tokens(dataset)])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
-def make_model(tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> Qwen2ForCausalLM:
+def make_model(
+    tokenizer: PreTrainedTokenizerBase, *, seed: int = 0, hidden_size: int = 64
+) -> Qwen2ForCausalLM:
     """The model, in float32 on the CPU.
 
     Args:
         tokenizer: Gives the number of tokens and the special ones.
+        hidden_size: Its width; each head has 32, which vLLM on CPUs needs at least.
         seed: Seeds the weights; torch's global generator is left as it was.
     """
     import torch
@@ -131,11 +140,11 @@ def make_model(tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> Qwen2For
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
-        num_attention_heads=2,  # vLLM's attention on CPUs needs a head of 32 or more
-        num_key_value_heads=1,
+        num_attention_heads=hidden_size // HEAD_SIZE,
+        num_key_value_heads=max(1, hidden_size // HEAD_SIZE // 2),
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -151,8 +160,8 @@ def make_model(tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> Qwen2For
     return model
 
 
-def whole_tokens() -> list[str]:
-    """The tags of every tag set, and the option labels."""
+def whole_tokens(dataset: str = "embedded") -> list[str]:
+    """The tags of every tag set, the option labels, and the ends of the clips' ids."""
     names = ["think"]
     for tags in TAG_SETS.values():
         names += [value for key, value in asdict(tags).items() if key != "name"]
@@ -160,7 +169,11 @@ def whole_tokens() -> list[str]:
     for name in names:
         texts += [f"<{name}>", f"</{name}>"]
     texts += [f"<{tags.ground}/>" for tags in TAG_SETS.values()]
-    texts += [option_label(i) for i in range(MAX_OPTIONS)]
+    # A label in an answer, in reasoning, and before its option, where it then is the token next to
+    # the option's first: what a model of two layers can look up.
+    texts += [form.format(option_label(i)) for form in LABEL_FORMS for i in range(MAX_OPTIONS)]
+    videos = load_dataset(dataset, "train").videos.values()
+    texts += sorted({c.removeprefix(video.video_id) for video in videos for c in video.clip_ids})
     return list(dict.fromkeys(texts))
 
 
@@ -183,9 +196,9 @@ def _check_free(out: Path) -> None:
         )
 
 
-def _corpus() -> Iterator[str]:
-    """All text of the embedded dataset, and the prompts around it."""
-    dataset = load_dataset("embedded", "train")
+def _corpus(name: str) -> Iterator[str]:
+    """All text of a dataset, and the prompts around it."""
+    dataset = load_dataset(name, "train")
     for tags in TAG_SETS.values():
         rules = Rules(tags=tags)
         yield system_prompt(rules, MAX_OPTIONS)

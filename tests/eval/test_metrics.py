@@ -76,6 +76,19 @@ def test_turns_tools_and_mistakes():
     assert summary["grounding_accuracy_first"] == 0.0
 
 
+def test_shows_are_told_apart():
+    runs = [
+        episode(1, show="mini:say_here"),
+        episode(2, correct=False, show="mini:look_here"),
+        episode(3, show="mini:look_here"),
+        episode(4),
+    ]
+    assert summarize(runs, 4)["by_show"] == {
+        "mini:look_here": {"n": 2, "accuracy": 0.5},
+        "mini:say_here": {"n": 1, "accuracy": 1.0},
+    }
+
+
 def test_nothing_finished():
     summary = summarize([], 3)
     assert summary["accuracy"] is None

@@ -1,0 +1,145 @@
+"""A deliberately imperfect teacher for the `mini` world: where a policy's first steps come from.
+
+It knows how `mini` asks and tells, so it can play a question to the end; but at each decision it
+often guesses, or asks a tool that it does not need. A model that imitates it can do every step and
+takes them in the wrong places: to find out when to ground, when to look and when to answer is left
+to reinforcement learning.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from longvideo_env.errors import SpecError
+from longvideo_env.policy import Codec, Context, Reply, TextCodec
+from longvideo_env.protocol import Action, format_action, option_label
+from longvideo_env.rules import ActionKind
+
+_ASKS_SAY = re.compile(r"when is the (?P<topic>\w+) that \w+ talks about \?")
+_ASKS_LOOK = re.compile(
+    r"when (?P<person>\w+) talks about the (?P<topic>\w+) , what colour is the (?P<thing>\w+) of"
+)
+DEFAULT_GUESS, DEFAULT_DETOUR = 0.5, 0.2
+
+
+class MiniTeacher:
+    """Plays `mini` one step at a time, and makes mistakes on purpose.
+
+    Spec: `teacher:mini` or `teacher:mini:GUESS:DETOUR`. Before each right step it guesses an answer
+    with probability GUESS, else asks a tool without need with probability DETOUR. Questions that
+    compare two clips it always guesses.
+
+    Raises:
+        SpecError: A probability is none.
+    """
+
+    codec: Codec
+
+    def __init__(self, argument: str = "") -> None:
+        self.codec = TextCodec()
+        self._guess, self._detour = _probabilities(argument)
+
+    async def act(self, context: Context, /) -> Reply:
+        """Write the next step."""
+        rng = np.random.default_rng(context.seed)
+        last = context.turn >= context.rules.max_turns
+        reasoning, action = self._right_step(context, rng)
+        if rng.random() < self._guess or (last and action.kind is not ActionKind.ANSWER):
+            reasoning, action = _guess(context, rng)
+        elif not last and rng.random() < self._detour:
+            reasoning, action = _detour(context, rng)
+        tags = context.rules.tags
+        return Reply(
+            f"<{tags.reasoning}> {reasoning} </{tags.reasoning}>" + format_action(action, tags)
+        )
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def _right_step(self, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+        text = context.question.text
+        seen = [message["content"] for message in context.messages if message["role"] == "user"]
+        if (asks := _ASKS_SAY.search(text)) is not None:
+            return _say_step(asks["topic"], seen, context, rng)
+        if (asks := _ASKS_LOOK.search(text)) is not None:
+            return _look_step(asks.groupdict(), seen, context, rng)
+        return _guess(context, rng)
+
+
+def _say_step(
+    topic: str, seen: list[str], context: Context, rng: np.random.Generator
+) -> tuple[str, Action]:
+    for told in re.finditer(rf"the {topic} is on (\w+) \.", "\n".join(seen)):
+        return _conclude(f"the {topic} is on {told[1]}", told[1], context, rng)
+    return _elsewhere(topic, context, rng)
+
+
+def _look_step(
+    asks: dict[str, str], seen: list[str], context: Context, rng: np.random.Generator
+) -> tuple[str, Action]:
+    topic, person, thing = asks["topic"], asks["person"], asks["thing"]
+    told = [i for i, text in enumerate(seen) if f"the {topic} is on" in text]
+    if not told:
+        return _elsewhere(topic, context, rng)
+    for text in seen[told[0] :]:
+        looked = re.search(rf"{person} holds a (\w+) {thing} \.", text)
+        if looked is not None:
+            found = f"{person} holds a {looked[1]}"
+            return _conclude(found, looked[1], context, rng)
+    clip_tag = f"<{context.rules.tags.grounded}>"
+    if told[-1] != max(i for i, text in enumerate(seen) if clip_tag in text):
+        return _guess(context, rng)  # it has gone past the clip, and there is no way back
+    if ActionKind.LOOK not in context.rules.actions:
+        return _guess(context, rng)
+    query = f"{person} {thing} colour"
+    return f"the {topic} is on look .", Action(ActionKind.LOOK, query)
+
+
+def _conclude(
+    found: str, value: str, context: Context, rng: np.random.Generator
+) -> tuple[str, Action]:
+    if value not in context.question.options:
+        return _guess(context, rng)
+    return _pick(found, context.question.options.index(value), context)
+
+
+def _elsewhere(topic: str, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    if ActionKind.GROUND not in context.rules.actions:
+        return _guess(context, rng)
+    return f"the {topic} , go on .", Action(ActionKind.GROUND)
+
+
+def _guess(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    index = int(rng.integers(len(context.question.options)))
+    return _pick(f"guess {context.question.options[index]}", index, context)
+
+
+def _pick(found: str, index: int, context: Context) -> tuple[str, Action]:
+    """Read on in the list of options from the one found: the next label tells its own."""
+    last = index == len(context.question.options) - 1
+    following = "\n\n" if last else f"\n{option_label(index + 1)}:"
+    label = option_label(index)
+    return f"{found}{following} {label} .", Action(ActionKind.ANSWER, label)
+
+
+def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    kinds = [kind for kind in context.rules.actions if kind is not ActionKind.ANSWER]
+    if not kinds:
+        return _guess(context, rng)
+    if kinds[int(rng.integers(len(kinds)))] is ActionKind.GROUND:
+        return "go on .", Action(ActionKind.GROUND)
+    return "look .", Action(ActionKind.LOOK, "the place")
+
+
+def _probabilities(argument: str) -> tuple[float, float]:
+    if not argument:
+        return DEFAULT_GUESS, DEFAULT_DETOUR
+    try:
+        guess, detour = map(float, argument.split(":"))
+    except ValueError as error:
+        raise SpecError(f"expected teacher:mini:GUESS:DETOUR, got {argument!r}.") from error
+    if not (0 <= guess <= 1 and 0 <= detour <= 1):
+        raise SpecError(f"expected probabilities from 0 to 1, got {argument!r}.")
+    return guess, detour

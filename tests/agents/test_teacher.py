@@ -1,0 +1,67 @@
+import pytest
+
+from agents.policies import build_policy, check_policy_spec
+from agents.teacher import MiniTeacher
+from longvideo_env import EnvConfig, RolloutEngine, load_dataset
+from longvideo_env.errors import SpecError
+from longvideo_env.specs import build_toolbox
+from longvideo_env.sync import run_blocking
+
+
+def play(spec, **options):
+    config = EnvConfig(dataset="mini:videos=40", split="val", **options)
+    dataset = load_dataset(config.dataset, config.split)
+    engine = RolloutEngine(
+        dataset=dataset,
+        config=config,
+        toolbox=build_toolbox(config, dataset),
+        policy=build_policy(spec),
+        policy_spec=spec,
+    )
+
+    async def all_of_them():
+        return [t async for t in engine.play_all((task, 0) for task in dataset)]
+
+    kinds = {task.qid: task.question.show for task in dataset}
+    return [(kinds[t.qid], t) for t in run_blocking(all_of_them())]
+
+
+def actions(trajectory):
+    return [turn.action for turn in trajectory.turns]
+
+
+def test_without_mistakes_it_takes_the_steps_that_each_kind_needs():
+    needed = {
+        "mini:say_here": ["answer"],
+        "mini:say_elsewhere": ["ground", "answer"],
+        "mini:look_here": ["look", "answer"],
+        "mini:look_elsewhere": ["ground", "look", "answer"],
+    }
+    played = [(kind, t) for kind, t in play("teacher:mini:0:0") if kind in needed]
+    assert {kind for kind, _ in played} == set(needed)
+    as_needed = [actions(t) == needed[kind] and t.correct for kind, t in played]
+    assert sum(as_needed) / len(as_needed) > 0.95  # now and then BM25 needs another go
+
+
+def test_with_mistakes_it_guesses_and_strays_and_stays_well_formed():
+    played = [t for _, t in play("teacher:mini")]
+    assert 0.25 < sum(bool(t.correct) for t in played) / len(played) < 0.55
+    assert all(turn.malformed is None for t in played for turn in t.turns)
+    assert {t.status for t in played} == {"answered"}
+
+
+@pytest.mark.parametrize("options", [{"grounding": "none"}, {"vision": "none"}, {"max_turns": 1}])
+def test_it_plays_whatever_is_on_offer(options):
+    for _, trajectory in play("teacher:mini:0.1:0.3", **options):
+        assert trajectory.status == "answered"
+        assert all(turn.malformed is None for turn in trajectory.turns)
+
+
+def test_specs():
+    check_policy_spec("teacher:mini")
+    for spec in ("teacher:mini:2:0", "teacher:mini:x", "teacher:mini:0.1"):
+        with pytest.raises(SpecError):
+            build_policy(spec)
+    with pytest.raises(SpecError):
+        check_policy_spec("teacher:maths")
+    assert isinstance(build_policy("teacher:mini:0.5:0.1"), MiniTeacher)

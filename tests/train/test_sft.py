@@ -1,0 +1,102 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents.chat import ChatCodec
+from eval.run_policy import main as run_policy
+from longvideo_env import read_trajectories
+from longvideo_env.errors import SpecError
+from train.demonstrations import IGNORED, select, to_row
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("episodes")
+    run_policy(["--policy", "scripted:ground-look-answer", "--out", str(out)])
+    return out / "scripted-ground-look-answer" / "episodes.jsonl"
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_model):
+    from transformers import AutoTokenizer
+
+    return ChatCodec(AutoTokenizer.from_pretrained(tiny_model))
+
+
+def test_only_what_the_policy_said_has_labels(episodes, codec):
+    for trajectory in read_trajectories(episodes):
+        row = to_row(trajectory, codec)
+        assert len(row["input_ids"]) == len(row["labels"])
+        learned = [
+            i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label >= 0
+        ]
+        assert all(label in (IGNORED, i) for i, label in zip(*row.values(), strict=True))
+        said = "".join(s.text + "<|im_end|>" for s in trajectory.segments if s.sampled)
+        assert codec.decode(learned) == said
+
+
+def test_rows_are_rendered_as_the_engine_renders_an_episode(episodes, codec):
+    trajectory = next(iter(read_trajectories(episodes)))
+    messages = [{"role": s.role, "content": s.text} for s in trajectory.segments]
+    whole = codec.tokenizer.apply_chat_template(messages, tokenize=False)
+    assert codec.decode(to_row(trajectory, codec)["input_ids"]) == whole.removesuffix("\n")
+
+
+def test_tokens_of_another_model_are_refused(episodes, codec):
+    from dataclasses import replace
+
+    trajectory = next(iter(read_trajectories(episodes)))
+    segments = tuple(replace(s, token_ids=(5, 6, 7)) for s in trajectory.segments)
+    with pytest.raises(SpecError, match="this model's tokenizer"):
+        to_row(replace(trajectory, segments=segments), codec)
+
+
+def test_rejection_sampling_keeps_what_reached_the_reward(episodes):
+    found = list(read_trajectories(episodes))
+    kept, total = select(found, 1.0)
+    assert total == len(found)
+    assert kept == [t for t in found if t.correct]
+    assert select(found, None)[0] == found
+
+
+def sft(*args):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train/sft.py"), *args],
+        capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_learns_from_a_teacher_and_from_saved_episodes(tmp_path, episodes):
+    common = (
+        "--tiny_model_if_missing", "true", "--model_name_or_path", str(tmp_path / "init"),
+        "--use_cpu", "true", "--bf16", "false", "--max_steps", "8", "--logging_steps", "1",
+        "--learning_rate", "0.01", "--report_to", "none", "--save_strategy", "no",
+    )  # fmt: skip
+    for name, source in {
+        "teacher": ("--teacher", "teacher:mini", "--teacher_episodes", "40", "--dataset", "mini"),
+        "saved": ("--episodes", str(episodes)),
+    }.items():
+        done = sft(*common, *source, "--output_dir", str(tmp_path / name))
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name / "model.safetensors").exists()
+        assert (tmp_path / name / "tokenizer.json").exists()
+        losses = [
+            float(line.split("'loss': '")[1].split("'")[0])
+            for line in done.stdout.splitlines()
+            if "'loss': '" in line
+        ]
+        assert losses[-1] < losses[0] - 1, json.dumps(losses)
+
+
+@pytest.mark.parametrize("args", [(), ("--teacher", "random", "--episodes", "x")])
+def test_one_source_is_needed(args):
+    from train.sft import main
+
+    with pytest.raises(SpecError, match="give either"):
+        main(["--model_name_or_path", "x", "--output_dir", "y", "--use_cpu", "true", *args])

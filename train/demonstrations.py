@@ -1,0 +1,85 @@
+"""From trajectories to rows of tokens for supervised fine-tuning: what was said, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from agents.chat import ChatCodec
+from longvideo_env.errors import SpecError
+from longvideo_env.policy import Message, Reply
+from longvideo_env.trajectory import Segment, Trajectory
+
+IGNORED = -100
+"""Label of a token that carries no loss, as transformers has it."""
+
+
+def to_row(trajectory: Trajectory, codec: ChatCodec) -> dict[str, list[int]]:
+    """One trajectory as `input_ids` and `labels`; only the policy's tokens have labels.
+
+    A trajectory of text (a script, an API) is rendered with the codec, turn by turn, just as the
+    rollout engine renders episodes of a model. One with tokens is taken as it is. The end-of-turn
+    token after a reply is learned too, so that the model stops by itself wherever it runs.
+
+    Raises:
+        SpecError: The trajectory's tokens are not the codec's.
+    """
+    segments = trajectory.segments
+    if any(segment.sampled and segment.token_ids is not None for segment in segments):
+        _check_tokens(segments, codec)
+    else:
+        segments = tuple(_rendered(segments, codec))
+    row: dict[str, list[int]] = {"input_ids": [], "labels": []}
+    for segment in segments:
+        ids = list(segment.token_ids or ())
+        said = segment.sampled or segment.role == "assistant"
+        row["input_ids"] += ids
+        row["labels"] += ids if said else [IGNORED] * len(ids)
+    return row
+
+
+def select(
+    trajectories: Iterable[Trajectory], min_reward: float | None
+) -> tuple[list[Trajectory], int]:
+    """Rejection sampling: keep what reached a reward; failed episodes never do.
+
+    Returns:
+        Those kept, and how many there were.
+    """
+    found = list(trajectories)
+    kept = [
+        t
+        for t in found
+        if t.reward is not None and (min_reward is None or t.reward >= min_reward - 1e-9)
+    ]
+    return kept, len(found)
+
+
+def _rendered(segments: Sequence[Segment], codec: ChatCodec) -> list[Segment]:
+    prompt: list[Message] = [
+        {"role": segment.role, "content": segment.text} for segment in segments if not segment.turn
+    ]
+    rendered = codec.open(prompt)
+    for segment in segments:
+        if segment.turn and segment.sampled:
+            reply = Reply(segment.text, codec.encode(segment.text))
+            rendered.append(Segment("assistant", reply.text, True, segment.turn, reply.token_ids))
+            rendered += codec.close(reply, segment.turn)
+        elif segment.turn:
+            rendered += codec.observe(segment.text, segment.turn)
+    return rendered
+
+
+def _check_tokens(segments: Sequence[Segment], codec: ChatCodec) -> None:
+    for segment in segments:
+        if segment.token_ids is not None and codec.decode(segment.token_ids) != segment.text:
+            raise SpecError(
+                "expected trajectories written with this model's tokenizer, but the tokens of "
+                f"{segment.text[:40]!r} decode to {codec.decode(segment.token_ids)[:40]!r}. To "
+                "mend it: train the model that wrote them, or one of the same family."
+            )
+
+
+def as_columns(rows: Sequence[dict[str, list[int]]]) -> dict[str, list[Any]]:
+    """Rows as columns."""
+    return {key: [row[key] for row in rows] for key in ("input_ids", "labels")}
