@@ -1,9 +1,9 @@
 """A deliberately imperfect teacher for the `mini` world: where a policy's first steps come from.
 
 It knows how `mini` asks and tells, so it can play a question to the end; but at each decision it
-often guesses, or asks a tool that it does not need. A model that imitates it can do every step and
-takes them in the wrong places: to find out when to ground, when to look and when to answer is left
-to reinforcement learning.
+often guesses, or asks a tool that it does not need. Its episodes show every step, and many of them
+in the wrong place: to find out when to ground, when to look and when to answer is what is left to
+learn.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _conclude(
 ) -> tuple[str, Action]:
     if value not in context.question.options:
         return _guess(context, rng)
-    return _pick(found, context.question.options.index(value), context)
+    return _pick(found, context.question.options.index(value))
 
 
 def _elsewhere(topic: str, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
@@ -113,15 +113,12 @@ def _elsewhere(topic: str, context: Context, rng: np.random.Generator) -> tuple[
 
 def _guess(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     index = int(rng.integers(len(context.question.options)))
-    return _pick(f"guess {context.question.options[index]}", index, context)
+    return _pick(f"guess {context.question.options[index]}", index)
 
 
-def _pick(found: str, index: int, context: Context) -> tuple[str, Action]:
-    """Read on in the list of options from the one found: the next label tells its own."""
-    last = index == len(context.question.options) - 1
-    following = "\n\n" if last else f"\n{option_label(index + 1)}:"
+def _pick(found: str, index: int) -> tuple[str, Action]:
     label = option_label(index)
-    return f"{found}{following} {label} .", Action(ActionKind.ANSWER, label)
+    return f"{found} {label} .", Action(ActionKind.ANSWER, label)
 
 
 def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:

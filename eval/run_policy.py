@@ -82,8 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--policy",
         action="append",
         metavar="SPEC",
-        help="Master agent; may be given several times: random, scripted:answer, "
-        "scripted:ground-look-answer, hf:PATH.",
+        help="Master agent; may be given several times: random, scripted:answer, hf:PATH.",
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="Where the runs' folders go.")
     run.add_argument("--limit", type=int, metavar="N", help="Only the first N questions.")

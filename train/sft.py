@@ -1,9 +1,10 @@
 """Give a policy its first steps by supervised fine-tuning, through TRL's `SFTTrainer`.
 
-From a scripted teacher, and from random weights (this makes the starter policy of `mini`):
+From a scripted teacher of the procedural world `mini`, and from random weights:
 
-    accelerate launch --config_file configs/accelerate/single.yaml \
-        train/sft.py --config configs/sft/mini.yaml
+    accelerate launch --config_file configs/accelerate/single.yaml train/sft.py \
+        --model_name_or_path runs/mini-init --tiny_model_if_missing true --use_cpu true \
+        --teacher teacher:mini --dataset mini --instructions false --output_dir runs/mini-sft
 
 From saved episodes that reached a reward (rejection sampling):
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 N_BPE_TOKENS = 640
 MAX_POSITIONS = 32_768
-LABEL_FORMS = ("{}", " {}", "\n{}:")
 HEAD_SIZE = 32  # vLLM's attention on CPUs needs as much at least
 
 # ChatML, as Qwen's templates write it.
@@ -169,9 +168,7 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
     for name in names:
         texts += [f"<{name}>", f"</{name}>"]
     texts += [f"<{tags.ground}/>" for tags in TAG_SETS.values()]
-    # A label in an answer, in reasoning, and before its option, where it then is the token next to
-    # the option's first: what a model of two layers can look up.
-    texts += [form.format(option_label(i)) for form in LABEL_FORMS for i in range(MAX_OPTIONS)]
+    texts += [option_label(i) for i in range(MAX_OPTIONS)]
     videos = load_dataset(dataset, "train").videos.values()
     texts += sorted({c.removeprefix(video.video_id) for video in videos for c in video.clip_ids})
     return list(dict.fromkeys(texts))
