@@ -51,7 +51,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -80,11 +79,12 @@ from agents.chat import ChatCodec
 from agents.settings import GenerationSettings
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.errors import DataError, MissingExtraError, SpecError
+from longvideo_env.errors import DataError, SpecError
 from longvideo_env.rollout import RolloutEngine
 from longvideo_env.specs import build_toolbox
 from train.grpo_options import GrpoArguments, check, parse
 from train.lockstep import LockstepPolicy
+from train.options import run_script
 from train.rollouts import Rollouts, reward_functions
 from train.tiny_model import make_tiny_model
 
@@ -284,9 +284,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (SpecError, DataError, MissingExtraError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
-            print(f"grpo.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script("grpo.py", main)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import yaml
 from trl import TrlParser
 
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
 
 
 def parse_options(
@@ -48,3 +50,13 @@ def parse_options(
             + (f" Did you mean {close[0]}?" if close else " --help lists them all.")
         )
     return options
+
+
+def run_script(name: str, main: Callable[[Sequence[str]], None]) -> None:
+    """Run a training script; what is wrong with options or data is one line and exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
+            print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -24,7 +24,6 @@ after each reply among them.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
@@ -38,13 +37,13 @@ from agents.chat import ChatCodec
 from agents.policies import build_policy
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import load_dataset
-from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
+from longvideo_env.errors import DataError, SpecError
 from longvideo_env.rollout import RolloutEngine
 from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
 from longvideo_env.trajectory import Trajectory, read_trajectories
 from train.demonstrations import as_columns, select, to_row
-from train.options import parse_options
+from train.options import parse_options, run_script
 from train.tiny_model import make_tiny_model
 
 USAGE = "accelerate launch [...] train/sft.py [--config FILE.yaml] [--OPTION VALUE ...]"
@@ -156,9 +155,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
-            print(f"sft.py: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script("sft.py", main)
