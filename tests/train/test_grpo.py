@@ -39,7 +39,7 @@ def test_trains_logs_every_term_and_saves_a_policy_that_loads(
 ) -> None:
     spec = "paper,tool_calls=-0.05"
     # Random replies rarely hold an action: enough of them that some do, and rewards differ.
-    batch = ["--per_device_train_batch_size", "32", "--num_generations", "16"]
+    batch = ["--per_device_train_batch_size", "16", "--num_generations", "8"]
     grpo.main([*flags, *batch, "--max_steps", "2", "--reward", spec, "--learning_rate", "0.01"])
     *steps, last = metrics(tmp_path / "out")
     assert [record["step"] for record in steps] == [1, 2]

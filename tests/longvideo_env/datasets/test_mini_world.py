@@ -325,7 +325,9 @@ def blind_hits(weights: np.ndarray, tasks: Sequence[Task]) -> int:
     return int((choices == [task.gold.answer for task in tasks]).sum())
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(
+    "level", [pytest.param(x, marks=[pytest.mark.slow] * (x != LEVELS[1])) for x in LEVELS]
+)
 def test_question_and_options_alone_say_nothing(level: float) -> None:
     weights = fit_blind(load_mini("train", difficulty=level, videos=1000).tasks)
     tasks = load_mini("test", difficulty=level, videos=1000).tasks
