@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from agents.policies import build_policy, check_policy_spec
+from agents.policies import POLICY_SPECS, build_policy, check_policy_spec
 from agents.settings import GenerationSettings
 from eval.cli import add_fields, parse_with_config, take_fields
 from eval.metrics import summarize
@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--policy",
         action="append",
         metavar="SPEC",
-        help="Master agent; may be given several times: random, scripted:answer, hf:PATH.",
+        help=f"Master agent; may be given several times: {', '.join(POLICY_SPECS)}.",
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="Where the runs' folders go.")
     run.add_argument("--limit", type=int, metavar="N", help="Only the first N questions.")

@@ -44,7 +44,7 @@ from longvideo_env.sync import run_blocking
 from longvideo_env.trajectory import Trajectory, read_trajectories
 from train.demonstrations import as_columns, select, to_row
 from train.options import parse_options, run_script
-from train.tiny_model import make_tiny_model
+from train.tiny_model import HEAD_SIZE, make_tiny_model
 
 USAGE = "accelerate launch [...] train/sft.py [--config FILE.yaml] [--OPTION VALUE ...]"
 DESCRIPTION = "Train a policy on a teacher's episodes, or on saved ones."
@@ -128,6 +128,10 @@ def main(argv: Sequence[str]) -> None:
     groups = (SftArguments, EnvConfig, SFTConfig, ModelConfig)
     args, env, training, model = parse_options(groups, argv, usage=USAGE, description=DESCRIPTION)
     trajectories = collect(args, env, training.seed)
+    if args.tiny_hidden_size < HEAD_SIZE or args.tiny_hidden_size % HEAD_SIZE:
+        raise SpecError(
+            f"tiny_hidden_size must be a multiple of {HEAD_SIZE}, got {args.tiny_hidden_size}."
+        )
     if args.tiny_model_if_missing:
         with PartialState().main_process_first():
             if not os.path.isdir(model.model_name_or_path):
@@ -137,7 +141,13 @@ def main(argv: Sequence[str]) -> None:
                     hidden_size=args.tiny_hidden_size,
                     dataset=env.dataset,
                 )
-    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path)
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"cannot load the tokenizer of {model.model_name_or_path!r}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
     codec = ChatCodec(tokenizer)
     rows = Rows.from_dict(as_columns([to_row(t, codec) for t in trajectories]))
     training.model_init_kwargs = {"dtype": model.dtype, **(training.model_init_kwargs or {})}
