@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo test test-slow check bench-env clean
+.PHONY: setup demo starter test test-slow check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -9,9 +9,14 @@ setup: .venv/.stamp
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,video,report,dev]"
 	touch $@
 demo: setup
-	$(BIN)/python eval/run_policy.py --policy scripted:ground-look-answer --policy random --out runs/demo --overwrite
-	$(BIN)/accelerate launch --config_file configs/accelerate/single.yaml train/grpo.py --config configs/grpo/tiny.yaml --output_dir runs/demo/grpo-tiny
-	$(BIN)/python eval/run_policy.py --policy hf:runs/demo/grpo-tiny --max-turn-tokens 24 --out runs/demo --overwrite
+	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:mini-starter --out runs/demo --overwrite
+	$(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/grpo.py --config configs/grpo/mini.yaml --output_dir runs/demo/grpo-mini
+	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:runs/demo/grpo-mini --out runs/demo --overwrite
+	$(BIN)/python eval/compare.py runs/demo/hf-mini-starter runs/demo/hf-demo-grpo-mini --names starter GRPO
+	$(BIN)/python train/plot.py runs/demo/grpo-mini --title "GRPO on mini" --out runs/demo/
+starter: setup
+	$(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml
+	cp runs/mini-starter/*.json runs/mini-starter/chat_template.jinja runs/mini-starter/model.safetensors agents/starter/
 test: setup
 	$(BIN)/python -m pytest
 test-slow: setup

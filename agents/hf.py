@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agents.chat import ChatCodec
 from agents.settings import GenerationSettings
+from agents.starter import resolve_model
 from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
 from longvideo_env.policy import Codec, Context, Reply
 
@@ -109,7 +110,7 @@ class HFPolicy:
     other shapes: in float32 on a CPU the tokens are the same).
 
     Args:
-        path: Folder of a model with its tokenizer, or its id on the hub.
+        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`.
         settings: How it generates.
         device: Such as `cuda:0`; by default a GPU where there is one.
         dtype: Such as `bfloat16`; by default the checkpoint's own, and float32 on a CPU.
@@ -178,7 +179,8 @@ def load_model(
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
-    _check_path(str(path))
+    path = resolve_model(str(path))
+    _check_path(path)
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype is None:
@@ -192,20 +194,20 @@ def load_model(
         raise
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise SpecError(
-            f"no model can be loaded from {str(path)!r}: {error} To mend it: name a folder that "
+            f"no model can be loaded from {path!r}: {error} To mend it: name a folder that "
             "holds a whole model and its tokenizer, as `save_pretrained` writes them."
         ) from error
     if codec.decode(codec.encode(_PROBE)).strip() != _PROBE:
         # transformers makes up an empty tokenizer where its file is missing.
         raise SpecError(
-            f"the tokenizer in {str(path)!r} cannot write {_PROBE!r}: its vocabulary is missing. "
+            f"the tokenizer in {path!r} cannot write {_PROBE!r}: its vocabulary is missing. "
             "To mend it: copy or save the tokenizer again."
         )
     model, loading = loaded
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise SpecError(
-            f"the model in {str(path)!r} lacks {len(missing)} of its weights, such as "
+            f"the model in {path!r} lacks {len(missing)} of its weights, such as "
             f"{missing[0]}. To mend it: copy or save the model again."
         )
     model.to(device).eval()

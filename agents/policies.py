@@ -18,6 +18,7 @@ POLICY_SPECS = (
     "scripted:answer",
     "scripted:ground-look-answer",
     "teacher:mini",
+    "hf:mini-starter",
     "hf:PATH",
 )
 

@@ -22,6 +22,7 @@ _ASKS_LOOK = re.compile(
     r"when (?P<person>\w+) talks about the (?P<topic>\w+) , what colour is the (?P<thing>\w+) of"
 )
 DEFAULT_GUESS, DEFAULT_DETOUR = 0.5, 0.2
+DRILL = "drill"
 
 
 class MiniTeacher:
@@ -31,6 +32,10 @@ class MiniTeacher:
     with probability GUESS, else asks a tool without need with probability DETOUR. Questions that
     compare two clips it always guesses.
 
+    `teacher:mini:drill` does not play. It says of every option, in random order, which label it
+    has, and answers with the last: looking labels up is what a small model learns last, and here
+    it is shown five times an episode.
+
     Raises:
         SpecError: A probability is none.
     """
@@ -39,14 +44,17 @@ class MiniTeacher:
 
     def __init__(self, argument: str = "") -> None:
         self.codec = TextCodec()
-        self._guess, self._detour = _probabilities(argument)
+        self._drill = argument == DRILL
+        self._guess, self._detour = (1.0, 0.0) if self._drill else _probabilities(argument)
 
     async def act(self, context: Context, /) -> Reply:
         """Write the next step."""
         rng = np.random.default_rng(context.seed)
         last = context.turn >= context.rules.max_turns
         reasoning, action = self._right_step(context, rng)
-        if rng.random() < self._guess or (last and action.kind is not ActionKind.ANSWER):
+        if self._drill:
+            reasoning, action = _recite(context, rng)
+        elif rng.random() < self._guess or (last and action.kind is not ActionKind.ANSWER):
             reasoning, action = _guess(context, rng)
         elif not last and rng.random() < self._detour:
             reasoning, action = _detour(context, rng)
@@ -116,6 +124,13 @@ def _guess(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     return _pick(f"guess {context.question.options[index]}", index)
 
 
+def _recite(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    options = context.question.options
+    order = [int(i) for i in rng.permutation(len(options))]
+    told = " , ".join(f"{options[i]} {option_label(i)}" for i in order)
+    return f"{told} .", Action(ActionKind.ANSWER, option_label(order[-1]))
+
+
 def _pick(found: str, index: int) -> tuple[str, Action]:
     label = option_label(index)
     return f"{found} {label} .", Action(ActionKind.ANSWER, label)
@@ -136,7 +151,9 @@ def _probabilities(argument: str) -> tuple[float, float]:
     try:
         guess, detour = map(float, argument.split(":"))
     except ValueError as error:
-        raise SpecError(f"expected teacher:mini:GUESS:DETOUR, got {argument!r}.") from error
+        raise SpecError(
+            f"expected teacher:mini:GUESS:DETOUR or teacher:mini:{DRILL}, got {argument!r}."
+        ) from error
     if not (0 <= guess <= 1 and 0 <= detour <= 1):
         raise SpecError(f"expected probabilities from 0 to 1, got {argument!r}.")
     return guess, detour

@@ -104,7 +104,7 @@ SMALL_GUESSES = (1, 20, 2, 19, 3, 18, 4, 17, 5, 16, 6)
 def _ours(**options: str) -> Game:
     from longvideo_env import LongTVQAEnv
 
-    return _gym_game(LongTVQAEnv(**options))
+    return _gym_game(LongTVQAEnv(dataset="embedded", **options))
 
 
 def _ours_made() -> Game:
@@ -112,7 +112,7 @@ def _ours_made() -> Game:
 
     import longvideo_env  # noqa: F401 - registers LongTVQA-v0
 
-    return _gym_game(gym.make("LongTVQA-v0", disable_env_checker=True))
+    return _gym_game(gym.make("LongTVQA-v0", dataset="embedded", disable_env_checker=True))
 
 
 def _gem(*, wrapped: bool) -> Game:

@@ -1,17 +1,39 @@
-"""Command-line options made from dataclasses: their fields' names, defaults and `help` metadata."""
+"""Command lines: options made from dataclasses' fields, and how a command ends."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import LongVideoEnvError, SpecError
+
+EXIT_DONE, EXIT_BAD_INPUT, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 2, 3, 130
+
+
+def run_command(name: str, work: Callable[[], int]) -> int:
+    """Do a command's work; bad input and interruption are one line on standard error.
+
+    Args:
+        name: The command, as its messages call it.
+        work: Returns the exit code.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        return work()
+    except LongVideoEnvError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted; the same command resumes.\n")
+        return EXIT_INTERRUPTED
 
 
 def add_fields(parser: argparse._ArgumentGroup, cls: type, **defaults: Any) -> None:
@@ -41,7 +63,9 @@ def take_fields(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     return {item.name: options[item.name] for item in fields(cls)}
 
 
-def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -> dict[str, Any]:
+def parse_with_config(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> dict[str, Any]:
     """Parse arguments; `--config FILE` gives defaults by option name, which flags override.
 
     Flags may be written with underscores, as the trainer's are: `--max_turns`.
@@ -52,9 +76,17 @@ def parse_with_config(parser: argparse.ArgumentParser, argv: list[str] | None) -
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with any option below.")
     args = [_dashed(arg) for arg in (sys.argv[1:] if argv is None else argv)]
     known, _ = parser.parse_known_args(_config_only(args))
+    in_file: dict[str, Any] = {}
     if known.config is not None:
-        parser.set_defaults(**_read_yaml(known.config, {action.dest for action in parser._actions}))
-    return vars(parser.parse_args(args))
+        in_file = _read_yaml(known.config, {action.dest for action in parser._actions})
+    # argparse would append a repeated flag's values to its default instead of overriding it.
+    repeated = {a.dest for a in parser._actions if isinstance(a, argparse._AppendAction)}
+    parser.set_defaults(**{key: v for key, v in in_file.items() if key not in repeated})
+    options = vars(parser.parse_args(args))
+    for key in repeated & in_file.keys():
+        if options[key] is None:
+            options[key] = in_file[key]
+    return options
 
 
 def _dashed(arg: str) -> str:

@@ -26,15 +26,16 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
 
     Returns:
         Plain values. `accuracy` and the `grounding_accuracy` pair are shares of the episodes that
-        did not fail and have gold; `by_show` tells them apart by show (in `mini`, by kind);
-        `accuracy_ci95` is their Wilson interval; `malformed_rate` is a share of turns;
-        `tool_calls` counts requests by tool, those for the first clip apart.
+        did not fail and have gold; `accuracy_ci95` is their Wilson interval; `by_show` tells those
+        with a gold answer apart by show (in `mini`, by kind); `behaviour` says when tools were
+        asked for; `malformed_rate` is a share of turns; `tool_calls` counts requests by tool,
+        those for the first clip apart.
     """
     played = [t for t in trajectories if t.status != "failed"]
     correct = [t.correct for t in played if t.correct is not None]
     turns = [turn for t in played for turn in t.turns]
     rewards = [t.reward for t in played if t.reward is not None]
-    accuracy, interval = _share(correct)
+    accuracy, interval = share(correct)
     return {
         "n_questions": n_questions,
         "n_finished": len(trajectories),
@@ -44,8 +45,9 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "accuracy": accuracy,
         "accuracy_ci95": interval,
         "by_show": _by_show(played),
-        "grounding_accuracy": _share(_known(t.grounded for t in played))[0],
-        "grounding_accuracy_first": _share(_known(t.grounded_first for t in played))[0],
+        "behaviour": _behaviour(played),
+        "grounding_accuracy": _mean(_known(t.grounded for t in played)),
+        "grounding_accuracy_first": _mean(_known(t.grounded_first for t in played)),
         "mean_reward": _mean(rewards),
         "mean_turns": _mean([t.n_turns for t in played]),
         "turn_histogram": _histogram(t.n_turns for t in played),
@@ -60,21 +62,56 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
 
 
 def _by_show(played: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
-    shows: dict[str, list[bool]] = {}
+    shows: dict[str, list[Trajectory]] = {}
     for trajectory in played:
         if trajectory.show is not None and trajectory.correct is not None:
-            shows.setdefault(trajectory.show, []).append(trajectory.correct)
+            shows.setdefault(trajectory.show, []).append(trajectory)
+    return {show: _one_show(episodes) for show, episodes in sorted(shows.items())}
+
+
+def _one_show(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+    accuracy, interval = share(_known(t.correct for t in episodes))
     return {
-        show: {"n": len(hits), "accuracy": sum(hits) / len(hits)}
-        for show, hits in sorted(shows.items())
+        "n": len(episodes),
+        "accuracy": accuracy,
+        "accuracy_ci95": interval,
+        "called_grounding": _mean([_asked_for("ground", t) for t in episodes]),
+        "looked": _mean([_asked_for("look", t) for t in episodes]),
+        "mean_turns": _mean([t.n_turns for t in episodes]),
     }
+
+
+def _behaviour(played: Sequence[Trajectory]) -> dict[str, Any]:
+    """Shares of episodes that asked for a tool, and means over episodes.
+
+    The first clip is right if the gold clip is among those shown at the start. A question of
+    `mini` that compares two clips has one of them as gold, so it may need grounding either way.
+    """
+    wrong = [t for t in played if t.grounded_first is False]
+    right = [t for t in played if t.grounded_first is True]
+    return {
+        "n_first_wrong": len(wrong),
+        "called_grounding_first_wrong": _mean([_asked_for("ground", t) for t in wrong]),
+        "n_first_right": len(right),
+        "called_grounding_first_right": _mean([_asked_for("ground", t) for t in right]),
+        "looked": _mean([_asked_for("look", t) for t in played]),
+        "mean_turns": _mean([t.n_turns for t in played]),
+        "mean_tool_calls": _mean(
+            [sum(turn.request is not None for turn in t.turns) for t in played]
+        ),
+    }
+
+
+def _asked_for(action: str, trajectory: Trajectory) -> bool:
+    return any(turn.action == action for turn in trajectory.turns)
 
 
 def _known(values: Iterable[bool | None]) -> list[bool]:
     return [value for value in values if value is not None]
 
 
-def _share(hits: Sequence[bool]) -> tuple[float | None, list[float] | None]:
+def share(hits: Sequence[bool]) -> tuple[float | None, list[float] | None]:
+    """The share of hits, and its Wilson interval; None where there is nothing to count."""
     if not hits:
         return None, None
     test = binomtest(sum(hits), len(hits))

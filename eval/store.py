@@ -133,7 +133,7 @@ class RunStore:
 
     def _rewrite(self, trajectories: Iterable[Trajectory]) -> None:
         text = "".join(t.to_json() + "\n" for t in trajectories)
-        _replace(self.folder / EPISODES, text)
+        write_text(self.folder / EPISODES, text)
 
 
 _ELSEWHERE = "To mend it: give another --out, or --overwrite."
@@ -141,10 +141,11 @@ _ELSEWHERE = "To mend it: give another --out, or --overwrite."
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON so that a reader never sees half of it."""
-    _replace(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _replace(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader never sees half of it."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

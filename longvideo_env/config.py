@@ -29,14 +29,19 @@ class EnvConfig:
     """
 
     dataset: str = _option(
-        "embedded",
-        "Which videos and questions: `embedded`; `mini`, a procedural world (or such as "
-        "`mini:videos=200,seed=3,difficulty=0.5`); or a folder or file in the layout of "
-        "LongTVQA+, LongTVQA or TVQA.",
+        "mini",
+        "Which videos and questions: `mini`, a procedural world (or such as "
+        "`mini:videos=200,seed=3,difficulty=0.5`); `embedded`, a handful written by hand; or a "
+        "folder or file in the layout of LongTVQA+, LongTVQA or TVQA.",
     )
     split: str = _option("train", "Split of the dataset, such as train, val or test.")
     grounding: str = _option(
         "bm25", "Grounding agent: bm25, random, oracle (is given the gold clip) or none."
+    )
+    ground_action: bool = _option(
+        True,
+        "Offer the grounding action. Without it the grounding agent names the first clip and is "
+        "not asked again (an ablation).",
     )
     vision: str = _option("captions", "Vision agent: captions or none.")
     max_turns: int = _option(5, "Turns the master agent has (K in the paper); at least 1.")

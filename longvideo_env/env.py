@@ -78,9 +78,10 @@ class LongTVQAEnv(gym.Env[str, str]):
     ```python
     gym.make(
         "LongTVQA-v0",
-        dataset="embedded",
+        dataset="mini",
         split="train",
         grounding="bm25",
+        ground_action=True,
         vision="captions",
         max_turns=5,
         window=1,
@@ -93,9 +94,9 @@ class LongTVQAEnv(gym.Env[str, str]):
     )
     ```
 
-    `dataset="mini"` is a procedural world; `instructions=False` leaves the rules out of the
-    prompt, for policies that know them. `render_mode="ansi"` makes `render()` return the
-    transcript so far.
+    `mini` is a procedural world of small videos; `dataset="embedded"` is a handful that were
+    written by hand; or give a folder. `instructions=False` leaves the rules out of the prompt, for
+    policies that know them. `render_mode="ansi"` makes `render()` return the transcript so far.
 
     ## Version History
     - v0: first release.

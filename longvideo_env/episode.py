@@ -101,7 +101,7 @@ class Episode:
         """
         if self._pending is not None or self.messages:
             raise EpisodeStateError("start() was called on an episode that is under way.")
-        if not self.rules.can_ground:
+        if not self.rules.grounded_start:
             self._open(self.video.clip_ids[0])
             return None
         request = self._grounding_request(None)

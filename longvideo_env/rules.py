@@ -49,7 +49,8 @@ class Rules:
         max_turns: Turns the master agent has.
         window: Adjacent clips seen at once.
         tags: The tag set shown.
-        can_ground: Whether there is a grounding agent.
+        grounded_start: Whether the grounding agent names the first clip.
+        can_ground: Whether the grounding action is on offer.
         can_look: Whether there is a vision agent.
         instructions: Whether the prompt opens with these rules.
     """
@@ -57,6 +58,7 @@ class Rules:
     max_turns: int = 5
     window: int = 1
     tags: TagSet = TAG_SETS["reference"]
+    grounded_start: bool = True
     can_ground: bool = True
     can_look: bool = True
     instructions: bool = True
@@ -68,7 +70,8 @@ class Rules:
             max_turns=config.max_turns,
             window=config.window,
             tags=TAG_SETS[config.tags],
-            can_ground=config.grounding != "none",
+            grounded_start=config.grounding != "none",
+            can_ground=config.grounding != "none" and config.ground_action,
             can_look=config.vision != "none",
             instructions=config.instructions,
         )

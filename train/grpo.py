@@ -1,6 +1,12 @@
 """Train a policy with GRPO on episodes of the environment, through TRL's `GRPOTrainer`.
 
-On a CPU, in about a minute, with a tiny random model:
+On a CPU, in a few minutes, from the starter policy that ships with the package; it learns when to
+ground, when to look and when to answer in the procedural world `mini`:
+
+    accelerate launch --num_cpu_threads_per_process 2 \
+        --config_file configs/accelerate/single.yaml train/grpo.py --config configs/grpo/mini.yaml
+
+To see that everything is installed and fits together, in half a minute, with a tiny random model:
 
     accelerate launch --config_file configs/accelerate/single.yaml \
         train/grpo.py --config configs/grpo/tiny.yaml
@@ -31,7 +37,8 @@ Deviations from GRPO as published (DeepSeekMath, arXiv 2402.03300):
   loss divided by the number of tokens of the whole batch (`--loss_type grpo` for the mean over
   each episode, as published), and 1e-4 added to a group's standard deviation.
 - Replies are sampled without dropout.
-- Groups whose rewards are all equal are not sampled again: they add nothing but KL.
+- Groups whose rewards are all equal add nothing but KL. `--resample_zero_variance` plays them
+  again with other questions.
 
 Deviations from LongVideoAgent (arXiv 2512.20618), which trains with GRPO too:
 
@@ -48,28 +55,14 @@ limit: where that is long, raise `--ddp_timeout` (seconds) above it.
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from accelerate import PartialState
 from datasets import Dataset as Prompts
-from transformers import (
-    AutoTokenizer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.trainer_utils import get_last_checkpoint
 from trl import (
     GRPOConfig,
-    GRPOTrainer,
     ModelConfig,
     get_peft_config,
     get_quantization_config,
@@ -79,42 +72,23 @@ from agents.chat import ChatCodec
 from agents.settings import GenerationSettings
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.errors import DataError, SpecError
+from longvideo_env.errors import DataError
 from longvideo_env.rollout import RolloutEngine
 from longvideo_env.specs import build_toolbox
+from train.curves import METRICS
 from train.grpo_options import GrpoArguments, check, parse
 from train.lockstep import LockstepPolicy
-from train.options import run_script
+from train.metrics_file import MetricsFile
 from train.rollouts import Rollouts, reward_functions
-from train.tiny_model import make_tiny_model
-
-
-class MetricsFile(TrainerCallback):
-    """Appends each log record to a JSON Lines file. After a resumption a step may come twice."""
-
-    def __init__(self, path: Path) -> None:
-        """Keep the path."""
-        self._path = path
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Write a record, in the main process."""
-        if not state.is_world_process_zero:
-            return
-        record = {"step": state.global_step, **(logs or {})}
-        finite = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in record.items()
-        }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
+from train.script import (
+    as_mapping,
+    checkpoint_to_resume,
+    load_tokenizer,
+    make_tiny_model_if_missing,
+    run_script,
+    train_and_save,
+)
+from train.trainer import EpisodeTrainer
 
 
 def load_questions(args: GrpoArguments, env: EnvConfig, training: GRPOConfig) -> Dataset:
@@ -145,51 +119,6 @@ def load_questions(args: GrpoArguments, env: EnvConfig, training: GRPOConfig) ->
     return dataset
 
 
-def load_codec(model: ModelConfig, training: GRPOConfig) -> ChatCodec:
-    """Load the policy's tokenizer, and see that its chat template can hold an episode.
-
-    Raises:
-        SpecError: There is no such model, or it has no chat template that will do.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model.model_name_or_path,
-            revision=model.model_revision,
-            padding_side="left",
-            trust_remote_code=training.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise SpecError(
-            f"cannot load the tokenizer of {model.model_name_or_path!r}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    return ChatCodec(tokenizer, as_mapping(training.chat_template_kwargs))
-
-
-def as_mapping(options: dict[str, Any] | str | None) -> dict[str, Any]:
-    """A dict option of TRL, which on the command line is JSON."""
-    return json.loads(options) if isinstance(options, str) else dict(options or {})
-
-
-def checkpoint_to_resume(training: GRPOConfig) -> str | None:
-    """The folder of the checkpoint to go on from; `true` stands for the last in `output_dir`.
-
-    Raises:
-        SpecError: It does not exist.
-    """
-    wanted = str(training.resume_from_checkpoint or "false")
-    if wanted.lower() == "false":
-        return None
-    output_dir = str(training.output_dir)
-    folder = wanted
-    if wanted.lower() == "true":
-        found = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
-        folder = found or os.path.join(output_dir, "checkpoint-*")
-    if not os.path.isdir(folder):
-        raise SpecError(f"resume_from_checkpoint: there is no {folder}.")
-    return folder
-
-
 def build_rollouts(
     args: GrpoArguments,
     env: EnvConfig,
@@ -200,7 +129,8 @@ def build_rollouts(
     """The environment with its tools, and the policy's side of the conversation.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option has no meaning, there is no such model, or it has no chat template
+            that can hold an episode.
     """
     settings = GenerationSettings(
         max_turn_tokens=args.max_turn_tokens,
@@ -209,7 +139,8 @@ def build_rollouts(
         top_k=training.top_k,
         max_context_tokens=args.max_context_tokens,
     )
-    codec = load_codec(model, training)
+    tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
+    codec = ChatCodec(tokenizer, as_mapping(training.chat_template_kwargs))
     policy = LockstepPolicy(codec, args.rollout_concurrency)
     engine = RolloutEngine(
         dataset=questions,
@@ -220,10 +151,11 @@ def build_rollouts(
         seed=training.seed,
     )
     save_to = Path(args.save_rollouts) if args.save_rollouts else None
-    return Rollouts(engine, policy, codec, settings, save_to)
+    refills = args.resample_attempts if args.resample_zero_variance else 0
+    return Rollouts(engine, policy, codec, settings, save_to, refills)
 
 
-def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) -> GRPOTrainer:
+def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) -> EpisodeTrainer:
     """TRL's trainer, for the episodes of `rollouts`."""
     engine, codec = rollouts.engine, rollouts.codec
     training.reward_weights = list(engine.weights.values())
@@ -236,7 +168,7 @@ def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) 
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
-        trainer = GRPOTrainer(
+        trainer = EpisodeTrainer(
             model=str(model.model_name_or_path),
             args=training,
             processing_class=codec.tokenizer,
@@ -246,7 +178,7 @@ def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) 
             rollout_func=rollouts,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
-            callbacks=[MetricsFile(Path(str(training.output_dir), "metrics.jsonl"))],
+            callbacks=[MetricsFile(Path(str(training.output_dir), METRICS))],
         )
     if codec.end_of_turn_id not in trainer.eos_token_ids:
         # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
@@ -256,7 +188,7 @@ def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) 
 
 def prepare(
     args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: ModelConfig
-) -> GRPOTrainer:
+) -> EpisodeTrainer:
     """From options to a trainer that is ready to run.
 
     Raises:
@@ -266,9 +198,7 @@ def prepare(
     check(args, env, training, model)
     questions = load_questions(args, env, training)
     if args.tiny_model_if_missing:
-        with PartialState().main_process_first():
-            if not os.path.isdir(str(model.model_name_or_path)):
-                make_tiny_model(str(model.model_name_or_path), seed=training.seed)
+        make_tiny_model_if_missing(str(model.model_name_or_path), seed=training.seed)
     return build_trainer(build_rollouts(args, env, training, model, questions), training, model)
 
 
@@ -276,11 +206,7 @@ def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
     args, env, training, model = parse(argv)
     checkpoint = checkpoint_to_resume(training)
-    trainer = prepare(args, env, training, model)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(training.output_dir)
-    trainer.accelerator.print(f"The policy is in {training.output_dir}: hf:{training.output_dir}")
-    trainer.accelerator.end_training()
+    train_and_save(prepare(args, env, training, model), checkpoint)
 
 
 if __name__ == "__main__":

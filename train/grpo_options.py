@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TypeAlias
 
 from trl import GRPOConfig, ModelConfig
@@ -41,6 +42,17 @@ class GrpoArguments:
             "help": "Most episodes under way in a process, and so the largest batch of generation."
         },
     )
+    resample_zero_variance: bool = field(
+        default=False,
+        metadata={
+            "help": "Play groups whose rewards are all equal again, with other questions, so that "
+            "more of a batch teaches something. It costs rollouts: up to resample_attempts times "
+            "as many again."
+        },
+    )
+    resample_attempts: int = field(
+        default=2, metadata={"help": "How many times at most, with resample_zero_variance."}
+    )
     save_rollouts: str | None = field(
         default=None,
         metadata={"help": "Folder to keep every trajectory in: JSON Lines by step and process."},
@@ -52,6 +64,9 @@ class GrpoArguments:
         },
     )
 
+
+REPORTERS = ("tensorboard", "trackio", "wandb")
+"""Where curves may go; each is a package of the same name."""
 
 Options: TypeAlias = tuple[GrpoArguments, EnvConfig, GRPOConfig, ModelConfig]
 
@@ -94,8 +109,26 @@ def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: Mode
         ),
         f"no term of the reward {env.reward!r} has a weight.": not parse_reward(env.reward),
         "rollout_concurrency must be at least 1.": args.rollout_concurrency < 1,
+        "resample_attempts must be at least 1.": args.resample_attempts < 1,
+        f"save_steps must be a multiple of {_steps_per_batch(training)}: a batch of episodes is "
+        "used for so many steps, and a checkpoint in their midst cannot be resumed exactly.": (
+            training.save_strategy == "steps"
+            and training.save_steps % _steps_per_batch(training) != 0
+        ),
         "limit must be at least 1.": args.limit is not None and args.limit < 1,
+    }
+    problems |= {
+        f"report_to {name}: the package is not installed. To mend it: pip install {name}, or leave "
+        "report_to at none (metrics.jsonl is written in any case).": find_spec(name) is None
+        for name in REPORTERS
+        if name in (training.report_to or ())
     }
     for problem, is_so in problems.items():
         if is_so:
             raise SpecError(problem)
+
+
+def _steps_per_batch(training: GRPOConfig) -> int:
+    """Optimizer steps made with one generated batch."""
+    uses = (training.steps_per_generation or 1) * training.num_iterations
+    return max(1, uses // training.gradient_accumulation_steps)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import yaml
-from trl import TrlParser
+from trl import ModelConfig, TrlParser
 
-from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
+from agents.starter import resolve_model
+from longvideo_env.errors import SpecError
 
 
 def parse_options(
@@ -49,14 +48,7 @@ def parse_options(
             f"unknown option {unknown[0]}{' in the YAML file' if unknown[0] in in_file else ''}."
             + (f" Did you mean {close[0]}?" if close else " --help lists them all.")
         )
+    for group in options:
+        if isinstance(group, ModelConfig) and group.model_name_or_path:
+            group.model_name_or_path = resolve_model(group.model_name_or_path)
     return options
-
-
-def run_script(name: str, main: Callable[[Sequence[str]], None]) -> None:
-    """Run a training script; what is wrong with options or data is one line and exit code 2."""
-    try:
-        main(sys.argv[1:])
-    except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
-            print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)

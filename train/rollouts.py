@@ -9,6 +9,9 @@ makes one function for each term, so that TRL logs `rewards/<term>/mean`.
 - An episode ends with that token, so TRL does not count it as truncated. Only one that stopped in
   the middle of something does not: its last turn ran into the limit of tokens, or the model's
   context was full.
+- A group whose rewards are all equal teaches nothing (its advantages are 0). Such groups are
+  counted, and on demand played again with other questions, as in DAPO's dynamic sampling
+  (arXiv 2503.14476, section 3.2), but at most a given number of times.
 - A failed episode (a tool broke down) has no reward: each function returns None for it, TRL leaves
   it out of its group's mean, and here all of it is masked, so that it takes no part in the
   KL term or in the count of tokens either. Never is it a wrong answer.
@@ -16,25 +19,31 @@ makes one function for each term, so that TRL logs `rewards/<term>/mean`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from accelerate.utils import gather_object
 from trl.distributed import DistributedBackend
 from trl.models import unwrap_model_for_generation
 
 from agents.chat import ChatCodec
 from agents.generation import generate_batch, to_reply
 from agents.settings import GenerationSettings
+from longvideo_env.datasets import Dataset
 from longvideo_env.policy import Reply
 from longvideo_env.rollout import RolloutEngine
 from longvideo_env.seeding import derive_seed
 from longvideo_env.trajectory import Trajectory
 from train.lockstep import LockstepPolicy, Request
+
+EQUAL = 1e-6
+"""Rewards that differ by less are equal."""
 
 RewardFunction: TypeAlias = Callable[..., list[float | None]]
 
@@ -48,6 +57,8 @@ class Rollouts:
         codec: The policy's.
         settings: How replies are drawn.
         save_to: Folder in which trajectories are kept, or None.
+        refills: How many times groups whose rewards are all equal are played again, with other
+            questions.
     """
 
     def __init__(
@@ -57,12 +68,15 @@ class Rollouts:
         codec: ChatCodec,
         settings: GenerationSettings,
         save_to: Path | None = None,
+        refills: int = 0,
     ) -> None:
         self.engine = engine
         self.policy = policy
         self.codec = codec
         self.settings = settings
         self.save_to = save_to
+        self.refills = refills
+        self._saved: set[Path] = set()
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
         """Play one episode a row.
@@ -75,38 +89,139 @@ class Rollouts:
         Returns:
             `prompt_ids`, `completion_ids`, `logprobs`, `env_mask` and the reward's columns.
         """
-        step, run_seed = trainer.state.global_step, trainer.args.seed
-        episodes = [
-            partial(
-                self.engine.play,
-                self.engine.dataset.task(qid),
-                sample,
-                # A run that is resumed draws what it would have drawn. All of a group see the same
-                # prompt and get the same from tools that draw; the next time it is another.
-                seed=derive_seed(run_seed, step, qid, sample),
-                question_seed=derive_seed(run_seed, step),
-            )
-            for qid, sample in zip(prompts, _samples(prompts, trainer), strict=True)
-        ]
+        groups = _Groups(prompts, trainer)
         with _generator(trainer, self.codec, self.settings) as generator:
-            trajectories = self.policy.play(episodes, generator.generate, generator.agree)
+            trajectories = self._play(groups, range(len(prompts)), generator)
+            groups.score(trajectories)
+            for attempt in range(1, self.refills + 1):
+                again = groups.refill(attempt, self.engine.dataset)
+                if not again:
+                    break
+                mine = [i for i in range(len(prompts)) if groups.of(i) in again]
+                for i, played in zip(mine, self._play(groups, mine, generator), strict=True):
+                    trajectories[i] = played
+                groups.score(trajectories)
         if self.save_to is not None:
-            _save(trajectories, self.save_to, step, trainer.accelerator.process_index)
-        return to_rows(trajectories, tuple(self.engine.weights), self.codec.end_of_turn_id)
+            self._save(trajectories, self.save_to, groups)
+        return to_rows(
+            trajectories, tuple(self.engine.weights), self.codec.end_of_turn_id, groups.counts
+        )
+
+    def _play(
+        self, groups: _Groups, rows: Sequence[int], generator: _Generator
+    ) -> list[Trajectory]:
+        step, run_seed = groups.step, groups.run_seed
+        episodes = []
+        for row in rows:
+            qid, sample = groups.qids[row], groups.sample_of(row)
+            task = self.engine.dataset.task(qid)
+            # A run that is resumed draws what it would have drawn. All of a group see the same
+            # prompt and get the same from tools that draw; the next time it is another.
+            seed, shared = derive_seed(run_seed, step, qid, sample), derive_seed(run_seed, step)
+            episodes.append(
+                partial(self.engine.play, task, sample, seed=seed, question_seed=shared)
+            )
+        return self.policy.play(episodes, generator.generate, generator.agree)
+
+    def _save(self, trajectories: Sequence[Trajectory], folder: Path, groups: _Groups) -> None:
+        """Add to a step's file; what an interrupted run left of the same step is overwritten."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"step-{groups.step:06d}-rank-{groups.rank:03d}.jsonl"
+        with open(path, "a" if path in self._saved else "w", encoding="utf-8") as file:
+            file.writelines(trajectory.to_json() + "\n" for trajectory in trajectories)
+        self._saved.add(path)
+
+
+class _Groups:
+    """The groups of one batch, which may reach over several processes.
+
+    Args:
+        prompts: This process's rows, as question ids.
+        trainer: The `GRPOTrainer`.
+
+    Attributes:
+        step: The trainer's.
+        run_seed: The trainer's.
+        rank: This process's number.
+        qids: This process's rows, those of refilled groups with their new question.
+        counts: What is logged, over all processes: `zero_variance` (groups whose rewards were all
+            equal when first played), `refilled` (groups played again) and `without_signal` (groups
+            whose rewards are all equal in the end).
+    """
+
+    def __init__(self, prompts: Sequence[str], trainer: Any) -> None:
+        training = trainer.model.training
+        self.step: int = trainer.state.global_step
+        self.run_seed: int = trainer.args.seed
+        self.rank: int = trainer.accelerator.process_index
+        self.qids = list(prompts)
+        self.counts = {"zero_variance": 0, "refilled": 0, "without_signal": 0}
+        self._size: int = trainer.num_generations if training else trainer.num_generations_eval
+        self._start: int = self.rank * len(prompts)
+        self._flat: list[int] | None = None
+        self._seen = set(gather_object(list(prompts)))
+
+    def of(self, row: int) -> int:
+        """The group of one of this process's rows."""
+        return (self._start + row) // self._size
+
+    def sample_of(self, row: int) -> int:
+        """A row's position in its group."""
+        return (self._start + row) % self._size
+
+    def score(self, trajectories: Sequence[Trajectory]) -> None:
+        """Find the groups whose rewards are all equal. A collective."""
+        rewards: list[float | None] = gather_object([t.reward for t in trajectories])
+        flat = [
+            start // self._size
+            for start in range(0, len(rewards), self._size)
+            if without_signal(rewards[start : start + self._size])
+        ]
+        if self._flat is None:
+            self.counts["zero_variance"] = len(flat)
+        self._flat = flat
+        self.counts["without_signal"] = len(flat)
+
+    def refill(self, attempt: int, dataset: Dataset) -> set[int]:
+        """Give groups without signal other questions, ones that this batch has not seen.
+
+        All processes draw the same.
+
+        Returns:
+            The groups to play again; none if there are no such groups or no questions left.
+        """
+        fresh = [qid for task in dataset if (qid := str(task.qid)) not in self._seen]
+        rng = np.random.default_rng(derive_seed(self.run_seed, self.step, "refill", attempt))
+        drawn = [fresh[int(i)] for i in rng.permutation(len(fresh))]
+        again = dict(zip(self._flat or (), drawn, strict=False))
+        self._seen.update(again.values())
+        self.qids = [again.get(self.of(row), qid) for row, qid in enumerate(self.qids)]
+        self.counts["refilled"] += len(again)
+        return set(again)
+
+
+def without_signal(rewards: Sequence[float | None]) -> bool:
+    """Whether a group's rewards are all equal, so that its advantages are 0; None is unknown."""
+    known = [reward for reward in rewards if reward is not None]
+    return len(known) < 2 or max(known) - min(known) < EQUAL
 
 
 def to_rows(
-    trajectories: Sequence[Trajectory], terms: Sequence[str], end_of_turn_id: int
+    trajectories: Sequence[Trajectory],
+    terms: Sequence[str],
+    end_of_turn_id: int,
+    groups: Mapping[str, int] | None = None,
 ) -> dict[str, list[Any]]:
     """Trajectories as the columns that TRL expects from a `rollout_func`.
 
     A row's `prompt_ids` and `completion_ids` together are its segments' token ids, joined. TRL
     needs a token in each: where there is none, as when the first grounding failed, an end-of-turn
-    token masked 0 stands in.
+    token masked 0 stands in. `groups` is logged, the same in each row.
     """
     columns: dict[str, list[Any]] = {
         name: [] for name in ("prompt_ids", "completion_ids", "env_mask", "qid", "status", "facts")
     }
+    columns["groups"] = [dict(groups or {})] * len(trajectories)
     columns |= {term: [] for term in terms}
     for trajectory in trajectories:
         prompt, completion, mask = _tokens(trajectory)
@@ -133,15 +248,23 @@ def facts(trajectory: Trajectory) -> dict[str, float]:
         "grounded": trajectory.grounded,
         "turns": len(turns),
         "tool_calls": sum(turn.request is not None for turn in turns),
+        "grounding_calls": _calls(trajectory, "grounding"),
+        "vision_calls": _calls(trajectory, "vision"),
         "malformed": sum(turn.malformed is not None for turn in turns) / max(len(turns), 1),
     }
     return {name: float(value) for name, value in known.items() if value is not None}
 
 
+def _calls(trajectory: Trajectory, kind: str) -> int:
+    requests = [turn.request for turn in trajectory.turns if turn.request is not None]
+    return sum(request["kind"] == kind for request in requests)
+
+
 def reward_functions(terms: Sequence[str]) -> list[RewardFunction]:
     """One reward function for each term, of the same name, and unweighted.
 
-    The first also logs each episode's facts, as `episodes/accuracy` and so on, and the columns
+    The first also logs each episode's facts, as `episodes/accuracy` and so on, the numbers of
+    groups of a kind, as `groups/zero_variance` and so on, and the columns
     `qid` and `status` of the completions table.
     """
     return [_reward_function(term, reports=i == 0) for i, term in enumerate(terms)]
@@ -161,18 +284,13 @@ def _reward_function(term: str, *, reports: bool) -> RewardFunction:
                 for name, value in episode.items():
                     # TRL takes the mean over everything logged by all processes.
                     log_metric(f"episodes/{name}", value)
+            for counts in columns["groups"]:
+                for name, value in counts.items():
+                    log_metric(f"groups/{name}", value)
         return columns[term]
 
     reward.__name__ = term
     return reward
-
-
-def _samples(prompts: Sequence[str], trainer: Any) -> Iterator[int]:
-    """Each row's position in its group; a group may reach over several processes."""
-    training = trainer.model.training
-    size = trainer.num_generations if training else trainer.num_generations_eval
-    start = trainer.accelerator.process_index * len(prompts)
-    return (i % size for i in range(start, start + len(prompts)))
 
 
 def _tokens(trajectory: Trajectory) -> tuple[list[int], list[int], list[int]]:
@@ -188,12 +306,6 @@ def _tokens(trajectory: Trajectory) -> tuple[list[int], list[int], list[int]]:
             completion += ids
             mask += [int(segment.sampled and counts)] * len(ids)
     return prompt, completion, mask
-
-
-def _save(trajectories: Sequence[Trajectory], folder: Path, step: int, rank: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"step-{step:06d}-rank-{rank:03d}.jsonl", "a", encoding="utf-8") as file:
-        file.writelines(trajectory.to_json() + "\n" for trajectory in trajectories)
 
 
 @dataclass(frozen=True)

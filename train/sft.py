@@ -6,6 +6,12 @@ From a scripted teacher of the procedural world `mini`, and from random weights:
         --model_name_or_path runs/mini-init --tiny_model_if_missing true --use_cpu true \
         --teacher teacher:mini --dataset mini --instructions false --output_dir runs/mini-sft
 
+Teachers in several stages, one harder than the other, make the starter policy that ships with the
+package (`make starter`, under half an hour on two cores):
+
+    accelerate launch --num_cpu_threads_per_process 2 \
+        --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml
+
 From saved episodes that reached a reward (rejection sampling):
 
     accelerate launch --config_file configs/accelerate/single.yaml train/sft.py \
@@ -23,28 +29,33 @@ after each reply among them.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from datasets import Dataset as Rows
-from transformers import AutoTokenizer
+from torch.utils.data import Sampler
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from agents.chat import ChatCodec
-from agents.policies import build_policy
 from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import DataError, SpecError
-from longvideo_env.rollout import RolloutEngine
-from longvideo_env.specs import build_toolbox
-from longvideo_env.sync import run_blocking
+from longvideo_env.seeding import derive_seed
 from longvideo_env.trajectory import Trajectory, read_trajectories
 from train.demonstrations import as_columns, select, to_row
-from train.options import parse_options, run_script
-from train.tiny_model import HEAD_SIZE, make_tiny_model
+from train.options import parse_options
+from train.script import (
+    as_mapping,
+    checkpoint_to_resume,
+    load_tokenizer,
+    make_tiny_model_if_missing,
+    run_script,
+    train_and_save,
+)
+from train.stages import Stage, build_stages, order_by_length, play
+from train.tiny_model import HEAD_SIZE
 
 USAGE = "accelerate launch [...] train/sft.py [--config FILE.yaml] [--OPTION VALUE ...]"
 DESCRIPTION = "Train a policy on a teacher's episodes, or on saved ones."
@@ -58,11 +69,27 @@ class SftArguments:
         default_factory=list,
         metadata={"help": "Files of saved episodes (episodes.jsonl) to learn from."},
     )
-    teacher: str | None = field(
-        default=None, metadata={"help": "Or a policy that plays the split, such as teacher:mini."}
+    teacher: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Or policies that play the split, such as teacher:mini. Each is a stage: what "
+            "the first plays is learned first."
+        },
     )
-    teacher_episodes: int = field(
-        default=1000, metadata={"help": "How many episodes the teacher plays."}
+    teacher_dataset: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "What each stage plays, such as mini:difficulty=0; --dataset by default. One "
+            "value for all stages, or one for each."
+        },
+    )
+    teacher_episodes: list[int] = field(
+        default_factory=lambda: [1000],
+        metadata={"help": "How many episodes are played, for all stages or each."},
+    )
+    teacher_epochs: list[int] = field(
+        default_factory=lambda: [1],
+        metadata={"help": "How often each of them is seen, for all stages or each."},
     )
     min_reward: float | None = field(
         default=None,
@@ -80,88 +107,142 @@ class SftArguments:
     )
 
 
-def collect(args: SftArguments, env: EnvConfig, seed: int) -> list[Trajectory]:
-    """Read or play the episodes to learn from.
+def collect(args: SftArguments, env: EnvConfig, seed: int) -> list[list[Trajectory]]:
+    """Read or play the episodes to learn from: a list for each stage.
 
     Raises:
         SpecError: Neither or both of `episodes` and `teacher` are given.
-        DataError: No episode reached `min_reward`.
+        DataError: No episode of a stage reached `min_reward`.
     """
     if bool(args.episodes) == bool(args.teacher):
-        raise SpecError("give either --episodes FILE [FILE ...] or --teacher POLICY.")
-    if args.teacher:
-        found = run_blocking(_play(args.teacher, args.teacher_episodes, env, seed))
-    else:
-        found = [t for path in args.episodes for t in read_trajectories(path)]
-    kept, total = select(found, args.min_reward)
+        raise SpecError("give either --episodes FILE [FILE ...] or --teacher POLICY [POLICY ...].")
+    if args.episodes:
+        saved = [t for path in args.episodes for t in read_trajectories(path)]
+        return [_select(saved, args.min_reward, "saved")]
+    return [
+        _select(play(stage, env, seed), args.min_reward, stage.teacher)
+        for stage in stages_of(args, env)
+    ]
+
+
+def stages_of(args: SftArguments, env: EnvConfig) -> list[Stage]:
+    """The teachers' stages.
+
+    Raises:
+        SpecError: Their options do not fit together.
+    """
+    datasets = args.teacher_dataset or [env.dataset]
+    return build_stages(args.teacher, datasets, args.teacher_episodes, args.teacher_epochs)
+
+
+def _select(found: Sequence[Trajectory], min_reward: float | None, name: str) -> list[Trajectory]:
+    kept, total = select(found, min_reward)
     if not kept:
         raise DataError(
-            f"none of {total} episodes reached a reward of {args.min_reward}.",
+            f"none of {total} episodes ({name}) reached a reward of {min_reward}.",
             mend="lower --min_reward, or give more episodes.",
         )
-    print(f"{len(kept)} of {total} episodes to learn from")
+    PartialState().print(f"{len(kept)} of {total} episodes to learn from ({name})")
     return kept
 
 
-async def _play(teacher: str, n: int, env: EnvConfig, seed: int) -> list[Trajectory]:
-    dataset = load_dataset(
-        env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
-    )
-    policy = build_policy(teacher)
-    engine = RolloutEngine(
-        dataset=dataset,
-        config=env,
-        toolbox=build_toolbox(env, dataset),
-        policy=policy,
-        policy_spec=teacher,
-        seed=seed,
-    )
-    jobs = ((task, i // len(dataset)) for i, task in enumerate(islice(cycle(dataset.tasks), n)))
-    return sorted(
-        [trajectory async for trajectory in engine.play_all(jobs)],
-        key=lambda t: (t.sample, str(t.qid)),
-    )
+class FixedOrder(Sampler[int]):
+    """An order of training examples that is known beforehand."""
+
+    def __init__(self, order: Sequence[int]) -> None:
+        """Keep the order."""
+        self._order = order
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+
+class StagedTrainer(SFTTrainer):
+    """Sees episodes stage by stage instead of all mixed.
+
+    Args:
+        stages: For each stage the lengths of its episodes, which follow one another in the
+            training data, and how often they are seen.
+        options: What `SFTTrainer` takes.
+    """
+
+    def __init__(self, stages: Sequence[tuple[list[int], int]], **options: Any) -> None:
+        self._stages = stages
+        super().__init__(**options)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        args = self.args
+        batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        rng = np.random.default_rng(derive_seed(args.seed, "stages"))
+        order: list[int] = []
+        start = 0
+        for lengths, epochs in self._stages:
+            order += [start + i for i in order_by_length(lengths, epochs, batch, rng)]
+            start += len(lengths)
+        return FixedOrder(order)
+
+
+def build_trainer(
+    args: SftArguments,
+    env: EnvConfig,
+    training: SFTConfig,
+    model: ModelConfig,
+    found: list[list[Trajectory]],
+) -> SFTTrainer:
+    """TRL's trainer, for the episodes found.
+
+    Raises:
+        SpecError: There is no such model, or the episodes are another model's.
+    """
+    tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
+    codec = ChatCodec(tokenizer)
+    rows = [[to_row(trajectory, codec) for trajectory in stage] for stage in found]
+    training.model_init_kwargs = {
+        "dtype": model.dtype,
+        **as_mapping(training.model_init_kwargs),
+    }
+    options: dict[str, Any] = {
+        "model": model.model_name_or_path,
+        "args": training,
+        "processing_class": tokenizer,
+        "train_dataset": Rows.from_dict(as_columns([row for stage in rows for row in stage])),
+        "peft_config": get_peft_config(model),
+    }
+    if not args.teacher:
+        return SFTTrainer(**options)
+    epochs = [stage.epochs for stage in stages_of(args, env)]
+    lengths = [[len(row["input_ids"]) for row in stage] for stage in rows]
+    trainer = StagedTrainer(list(zip(lengths, epochs, strict=True)), **options)
+    kept: Any = trainer.train_dataset
+    if len(kept) != sum(map(len, lengths)):
+        raise SpecError(
+            f"max_length {training.max_length} cuts episodes of up to {max(map(max, lengths))} "
+            "tokens so that nothing is left to learn from some. To mend it: raise --max_length."
+        )
+    return trainer
 
 
 def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
     groups = (SftArguments, EnvConfig, SFTConfig, ModelConfig)
     args, env, training, model = parse_options(groups, argv, usage=USAGE, description=DESCRIPTION)
-    trajectories = collect(args, env, training.seed)
+    checkpoint = checkpoint_to_resume(training)
     if args.tiny_hidden_size < HEAD_SIZE or args.tiny_hidden_size % HEAD_SIZE:
         raise SpecError(
             f"tiny_hidden_size must be a multiple of {HEAD_SIZE}, got {args.tiny_hidden_size}."
         )
+    found = collect(args, env, training.seed)
     if args.tiny_model_if_missing:
-        with PartialState().main_process_first():
-            if not os.path.isdir(model.model_name_or_path):
-                make_tiny_model(
-                    model.model_name_or_path,
-                    seed=training.seed,
-                    hidden_size=args.tiny_hidden_size,
-                    dataset=env.dataset,
-                )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path)
-    except (OSError, ValueError) as error:
-        raise SpecError(
-            f"cannot load the tokenizer of {model.model_name_or_path!r}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    codec = ChatCodec(tokenizer)
-    rows = Rows.from_dict(as_columns([to_row(t, codec) for t in trajectories]))
-    training.model_init_kwargs = {"dtype": model.dtype, **(training.model_init_kwargs or {})}
-    trainer = SFTTrainer(
-        model=model.model_name_or_path,
-        args=training,
-        processing_class=tokenizer,
-        train_dataset=rows,
-        peft_config=get_peft_config(model),
-    )
-    trainer.train(resume_from_checkpoint=training.resume_from_checkpoint)
-    trainer.save_model(training.output_dir)
-    trainer.accelerator.print(f"The policy is in {training.output_dir}: hf:{training.output_dir}")
-    trainer.accelerator.end_training()
+        make_tiny_model_if_missing(
+            str(model.model_name_or_path),
+            seed=training.seed,
+            hidden_size=args.tiny_hidden_size,
+            dataset=env.dataset,
+        )
+    train_and_save(build_trainer(args, env, training, model, found), checkpoint)
 
 
 if __name__ == "__main__":

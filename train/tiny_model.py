@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-N_BPE_TOKENS = 640
+N_BPE_TOKENS = 1024  # enough for every word of the procedural world to be one token
 MAX_POSITIONS = 32_768
 HEAD_SIZE = 32  # vLLM's attention on CPUs needs as much at least
+# About 1 / sqrt(width). From transformers' default of 0.02, models this small and shallow take
+# many times as long to learn to look something up in their context.
+INITIALIZER_RANGE = 0.1
 
 # ChatML, as Qwen's templates write it.
 CHAT_TEMPLATE = (
@@ -145,6 +148,7 @@ def make_model(
         num_attention_heads=hidden_size // HEAD_SIZE,
         num_key_value_heads=max(1, hidden_size // HEAD_SIZE // 2),
         max_position_embeddings=MAX_POSITIONS,
+        initializer_range=INITIALIZER_RANGE,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=end,
@@ -160,7 +164,11 @@ def make_model(
 
 
 def whole_tokens(dataset: str = "embedded") -> list[str]:
-    """The tags of every tag set, the option labels, and the ends of the clips' ids."""
+    """The tags of every tag set, the option labels, and the ends of the clips' ids.
+
+    A label is also a token together with the space before it, as within a sentence: so it comes
+    right after the option's words, and not after a token that says nothing.
+    """
     names = ["think"]
     for tags in TAG_SETS.values():
         names += [value for key, value in asdict(tags).items() if key != "name"]
@@ -168,7 +176,8 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
     for name in names:
         texts += [f"<{name}>", f"</{name}>"]
     texts += [f"<{tags.ground}/>" for tags in TAG_SETS.values()]
-    texts += [option_label(i) for i in range(MAX_OPTIONS)]
+    labels = [option_label(i) for i in range(MAX_OPTIONS)]
+    texts += labels + [f" {label}" for label in labels]
     videos = load_dataset(dataset, "train").videos.values()
     texts += sorted({c.removeprefix(video.video_id) for video in videos for c in video.clip_ids})
     return list(dict.fromkeys(texts))

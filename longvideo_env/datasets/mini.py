@@ -43,7 +43,7 @@ MINI = "mini"
 VERSION = 1
 """Goes up whenever the same seed gives another world."""
 
-SPLIT_VIDEOS = {"train": 400, "val": 100, "test": 100}
+SPLIT_VIDEOS = {"train": 400, "val": 125, "test": 125}
 """The splits, and how many videos each has by default. Each video has four questions."""
 
 DIFFICULTY = 0.4

@@ -1,6 +1,6 @@
 import pytest
 
-from eval.metrics import summarize
+from eval.metrics import share, summarize
 from longvideo_env.trajectory import Trajectory, TurnRecord
 
 
@@ -79,14 +79,54 @@ def test_turns_tools_and_mistakes():
 def test_shows_are_told_apart():
     runs = [
         episode(1, show="mini:say_here"),
-        episode(2, correct=False, show="mini:look_here"),
-        episode(3, show="mini:look_here"),
+        episode(2, correct=False, show="mini:look_here", turns=("look", "answer")),
+        episode(3, show="mini:look_here", turns=("ground", "bad", "answer")),
         episode(4),
+        episode(5, correct=None, show="mini:say_here", status="failed"),
     ]
-    assert summarize(runs, 4)["by_show"] == {
-        "mini:look_here": {"n": 2, "accuracy": 0.5},
-        "mini:say_here": {"n": 1, "accuracy": 1.0},
+    by_show = summarize(runs, 5)["by_show"]
+    assert list(by_show) == ["mini:look_here", "mini:say_here"]
+    assert by_show["mini:look_here"] == {
+        "n": 2,
+        "accuracy": 0.5,
+        "accuracy_ci95": share([True, False])[1],
+        "called_grounding": 0.5,
+        "looked": 0.5,
+        "mean_turns": 2.5,
     }
+    assert by_show["mini:say_here"]["n"] == 1
+
+
+def test_behaviour_by_whether_the_first_clip_was_right():
+    runs = [
+        episode(1, turns=("ground", "look", "answer"), grounded_first=False),
+        episode(2, turns=("answer",), grounded_first=False),
+        episode(3, turns=("answer",), grounded_first=True),
+        episode(4, turns=("look", "look", "answer")),
+        episode(5, correct=None, status="failed", turns=("ground",), grounded_first=False),
+    ]
+    assert summarize(runs, 5)["behaviour"] == {
+        "n_first_wrong": 2,
+        "called_grounding_first_wrong": 0.5,
+        "n_first_right": 1,
+        "called_grounding_first_right": 0.0,
+        "looked": 0.5,
+        "mean_turns": 2.0,
+        "mean_tool_calls": 0.75,  # the helper makes no request for grounding
+    }
+
+
+def test_behaviour_is_absent_where_there_is_nothing_to_count():
+    assert summarize([], 1)["behaviour"] == {
+        "n_first_wrong": 0,
+        "called_grounding_first_wrong": None,
+        "n_first_right": 0,
+        "called_grounding_first_right": None,
+        "looked": None,
+        "mean_turns": None,
+        "mean_tool_calls": None,
+    }
+    assert share([]) == (None, None)
 
 
 def test_nothing_finished():

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(out, *args, policy="scripted:ground-look-answer"):
-    return main(["--policy", policy, "--out", str(out), *args])
+    return main(["--policy", policy, "--out", str(out), "--dataset", "embedded", *args])
 
 
 def summary(out, name="scripted-ground-look-answer"):
@@ -23,12 +23,12 @@ def summary(out, name="scripted-ground-look-answer"):
 
 KEYS = {
     "n_questions", "n_answered", "n_failed", "accuracy", "accuracy_ci95", "grounding_accuracy",
-    "mean_turns", "turn_histogram", "tool_calls", "malformed_rate", "wall_s",
+    "mean_turns", "turn_histogram", "tool_calls", "malformed_rate", "wall_s", "behaviour",
 }  # fmt: skip
 
 
 def test_the_embedded_split(tmp_path, capsys):
-    assert main(["--policy", "random", "--policy", "scripted:answer", "--out", str(tmp_path)]) == 0
+    assert run(tmp_path, "--policy", "scripted:answer", policy="random") == 0
     n = len(load_dataset("embedded", "val"))
     for name in ("random", "scripted-answer"):
         assert summary(tmp_path, name).keys() >= KEYS
@@ -36,6 +36,17 @@ def test_the_embedded_split(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "scripted:answer" in out
     assert "accuracy" in out
+
+
+def test_a_seed_draws_a_fresh_mini_world(tmp_path):
+    args = ("--dataset", "mini:videos=2", "--split", "test", "--seed", "3")
+    assert run(tmp_path, *args) == 0
+    folder = tmp_path / "scripted-ground-look-answer"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["dataset"] == summary(tmp_path)["dataset"] == "mini:videos=2,seed=3"
+    played = {t.qid for t in read_trajectories(folder / "episodes.jsonl")}
+    assert played == {task.qid for task in load_dataset("mini:videos=2,seed=3", "test").tasks}
+    assert not played & {task.qid for task in load_dataset("mini:videos=2", "test").tasks}
 
 
 def test_a_second_run_resumes_and_a_limit_can_grow(tmp_path):

@@ -5,7 +5,7 @@ from longvideo_env.errors import SpecError
 
 
 def test_defaults_are_valid():
-    assert EnvConfig().dataset == "embedded"
+    assert EnvConfig().dataset == "mini"
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longvideo_env.config import EnvConfig
 from longvideo_env.episode import Ended, Episode, Observation
 from longvideo_env.errors import EpisodeStateError
-from longvideo_env.rules import TAG_SETS, Rules
+from longvideo_env.rules import TAG_SETS, ActionKind, Rules
 from longvideo_env.schema import Clip, Question, Video
 from longvideo_env.tools import GroundingRequest, ToolResult, VisionRequest
 
@@ -52,13 +53,20 @@ def test_paper_tags(question, film):
 
 
 def test_without_grounding_the_video_opens_at_its_start(question, film):
-    episode = Episode(question, film, Rules(can_ground=False))
+    episode = Episode(question, film, Rules(grounded_start=False, can_ground=False))
     assert episode.start() is None
     assert episode.window == (CLIP(0),)
     assert "request_grounding" not in episode.messages[0]["content"]
     move = episode.reply("<request_grounding/>")
     assert isinstance(move, Observation)
     assert "not available" in move.text
+
+
+def test_without_the_action_the_agent_only_opens_the_video(question, film):
+    rules = Rules.from_config(EnvConfig(ground_action=False))
+    episode = Episode(question, film, rules)
+    assert isinstance(episode.start(), GroundingRequest)
+    assert rules.actions == (ActionKind.LOOK, ActionKind.ANSWER)
 
 
 def test_answer_ends(question, film):

@@ -18,7 +18,7 @@ def test_before_during_and_after(question, film):
 
 
 def test_without_grounding(question, film):
-    episode = Episode(question, film, Rules(can_ground=False, max_turns=1))
+    episode = Episode(question, film, Rules(grounded_start=False, can_ground=False, max_turns=1))
     episode.start()
     episode.reply("nothing")
     text = render_transcript(episode)

@@ -13,7 +13,7 @@ from longvideo_env.trajectory import Segment
 
 
 def engine(policy="scripted:ground-look-answer", toolbox=None, seed=0, concurrency=8, **options):
-    config = EnvConfig(**options)
+    config = EnvConfig(**{"dataset": "embedded", **options})
     dataset = load_dataset(config.dataset, config.split)
     return RolloutEngine(
         dataset=dataset,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from longvideo_env.protocol import option_label
 from longvideo_env.tools import ToolReply, VisionRequest
 from longvideo_env.trajectory import Segment, Trajectory, read_trajectories
-from train.rollouts import facts, reward_functions, to_rows
+from train.rollouts import facts, reward_functions, to_rows, without_signal
 
 MakeTrainer = Callable[..., Any]
 Write = Callable[..., None]
@@ -109,6 +109,55 @@ def test_a_group_may_reach_over_processes(
     trainer.rollout_func(qids(trainer, 2), trainer)  # the group's second half
     kept = read_trajectories(tmp_path / "step-000000-rank-001.jsonl")
     assert [t.sample for t in kept] == [2, 3]
+
+
+def flat_at_first(round_: int, row: int) -> str:
+    """All equal in the first round; then the first of the group makes a mistake."""
+    return "well" if round_ == 1 and row == 0 else ANSWER
+
+
+@pytest.mark.parametrize("refill", [False, True])
+def test_a_group_without_signal_is_counted_and_refilled_on_demand(
+    make_trainer: MakeTrainer, tmp_path: Path, write_replies: Write, refill: bool
+) -> None:
+    flags = ("--resample_zero_variance", "true") if refill else ()
+    trainer = make_trainer("--save_rollouts", str(tmp_path), *flags)
+    write_replies(flat_at_first)
+    rows = trainer.rollout_func(qids(trainer), trainer)
+    assert rows["groups"] == [
+        {"zero_variance": 1, "refilled": int(refill), "without_signal": int(not refill)}
+    ] * len(rows["qid"])
+    (qid,) = set(rows["qid"])
+    assert (qid == qids(trainer)[0]) is not refill
+    kept = list(read_trajectories(tmp_path / "step-000000-rank-000.jsonl"))
+    assert [(str(t.qid), t.sample) for t in kept] == [(qid, i) for i in range(4)]
+    write_replies(flat_at_first)
+    assert trainer.rollout_func(qids(trainer), trainer)["qid"] == rows["qid"], "as a resumed run"
+
+
+def test_refilling_stops_after_the_attempts_allowed_or_without_questions(
+    make_trainer: MakeTrainer, write_replies: Write
+) -> None:
+    for limit, attempts, played in (("20", "3", 3), ("2", "3", 1), ("1", "3", 0)):
+        flags = ("--resample_zero_variance", "true", "--resample_attempts", attempts)
+        trainer = make_trainer("--limit", limit, *flags)
+        write_replies(lambda round_, row: "<answer>a7</answer>")  # no such option, ever
+        rows = trainer.rollout_func(qids(trainer), trainer)
+        assert rows["groups"][0] == {"zero_variance": 1, "refilled": played, "without_signal": 1}
+
+
+@pytest.mark.parametrize(
+    ("rewards", "flat"),
+    [
+        ([1.0, 1.0, 1.0 + 1e-9], True),
+        ([1.0, 0.0, 1.0], False),
+        ([1.0, None, None], True),
+        ([None, 0.5, 1.0], False),
+        ([None, None], True),
+    ],
+)
+def test_rewards_that_are_unknown_give_no_signal(rewards: list[float | None], flat: bool) -> None:
+    assert without_signal(rewards) is flat
 
 
 def test_plays_inside_a_running_event_loop(make_trainer: MakeTrainer) -> None:
@@ -271,6 +320,8 @@ def test_facts_leave_out_what_is_not_known() -> None:
         "accuracy": 0.0,
         "turns": 0.0,
         "tool_calls": 0.0,
+        "grounding_calls": 0.0,
+        "vision_calls": 0.0,
         "malformed": 0.0,
     }
     assert facts(replace(played, status="failed", correct=None)) == {"failed": 1.0}
@@ -290,6 +341,7 @@ def test_one_reward_function_a_term() -> None:
         "qid": ["7", "7"],
         "status": ["answered", "failed"],
         "facts": [{"failed": 0.0}, {"failed": 1.0}],
+        "groups": [{"refilled": 3}, {"refilled": 3}],
     }
     results = [f(log_extra=log, log_metric=log, **columns) for f in functions]
     assert results == [[1.0, None], [0.5, None]]
@@ -298,4 +350,6 @@ def test_one_reward_function_a_term() -> None:
         ("status", ["answered", "failed"]),
         ("episodes/failed", 0.0),
         ("episodes/failed", 1.0),
+        ("groups/refilled", 3),
+        ("groups/refilled", 3),
     ]

@@ -1,9 +1,12 @@
+import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from agents.chat import ChatCodec
 from eval.run_policy import main as run_policy
@@ -100,3 +103,36 @@ def test_one_source_is_needed(args):
 
     with pytest.raises(SpecError, match="give either"):
         main(["--model_name_or_path", "x", "--output_dir", "y", "--use_cpu", "true", *args])
+
+
+@pytest.mark.slow
+def test_the_starters_recipe_gives_the_same_bytes_again_and_after_a_resumption(tmp_path):
+    recipe = (
+        "--config", "configs/sft/mini.yaml", "--teacher_dataset", "mini:videos=20",
+        "--teacher_episodes", "64", "--teacher_epochs", "2", "1", "1", "--save_strategy", "steps",
+        "--save_steps", "3", "--disable_tqdm", "true",
+    )  # fmt: skip
+    digests = []
+    for name in ("one", "two"):
+        out = tmp_path / name
+        folders = ("--model_name_or_path", str(tmp_path / f"init-{name}"), "--output_dir", str(out))
+        done = sft(*recipe, *folders)
+        assert done.returncode == 0, done.stderr
+        digests.append(hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+    checkpoint = str(tmp_path / "two" / "checkpoint-3")
+    done = sft(*recipe, *folders, "--resume_from_checkpoint", checkpoint)
+    assert done.returncode == 0, done.stderr
+    again = load_file(tmp_path / "two" / "model.safetensors")
+    for name, value in load_file(tmp_path / "one" / "model.safetensors").items():
+        torch.testing.assert_close(again[name], value)
+
+
+def test_episodes_longer_than_max_length_are_refused_where_nothing_is_left_of_them(tmp_path):
+    from train.sft import main
+
+    args = ["--config", str(ROOT / "configs/sft/mini.yaml"), "--teacher", "teacher:mini:drill"]
+    args += ["--teacher_dataset", "mini:videos=20", "--teacher_episodes", "32"]
+    args += ["--teacher_epochs", "1", "--model_name_or_path", str(tmp_path / "init")]
+    with pytest.raises(SpecError, match="raise --max_length"):
+        main([*args, "--output_dir", str(tmp_path / "out"), "--max_length", "20"])

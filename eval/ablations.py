@@ -1,0 +1,246 @@
+r"""Play a split with one policy, once as configured and once with each part taken away or changed.
+
+    python eval/ablations.py --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
+    python eval/ablations.py --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
+        --variant full --variant no-vision
+
+The options are those of `eval/run_policy.py`, and describe the variant `full`; each other variant
+changes one of them. Each gets a folder under --out, as a run of its own, and `ablations.json` and
+`ablations.md` hold the table. A variant that changes nothing (`window-1` where --window is 1) is
+not played twice: its row is that of `full`. The same command resumes an interrupted run.
+
+A tool that is taken away also leaves the prompt; a policy that asks for it all the same spends the
+turn on it. `eval/compare.py` compares two variants' folders.
+
+Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from typing import Any
+
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from agents.settings import GenerationSettings
+from eval.cli import EXIT_DONE, EXIT_FAILURES, parse_with_config, run_command
+from eval.options import RunOptions, build_parser, read_options
+from eval.progress import EpisodeProgress
+from eval.session import open_session, play_split, print_skipped
+from eval.store import write_json, write_text
+from eval.tables import format_interval, format_number, output_console
+from longvideo_env import EnvConfig
+from longvideo_env.errors import SpecError
+
+FULL = "full"
+MARKDOWN_WIDTH = 1000
+"""Wide enough that no line of a Markdown table is broken."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+        name: Also the name of its folder.
+        changes: Options of the environment that differ from the configured ones.
+        help: What is changed, in words.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+    help: str
+
+
+VARIANTS = (
+    Variant(FULL, {}, "as configured"),
+    Variant("no-vision", {"vision": "none"}, "--vision none"),
+    Variant(
+        "no-grounding",
+        {"ground_action": False},
+        "--no-ground-action: the first clip is as configured, and no other can be asked for",
+    ),
+    *(Variant(f"max-turns-{k}", {"max_turns": k}, f"--max-turns {k} (K={k})") for k in (1, 2, 5)),
+    *(Variant(f"window-{n}", {"window": n}, f"--window {n}") for n in (1, 2, 3)),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant that was played.
+
+    Attributes:
+        variant: The variant.
+        played_as: The name of the variant whose episodes it has: its own, or `full`.
+        summary: The summary of these episodes.
+    """
+
+    variant: Variant
+    played_as: str
+    summary: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Its name, with a word where it was not played on its own."""
+        own = self.played_as == self.variant.name
+        return self.variant.name if own else f"{self.variant.name} (= {self.played_as})"
+
+
+def parse_options(
+    argv: Sequence[str] | None,
+) -> tuple[list[Variant], RunOptions, EnvConfig, GenerationSettings]:
+    """Read the command line.
+
+    Raises:
+        SpecError: An option has no meaning.
+    """
+    parser = build_parser("ablations.py", __doc__, several=False)
+    group = parser.add_argument_group(
+        "variants", "\n".join(f"{v.name:<20}{v.help}" for v in VARIANTS)
+    )
+    group.add_argument(
+        "--variant",
+        action="append",
+        metavar="NAME",
+        help="Play only this one of the above; may be given several times. Default: all.",
+    )
+    options = parse_with_config(parser, argv)
+    names = options["variant"] or [v.name for v in VARIANTS]
+    run, config, settings = read_options(options)
+    if len(run.policies) > 1:
+        raise SpecError(
+            f"expected one --policy, got {', '.join(run.policies)}. To mend it: call ablations.py "
+            "once for each, with an --out of its own."
+        )
+    return choose([names] if isinstance(names, str) else names), run, config, settings
+
+
+def choose(names: Sequence[str]) -> list[Variant]:
+    """The variants of these names, in the order of the table.
+
+    Raises:
+        SpecError: A name is none of a variant.
+    """
+    known = [variant.name for variant in VARIANTS]
+    for name in names:
+        if name not in known:
+            raise SpecError(f"unknown --variant {name!r}; expected one of: {', '.join(known)}.")
+    return [variant for variant in VARIANTS if variant.name in names]
+
+
+async def play_variants(
+    variants: Sequence[Variant],
+    run: RunOptions,
+    config: EnvConfig,
+    settings: GenerationSettings,
+    stderr: Console,
+) -> list[Row]:
+    """Play each variant that differs from those before it, and return the rows of the table."""
+    (policy,) = run.policies
+    print_skipped(open_session(run, config, settings).dataset, stderr)
+    summaries: dict[str, dict[str, Any]] = {}
+    rows = []
+    with EpisodeProgress(stderr) as progress:
+        for variant in variants:
+            changed = replace(config, **variant.changes)
+            name = FULL if changed == config else variant.name
+            if name not in summaries:
+                session = open_session(run, changed, settings)
+                summaries[name] = await play_split(policy, session, run.out / name, progress, name)
+            rows.append(Row(variant, name, summaries[name]))
+    return rows
+
+
+def make_table(rows: Sequence[Row], **style: Any) -> Table:
+    """One row a variant, one column a kind of question.
+
+    Args:
+        rows: The variants.
+        style: Arguments of `rich.table.Table`.
+    """
+    shows = sorted({show for row in rows for show in row.summary["by_show"]})
+    table = Table(**style)
+    table.add_column("variant", no_wrap=True)
+    headings = [escape(show.removeprefix("mini:")) for show in shows]
+    for heading in ("accuracy", "95% CI", *headings, "turns", "failed", "n"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        summary = row.summary
+        by_show = summary["by_show"]
+        table.add_row(
+            row.label,
+            format_number(summary["accuracy"]),
+            format_interval(summary["accuracy_ci95"]),
+            *(format_number(by_show[s]["accuracy"] if s in by_show else None) for s in shows),
+            format_number(summary["mean_turns"], 2),
+            str(summary["n_failed"]),
+            str(summary["n_finished"]),
+        )
+    return table
+
+
+def write_report(rows: Sequence[Row], run: RunOptions, config: EnvConfig) -> None:
+    """Write `ablations.json` and `ablations.md` into the folder of all variants."""
+    (policy,) = run.policies
+    numbers = {
+        "policy": policy,
+        "dataset": config.dataset,
+        "split": config.split,
+        "seed": run.seed,
+        "variants": {
+            row.variant.name: {
+                "changes": dict(row.variant.changes),
+                "played_as": row.played_as,
+                "summary": row.summary,
+            }
+            for row in rows
+        },
+    }
+    write_json(run.out / "ablations.json", numbers)
+    table = StringIO()
+    Console(file=table, width=MARKDOWN_WIDTH).print(make_table(rows, box=MARKDOWN))
+    lines = [
+        f"# {heading(run, config)}",
+        "",
+        *(line for line in table.getvalue().splitlines() if line.strip()),
+        "",
+        *(f"- `{row.variant.name}`: {row.variant.help}" for row in rows),
+    ]
+    write_text(run.out / "ablations.md", "\n".join(lines) + "\n")
+
+
+def heading(run: RunOptions, config: EnvConfig) -> str:
+    """What was played, in one line."""
+    oracle = ", oracle grounding" if config.grounding == "oracle" else ""
+    return f"{run.policies[0]} on {config.dataset}, split {config.split}{oracle}"
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    variants, run, config, settings = parse_options(argv)
+    stderr, stdout = Console(stderr=True), output_console()
+    rows = asyncio.run(play_variants(variants, run, config, settings, stderr))
+    write_report(rows, run, config)
+    stdout.print(make_table(rows, title=escape(heading(run, config)), title_justify="left"))
+    stdout.print(
+        f"Episodes, summaries, ablations.json and ablations.md: {run.out}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return EXIT_FAILURES if any(row.summary["n_failed"] for row in rows) else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("ablations", lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

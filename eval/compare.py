@@ -1,0 +1,169 @@
+"""Compare two runs on the same questions: which is better, where, and how they behave.
+
+    python eval/compare.py runs/a/hf-grpo runs/b/hf-sft
+    python eval/compare.py runs/a/hf-grpo runs/b/hf-sft --names grpo sft --json runs/compare.json
+
+A run is a folder that `eval/run_policy.py` wrote, or its `episodes.jsonl`. Episodes are matched by
+question and sample. Those that failed in either run, or that only one run has, are left out and
+counted. p is that of McNemar's exact test: how likely so uneven a split of the questions that only
+one run gets right would be if both were equally good.
+
+Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eval.cli import EXIT_DONE, run_command
+from eval.pairs import Run, compare, differences, match, n_left_out, read_run
+from eval.store import write_json
+from eval.tables import format_interval, format_number, output_console
+
+BEHAVIOUR_ROWS = (
+    ("grounded, first clip wrong", "called_grounding_first_wrong", 3),
+    ("grounded, first clip right", "called_grounding_first_right", 3),
+    ("looked", "looked", 3),
+    ("turns", "mean_turns", 2),
+    ("tool calls", "mean_tool_calls", 2),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="compare.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name in ("a", "b"):
+        parser.add_argument(
+            f"run_{name}",
+            type=Path,
+            metavar=f"RUN_{name.upper()}",
+            help="A run's folder, or its episodes.jsonl.",
+        )
+    parser.add_argument(
+        "--names",
+        nargs=2,
+        metavar=("A", "B"),
+        help="What to call them; by default their policies, or their folders if it is the same.",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="Write the numbers into this file, too."
+    )
+    return parser
+
+
+def print_comparison(numbers: dict[str, Any], console: Console) -> None:
+    """The accuracies, the pairs, the shows and the behaviour."""
+    names = [escape(numbers[side]["name"]) for side in ("a", "b")]
+    table = _table("run", "accuracy", "95% CI", "n")
+    for letter, name in zip("AB", names, strict=True):
+        side = numbers[letter.lower()]
+        table.add_row(
+            f"{letter}: {name}",
+            format_number(side["accuracy"]),
+            format_interval(side["accuracy_ci95"]),
+            str(numbers["n"]),
+        )
+    console.print(table)
+    lines = (
+        f"both right {numbers['both_right']}, A only {numbers['a_only']}, "
+        f"B only {numbers['b_only']}, neither {numbers['neither']}",
+        f"difference B - A: {numbers['difference']:+.3f}, "
+        f"McNemar's exact p = {_p_value(numbers['p'])}",
+        f"left out: {numbers['n_left_out']} failed or unmatched",
+    )
+    for line in lines:
+        console.print(line, highlight=False)
+    if numbers["by_show"]:
+        console.print(_show_table(numbers))
+    console.print(_behaviour_table(numbers))
+
+
+def _show_table(numbers: dict[str, Any]) -> Table:
+    table = _table("show", "A", "B", "B - A", "n", "p")
+    for show, counts in numbers["by_show"].items():
+        table.add_row(
+            escape(show),
+            format_number(numbers["a"]["by_show"][show]["accuracy"]),
+            format_number(numbers["b"]["by_show"][show]["accuracy"]),
+            f"{counts['difference']:+.3f}",
+            str(counts["n"]),
+            _p_value(counts["p"]),
+        )
+    return table
+
+
+def _behaviour_table(numbers: dict[str, Any]) -> Table:
+    sides = [numbers[side] for side in ("a", "b")]
+    table = _table("behaviour (share of episodes, or mean)", "A", "B")
+    for label, key, digits in BEHAVIOUR_ROWS:
+        table.add_row(label, *(format_number(side["behaviour"][key], digits) for side in sides))
+        if key == "looked":
+            for show in numbers["by_show"]:
+                shares = (format_number(side["by_show"][show]["looked"]) for side in sides)
+                table.add_row(f"  {escape(show)}", *shares)
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(title=None)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _p_value(p: float) -> str:
+    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
+
+
+def _names(a: Run, b: Run, wanted: Sequence[str] | None) -> Sequence[str]:
+    policies = [str(run.config.get("policy")) for run in (a, b)]
+    if wanted is None and policies[0] == policies[1]:
+        return [str(run.folder) for run in (a, b)]
+    return wanted or policies
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    a, b = read_run(options.run_a), read_run(options.run_b)
+    stderr = Console(stderr=True, soft_wrap=True)
+    for key, (mine, theirs) in differences(a, b).items():
+        stderr.print(
+            f"warning: the runs differ in {key}: A has {mine!r}, B has {theirs!r}. What is matched "
+            "by id may not be alike.",
+            style="yellow",
+            markup=False,
+            highlight=False,
+        )
+    pairs = match(a, b)
+    numbers = compare(pairs)
+    numbers["n_left_out"] = n_left_out(a, b, pairs)
+    names = _names(a, b, options.names)
+    for side, run, name in zip(("a", "b"), (a, b), names, strict=True):
+        numbers[side] = {"name": name, "folder": str(run.folder), **numbers[side]}
+    print_comparison(numbers, output_console())
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(options.json, numbers)
+    return EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("compare", lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

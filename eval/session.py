@@ -1,0 +1,146 @@
+"""Playing a split with a policy into a run's folder: what every command that plays shares."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents.policies import build_policy
+from agents.settings import GenerationSettings
+from eval.metrics import summarize
+from eval.options import RunOptions
+from eval.progress import EpisodeProgress
+from eval.store import RunStore
+from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
+from longvideo_env.errors import SpecError
+from longvideo_env.prompts import PROMPT_VERSION
+from longvideo_env.specs import build_toolbox
+from longvideo_env.tools import Toolbox
+
+
+@dataclass(frozen=True)
+class Session:
+    """One environment with its dataset and agents, in which policies play."""
+
+    run: RunOptions
+    config: EnvConfig
+    settings: GenerationSettings
+    dataset: Dataset
+    toolbox: Toolbox
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The questions asked for."""
+        return self.dataset.tasks[: self.run.limit]
+
+
+def open_session(run: RunOptions, config: EnvConfig, settings: GenerationSettings) -> Session:
+    """Load the dataset and build the agents.
+
+    Raises:
+        DataError: The dataset cannot be read.
+        SpecError: An agent is unknown, or the split holds no questions.
+    """
+    dataset = load_dataset(
+        config.dataset,
+        config.split,
+        frames_root=config.frames_root,
+        skip_invalid=config.skip_invalid,
+    )
+    if not dataset.tasks:
+        raise SpecError(f"split {config.split!r} of {config.dataset!r} holds no questions.")
+    return Session(run, config, settings, dataset, build_toolbox(config, dataset))
+
+
+def print_skipped(dataset: Dataset, console: Console) -> None:
+    """Say which rows of the dataset were left out."""
+    for error in dataset.skipped:
+        console.print(f"left out: {error}", style="yellow", markup=False, highlight=False)
+
+
+async def play_split(
+    spec: str, session: Session, folder: Path, progress: EpisodeProgress, label: str
+) -> dict[str, Any]:
+    """Play a split with one policy, keep every episode, and return the summary.
+
+    Args:
+        spec: The policy.
+        session: Where it plays.
+        folder: The run's folder; a run that lies there is resumed.
+        progress: Where the run's bar is drawn.
+        label: What the bar is called.
+    """
+    fingerprint = _fingerprint(spec, session)
+    with RunStore(folder, fingerprint, overwrite=session.run.overwrite) as store:
+        earlier, start = store.earlier_wall_s, time.perf_counter()
+        done = [
+            store.episodes[key] for task in session.tasks if (key := _key(task)) in store.episodes
+        ]
+        progress.start(label, total=len(session.tasks), done=done)
+        try:
+            await _play_missing(spec, session, store, progress)
+        finally:
+            summary = _summary(spec, session, store)
+            summary["wall_s"] = round(earlier + time.perf_counter() - start, 3)
+            store.finish(summary, [_key(task) for task in session.tasks])
+    return summary
+
+
+async def _play_missing(
+    spec: str, session: Session, store: RunStore, progress: EpisodeProgress
+) -> None:
+    jobs = [(task, 0) for task in session.tasks if _key(task) not in store.episodes]
+    if not jobs:
+        return
+    policy = build_policy(spec, session.settings)
+    try:
+        engine = RolloutEngine(
+            dataset=session.dataset,
+            config=session.config,
+            toolbox=session.toolbox,
+            policy=policy,
+            policy_spec=spec,
+            seed=session.run.seed,
+            concurrency=min(session.run.concurrency, len(jobs)),
+        )
+        async for trajectory in engine.play_all(jobs):
+            store.add(trajectory)
+            progress.advance(trajectory)
+    finally:
+        await policy.aclose()
+
+
+def _key(task: Task) -> tuple[str, int]:
+    return str(task.qid), 0
+
+
+def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
+    keys = [_key(task) for task in session.tasks]
+    config = session.config
+    return {
+        "policy": spec,
+        "dataset": config.dataset,
+        "split": config.split,
+        "grounding": config.grounding,
+        "vision": config.vision,
+        "oracle": config.grounding == "oracle",
+        "n_skipped_rows": len(session.dataset.skipped),
+        **summarize([store.episodes[key] for key in keys if key in store.episodes], len(keys)),
+    }
+
+
+def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
+    """What makes two calls one run. The limit is left out: a run may be extended."""
+    generation = asdict(session.settings) if spec.startswith("hf:") else {}
+    generation.pop("max_batch_size", None)  # changes the speed, not the episodes
+    return {
+        "policy": spec,
+        "seed": session.run.seed,
+        "prompt_version": PROMPT_VERSION,
+        **asdict(session.config),
+        **generation,
+    }

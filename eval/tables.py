@@ -1,0 +1,25 @@
+"""How tables are printed and numbers written in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+TABLE_WIDTH = 160
+
+
+def output_console() -> Console:
+    """Standard output. A pipe or a log file has no width of its own, and gets a wide one."""
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """A number for a table; what has no value is a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def format_interval(interval: Sequence[float] | None) -> str:
+    """A confidence interval for a table."""
+    return "-" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"

@@ -1,0 +1,134 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval.ablations import VARIANTS, main
+
+ROOT = Path(__file__).parents[2]
+MINI = ("--dataset", "mini:videos=5", "--split", "test")
+
+
+def run(out, *args, policy="teacher:mini:0:0"):
+    return main(["--policy", policy, "--out", str(out), *MINI, *args])
+
+
+def only(*names):
+    return [part for name in names for part in ("--variant", name)]
+
+
+def report(out):
+    return json.loads((out / "ablations.json").read_text(encoding="utf-8"))
+
+
+def test_every_variant_is_played_once_and_reported(tmp_path, capsys):
+    assert run(tmp_path) == 0
+    played = report(tmp_path)["variants"]
+    assert list(played) == [variant.name for variant in VARIANTS]
+    as_full = {name for name, row in played.items() if row["played_as"] == "full"}
+    assert as_full == {"full", "max-turns-5", "window-1"}
+    folders = {path.name for path in tmp_path.iterdir() if path.is_dir()}
+    assert folders == {row["played_as"] for row in played.values()}
+    out = capsys.readouterr().out
+    assert "teacher:mini:0:0 on mini:videos=5, split test" in out
+    assert "window-1 (= full)" in out
+    page = (tmp_path / "ablations.md").read_text(encoding="utf-8")
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(VARIANTS)
+    assert len({line.count("|") for line in table}) == 1
+    assert "look_here" in table[0]
+    assert "mini:" not in table[0]
+
+
+def test_what_is_taken_away_is_missed_where_it_is_needed(tmp_path):
+    assert run(tmp_path, *only("full", "no-vision", "no-grounding", "max-turns-1")) == 0
+    rows = {name: row["summary"] for name, row in report(tmp_path)["variants"].items()}
+    assert rows["full"]["by_show"]["mini:look_here"]["accuracy"] == 1.0
+    assert rows["no-vision"]["behaviour"]["looked"] == 0.0
+    assert rows["no-vision"]["by_show"]["mini:look_here"]["accuracy"] < 1.0
+    assert rows["no-vision"]["by_show"]["mini:say_here"]["accuracy"] == 1.0
+    assert rows["no-grounding"]["tool_calls"]["grounding"] == 0
+    assert rows["no-grounding"]["tool_calls"]["first_grounding"] > 0
+    assert rows["no-grounding"]["by_show"]["mini:say_elsewhere"]["accuracy"] < 1.0
+    assert rows["no-grounding"]["by_show"]["mini:say_here"]["accuracy"] == 1.0
+    assert rows["max-turns-1"]["mean_turns"] == 1.0
+
+
+def test_a_policy_that_asks_for_a_removed_tool_spends_its_turn(tmp_path, monkeypatch):
+    from agents.policies import ScriptedPolicy
+    from longvideo_env.policy import Reply
+
+    async def look(self, context, /):
+        return Reply("<search>what is there</search>")
+
+    monkeypatch.setattr(ScriptedPolicy, "act", look)
+    assert run(tmp_path, *only("no-vision"), "--max-turns", "2", policy="scripted:answer") == 0
+    summary = report(tmp_path)["variants"]["no-vision"]["summary"]
+    assert summary["malformed_kinds"] == {"unavailable": 40}
+    assert summary["status"] == {"out_of_turns": 20}
+
+
+def test_full_is_whatever_is_configured(tmp_path):
+    assert run(tmp_path, *only("window-1", "window-2"), "--window", "2") == 0
+    variants = report(tmp_path)["variants"]
+    assert {name: row["played_as"] for name, row in variants.items()} == {
+        "window-1": "window-1",
+        "window-2": "full",
+    }
+
+
+def test_a_second_call_resumes(tmp_path):
+    assert run(tmp_path, *only("full"), "--limit", "4") == 0
+    path = tmp_path / "full" / "episodes.jsonl"
+    first = path.read_text()
+    assert run(tmp_path, *only("full", "no-vision")) == 0
+    assert path.read_text().startswith(first)
+    assert report(tmp_path)["variants"]["full"]["summary"]["n_finished"] == 20
+
+
+def test_failures_exit_3(tmp_path, monkeypatch):
+    from agents.vision import CaptionVision
+    from longvideo_env.errors import ToolError
+
+    async def down(self, request, /):
+        raise ToolError("the endpoint is down")
+
+    monkeypatch.setattr(CaptionVision, "look", down)
+    assert run(tmp_path, *only("full")) == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (("--variant", "no-brain"), "unknown --variant 'no-brain'; expected one of: full,"),
+        (("--window", "9"), "window"),
+        (("--split", "tset"), "tset"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_2(tmp_path, capsys, args, problem):
+    assert run(tmp_path, *args) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ablations: ")
+    assert problem in error
+
+
+def test_yaml_names_one_policy(tmp_path, capsys):
+    config = tmp_path / "ablations.yaml"
+    text = f"out: {tmp_path / 'x'}\ndataset: mini:videos=1\nvariant: full\n"
+    config.write_text(f"policy: random\n{text}")
+    assert main(["--config", str(config)]) == 0
+    assert list(report(tmp_path / "x")["variants"]) == ["full"]
+    config.write_text(f"policy: [random, 'scripted:answer']\n{text}")
+    assert main(["--config", str(config)]) == 2
+    assert "expected one --policy" in capsys.readouterr().err
+
+
+def test_started_as_a_script_and_help_lists_the_variants():
+    text = subprocess.run(
+        [sys.executable, str(ROOT / "eval/ablations.py"), "--help"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for part in ("--policy", "--variant", "Exit codes", *(v.name for v in VARIANTS)):
+        assert part in text

@@ -1,0 +1,120 @@
+"""Reading what a training run logged: `metrics.jsonl` as arrays. Imports neither torch nor TRL."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longvideo_env.errors import DataError, DatasetNotFoundError, MalformedFileError
+
+METRICS = "metrics.jsonl"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)  # one is another even if it logged the same
+class Run:
+    """What one run logged.
+
+    Attributes:
+        name: What the legend calls it.
+        steps: The training steps logged, rising. Shape: (records,)
+        columns: The metrics by name, NaN where none was logged. Shape of each: (records,)
+    """
+
+    name: str
+    steps: NDArray[np.int64]
+    columns: dict[str, Floats]
+
+    def has(self, key: str) -> bool:
+        """Whether there is anything to draw."""
+        return key in self.columns and bool(np.isfinite(self.columns[key]).any())
+
+    def mean(self, key: str, window: int) -> Floats:
+        """The centred mean over a window of steps; over what of it there is, at the ends.
+
+        The window is one of steps, not of records: a record already is the mean over
+        `logging_steps`, and runs that differ in those stay comparable.
+        """
+        values = self.columns[key]
+        first = np.searchsorted(self.steps, self.steps - (window - 1) // 2, side="left")
+        last = np.searchsorted(self.steps, self.steps + window // 2, side="right")
+        sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(values))])
+        counts = np.concatenate([[0], np.cumsum(np.isfinite(values))])
+        n = counts[last] - counts[first]
+        return np.where(n > 0, (sums[last] - sums[first]) / np.maximum(n, 1), np.nan)
+
+
+def read_run(path: Path, name: str) -> Run:
+    """Read the metrics of a run.
+
+    Args:
+        path: The run's folder, or the file.
+        name: What to call it.
+
+    Raises:
+        DataError: There is no such file, it cannot be read, or it holds no rewards.
+    """
+    file = path / METRICS if path.is_dir() else path
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DatasetNotFoundError(
+            f"expected a training run's metrics: {error.strerror}.",
+            file,
+            mend="name a folder that train/grpo.py trained into (its --output_dir).",
+        ) from error
+    records: list[dict[str, Any]] = []
+    for row, line in enumerate(lines, 1):
+        try:
+            record = _parse(line)
+        except ValueError as error:
+            if row == len(lines):  # every whole line ends in a line break
+                print(f"{file}: the last line is torn, and left out.", file=sys.stderr)
+                break
+            raise MalformedFileError(str(error), file, row, "remove this line.") from error
+        if "reward" not in record:  # the summary at the end, or an evaluation
+            continue
+        while records and records[-1]["step"] >= record["step"]:  # resumed from before it
+            records.pop()
+        records.append(record)
+    run = _to_run(name, records)
+    if not run.has("reward"):
+        raise DataError(
+            "no record has a reward." if any(lines) else "the file is empty.",
+            file,
+            mend="let train/grpo.py log at least one step (--logging_steps).",
+        )
+    return run
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """A record; an empty one for an empty line. Raises ValueError where it is none."""
+    if not line.strip():
+        return {}
+    record = json.loads(line)
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        raise ValueError('expected a JSON object with "step", a whole number.')
+    return record
+
+
+def _to_run(name: str, records: Sequence[dict[str, Any]]) -> Run:
+    keys = dict.fromkeys(key for record in records for key in record)
+    columns = {
+        key: np.array([_number(record.get(key)) for record in records], dtype=np.float64)
+        for key in keys
+    }
+    return Run(name, np.array([record["step"] for record in records], dtype=np.int64), columns)
+
+
+def _number(value: object) -> float:
+    number = float(value) if isinstance(value, int | float) else math.nan
+    return number if math.isfinite(number) else math.nan

@@ -1,0 +1,356 @@
+"""Draw the curves of one training run, or of several side by side.
+
+    python train/plot.py runs/grpo
+    python train/plot.py runs/seed0 runs/seed1 runs/seed2 --out docs/mini --title "GRPO on mini"
+    python train/plot.py runs/grpo --baseline starter=0.42 --baseline random=0.25
+
+RUN is the --output_dir of train/grpo.py, or its metrics.jsonl. The picture has four panels over
+training steps: reward, accuracy, turns, and use of tools (with the share of malformed turns on the
+right-hand axis). It comes as PNG (150 dpi) and as SVG; the same files give the same bytes.
+
+One run: the logged values are faint, the strong line is their centred mean over --smooth steps
+(fewer at both ends), and the band is one standard deviation of the episodes' rewards. Several runs:
+each is drawn as that mean alone, in its own colour; black is the mean over the runs, and the grey
+band their minimum to maximum, at the steps that all of them logged.
+
+Where a run was resumed, or begun again in the same folder, what was logged later counts. Exit code
+2: an option or the data is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
+from train.curves import METRICS, Run, read_run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE_INCHES = (9.6, 6.6)
+DPI = 150
+LEGEND_CHARACTERS = 115  # about what a row of the legend below the panels holds
+# Okabe and Ito's colours without yellow, which is lost on white, and two of Paul Tol's: readers
+# with a colour vision deficiency can tell them apart.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#882255", "#999933"),
+)
+DARK, GREY = "#222222", "#666666"
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.xmargin": 0.02,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 11,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": DARK,
+    "ytick.labelcolor": DARK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "text.parse_math": False,  # a dollar sign in a name is one
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.hashsalt": "longvideo-env",  # otherwise the ids in the file are drawn anew each time
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric in a panel."""
+
+    key: str
+    label: str
+    dashes: str = "-"
+    colour: str = COLOURS[0]  # of a single run; several runs have a colour each
+    right: bool = False  # on an axis of its own, on the right, from 0 to 1
+
+
+REWARD = Line("reward", "reward")
+ACCURACY = Line("episodes/accuracy", "accuracy")
+TURNS = Line("episodes/turns", "turns")
+GROUNDING = Line("episodes/grounding_calls", "grounding")
+VISION = Line("episodes/vision_calls", "vision", "--", COLOURS[1])
+TOOLS = Line("episodes/tool_calls", "all tools")
+MALFORMED = Line("episodes/malformed", "malformed", ":", GREY, right=True)
+
+
+def draw(runs: Sequence[Run], *, smooth: int, baselines: dict[str, float], title: str) -> Figure:
+    """Draw the four panels.
+
+    Args:
+        runs: At least one.
+        smooth: The window of the centred mean, in steps; 1 draws the values as logged.
+        baselines: Accuracies to compare with, by name.
+        title: Above the panels; may be empty.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
+
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout=layout)
+    (reward, accuracy), (turns, tools) = figure.subplots(2, 2, sharex=True)
+    split = any(run.has(line.key) for run in runs for line in (GROUNDING, VISION))
+    calls = (GROUNDING, VISION) if split else (TOOLS,)
+
+    _panel(reward, "Reward", "mean reward per episode", [REWARD], runs, smooth)
+    _panel(accuracy, "Accuracy", "share of episodes right", [ACCURACY], runs, smooth)
+    _panel(turns, "Turns", "turns per episode", [TURNS], runs, smooth)
+    _panel(tools, "Tool use", "calls per episode", [*calls, MALFORMED], runs, smooth)
+    accuracy.set_ylim(0, 1)
+    _draw_baselines(accuracy, baselines)
+    reward.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    for axes in (turns, tools):
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("training step")
+    handles, labels = reward.get_legend_handles_labels()
+    note = f"Lines: {_smoothing(smooth)}" if len(runs) > 1 else None
+    rows = math.ceil(sum(len(label) + 8 for label in labels) / LEGEND_CHARACTERS)
+    below: dict[str, Any] = {"loc": "outside lower center", "ncols": math.ceil(len(labels) / rows)}
+    figure.legend(handles, labels, title=note, title_fontsize=9, **below)
+    if title:
+        figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure
+
+
+def _smoothing(smooth: int) -> str:
+    return f"centred mean over {smooth} steps" if smooth > 1 else "as logged"
+
+
+def _panel(
+    axes: Axes, title: str, unit: str, lines: Sequence[Line], runs: Sequence[Run], smooth: int
+) -> None:
+    from matplotlib.lines import Line2D
+
+    axes.set_title(title)
+    axes.set_ylabel(unit)
+    drawn = [line for line in lines if any(run.has(line.key) for run in runs)]
+    for line in drawn:
+        target = _right_axes(axes) if line.right else axes
+        if len(runs) == 1:
+            _draw_run(target, line, runs[0], smooth)
+        else:
+            _draw_runs(target, line, runs, smooth)
+    if not drawn:
+        axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color=GREY)
+    if len(lines) > 1:
+        handles = [
+            Line2D([], [], ls=line.dashes, color=line.colour if len(runs) == 1 else DARK)
+            for line in drawn
+        ]
+        # Beside the title: inside there is no place that is always free.
+        place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.13, 0.985)}
+        names = [line.label for line in drawn]
+        axes.legend(handles, names, ncols=3, columnspacing=1.0, handlelength=1.8, **place)
+
+
+def _right_axes(axes: Axes) -> Axes:
+    right = axes.twinx()
+    right.set_ylim(0, 1)
+    right.set_ylabel("malformed share of turns")
+    right.spines["right"].set_visible(True)
+    right.grid(visible=False)
+    return right
+
+
+def _draw_run(axes: Axes, line: Line, run: Run, smooth: int) -> None:
+    """One run: what was logged, faint; the mean; and the spread of its rewards."""
+    steps, colour, marker = run.steps, line.colour, _marker(run.steps)
+    if smooth > 1:
+        axes.plot(steps, run.columns[line.key], color=colour, alpha=0.25, lw=0.9, label="as logged")
+    mean, label = run.mean(line.key, smooth), _smoothing(smooth)
+    axes.plot(steps, mean, line.dashes, color=colour, lw=1.8, marker=marker, label=label)
+    if line is REWARD and run.has("reward_std"):
+        std, label = run.mean("reward_std", smooth), "± 1 standard deviation of episodes' rewards"
+        axes.fill_between(
+            steps, mean - std, mean + std, color=colour, alpha=0.12, lw=0, label=label
+        )
+
+
+def _draw_runs(axes: Axes, line: Line, runs: Sequence[Run], smooth: int) -> None:
+    """Several runs: each one's mean, the mean over them, and from the least to the most."""
+    means = {run: run.mean(line.key, smooth) for run in runs if run.has(line.key)}
+    for run, colour in zip(runs, COLOURS, strict=False):
+        if run in means:
+            style: dict[str, Any] = {"color": colour, "lw": 1.1, "marker": _marker(run.steps)}
+            axes.plot(run.steps, means[run], line.dashes, label=run.name, **style)
+    # Only steps of all runs: the mean would jump where one ends, and say something of the others.
+    steps = reduce(np.intersect1d, [run.steps for run in means])
+    if len(means) < 2 or not len(steps):
+        return
+    common = np.array([mean[np.isin(run.steps, steps)] for run, mean in means.items()])
+    low, high = common.min(axis=0), common.max(axis=0)
+    style = {"color": DARK, "lw": 2, "marker": _marker(steps)}
+    label = f"mean of the {len(means)} runs"
+    axes.plot(steps, common.mean(axis=0), line.dashes, label=label, **style)
+    axes.fill_between(steps, low, high, color=GREY, alpha=0.15, lw=0, label="minimum to maximum")
+
+
+def _marker(steps: NDArray[np.int64]) -> str:
+    """How to mark points: a line through a single one would be nothing."""
+    return "o" if len(steps) == 1 else ""
+
+
+def _draw_baselines(axes: Axes, baselines: dict[str, float]) -> None:
+    """A dashed line each, with its name at the right, where no curve runs."""
+    height = -math.inf
+    for name, value in sorted(baselines.items(), key=lambda item: item[1]):
+        axes.axhline(value, color=GREY, lw=1, ls=(0, (5, 3)))
+        height = max(value, height + 0.06)  # names of near values would lie on each other
+        place = axes.get_yaxis_transform()
+        axes.text(1.01, height, f"{name} {value:g}", transform=place, va="center", fontsize=9)
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write STEM.png and STEM.svg, each whole or not at all.
+
+    Raises:
+        SpecError: The place cannot be written to.
+    """
+    # Without date and version: the same curves give the same bytes.
+    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    written = []
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("png", "svg"):
+            picture = io.BytesIO()
+            figure.savefig(picture, format=kind, dpi=DPI, metadata=metadata[kind])
+            path = stem.with_name(f"{stem.name}.{kind}")
+            partial = path.with_name(path.name + ".partial")
+            partial.write_bytes(picture.getvalue())
+            os.replace(partial, path)
+            written.append(path)
+    except OSError as error:
+        raise SpecError(f"--out: cannot write {stem}.png and .svg: {error.strerror}.") from error
+    return written
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise, where argparse would print its usage and exit."""
+        raise SpecError(f"{message}. --help lists the options.")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        SpecError: An option has no meaning.
+    """
+    parser = Parser(
+        prog="plot.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    many: dict[str, Any] = {"action": "append", "default": []}
+    place = "A folder that exists or ends in /, for curves.png and curves.svg; or a file's name, "
+    place += "which gets both endings. Default: the first run's folder."
+    mean = "Window of the centred mean, in training steps; 1: none. Default: 10."
+    label = "A run's name in the legend; once for each RUN, in order. Default: its folder's."
+    baseline = "An accuracy to compare with, from 0 to 1, as a dashed line; may be repeated."
+    add(
+        "runs", nargs="+", metavar="RUN", help="Output folder of train/grpo.py, or a metrics.jsonl."
+    )
+    add("--out", metavar="PLACE", help=place)
+    add("--smooth", type=int, default=10, metavar="N", help=mean)
+    add("--label", **many, metavar="NAME", help=label)
+    add("--baseline", **many, metavar="NAME=VALUE", help=baseline)
+    add("--title", default="", help="Above the panels. Default: none.")
+    options = parser.parse_args(argv)
+    if options.smooth < 1:
+        raise SpecError(f"--smooth must be at least 1, got {options.smooth}.")
+    options.baseline = dict(map(_baseline, options.baseline))
+    options.label = _labels([Path(run) for run in options.runs], options.label)
+    return options
+
+
+def _baseline(text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not name or not 0 <= value <= 1:
+        raise SpecError(
+            f"--baseline: expected NAME=VALUE with a share from 0 to 1, got {text!r}. "
+            "Such as: --baseline starter=0.42"
+        )
+    return name, value
+
+
+def _labels(runs: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
+    """The runs' names; folders that share theirs go by their whole path."""
+    if len(runs) > len(COLOURS):
+        raise SpecError(f"at most {len(COLOURS)} runs can be told apart, got {len(runs)}.")
+    if labels and len(labels) != len(runs):
+        raise SpecError(f"--label: expected one for each RUN ({len(runs)}), got {len(labels)}.")
+    folders = [run.parent if run.name == METRICS else run for run in runs]
+    names = labels or [folder.resolve().name for folder in folders]
+    if not labels and len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    if any(name.startswith("_") for name in names):
+        raise SpecError("matplotlib's legends leave out names in _: give --label for each RUN.")
+    if len(set(names)) < len(names):
+        raise SpecError(f"the runs' names must differ, got {', '.join(names)}.")
+    return names
+
+
+def _stem(out: str | None, first_run: Path) -> Path:
+    """Where the pictures go, without the ending."""
+    if out is None:
+        return (first_run if first_run.is_dir() else first_run.parent) / "curves"
+    if out.endswith(("/", os.sep)) or Path(out).is_dir():
+        return Path(out) / "curves"
+    return Path(out.removesuffix(".png").removesuffix(".svg"))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draw the curves."""
+    options = parse(argv)
+    try:
+        import matplotlib.style
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "report") from error
+
+    paths = [Path(run) for run in options.runs]
+    runs = [read_run(path, name) for path, name in zip(paths, options.label, strict=True)]
+    # The defaults, so that a reader's own matplotlibrc changes nothing.
+    with matplotlib.style.context(["default", STYLE]):
+        figure = draw(runs, smooth=options.smooth, baselines=options.baseline, title=options.title)
+        written = save(figure, _stem(options.out, paths[0]))
+    for run in runs:
+        print(f"{run.name}: {len(run.steps)} records, steps {run.steps[0]} to {run.steps[-1]}")
+    print(*written, sep="\n")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except LongVideoEnvError as problem:
+        print(f"plot.py: {problem}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,92 @@
+"""What the training scripts share besides their options: how one begins, goes on and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from accelerate import PartialState
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig
+
+from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
+from train.tiny_model import make_tiny_model
+
+
+def load_tokenizer(model: ModelConfig, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """Load the policy's tokenizer.
+
+    Raises:
+        SpecError: There is no such model.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(
+            model.model_name_or_path,
+            revision=model.model_revision,
+            padding_side="left",
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"cannot load the tokenizer of {model.model_name_or_path!r}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def as_mapping(options: dict[str, Any] | str | None) -> dict[str, Any]:
+    """A dict option of TRL, which on the command line is JSON."""
+    return json.loads(options) if isinstance(options, str) else dict(options or {})
+
+
+def checkpoint_to_resume(training: TrainingArguments) -> str | None:
+    """The folder of the checkpoint to go on from; `true` stands for the last in `output_dir`.
+
+    Raises:
+        SpecError: It does not exist.
+    """
+    wanted = str(training.resume_from_checkpoint or "false")
+    if wanted.lower() == "false":
+        return None
+    output_dir = str(training.output_dir)
+    folder = wanted
+    if wanted.lower() == "true":
+        found = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+        folder = found or os.path.join(output_dir, "checkpoint-*")
+    if not os.path.isdir(folder):
+        raise SpecError(f"resume_from_checkpoint: there is no {folder}.")
+    return folder
+
+
+def make_tiny_model_if_missing(path: str, **options: Any) -> None:
+    """Put a tiny model where there is no folder, in one process while the others wait.
+
+    Args:
+        path: The folder.
+        options: Those of `make_tiny_model`.
+    """
+    with PartialState().main_process_first():
+        if not os.path.isdir(path):
+            make_tiny_model(path, **options)
+
+
+def train_and_save(trainer: Trainer, checkpoint: str | None) -> None:
+    """Train, from a checkpoint if there is one, and save the policy into `output_dir`."""
+    trainer.train(resume_from_checkpoint=checkpoint)
+    folder = trainer.args.output_dir
+    trainer.save_model(folder)
+    trainer.accelerator.print(f"The policy is in {folder}: hf:{folder}")
+    trainer.accelerator.end_training()
+
+
+def run_script(name: str, main: Callable[[Sequence[str]], None]) -> None:
+    """Run a training script; what is wrong with options or data is one line and exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
+            print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)

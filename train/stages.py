@@ -1,0 +1,134 @@
+"""Stages of supervised fine-tuning: what teachers play, one after the other, and in which order.
+
+A model that learns from random weights does better with one step at a time: first to look a label
+up, then the whole game without mistakes, then a teacher's mistakes as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from typing import TypeVar
+
+import numpy as np
+
+from agents.policies import build_policy
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import load_dataset
+from longvideo_env.errors import SpecError
+from longvideo_env.rollout import RolloutEngine
+from longvideo_env.seeding import derive_seed
+from longvideo_env.specs import build_toolbox
+from longvideo_env.sync import run_blocking
+from longvideo_env.trajectory import Trajectory
+
+BUCKET_BATCHES = 32
+"""Episodes are sorted by length among so many batches, so that one batch holds similar lengths."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One teacher's episodes.
+
+    Attributes:
+        teacher: Spec of a policy.
+        dataset: Which videos and questions it plays.
+        episodes: How many episodes it plays.
+        epochs: How often they are seen.
+    """
+
+    teacher: str
+    dataset: str
+    episodes: int
+    epochs: int
+
+
+def build_stages(
+    teachers: Sequence[str],
+    datasets: Sequence[str],
+    episodes: Sequence[int],
+    epochs: Sequence[int],
+) -> list[Stage]:
+    """Stages from options, each of which has one value for all stages, or one for each.
+
+    Raises:
+        SpecError: An option has another number of values, or a count is below 1.
+    """
+    n = len(teachers)
+    columns = (
+        _one_each("teacher_dataset", datasets, n),
+        _one_each("teacher_episodes", episodes, n),
+        _one_each("teacher_epochs", epochs, n),
+    )
+    for name, counts in (("teacher_episodes", columns[1]), ("teacher_epochs", columns[2])):
+        if min(counts) < 1:
+            raise SpecError(f"{name} must be at least 1, got {min(counts)}.")
+    return [Stage(*values) for values in zip(teachers, *columns, strict=True)]
+
+
+def play(stage: Stage, env: EnvConfig, seed: int) -> list[Trajectory]:
+    """Let the teacher play, in order of the split's questions, as often as it takes."""
+    return run_blocking(_play(stage, replace(env, dataset=stage.dataset), seed))
+
+
+def order_by_length(
+    lengths: Sequence[int], epochs: int, batch: int, rng: np.random.Generator
+) -> list[int]:
+    """An order in which a batch holds episodes of like length and batches come at random.
+
+    Args:
+        lengths: Of the episodes.
+        epochs: How often each episode comes.
+        batch: Episodes in a batch. What is left over at the end of an epoch is dropped.
+        rng: Draws the order.
+
+    Returns:
+        Indices of episodes; a whole number of batches.
+
+    Raises:
+        SpecError: There are fewer episodes than one batch takes.
+    """
+    if len(lengths) < batch:
+        raise SpecError(f"a batch takes {batch} episodes, but a stage has {len(lengths)}.")
+    order: list[int] = []
+    for _ in range(epochs):
+        shuffled = rng.permutation(len(lengths))[: len(lengths) // batch * batch].tolist()
+        for start in range(0, len(shuffled), batch * BUCKET_BATCHES):
+            bucket = sorted(
+                shuffled[start : start + batch * BUCKET_BATCHES], key=lengths.__getitem__
+            )
+            batches = [bucket[i : i + batch] for i in range(0, len(bucket), batch)]
+            for i in rng.permutation(len(batches)):
+                order += batches[i]
+    return order
+
+
+async def _play(stage: Stage, env: EnvConfig, seed: int) -> list[Trajectory]:
+    dataset = load_dataset(
+        env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
+    )
+    engine = RolloutEngine(
+        dataset=dataset,
+        config=env,
+        toolbox=build_toolbox(env, dataset),
+        policy=build_policy(stage.teacher),
+        policy_spec=stage.teacher,
+        seed=derive_seed(seed, stage.teacher),
+    )
+    tasks = enumerate(islice(cycle(dataset.tasks), stage.episodes))
+    jobs = ((task, i // len(dataset)) for i, task in tasks)
+    return sorted(
+        [trajectory async for trajectory in engine.play_all(jobs)],
+        key=lambda t: (t.sample, str(t.qid)),
+    )
+
+
+def _one_each(name: str, values: Sequence[_T], n: int) -> list[_T]:
+    if len(values) not in (1, n):
+        raise SpecError(
+            f"{name}: expected one value, or one for each of {n} teachers, got {len(values)}."
+        )
+    return list(values) * (n if len(values) == 1 else 1)
