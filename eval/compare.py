@@ -26,7 +26,7 @@ from rich.table import Table
 from eval.cli import EXIT_DONE, run_command
 from eval.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.store import write_json
-from eval.tables import format_interval, format_number, output_console
+from eval.formatting import format_interval, format_number, output_console
 
 BEHAVIOUR_ROWS = (
     ("grounded, first clip wrong", "called_grounding_first_wrong", 3),

@@ -28,7 +28,7 @@ from eval.options import RunOptions, build_parser, read_options
 from eval.progress import EpisodeProgress
 from eval.session import open_session, play_split, print_skipped
 from eval.store import run_folder
-from eval.tables import format_interval, format_number, output_console
+from eval.formatting import format_interval, format_number, output_console
 from longvideo_env import EnvConfig
 
 

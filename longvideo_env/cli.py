@@ -1,0 +1,55 @@
+"""The command `longvideo-env`: one door to the library's commands.
+
+    longvideo-env --help
+    longvideo-env mini --out runs/mini --videos 40
+
+Commands are found through the entry points `longvideo_env.commands`, so that the core imports none
+of them and other packages can add theirs. An entry point names a function that takes the command
+line after the command's name and returns the exit code, or None for 0. The first line of its
+module's docstring is what `--help` says of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+USAGE = "usage: longvideo-env COMMAND [OPTIONS]      longvideo-env COMMAND --help"
+EXIT_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Returns the exit code."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {point.name: point for point in entry_points(group="longvideo_env.commands")}
+    if not args or args[0] in ("-h", "--help"):
+        sys.stdout.write(_help(commands))
+        return 0 if args else EXIT_BAD_INPUT
+    if args[0] not in commands:
+        known = ", ".join(sorted(commands))
+        sys.stderr.write(f"longvideo-env: unknown command {args[0]!r}; expected one of: {known}.\n")
+        return EXIT_BAD_INPUT
+    return commands[args[0]].load()(args[1:]) or 0
+
+
+def _help(commands: dict[str, EntryPoint]) -> str:
+    width = max(map(len, commands), default=0)
+    lines = [f"  {name:<{width}}  {_about(commands[name])}" for name in sorted(commands)]
+    return "\n".join([USAGE, "", "commands:", *lines, ""])
+
+
+def _about(point: EntryPoint) -> str:
+    """The first line of a module's docstring, read from its source: importing may be slow."""
+    spec = find_spec(point.module)
+    if spec is None or spec.origin is None:
+        return ""
+    doc = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return doc.partition("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

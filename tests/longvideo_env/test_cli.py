@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longvideo_env.cli import main
+
+
+def test_help_names_every_command_and_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "mini" in out
+    assert "a made-up world of small videos" in out
+
+
+def test_without_a_command_it_says_how_to_use_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["minni"]) == 2
+    assert "unknown command 'minni'; expected one of: " in capsys.readouterr().err
+
+
+def test_a_command_gets_what_follows_its_name(tmp_path: Path) -> None:
+    out = tmp_path / "world"
+    command = Path(sys.executable).with_name("longvideo-env")
+    subprocess.run([command, "mini", "--out", out, "--videos", "2"], check=True, timeout=60)
+    assert (out / "captions.json").is_file()
