@@ -6,6 +6,7 @@ setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	rm -rf *.egg-info  # an old one would hide new entry points
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,video,report,dev]"
 	touch $@
 demo: setup

@@ -31,11 +31,11 @@ from rich.table import Table
 
 from agents.settings import GenerationSettings
 from eval.cli import EXIT_DONE, EXIT_FAILURES, parse_with_config, run_command
+from eval.formatting import format_interval, format_number, output_console
 from eval.options import RunOptions, build_parser, read_options
 from eval.progress import EpisodeProgress
 from eval.session import open_session, play_split, print_skipped
 from eval.store import write_json, write_text
-from eval.formatting import format_interval, format_number, output_console
 from longvideo_env import EnvConfig
 from longvideo_env.errors import SpecError
 
