@@ -120,9 +120,8 @@ class LongTVQAEnv(gym.Env[str, str]):
         self._score: Score | None = None
         self._walk: list[int] = []
         self._load()
-        fewest = min((len(task.question.options) for task in self.dataset.tasks), default=2)
         self.observation_space = TextSpace()
-        self.action_space = ReplySpace(self.rules, n_options=fewest)
+        self.action_space = ReplySpace(self.rules, n_options=self.dataset.fewest_options)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from longvideo_env.protocol import neutralise, option_label
 from longvideo_env.rules import Rules
-from longvideo_env.schema import Question, Video
+from longvideo_env.schema import Question, TimedText, Video
 
 PROMPT_VERSION = 1
 
@@ -95,5 +95,16 @@ def turns_notice(turns_left: int) -> str:
 
 
 def _clip_text(video: Video, clip_id: str) -> str:
-    lines = [neutralise(line.text) for line in video[clip_id].subtitles]
+    lines = [_line(line) for line in video[clip_id].subtitles]
     return "\n".join([f"[{clip_id}]", *(lines or ["(no subtitles)"])])
+
+
+def _line(line: TimedText) -> str:
+    """A line of dialogue, after its time in the clip where the source has it."""
+    text = neutralise(line.text)
+    return text if line.start_s is None else f"[{clock(line.start_s)}] {text}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `mm:ss`; minutes go on beyond 59."""
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

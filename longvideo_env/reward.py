@@ -7,7 +7,7 @@ Presets (LongVideoAgent, arXiv 2512.20618):
 - `reference`: the published code's 1.0 for the right answer + 0.2 for a reasoning block + 0.2 for
   an answer block.
 
-A spec overrides weights by name: `paper,validity=0.2,tool_calls=-0.05`.
+A spec overrides weights by name: `paper,validity=0.2,tool_calls=-0.05`, or `paper,grounding=0.3`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from longvideo_env.protocol import Malformed, ParsedReply
 from longvideo_env.schema import Gold
 from longvideo_env.trajectory import Status, TurnRecord
 
-TERMS = ("answer", "validity", "reasoning_block", "answer_block", "tool_calls")
-"""Every term, before weighting. `tool_calls` counts the master's calls of tools."""
+TERMS = ("answer", "validity", "reasoning_block", "answer_block", "tool_calls", "grounding")
+"""Every term, before weighting. `tool_calls` counts the master's calls of tools; `grounding` is 1
+if a gold clip was visited, 0 if not or if none is known, and has a weight in no preset."""
 
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "paper": {"answer": 1.0, "validity": 0.1},
@@ -102,14 +103,19 @@ def score(play: Play, gold: Gold, weights: Mapping[str, float]) -> Score:
     if play.status == "failed":
         return Score(None, {}, None, None, None)
     correct = None if gold.answer is None else play.choice == gold.answer
-    grounded = None if gold.clip_id is None else gold.clip_id in play.visited
-    grounded_first = None if gold.clip_id is None else gold.clip_id in play.opened_at
+    grounded = _any_in(gold.clip_ids, play.visited)
+    grounded_first = _any_in(gold.clip_ids, play.opened_at)
     if correct is None:
         return Score(None, {}, None, grounded, grounded_first)
-    values = _terms(play, correct)
+    values = _terms(play, correct) | {"grounding": float(grounded or False)}
     terms = {term: values[term] for term in weights}
     reward = sum(weight * terms[term] for term, weight in weights.items())
     return Score(reward, terms, correct, grounded, grounded_first)
+
+
+def _any_in(clip_ids: Sequence[str], shown: Sequence[str]) -> bool | None:
+    """Whether one of the gold clips was shown; None where none is known."""
+    return any(clip_id in shown for clip_id in clip_ids) if clip_ids else None
 
 
 def _terms(play: Play, correct: bool) -> dict[str, float]:

@@ -45,11 +45,15 @@ class Clip:
         clip_id: Such as `s05e02_seg02_clip_00`.
         subtitles: Its dialogue, in order; may be empty.
         captions: Descriptions of what is to be seen, for vision agents without a model.
+        start_s: Where the clip starts in its video, in seconds, where that is known.
+        end_s: Where it ends.
     """
 
     clip_id: str
     subtitles: tuple[TimedText, ...] = ()
     captions: tuple[TimedText, ...] = ()
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +65,13 @@ class Video:
         clips: At least one clip.
         frames_root: Folder under which the clips' frames lie, or None. Nothing is read from it
             until a vision agent asks (see `longvideo_env.frames`).
+        frames_fps: How many numbers of frames make a second.
     """
 
     video_id: str
     clips: tuple[Clip, ...]
     frames_root: Path | None = None
+    frames_fps: float = 3.0
 
     @cached_property
     def clip_ids(self) -> tuple[str, ...]:
@@ -122,12 +128,22 @@ class Gold:
         clip_id: The clip that shows the answer.
         span: `(start_s, end_s)` in that clip.
         boxes: TVQA+ boxes. They name words of the right answer: never show them to an agent.
+        clues: Every stretch that shows the answer, as `(clip_id, start_s, end_s)`, where the source
+            names several; `clip_id` and `span` are then the first.
     """
 
     answer: int | None = None
     clip_id: str | None = None
     span: tuple[float, float] | None = None
     boxes: Boxes | None = field(default=None, repr=False)
+    clues: tuple[tuple[str, float, float], ...] = ()
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        """The clips that show the answer: any of them will do. Empty where they are unknown."""
+        if self.clip_id is None:
+            return ()
+        return tuple(dict.fromkeys([self.clip_id, *(clip_id for clip_id, _, _ in self.clues)]))
 
 
 @dataclass(frozen=True, slots=True)

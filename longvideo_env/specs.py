@@ -27,13 +27,7 @@ def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
     grounding: GroundingAgent | None = None
     vision: VisionAgent | None = None
     if config.grounding == "oracle":
-        grounding = OracleGrounding(
-            {
-                str(task.qid): task.gold.clip_id
-                for task in dataset.tasks
-                if task.gold.clip_id is not None
-            }
-        )
+        grounding = OracleGrounding(dataset.gold_clips())
     elif config.grounding != "none":
         grounding = cast(GroundingAgent, _build("grounding", config.grounding, ("oracle", "none")))
     if config.vision != "none":

@@ -37,6 +37,7 @@ def sentinel_gold(gold: Gold) -> Gold:
         clip_id=None if gold.clip_id is None else SENTINEL,
         span=None if gold.span is None else (float(SENTINEL_NUMBER), float(SENTINEL_NUMBER) + 1),
         boxes=None if gold.boxes is None else {SENTINEL: [{"label": SENTINEL}]},
+        clues=tuple((SENTINEL, float(SENTINEL_NUMBER), float(SENTINEL_NUMBER)) for _ in gold.clues),
     )
 
 

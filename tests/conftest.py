@@ -1,8 +1,18 @@
 """Fixtures that all tests may use."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tests leave nothing in the user's cache; programs that they start inherit the folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LONGVIDEO_ENV_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

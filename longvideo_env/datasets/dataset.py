@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
+from longvideo_env.datasets.index import LazyTasks
+from longvideo_env.datasets.material import ClipTimes
 from longvideo_env.datasets.texts import RawCaptions, build_captions, split_utterances
 from longvideo_env.errors import InvalidRowError, SpecError
 from longvideo_env.schema import Clip, Qid, Question, Task, Video
@@ -21,6 +23,8 @@ class LazyVideos(Mapping[str, Video]):
         subtitles: Clip id -> text with `<eos>` after each utterance.
         captions: Clip id -> checked captions.
         frames_root: Folder of the frames, or None.
+        timed: Clip id -> checked dialogue with its times; goes before `subtitles`.
+        times: Where clips lie in their videos.
     """
 
     def __init__(
@@ -29,12 +33,17 @@ class LazyVideos(Mapping[str, Video]):
         subtitles: Mapping[str, str],
         captions: RawCaptions,
         frames_root: Path | None,
+        *,
+        timed: RawCaptions | None = None,
+        times: ClipTimes | None = None,
     ) -> None:
         """Keep what videos are built from."""
         self._clip_ids = clip_ids
         self._subtitles = subtitles
         self._captions = captions
         self._frames_root = frames_root
+        self._timed = timed or {}
+        self._times = times or ClipTimes()
         self._built: dict[str, Video] = {}
 
     def __getitem__(self, video_id: str) -> Video:
@@ -58,15 +67,19 @@ class LazyVideos(Mapping[str, Video]):
         return video_id in self._clip_ids
 
     def _build(self, video_id: str) -> Video:
-        clips = tuple(
-            Clip(
-                clip_id,
-                split_utterances(self._subtitles.get(clip_id, "")),
-                build_captions(self._captions.get(clip_id, [])),
-            )
-            for clip_id in self._clip_ids[video_id]
+        clips = tuple(map(self._clip, self._clip_ids[video_id]))
+        return Video(video_id, clips, self._frames_root, self._times.frames_fps)
+
+    def _clip(self, clip_id: str) -> Clip:
+        timed = build_captions(self._timed.get(clip_id, []))
+        start_s, end_s = self._times.spans.get(clip_id, (None, None))
+        return Clip(
+            clip_id,
+            timed or split_utterances(self._subtitles.get(clip_id, "")),
+            build_captions(self._captions.get(clip_id, [])),
+            start_s,
+            end_s,
         )
-        return Video(video_id, clips, self._frames_root)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +89,8 @@ class Dataset:
     Attributes:
         name: `embedded`, or the name of the folder or of the file without its suffix.
         split: The split, as it was asked for.
-        tasks: The questions with their gold, in the order of the file.
+        tasks: The questions with their gold, in the order of the file. In a large split each is
+            made from its row when it is asked for.
         videos: All videos of the dataset by id, those of other splits included where subtitles or
             captions name them. A video is built when it is asked for.
         skipped: The rows left out by `skip_invalid`.
@@ -85,14 +99,33 @@ class Dataset:
 
     name: str
     split: str
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
     videos: Mapping[str, Video] = field(repr=False)
     skipped: tuple[InvalidRowError, ...] = ()
     root: Path | None = None
 
     @cached_property
     def _positions(self) -> Mapping[str, int]:
-        return {str(task.qid): i for i, task in enumerate(self.tasks)}
+        return {str(qid): i for i, qid in enumerate(self.qids)}
+
+    @cached_property
+    def qids(self) -> Sequence[Qid]:
+        """The ids of all questions, in order."""
+        tasks = self.tasks
+        return tasks.qids if isinstance(tasks, LazyTasks) else [task.qid for task in tasks]
+
+    @cached_property
+    def fewest_options(self) -> int:
+        """The fewest options that a question has; at least 2."""
+        if isinstance(self.tasks, LazyTasks):
+            return self.tasks.fewest_options
+        return min((len(task.question.options) for task in self.tasks), default=2)
+
+    def gold_clips(self) -> Mapping[str, str]:
+        """`str(qid)` to gold clip id, where it is known: for the oracle and metrics alone."""
+        if isinstance(self.tasks, LazyTasks):
+            return self.tasks.gold_clips()
+        return {str(task.qid): task.gold.clip_id for task in self.tasks if task.gold.clip_id}
 
     def __len__(self) -> int:
         """The number of questions."""

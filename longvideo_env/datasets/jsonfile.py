@@ -21,6 +21,7 @@ Rows: TypeAlias = list[tuple[int, object]]
 # nesting.
 _JSON_ERRORS = (ValueError, RecursionError)
 _MEND_FILE = "download or copy the file again, and compare its size with the original's."
+MAX_FILE_BYTES = 900_000_000
 _COMMA = re.compile(r"\s*,\s*")
 _DECODER = json.JSONDecoder()
 # What may be left behind the place where json gives up when a file ends within a token.
@@ -46,7 +47,7 @@ def read_object(path: Path) -> dict[str, object]:
     Raises:
         MalformedFileError: It holds something else.
     """
-    text = _read_text(path)
+    text = read_text(path)
     try:
         value = json.loads(text)
     except _JSON_ERRORS as error:
@@ -68,7 +69,7 @@ def read_rows(path: Path, rejects: Rejects) -> Rows:
         MalformedFileError: It is neither, it is truncated, or it holds no row.
         InvalidRowError: A line is broken, and invalid rows are not skipped.
     """
-    text = _read_text(path)
+    text = read_text(path)
     first = text.lstrip()[:1]
     if first == "[":
         rows = _array_rows(path, text)
@@ -87,8 +88,22 @@ def read_rows(path: Path, rejects: Rejects) -> Rows:
     return rows
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8 text.
+
+    Raises:
+        DatasetNotFoundError: It cannot be read.
+        MalformedFileError: It is not UTF-8, or larger than any dataset's.
+    """
     try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise MalformedFileError(
+                f"expected a file of at most {MAX_FILE_BYTES:,} bytes, got {size:,}.",
+                path,
+                None,
+                "check that it is a file of questions or texts; cut larger sets into several.",
+            )
         data = path.read_bytes()
     except OSError as error:
         raise DatasetNotFoundError(

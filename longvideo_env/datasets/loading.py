@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
+from longvideo_env.datasets.cache import cached_folder, digest
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
 from longvideo_env.datasets.ids import group_by_video
+from longvideo_env.datasets.index import VERSION
+from longvideo_env.datasets.indexing import IrregularFileError, build_index, open_index
 from longvideo_env.datasets.jsonfile import read_rows
+from longvideo_env.datasets.material import read_texts
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.rows import RowPlace, clip_named_by, read_tasks
+from longvideo_env.datasets.rows import no_clip_error, read_tasks
 from longvideo_env.datasets.sources import Sources, find_sources
-from longvideo_env.datasets.texts import read_captions, read_clip_subtitles, read_episode_subtitles
-from longvideo_env.errors import DatasetNotFoundError, InvalidRowError
+from longvideo_env.errors import DatasetNotFoundError
 from longvideo_env.schema import Task
+
+INDEX_FROM_BYTES = 20_000_000
+"""From this size of all its files on, a split is read through an index on disk."""
 
 
 def load_dataset(
@@ -61,41 +68,39 @@ def load_dataset(
 
 # The state of the files belongs to the key only: a changed file makes another key.
 @lru_cache(maxsize=8)
-def _load(sources: Sources, _state: object, skip_invalid: bool) -> Dataset:
+def _load(sources: Sources, state: object, skip_invalid: bool) -> Dataset:
+    if sources.n_bytes() >= INDEX_FROM_BYTES:
+        group = f"{re.sub(r'[^A-Za-z0-9]+', '-', sources.name)[:40]}-{digest(sources)}"
+        key = digest(VERSION, state, skip_invalid)
+        try:
+            folder = cached_folder(group, key, lambda new: build_index(new, sources, skip_invalid))
+            return open_index(folder, sources)
+        except (OSError, IrregularFileError):
+            pass  # the cache cannot be written, or a file needs the patient reader
+    return _read(sources, skip_invalid)
+
+
+def _read(sources: Sources, skip_invalid: bool) -> Dataset:
     rejects = Rejects(skip_invalid)
     tasks = read_tasks(sources.questions, read_rows(sources.questions, rejects), rejects)
-    subtitles = _read_subtitles(sources, rejects)
-    captions = read_captions(sources.captions, rejects) if sources.captions else {}
-    clip_ids = {task.gold.clip_id for _, task in tasks if task.gold.clip_id}
-    clip_ids.update(subtitles or (), captions)
-    if subtitles is None:
-        clip_ids.update(_sibling_clips(sources))
-    by_video = group_by_video(clip_ids)
+    texts = read_texts(sources, rejects)
+    gold_clips = {clip_id for _, task in tasks for clip_id in task.gold.clip_ids}
+    by_video = group_by_video(texts.clip_ids | gold_clips)
     return Dataset(
         name=sources.name,
         split=sources.split,
         tasks=_with_clips(tasks, set(by_video), sources.questions, rejects),
-        videos=LazyVideos(by_video, subtitles or {}, captions, sources.frames_root),
+        videos=LazyVideos(
+            by_video,
+            texts.subtitles,
+            texts.captions,
+            sources.frames_root,
+            timed=texts.timed,
+            times=texts.times,
+        ),
         skipped=tuple(rejects.errors),
         root=sources.root,
     )
-
-
-def _read_subtitles(sources: Sources, rejects: Rejects) -> dict[str, str] | None:
-    if sources.clip_subtitles is not None:
-        return read_clip_subtitles(sources.clip_subtitles, rejects)
-    if sources.episode_subtitles is not None:
-        return read_episode_subtitles(sources.episode_subtitles, rejects)
-    return None
-
-
-def _sibling_clips(sources: Sources) -> set[str]:
-    """Clips named by the questions of other splits; their invalid rows are not this split's."""
-    clip_ids: set[str] = set()
-    for file in sources.siblings:
-        rows = read_rows(file, Rejects(skip_invalid=True))
-        clip_ids.update(clip_id for _, row in rows if (clip_id := clip_named_by(row)))
-    return clip_ids
 
 
 def _with_clips(
@@ -107,11 +112,5 @@ def _with_clips(
         if task.question.video_id in videos:
             kept.append(task)
         else:
-            rejects.add(
-                RowPlace(file, row, task.qid).error(
-                    InvalidRowError,
-                    f"expected a video with clips, but no subtitles, captions or questions name "
-                    f"a clip of {task.question.video_id!r}.",
-                )
-            )
+            rejects.add(no_clip_error(file, row, task.qid, task.question.video_id))
     return tuple(kept)

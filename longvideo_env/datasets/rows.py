@@ -111,6 +111,15 @@ def clip_named_by(row: object) -> str | None:
     return clip_id if isinstance(clip_id, str) and parse_clip_id(clip_id) else None
 
 
+def no_clip_error(file: Path, row: int, qid: Qid | None, video_id: str) -> InvalidRowError:
+    """The error of a row whose video has no clip."""
+    return RowPlace(file, row, qid).error(
+        InvalidRowError,
+        f"expected a video with clips, but no subtitles, captions or questions name "
+        f"a clip of {video_id!r}.",
+    )
+
+
 def _read_qid(row: Mapping[str, object], place: RowPlace) -> Qid:
     qid = row.get("qid")
     if isinstance(qid, int) and not isinstance(qid, bool):

@@ -2,10 +2,11 @@
 
 Layouts, in one folder each; `.json` and `.jsonl` are taken alike:
 
-- questions: `LongTVQA_plus_{split}`, `LongTVQA_{split}`, `tvqa_plus_{split}` (also with
-  `_preprocessed`), `tvqa_{split}` (its `test_public` is the split test);
+- questions: `questions_{split}`, `LongTVQA_plus_{split}`, `LongTVQA_{split}`, `tvqa_plus_{split}`
+  (also with `_preprocessed`), `tvqa_{split}` (its `test_public` is the split test);
 - subtitles: `{prefix}_subtitle(s)_clip_level`, or else `{prefix}_subtitle(s)_episode_level`;
-- `captions.json`, and frames under `frames/`; both optional.
+- `subtitles.json` (with times), `captions.json`, `clips.json` and frames under `frames/`; all
+  optional.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _EMBEDDED_FOLDER = Path(__file__).parent / EMBEDDED
 _PUBLIC_TEST = "test_public"
 
 _QUESTIONS = re.compile(
-    r"(?P<prefix>LongTVQA_plus|LongTVQA|tvqa_plus|tvqa)_(?P<split>test_public|[a-z0-9-]+)"
+    r"(?P<prefix>questions|LongTVQA_plus|LongTVQA|tvqa_plus|tvqa)_(?P<split>test_public|[a-z0-9-]+)"
     r"(?P<variant>_preprocessed)?\.jsonl?\Z",
     re.IGNORECASE,
 )
@@ -63,6 +64,8 @@ class Sources:
         episode_subtitles: Subtitles by video, or None; used where there are none by clip.
         captions: Captions, or None.
         frames_root: Folder of the frames, or None.
+        timed_subtitles: Subtitles by clip with their times, or None; they go before the others.
+        clips: Where clips lie in their videos, or None.
     """
 
     name: str
@@ -74,17 +77,29 @@ class Sources:
     episode_subtitles: Path | None
     captions: Path | None
     frames_root: Path | None
+    timed_subtitles: Path | None = None
+    clips: Path | None = None
 
-    def state(self) -> tuple[tuple[int, int] | None, ...]:
-        """Time of change and size of each file: a cache key that sees edits."""
-        files = (
+    def _files(self) -> tuple[Path | None, ...]:
+        return (
             self.questions,
             self.clip_subtitles,
             self.episode_subtitles,
             self.captions,
+            self.timed_subtitles,
+            self.clips,
             *self.siblings,
         )
-        stats = [file.stat() if file is not None else None for file in files]
+
+    def n_bytes(self) -> int:
+        """Size of the files that a split is read from."""
+        texts = self.clip_subtitles or self.episode_subtitles
+        files = (self.questions, texts, self.captions, self.timed_subtitles)
+        return sum(file.stat().st_size for file in files if file is not None)
+
+    def state(self) -> tuple[tuple[int, int] | None, ...]:
+        """Time of change and size of each file: a cache key that sees edits."""
+        stats = [file.stat() if file is not None else None for file in self._files()]
         return tuple((stat.st_mtime_ns, stat.st_size) if stat else None for stat in stats)
 
 
@@ -104,7 +119,7 @@ def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> So
         chosen = _check_split(_question_file(path) or QuestionFile(path, path.stem, None), split)
     else:
         chosen = _choose(root, known, split)
-    captions = root / "captions.json"
+    beside = {file.name: file for file in files}
     return Sources(
         name=EMBEDDED if dataset == EMBEDDED else path.stem if path.is_file() else path.name,
         split=split,
@@ -113,8 +128,10 @@ def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> So
         siblings=tuple(_siblings(chosen, known)),
         clip_subtitles=_subtitles(files, chosen.prefix, "clip"),
         episode_subtitles=_subtitles(files, chosen.prefix, "episode"),
-        captions=captions if captions.is_file() else None,
+        captions=beside.get("captions.json"),
         frames_root=_frames(root, frames_root),
+        timed_subtitles=beside.get("subtitles.json"),
+        clips=beside.get("clips.json"),
     )
 
 

@@ -112,12 +112,13 @@ def _captions_problem(value: object) -> str | None:
     for entry in value:
         if not isinstance(entry, dict) or not is_clean_text(entry.get("text")):
             return f"expected a caption as {{start_s, end_s, text}}, got {entry!r:.60}"
-        if not (_is_time(entry.get("start_s")) and _is_time(entry.get("end_s"))):
+        if not (is_time(entry.get("start_s")) and is_time(entry.get("end_s"))):
             return f"expected start_s and end_s in seconds or null, got {entry!r:.90}"
     return None
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Whether a value is null or a time in seconds."""
     if value is None:
         return True
     if isinstance(value, bool) or not isinstance(value, int | float):

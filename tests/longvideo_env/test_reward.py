@@ -84,3 +84,15 @@ def test_without_a_gold_answer_there_is_no_reward_and_no_verdict():
     assert result.correct is None
     assert result.grounded is True
     assert result.grounded_first is False
+
+
+def test_grounding_is_a_term_that_is_off_by_default():
+    gold = Gold(answer=0, clip_id="c", clues=(("c", 0.0, 1.0), ("d", 2.0, 3.0)))
+    seen, unseen = play(visited=("b", "d")), play(visited=("b",))
+    assert "grounding" not in score(seen, gold, parse_reward("paper")).terms
+    weights = parse_reward("paper,grounding=0.5")
+    assert score(seen, gold, weights).reward == pytest.approx(1.5)
+    assert score(unseen, gold, weights).reward == pytest.approx(1.0)
+    assert score(seen, gold, weights).grounded is True
+    assert score(unseen, gold, weights).grounded is False
+    assert score(seen, Gold(answer=0), weights).terms["grounding"] == 0.0
