@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from agents.ranking import content_words
 from agents.settings import GenerationSettings
 from agents.teacher import MiniTeacher
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import PolicyError, SpecError
 from longvideo_env.policy import Codec, Context, Policy, Reply, TextCodec
 from longvideo_env.protocol import Action, format_action, option_label
 from longvideo_env.rules import ActionKind
@@ -23,6 +25,8 @@ POLICY_SPECS = (
 )
 
 
+_NO_LINE = re.compile(r"</?New_clip>|You have |This is your last|\[[\w-]+_clip_\d+\]$|\(no sub|$")
+_TIMES = re.compile(r"^\[[^\]]*\] ")
 _SCRIPTS: dict[str, tuple[ActionKind, ...]] = {
     "scripted:answer": (),
     "scripted:ground-look-answer": (ActionKind.GROUND, ActionKind.LOOK),
@@ -84,6 +88,8 @@ class RandomPolicy(_TextPolicy):
     async def act(self, context: Context, /) -> Reply:
         """Write a random well-formed action."""
         rng = np.random.default_rng(context.seed)
+        if not context.question.options:
+            raise PolicyError("the policy random needs options to choose from.")
         last = context.turn >= context.rules.max_turns
         actions = (ActionKind.ANSWER,) if last else context.rules.actions
         action = random_action(actions, len(context.question.options), rng)
@@ -115,8 +121,10 @@ class ScriptedPolicy(_TextPolicy):
         tags = context.rules.tags
         if context.turn <= len(plan):
             action, why = self._next(plan[context.turn - 1], context)
-        else:
+        elif context.question.options:
             action, why = Action(ActionKind.ANSWER, option_label(best_option(context))), "answer"
+        else:
+            action, why = Action(ActionKind.ANSWER, best_line(context)), "answer"
         reasoning = f"<{tags.reasoning}>Next step: {why}.</{tags.reasoning}>"
         return Reply(reasoning + format_action(action, tags))
 
@@ -126,6 +134,23 @@ class ScriptedPolicy(_TextPolicy):
             return Action(kind), "look for another clip"
         words = " ".join([question.text, *question.options]).replace("<", " ")
         return Action(kind, words), "ask what is to be seen"
+
+
+def best_line(context: Context) -> str:
+    """The line of all that was read which shares most words with the question; the first of these.
+
+    It quotes and does not understand: a floor for answers in words.
+    """
+    wanted = content_words(context.question.text)
+    lines = [
+        line
+        for message in context.messages
+        if message["role"] == "user"
+        for line in message["content"].rpartition("You are at:\n")[2].splitlines()
+        if not _NO_LINE.match(line)
+    ]
+    best = max(lines, key=lambda line: len(content_words(line) & wanted), default="")
+    return _TIMES.sub("", best).replace("<", " ").strip() or "nothing was said"
 
 
 def best_option(context: Context) -> int:

@@ -83,6 +83,13 @@ class Episode:
         self._finish: FinishReason | None = None
 
     @property
+    def words(self) -> str | None:
+        """The answer in words, to a question without options."""
+        if self.status != "answered" or self.question.options:
+            return None
+        return self.turns[-1].argument
+
+    @property
     def turns_left(self) -> int:
         """Turns that the master agent still has."""
         return self.rules.max_turns - len(self.turns)
@@ -179,7 +186,7 @@ class Episode:
         return self._observe(text)
 
     def _answer(self, action: Action) -> Move:
-        self.choice = action.choice
+        self.choice = action.choice if self.question.options else None
         self._finish_turn(action)
         return self._end("answered")
 

@@ -19,7 +19,8 @@ def system_prompt(rules: Rules, n_options: int) -> str:
     tags = rules.tags
     last = option_label(n_options - 1)
     lines = [
-        "You answer a multiple-choice question about a long video. You cannot see the video. You "
+        f"You answer a {'multiple-choice ' if n_options else ''}question about a long video. You "
+        "cannot see the video. You "
         "read the subtitles of a few of its clips at a time, and other agents help you.",
         f"You have {rules.max_turns} turn{'s' * (rules.max_turns > 1)}. In each, first think "
         f"inside <{tags.reasoning}> </{tags.reasoning}>, then do exactly one of these:",
@@ -34,9 +35,13 @@ def system_prompt(rules: Rules, n_options: int) -> str:
             f"- <{tags.ground}>what to look for</{tags.ground}> asks the grounding agent for "
             f"another part of the video. Its subtitles come inside <{tags.grounded}>."
         )
-    lines += [
+    answer = (
         f"- <{tags.answer}>a0</{tags.answer}> answers with the label of one option, a0 to {last}, "
-        "and ends the episode.",
+    )
+    if not n_options:
+        answer = f"- <{tags.answer}>your answer</{tags.answer}> answers in a few words, "
+    lines += [
+        answer + "and ends the episode.",
         "Write nothing after the action. A reply without exactly one action costs a turn.",
     ]
     return "\n".join(lines)
@@ -48,7 +53,7 @@ def question_prompt(question: Question, video: Video, window: Sequence[str], rul
         f"{option_label(i)}: {neutralise(option)}" for i, option in enumerate(question.options)
     )
     return (
-        f"Question: {neutralise(question.text)}\n{options}\n\n"
+        f"Question: {neutralise(question.text)}\n{options}{chr(10) if options else ''}\n"
         f"The video {video.video_id} has {len(video.clips)} clip{'s' * (len(video.clips) > 1)}. "
         f"You are at:\n{clips_block(video, window, rules)}\n{turns_notice(rules.max_turns)}"
     )

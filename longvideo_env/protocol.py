@@ -22,6 +22,7 @@ _KINDS = {
 _REASONING_TAG = re.compile(r"<(/?)(reasoning|think)\s*>", re.IGNORECASE)
 _ACTION_TAG = re.compile(rf"<(/?)({'|'.join(_KINDS)})\s*(/?)>", re.IGNORECASE)
 _LABEL = re.compile(r"""[\s"'(\[]*a([0-9]+)[\s"')\].:]*""", re.IGNORECASE)
+_OPTION = re.compile(r"a([0-9]{1,2})")
 _ANY_TAG = re.compile(
     rf"<(?=/?(?:{'|'.join(_KINDS)}|reasoning|think|information|new_clip)\s*/?>)", re.IGNORECASE
 )
@@ -44,7 +45,8 @@ class Action:
 
     Attributes:
         kind: What to do.
-        argument: The query, or the option's label such as `a3`; None for grounding without one.
+        argument: The query, the option's label such as `a3`, or the answer in words where there are
+            no options; None for grounding without one.
     """
 
     kind: ActionKind
@@ -52,10 +54,11 @@ class Action:
 
     @property
     def choice(self) -> int | None:
-        """Index of the option, for an answer."""
+        """Index of the option, for an answer that names one."""
         if self.kind is not ActionKind.ANSWER or self.argument is None:
             return None
-        return int(self.argument[1:])
+        match = _OPTION.fullmatch(self.argument)
+        return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def parse(text: str, n_options: int, actions: tuple[ActionKind, ...]) -> ParsedR
 
     Args:
         text: The whole reply, together with what the chat template opened it with.
-        n_options: How many options the question has.
+        n_options: How many options the question has; 0 asks for an answer in words.
         actions: The actions on offer.
     """
     rest, has_reasoning, open_tag = cut_reasoning(text)
@@ -215,6 +218,8 @@ def _only_action(
 
 
 def _answer(argument: str, n_options: int) -> Outcome:
+    if n_options == 0:
+        return Action(ActionKind.ANSWER, argument)
     match = _LABEL.fullmatch(argument)
     # Long runs of digits cannot name an option, and int() refuses the longest.
     choice = int(match[1]) if match and len(match[1]) <= 2 else n_options

@@ -59,7 +59,7 @@ def _ending(episode: Episode, result: Score | None) -> list[str]:
     if episode.status is None:
         return ["", f"({episode.turns_left} turns left)"]
     words = {
-        "answered": f"Answered {option_label(episode.choice or 0)}",
+        "answered": f"Answered {episode.words or option_label(episode.choice or 0)}",
         "out_of_turns": "Out of turns, no answer",
         "out_of_context": "Out of context, no answer",
         "failed": f"Failed: {episode.error}",

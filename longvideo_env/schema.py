@@ -107,7 +107,7 @@ class Question:
     Attributes:
         qid: The question's id.
         text: The question.
-        options: Two to eight answers to choose from.
+        options: Two to eight answers to choose from; none where an answer in words is wanted.
         video_id: The video that it is about.
         show: Title of the show, where the source gives it.
     """

@@ -7,7 +7,9 @@ pattern can name a folder without leading out of it.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import NamedTuple
 
 _SAFE_LENGTH = r"(?=.{1,150}\Z)"
@@ -19,6 +21,7 @@ _TV_EPISODE = re.compile(r"(?:(?P<show>.+)_)?s[0-9]+e[0-9]+(?:-[0-9]+)?\Z")
 
 # The Big Bang Theory is the one show whose ids carry no prefix.
 _SHOW_WITHOUT_PREFIX = "bbt"
+_LONGEST_NAME = 80
 
 
 class ClipName(NamedTuple):
@@ -66,3 +69,17 @@ def group_by_video(clip_ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
         video_id: tuple(clip_id for _, _, clip_id in sorted(groups[video_id]))
         for video_id in sorted(groups)
     }
+
+
+def safe_video_id(name: str) -> str:
+    """A video id made of any name, such as a file's or YouTube's; different names stay different.
+
+    A name that is an id already stays as it is. Others keep their letters and digits, and get a
+    short hash of the whole name at the end.
+    """
+    if is_video_id(name) and len(name) <= _LONGEST_NAME:
+        return name
+    words = re.findall(r"[A-Za-z0-9]+", unicodedata.normalize("NFKD", name))
+    short = "-".join(words)[:_LONGEST_NAME].strip("-")
+    mark = sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    return f"{short}-{mark}" if short else f"video-{mark}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from longvideo_env.datasets.ids import group_by_video
 from longvideo_env.datasets.index import VERSION
 from longvideo_env.datasets.indexing import IrregularFileError, build_index, open_index
 from longvideo_env.datasets.jsonfile import read_rows
-from longvideo_env.datasets.material import read_texts
+from longvideo_env.datasets.material import Texts, read_texts
 from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.rows import no_clip_error, read_tasks
-from longvideo_env.datasets.sources import Sources, find_sources
+from longvideo_env.datasets.sources import Sources, find_sources, find_texts
 from longvideo_env.errors import DatasetNotFoundError
-from longvideo_env.schema import Task
+from longvideo_env.schema import Task, Video
 
 INDEX_FROM_BYTES = 20_000_000
 """From this size of all its files on, a split is read through an index on disk."""
@@ -66,6 +67,17 @@ def load_dataset(
     return _load(sources, state, skip_invalid)
 
 
+def load_videos(folder: str | Path, frames_root: str | Path | None = None) -> Mapping[str, Video]:
+    """The videos of a folder, whether or not there are questions about them.
+
+    Raises:
+        DataError: There are none, or a file is wrong.
+    """
+    sources = find_texts(folder, frames_root)
+    texts = read_texts(sources, Rejects(skip_invalid=False))
+    return _videos(group_by_video(texts.clip_ids), texts, sources)
+
+
 # The state of the files belongs to the key only: a changed file makes another key.
 @lru_cache(maxsize=8)
 def _load(sources: Sources, state: object, skip_invalid: bool) -> Dataset:
@@ -90,16 +102,22 @@ def _read(sources: Sources, skip_invalid: bool) -> Dataset:
         name=sources.name,
         split=sources.split,
         tasks=_with_clips(tasks, set(by_video), sources.questions, rejects),
-        videos=LazyVideos(
-            by_video,
-            texts.subtitles,
-            texts.captions,
-            sources.frames_root,
-            timed=texts.timed,
-            times=texts.times,
-        ),
+        videos=_videos(by_video, texts, sources),
         skipped=tuple(rejects.errors),
         root=sources.root,
+    )
+
+
+def _videos(
+    by_video: Mapping[str, tuple[str, ...]], texts: Texts, sources: Sources
+) -> Mapping[str, Video]:
+    return LazyVideos(
+        by_video,
+        texts.subtitles,
+        texts.captions,
+        sources.frames_root,
+        timed=texts.timed,
+        times=texts.times,
     )
 
 

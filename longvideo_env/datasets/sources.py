@@ -135,6 +135,39 @@ def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> So
     )
 
 
+def find_texts(folder: str | Path, frames_root: str | Path | None = None) -> Sources:
+    """Find what a folder holds besides questions; `questions` is then the folder itself.
+
+    Raises:
+        DatasetNotFoundError: There is no such folder, or no text or clip in it.
+    """
+    root = _locate(str(folder))
+    files = sorted(path for path in root.iterdir() if path.suffix.lower() in (".json", ".jsonl"))
+    beside = {file.name: file for file in files}
+    found = Sources(
+        name=root.name,
+        split="",
+        root=root,
+        questions=root,
+        siblings=tuple(file.path for path in files if (file := _question_file(path))),
+        clip_subtitles=_subtitles(files, "", "clip"),
+        episode_subtitles=_subtitles(files, "", "episode"),
+        captions=beside.get("captions.json"),
+        frames_root=_frames(root, frames_root),
+        timed_subtitles=beside.get("subtitles.json"),
+        clips=beside.get("clips.json"),
+    )
+    if not any(found._files()[1:]):
+        raise DatasetNotFoundError(
+            "the folder holds no clips: expected clips.json, subtitles.json, captions.json, "
+            "subtitles in the layout of LongTVQA, or questions.",
+            root,
+            None,
+            "make one of a film with longvideo-env ingest.",
+        )
+    return found
+
+
 def _locate(dataset: str) -> Path:
     if dataset == EMBEDDED:
         path = _EMBEDDED_FOLDER

@@ -1,0 +1,224 @@
+"""Ask one question about a film of your own, and see how the agents come to their answer.
+
+    longvideo-env ingest film.mkv --subtitles film.srt --out data/film
+    longvideo-env ask data/film "Who opens the box?" --options "the old man" "nobody"
+    longvideo-env ask data/film "Who opens the box?" --policy hf:PATH
+
+The folder is one that `ingest` or `prepare` wrote, or any in a layout of docs/data.md. Without
+--options the master answers in words. Times are those of the film.
+
+Exit codes: 0 answered; 2 bad arguments or data; 3 no answer, or an agent failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from agents.policies import build_policy
+from agents.settings import GenerationSettings
+from longvideo_env import EnvConfig, RolloutEngine
+from longvideo_env.commandline import EXIT_FINDINGS, run_command
+from longvideo_env.datasets import Dataset
+from longvideo_env.datasets.loading import load_videos
+from longvideo_env.errors import SpecError
+from longvideo_env.prompts import clock
+from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Question, Task, Video
+from longvideo_env.specs import build_toolbox
+from longvideo_env.sync import run_blocking
+from longvideo_env.trajectory import Trajectory
+
+_WIDTH = 100
+_HEADER = re.compile(r"\[([\w-]+_clip_\d+)\]$")
+_TIME = re.compile(r"\[(?:([\w-]+_clip_\d+) )?(\d+):(\d\d)(?:-(\d+):(\d\d))?\]")
+
+
+def ask(
+    folder: str | Path,
+    text: str,
+    options: Sequence[str] = (),
+    *,
+    config: EnvConfig,
+    policy: str,
+    video: str | None = None,
+    seed: int = 0,
+) -> tuple[Trajectory, Video]:
+    """Play one question about one of a folder's videos.
+
+    Args:
+        folder: Where the video's clips are.
+        text: The question.
+        options: Two to eight answers, or none for an answer in words.
+        config: The environment; its dataset and split play no part.
+        policy: Spec of the master agent.
+        video: Which video, where the folder has several.
+        seed: Seeds the episode.
+
+    Raises:
+        DataError: The folder is wrong.
+        SpecError: There is no such video, or a wrong number of options.
+    """
+    if options and not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
+        raise SpecError(f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options, got {len(options)}.")
+    if not text.strip() or not all(option.strip() for option in options):
+        raise SpecError("the question and its options must not be empty.")
+    videos = load_videos(folder, config.frames_root)
+    video_id = _choose(videos, video)
+    question = Question("asked", text.strip(), tuple(map(str.strip, options)), video_id)
+    task = Task(question, Gold())
+    dataset = Dataset(Path(folder).name, "asked", (task,), videos)
+    return run_blocking(_play(task, dataset, config, policy, seed)), videos[video_id]
+
+
+async def _play(
+    task: Task, dataset: Dataset, config: EnvConfig, policy: str, seed: int
+) -> Trajectory:
+    master = build_policy(policy, GenerationSettings())
+    try:
+        engine = RolloutEngine(
+            dataset=dataset,
+            config=config,
+            toolbox=build_toolbox(config, dataset),
+            policy=master,
+            policy_spec=policy,
+            seed=seed,
+        )
+        return await engine.play(task)
+    finally:
+        await master.aclose()
+
+
+def _choose(videos: Mapping[str, Video], wanted: str | None) -> str:
+    if wanted is None and len(videos) == 1:
+        return next(iter(videos))
+    if wanted is None or wanted not in videos:
+        some = ", ".join(list(videos)[:5]) + (" ..." if len(videos) > 5 else "")
+        problem = "which video?" if wanted is None else f"no video {wanted!r}."
+        raise SpecError(f"{problem} The folder has {len(videos):,}: {some}. Pass --video.")
+    return wanted
+
+
+def trace(trajectory: Trajectory, video: Video, options: Sequence[str]) -> Iterator[str]:
+    """The episode for a person to read, with times in the film. One line each."""
+    yield f"{video.video_id}: {len(video.clips)} clips, {_place(video, video.clip_ids)}"
+    if trajectory.first is not None and trajectory.first.result is not None:
+        yield f"opened by {trajectory.first.result['agent']}"
+    turn, film_clock = -1, FilmClock(video)
+    for segment in trajectory.segments:
+        if segment.role == "system" or not segment.text.strip():
+            continue
+        if segment.turn != turn:
+            turn = segment.turn
+            yield f"── turn {turn} " + "─" * 40 if turn else "── start " + "─" * 40
+        who = "master" if segment.sampled else "      "
+        yield from _block(who, film_clock.move(segment.text))
+    yield ""
+    yield from _outcome(trajectory, video, options)
+
+
+def _outcome(trajectory: Trajectory, video: Video, options: Sequence[str]) -> Iterator[str]:
+    if trajectory.status != "answered":
+        yield f"no answer: {trajectory.status.replace('_', ' ')}" + (
+            f" ({trajectory.error})" if trajectory.error else ""
+        )
+    elif trajectory.choice is not None and options:
+        yield f"answer: a{trajectory.choice}, {options[trajectory.choice]}"
+    else:
+        yield f"answer: {trajectory.turns[-1].argument}"
+    for clip_id in trajectory.visited:
+        yield f"  from {clip_id}, {_place(video, [clip_id])}"
+
+
+class FilmClock:
+    """Moves the times in what the master was shown from the clip's start to the film's.
+
+    Args:
+        video: The film.
+    """
+
+    def __init__(self, video: Video) -> None:
+        self._video = video
+        self._clip_id: str | None = None  # the clip that was shown last
+
+    def move(self, text: str) -> str:
+        """The same text in the film's time."""
+        return "\n".join(map(self._line, text.splitlines()))
+
+    def _line(self, line: str) -> str:
+        header = _HEADER.match(line)
+        if header and header[1] in self._video:
+            self._clip_id = header[1]
+            return f"[{header[1]}, {_place(self._video, [header[1]])}]"
+        return _TIME.sub(self._moved, line)
+
+    def _moved(self, found: re.Match[str]) -> str:
+        clip_id = found[1] or self._clip_id
+        if clip_id is None or clip_id not in self._video:
+            return found[0]
+        start_s = self._video[clip_id].start_s
+        if start_s is None:
+            return found[0]
+        times = [60 * int(found[i]) + int(found[i + 1]) for i in (2, 4) if found[i]]
+        return f"[{'-'.join(clock(start_s + t) for t in times)}]"
+
+
+def _place(video: Video, clip_ids: Sequence[str]) -> str:
+    start, end = video[clip_ids[0]].start_s, video[clip_ids[-1]].end_s
+    if start is None or end is None:
+        return "time unknown"
+    return f"{clock(start)}-{clock(end)} of the film"
+
+
+def _block(who: str, text: str) -> Iterator[str]:
+    for line in text.strip().splitlines():
+        for part in textwrap.wrap(line, _WIDTH - len(who) - 3) or [""]:
+            yield f"{who} │ {part}"
+            who = " " * len(who)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env ask",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", help="what ingest or prepare wrote")
+    add("question")
+    add("--options", nargs="+", default=[], metavar="OPTION", help="two to eight answers")
+    add("--video", help="which video, where the folder has several")
+    add("--policy", default="scripted:ground-look-answer", help="master agent (%(default)s)")
+    add("--grounding", default="bm25", help="grounding agent (%(default)s)")
+    add("--vision", default="captions", help="vision agent (%(default)s)")
+    add("--max-turns", type=int, default=5, help="turns the master has (%(default)s)")
+    add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
+    add("--frames-root", help="folder of the frames (default: frames in the folder)")
+    add("--seed", type=int, default=0)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    args = build_parser().parse_args(arguments)
+    return run_command("ask", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    names = ("grounding", "vision", "max_turns", "window", "frames_root")
+    config = EnvConfig(**{name: getattr(args, name) for name in names})
+    trajectory, video = ask(
+        args.folder,
+        args.question,
+        args.options,
+        config=config,
+        policy=args.policy,
+        video=args.video,
+        seed=args.seed,
+    )
+    sys.stdout.write("\n".join(trace(trajectory, video, args.options)) + "\n")
+    return 0 if trajectory.status == "answered" else EXIT_FINDINGS

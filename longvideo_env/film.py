@@ -1,0 +1,225 @@
+"""A film file, decoded once from start to end (library PyAV): its length, cuts and pictures.
+
+Times count from the start of the container, by the pictures' own time stamps: so a variable frame
+rate, a video stream that starts late, and missing pictures all come out right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, MissingExtraError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_TINY = (32, 18)  # pictures are compared at this size to find cuts
+MISSING_END_S = 2.0
+"""How much of the announced length may be missing at the end before a film counts as cut off."""
+
+_MEND = "check that the file plays, or copy it again."
+
+
+@dataclass(frozen=True, slots=True)
+class FilmInfo:
+    """What is known of a film once it was decoded.
+
+    Attributes:
+        length_s: From the start of the container to the end of what could be decoded.
+        announced_s: The length that the container gives, or None.
+        n_pictures: Decoded pictures.
+        first_picture_s: When the first picture is shown, or None without any.
+        changes: `(time_s, difference from the picture before, 0 to 1)`, three a second.
+        fault: What stopped decoding early, or None.
+    """
+
+    length_s: float
+    announced_s: float | None
+    n_pictures: int
+    first_picture_s: float | None
+    changes: tuple[tuple[float, float], ...] = ()
+    fault: str | None = None
+
+
+def survey(path: Path, fps: float, tick: Callable[[float], None] = lambda _: None) -> FilmInfo:
+    """Decode a film once, to know its length and where pictures change.
+
+    Args:
+        path: The film, in any container and codec that FFmpeg knows.
+        fps: How many pictures a second to compare.
+        tick: Called with the time reached.
+
+    Raises:
+        DatasetNotFoundError: The file cannot be opened.
+        MalformedFileError: It is no film, or it has neither pictures nor sound.
+        MissingExtraError: PyAV or Pillow is not installed.
+    """
+    with _opened(path) as container:
+        announced = container.duration / 1_000_000 if container.duration else None
+        if not container.streams.video:
+            return _survey_sound(container, announced, path)
+        changes: list[tuple[float, float]] = []
+        before: np.ndarray | None = None
+        n, first, end, due, fault = 0, None, 0.0, 0.0, None
+        try:
+            for frame, time_s, duration_s in _pictures(container):
+                n, end = n + 1, max(end, time_s + duration_s)
+                first = time_s if first is None else first
+                if time_s < due:
+                    continue
+                due = time_s + 0.999 / fps
+                tiny = _tiny(frame)
+                if before is not None:
+                    changes.append((time_s, float(np.abs(tiny - before).mean()) / 255))
+                before = tiny
+                tick(time_s)
+        except _av_error() as error:
+            fault = f"{error!s:.120}"
+    if n == 0:
+        raise MalformedFileError(
+            f"expected pictures, but none can be decoded ({fault or 'the video stream is empty'}).",
+            path,
+            None,
+            _MEND,
+        )
+    if announced is not None and end < announced - MISSING_END_S:
+        fault = fault or "the file ends early"
+    elif fault is None:
+        end = max(end, announced or 0.0)
+    return FilmInfo(end, announced, n, first, tuple(changes), fault)
+
+
+def pictures_at(
+    path: Path,
+    times_s: Sequence[float],
+    longest_side: int,
+    tick: Callable[[float], None] = lambda _: None,
+) -> Iterator[tuple[int, Image]]:
+    """The pictures that a viewer sees at some times, upright, as `(position in times_s, image)`.
+
+    Args:
+        path: The film.
+        times_s: In order. Times before the first picture and after the last have none.
+        longest_side: Larger pictures are made smaller.
+        tick: Called with the time reached.
+
+    Raises:
+        MalformedFileError: The film cannot be opened.
+        MissingExtraError: PyAV or Pillow is not installed.
+    """
+    at = 0
+    shown: tuple[Any, float, float] | None = None
+    with _opened(path) as container:
+        if not container.streams.video:
+            return
+        pixel_ratio = float(container.streams.video[0].sample_aspect_ratio or 1)
+        pictures = _pictures(container)
+        while at < len(times_s):
+            following = _next_or_none(pictures)
+            until = following[1] if following else float("inf")
+            if shown is None:
+                at += int(np.searchsorted(times_s[at:], until - 1e-6))
+            else:
+                if following is None:
+                    until = shown[1] + max(shown[2], 0.0) + 1e-6
+                due = range(at, at + int(np.searchsorted(times_s[at:], until - 1e-6)))
+                if due:
+                    image = _upright(shown[0], pixel_ratio, longest_side)
+                    yield from ((i, image) for i in due)
+                    at = due.stop
+                    tick(shown[1])
+            if following is None:
+                return
+            shown = following
+
+
+def _next_or_none(pictures: Iterator[tuple[Any, float, float]]) -> tuple[Any, float, float] | None:
+    try:
+        return next(pictures, None)
+    except _av_error():  # `survey` told of it; what was decoded before it is good
+        return None
+
+
+def _pictures(container: Any) -> Iterator[tuple[Any, float, float]]:
+    """Each picture with its time from the start of the container, and how long it is shown."""
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    start_s = (container.start_time or 0) / 1_000_000
+    rate = float(stream.average_rate or 25)
+    last = -1.0
+    for frame in container.decode(stream):
+        time_s = last + 1 / rate if frame.time is None else float(frame.time) - start_s
+        if time_s > last:  # damaged time stamps may go back: such pictures are not shown again
+            last = max(time_s, 0.0)
+            duration = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / rate
+            yield frame, last, duration
+
+
+def _survey_sound(container: Any, announced: float | None, path: Path) -> FilmInfo:
+    """A film without pictures: its sound says how long it is."""
+    end, fault = 0.0, None
+    start_s = (container.start_time or 0) / 1_000_000
+    if not container.streams.audio:
+        raise MalformedFileError(
+            "expected a film, but there is neither a video nor an audio stream.", path, None, _MEND
+        )
+    try:
+        for packet in container.demux(container.streams.audio[0]):
+            if packet.pts is not None:
+                ends = (packet.pts + (packet.duration or 0)) * packet.time_base
+                end = max(end, float(ends) - start_s)
+    except _av_error() as error:
+        fault = f"{error!s:.120}"
+    if fault is None and announced is not None and end < announced - MISSING_END_S:
+        fault = "the file ends early"
+    if end <= 0:
+        raise MalformedFileError("expected sound, but the stream is empty.", path, None, _MEND)
+    return FilmInfo(end, announced, 0, None, (), fault)
+
+
+def _tiny(frame: Any) -> np.ndarray:
+    grey = frame.reformat(width=_TINY[0], height=_TINY[1], format="gray").to_ndarray()
+    return np.asarray(grey, dtype=np.float32)
+
+
+def _upright(frame: Any, pixel_ratio: float, longest_side: int) -> Image:
+    """The picture as it is meant to be seen: square pixels, turned, not too large."""
+    image: Image = frame.to_image()
+    width, height = image.width * pixel_ratio, float(image.height)
+    scale = min(1.0, longest_side / max(width, height))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if size != image.size:
+        image = image.resize(size)
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        import av
+        import PIL  # noqa: F401 - PyAV makes images with it
+    except ImportError as error:
+        raise MissingExtraError(error.name or "av", "video") from error
+    if not path.is_file():
+        raise DatasetNotFoundError("no such film.", path, None, "check the path.")
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as error:
+        raise MalformedFileError(
+            f"expected a film, but it cannot be opened ({error!s:.120}).", path, None, _MEND
+        ) from error
+    with container:
+        yield container
+
+
+def _av_error() -> type[Exception]:
+    import av
+
+    error: type[Exception] = av.error.FFmpegError
+    return error
