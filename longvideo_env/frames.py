@@ -17,9 +17,13 @@ from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.schema import Video
 
 FPS = 3
-"""Frames a second, in TVQA's frames and in its boxes."""
+"""Frames a second, in TVQA's frames and in its boxes; `Video.frames_fps` is what counts."""
 
 _FRAME_NAME = re.compile(r"([0-9]{1,9})\.(?:jpg|jpeg|png)\Z", re.IGNORECASE)
+
+_TAIL = 4096  # cameras append thumbnails' data and zeros
+_MARKS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"))
+"""How a whole JPEG, and a whole PNG, begin and end."""
 
 _T = TypeVar("_T")
 
@@ -60,7 +64,66 @@ def list_frames(video: Video, clip_id: str) -> tuple[Frame, ...]:
     folders = [video.frames_root / clip_id]
     if show := show_of(name.video_id):
         folders.append(video.frames_root / f"{show}_frames" / clip_id)
-    return next((frames for folder in folders if (frames := _scan(folder))), ())
+    return next((frames for folder in folders if (frames := _scan(folder, video.frames_fps))), ())
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSample:
+    """Frames picked from a clip.
+
+    Attributes:
+        frames: In order of time; every one can be shown.
+        skipped: `(path, what is wrong with it)` for each file that was passed over.
+    """
+
+    frames: tuple[Frame, ...]
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+
+def sample_frames(video: Video, clip_id: str, n: int) -> FrameSample:
+    """Pick `n` frames spread evenly over those that exist; the nearest good one for a bad one.
+
+    Raises:
+        SpecError: The clip is not one of the video's.
+        DatasetNotFoundError: The folder is there and cannot be read.
+    """
+    frames = list_frames(video, clip_id)
+    problems: dict[int, str | None] = {}
+    taken: set[int] = set()
+    for wanted in spread(range(len(frames)), n):
+        for place in sorted(range(len(frames)), key=lambda i: (abs(i - wanted), i)):
+            if place in taken:
+                continue
+            if place not in problems:
+                problems[place] = frame_problem(frames[place].path)
+            if problems[place] is None:
+                taken.add(place)
+                break
+    return FrameSample(
+        tuple(frames[i] for i in sorted(taken)),
+        tuple((frames[i].path, p) for i, p in sorted(problems.items()) if p is not None),
+    )
+
+
+def frame_problem(path: Path) -> str | None:
+    """What is wrong with a file that should be a whole JPEG or PNG; None if nothing is.
+
+    Looks at its first and last bytes; the picture is not decoded.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not size:
+        return "empty"
+    for start, end in _MARKS:
+        if head.startswith(start):
+            return None if end in tail and size > len(start) + len(end) else "truncated"
+    return f"not a JPEG or PNG image (starts with {head[:4].hex(' ')})"
 
 
 def spread(items: Sequence[_T], n: int) -> tuple[_T, ...]:
@@ -79,7 +142,7 @@ def spread(items: Sequence[_T], n: int) -> tuple[_T, ...]:
     return tuple(items[(2 * i * last + gaps) // (2 * gaps)] for i in range(n))
 
 
-def _scan(folder: Path) -> tuple[Frame, ...]:
+def _scan(folder: Path, fps: float) -> tuple[Frame, ...]:
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.is_file()]
@@ -99,5 +162,5 @@ def _scan(folder: Path) -> tuple[Frame, ...]:
         if (match := _FRAME_NAME.match(name)) and int(match[1]) >= 1
     }
     return tuple(
-        Frame(folder / numbered[index], index, (index - 1) / FPS) for index in sorted(numbered)
+        Frame(folder / numbered[index], index, (index - 1) / fps) for index in sorted(numbered)
     )

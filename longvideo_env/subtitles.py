@@ -67,10 +67,12 @@ def parse_subtitles(text: str, kind: str, path: Path) -> tuple[TimedText, ...]:
     except ImportError as error:
         raise MissingExtraError("pysubs2", "video") from error
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if kind in ("srt", "vtt"):
+    # pysubs2 would drop tags and keep what stands in a script: `plain_text` knows better.
+    keep = {"keep_html_tags": True} if kind in ("srt", "vtt") else {}
+    if keep:
         text = _prepare(text)
     try:
-        events = pysubs2.SSAFile.from_string(text, format_=kind)
+        events = pysubs2.SSAFile.from_string(text, format_=kind, **keep)
     except (pysubs2.Pysubs2Error, ValueError, OverflowError, IndexError) as error:
         raise MalformedFileError(
             f"expected subtitles in {kind.upper()} format, but {error!s:.120}.",

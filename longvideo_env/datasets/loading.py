@@ -9,6 +9,7 @@ from pathlib import Path
 
 from longvideo_env.datasets.cache import cached_folder, digest
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
+from longvideo_env.datasets.footage import load_benchmark, named_reader
 from longvideo_env.datasets.ids import group_by_video
 from longvideo_env.datasets.index import VERSION
 from longvideo_env.datasets.indexing import IrregularFileError, build_index, open_index
@@ -39,8 +40,9 @@ def load_dataset(
 
     Args:
         dataset: `embedded`; `mini`, or such as `mini:videos=200,seed=3,difficulty=0.5` (see
-            `longvideo_env.datasets.mini`); a folder; or one file of questions, beside which
-            subtitles, captions and frames are looked for.
+            `longvideo_env.datasets.mini`); `hf:OWNER/NAME`, a dataset on the hub; `NAME:FOLDER` for
+            the reader of another benchmark (see `longvideo_env.datasets.footage`); a folder; or one
+            file of questions, beside which subtitles, captions and frames are looked for.
         split: Such as train, val or test. A file with an unknown name may be called any split.
         frames_root: Folder of the frames; `frames` in the dataset's folder by default.
         skip_invalid: Leave invalid rows out and list them in `Dataset.skipped`.
@@ -56,6 +58,8 @@ def load_dataset(
         from longvideo_env.datasets.mini import load_mini_spec
 
         return load_mini_spec(str(dataset), split, frames_root)
+    if reader := named_reader(str(dataset)):
+        return load_benchmark(*reader, split, frames_root, skip_invalid)
     try:
         sources = find_sources(str(dataset), split, frames_root)
         state = sources.state()

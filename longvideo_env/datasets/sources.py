@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from longvideo_env.datasets.hub import PREFIX, hub_folder
 from longvideo_env.errors import DatasetNotFoundError
 
 EMBEDDED = "embedded"
@@ -121,7 +122,7 @@ def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> So
         chosen = _choose(root, known, split)
     beside = {file.name: file for file in files}
     return Sources(
-        name=EMBEDDED if dataset == EMBEDDED else path.stem if path.is_file() else path.name,
+        name=_name(dataset, path),
         split=split,
         root=root,
         questions=chosen.path,
@@ -133,6 +134,25 @@ def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> So
         timed_subtitles=beside.get("subtitles.json"),
         clips=beside.get("clips.json"),
     )
+
+
+def _name(dataset: str, path: Path) -> str:
+    if dataset == EMBEDDED:
+        return EMBEDDED
+    if dataset.startswith(PREFIX):
+        return dataset.removeprefix(PREFIX).rpartition("/")[2]
+    return path.stem if path.is_file() else path.name
+
+
+def question_files(folder: Path) -> dict[str, Path]:
+    """The files of questions in a folder by split; a plain file goes before a preprocessed copy."""
+    known = [file for path in sorted(folder.iterdir()) if (file := _question_file(path))]
+    known.sort(key=lambda file: file.variant, reverse=True)
+    return {
+        "test" if file.split == _PUBLIC_TEST else file.split: file.path
+        for file in known
+        if file.split
+    }
 
 
 def find_texts(folder: str | Path, frames_root: str | Path | None = None) -> Sources:
@@ -172,11 +192,8 @@ def _locate(dataset: str) -> Path:
     if dataset == EMBEDDED:
         path = _EMBEDDED_FOLDER
         mend = "install the package again: its data files are missing."
-    elif dataset.startswith("hf:"):
-        raise DatasetNotFoundError(
-            f"reading {dataset!r} from the hub is not supported in this release.",
-            mend="download the dataset's files and pass their folder.",
-        )
+    elif dataset.startswith(PREFIX):
+        return hub_folder(dataset)
     else:
         path = Path(dataset).expanduser().resolve()
         mend = "pass 'embedded', or the folder (or the one file) with the questions."

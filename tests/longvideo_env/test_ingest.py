@@ -1,0 +1,202 @@
+import json
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+Image = pytest.importorskip("PIL.Image")
+
+from longvideo_env.datasets.loading import load_videos  # noqa: E402
+from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, SpecError  # noqa: E402
+from longvideo_env.film import FilmInfo, survey  # noqa: E402
+from longvideo_env.frames import list_frames  # noqa: E402
+from longvideo_env.ingest import IngestOptions, cut_spans, ingest, main  # noqa: E402
+
+SRT = "1\n00:00:00,500 --> 00:00:01,500\nAnn : hello\n\n2\n00:00:05,000 --> 00:00:06,000\nlast\n"
+
+
+def picture(shade: int, size: tuple[int, int] = (64, 32)) -> np.ndarray:
+    """Left half white, right half of a shade."""
+    image = np.full((size[1], size[0], 3), shade, np.uint8)
+    image[:, : size[0] // 2] = 255
+    return image
+
+
+def write_film(path: Path, times_ms: list[int], shades: list[int] | None = None) -> Path:
+    """A film with a picture at each time."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.time_base = Fraction(1, 1000)
+        container.start_encoding()
+        for i, time in enumerate(times_ms):
+            shade = shades[i] if shades else 0
+            frame = av.VideoFrame.from_ndarray(picture(shade), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_sound(path: Path, seconds: int) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        stream.layout = "mono"
+        for i in range(seconds * 8):
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1000), np.int16), format="s16", layout="mono"
+            )
+            frame.sample_rate, frame.pts = 8000, i * 1000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def shade_of(path: Path) -> int:
+    """Of the right half."""
+    return int(pixels(path)[:, -8:].mean())
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
+
+
+def test_the_film_of_the_pack(shared_data: Path, tmp_path: Path) -> None:
+    video = shared_data / "video"
+    options = IngestOptions(clip_s=20, longest_side=96, fps=1)
+    out = tmp_path / "film"
+    record = ingest(
+        video / "tears-of-steel-battle.webm",
+        out,
+        subtitles=video / "sintel-en.vtt",
+        options=options,
+    )
+    assert (record["clips"], record["frames"], record["subtitles"]) == (4, 71, 14)
+    assert record["length_s"] == pytest.approx(70.54, abs=0.05)
+    (film,) = load_videos(out).values()
+    assert film.frames_fps == 1
+    assert [(clip.start_s, clip.end_s) for clip in film.clips[:2]] == [(0, 20), (20, 40)]
+    frames = list_frames(film, film.clip_ids[1])
+    assert [frame.time_s for frame in frames] == list(range(20))
+    assert pixels(frames[0].path).shape == (40, 96)
+    assert film.clips[1].subtitles[0].text == "This blade has a dark past."
+    assert film.clips[1].subtitles[0].start_s == 0.0
+
+
+def test_a_variable_frame_rate_goes_by_time_stamps(tmp_path: Path) -> None:
+    # Shade 0 until 2 s in many pictures, then one picture of shade 100 that stays until 5 s.
+    times = [*range(0, 2000, 100), 2000, 5000]
+    film = write_film(tmp_path / "f.mkv", times, [0] * 20 + [100, 200])
+    ingest(film, tmp_path / "out", options=IngestOptions(clip_s=3, fps=1))
+    shades = [shade_of(p) for p in sorted((tmp_path / "out").rglob("*.jpg"))]
+    assert shades == pytest.approx([0, 0, 100, 100, 100, 200], abs=12)
+
+
+def test_a_film_that_starts_late_counts_from_its_start(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "f.mkv", list(range(10_000, 14_000, 250)))
+    info = survey(film, 3)
+    assert info.first_picture_s == pytest.approx(0, abs=0.1)
+    assert info.length_s == pytest.approx(4, abs=0.4)
+
+
+def test_a_turned_film_comes_out_upright(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "f.mp4", list(range(0, 2000, 200)))
+    data = bytearray(film.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    # 90 degrees clockwise, as a phone held upright writes it.
+    turn = (0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", *turn)
+    film.write_bytes(data)
+    ingest(film, tmp_path / "out", options=IngestOptions(fps=1))
+    image = pixels(next((tmp_path / "out").rglob("00001.jpg")))
+    assert image.shape == (64, 32)
+    # The white left half lies at the top after a turn clockwise.
+    assert image[:24].mean() > 200 > 60 > image[-24:].mean()
+
+
+def test_a_truncated_film_is_an_error_unless_partial(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0).integers(0, 255, 200).tolist()
+    film = write_film(tmp_path / "f.mkv", list(range(0, 20_000, 100)), rng)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    with pytest.raises(MalformedFileError, match=r"breaks off after .* of 19\.9 s .*--partial"):
+        ingest(film, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    record = ingest(film, tmp_path / "out", options=IngestOptions(partial=True, fps=1))
+    assert 5 < record["length_s"] < 15
+    assert record["fault"]
+
+
+def test_sound_with_subtitles_is_a_film_without_frames(tmp_path: Path) -> None:
+    sound = write_sound(tmp_path / "talk.wav", 7)
+    (tmp_path / "t.srt").write_text(SRT, encoding="utf-8")
+    record = ingest(
+        sound, tmp_path / "out", subtitles=tmp_path / "t.srt", options=IngestOptions(clip_s=4)
+    )
+    assert (record["clips"], record["frames"], record["length_s"]) == (2, 0, 7.0)
+    (video,) = load_videos(tmp_path / "out").values()
+    assert [[line.text for line in clip.subtitles] for clip in video.clips] == [
+        ["Ann : hello"],
+        ["last"],
+    ]
+    with pytest.raises(MalformedFileError, match="neither pictures nor subtitles"):
+        ingest(sound, tmp_path / "bare")
+
+
+def test_a_film_without_subtitles_has_clips_and_captions(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "f.mkv", list(range(0, 8000, 500)))
+    (tmp_path / "c.srt").write_text(SRT, encoding="utf-8")
+    ingest(
+        film, tmp_path / "out", captions=tmp_path / "c.srt", options=IngestOptions(clip_s=4, fps=1)
+    )
+    (video,) = load_videos(tmp_path / "out").values()
+    assert [clip.subtitles for clip in video.clips] == [(), ()]
+    assert [clip.captions[0].text for clip in video.clips] == ["Ann : hello", "last"]
+
+
+def test_a_film_of_no_pictures(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "f.mkv", [])
+    with pytest.raises(MalformedFileError, match="none can be decoded"):
+        ingest(film, tmp_path / "out")
+
+
+@pytest.mark.parametrize("data", [b"", b"not a film", b"\x1aE\xdf\xa3" + b"\0" * 50])
+def test_what_is_no_film(tmp_path: Path, data: bytes, capsys: Any) -> None:
+    (tmp_path / "x.mkv").write_bytes(data)
+    assert main([str(tmp_path / "x.mkv"), "--out", str(tmp_path / "out")]) == 2
+    assert "x.mkv: expected" in capsys.readouterr().err
+    with pytest.raises(DatasetNotFoundError):
+        ingest(tmp_path / "none.mkv", tmp_path / "out")
+
+
+def test_scenes_are_cut_where_the_picture_changes_most() -> None:
+    info = FilmInfo(25.0, 25.0, 75, 0.0, ((3.0, 0.9), (7.0, 0.5), (8.0, 0.1), (15.0, 0.3)))
+    spans = cut_spans(info, IngestOptions(clip_s=10, scenes=True))
+    assert spans == [(0.0, 7.0), (7.0, 15.0), (15.0, 25.0)]
+    assert cut_spans(info, IngestOptions(clip_s=10)) == [(0.0, 10.0), (10.0, 20.0), (20.0, 25.0)]
+
+
+def test_ten_thousand_clips_in_one_video(tmp_path: Path) -> None:
+    spans = cut_spans(FilmInfo(36_000, None, 1, 0.0), IngestOptions(clip_s=3.6))
+    assert len(spans) == 10_000
+    clips = {
+        f"long_seg01_clip_{i:05d}": {"start_s": a, "end_s": b} for i, (a, b) in enumerate(spans)
+    }
+    (tmp_path / "clips.json").write_text(json.dumps({"clips": clips}), encoding="utf-8")
+    (video,) = load_videos(tmp_path).values()
+    assert len(video.clips) == 10_000
+    assert video.clips[9_999].end_s == 36_000
+    assert len(video.window(video.clip_ids[5000], 5)) == 5
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(SpecError, match="not an empty folder"):
+        ingest(tmp_path / "film.mkv", tmp_path)
+    with pytest.raises(SpecError, match="clip_s must be 1 to 3600"):
+        IngestOptions(clip_s=0)
