@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longvideo_env.errors import DatasetNotFoundError, SpecError
-from longvideo_env.frames import Frame, list_frames, spread
+from longvideo_env.frames import Frame, FrameSample, list_frames, sample_frames, spread
 from longvideo_env.schema import Clip, Video
 
 
@@ -102,3 +102,51 @@ def test_spread_is_even_from_first_to_last(length: int, n: int) -> None:
 def test_spread_covers_the_whole_clip() -> None:
     assert spread(range(270), 4) == (0, 90, 179, 269)
     assert spread(range(9), 1) == (4,)
+
+
+JPEG = b"\xff\xd8\xff\xe0" + b"x" * 50 + b"\xff\xd9"
+PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 50 + b"IEND\xaeB`\x82"
+
+
+def write(folder: Path, **files: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name.lstrip("_").replace("__", ".")).write_bytes(data)
+
+
+def test_bad_files_are_named_and_the_nearest_good_one_serves(tmp_path: Path) -> None:
+    clip_id = "s05e02_seg02_clip_00"
+    folder = tmp_path / clip_id
+    write(
+        folder,
+        _001__jpg=b"",
+        _004__jpg=JPEG,
+        _007__jpg=JPEG[:-2],
+        _010__png=PNG,
+        _013__jpg=b"<html>not found</html>",
+        _016__jpg=JPEG + b"\0" * 100,
+    )
+    found = sample_frames(video_of(clip_id, tmp_path), clip_id, 4)
+    assert [frame.frame_index for frame in found.frames] == [4, 10, 16]
+    assert [(path.name, problem.split(" (")[0]) for path, problem in found.skipped] == [
+        ("001.jpg", "empty"),
+        ("007.jpg", "truncated"),
+        ("013.jpg", "not a JPEG or PNG image"),
+    ]
+    assert sample_frames(video_of(clip_id, None), clip_id, 4) == FrameSample(())
+
+
+def test_frames_are_spread_over_what_exists_and_a_gap_costs_nothing(tmp_path: Path) -> None:
+    clip_id = "s05e02_seg02_clip_00"
+    numbers = [*range(1, 31), *range(200, 230)]
+    write(tmp_path / clip_id, **{f"_{n:03d}__jpg": JPEG for n in numbers})
+    found = sample_frames(video_of(clip_id, tmp_path), clip_id, 3)
+    assert [frame.frame_index for frame in found.frames] == [1, 200, 229]
+    assert found.skipped == ()
+
+
+def test_the_video_says_how_many_frames_make_a_second(tmp_path: Path) -> None:
+    clip_id = "s05e02_seg02_clip_00"
+    write(tmp_path / clip_id, _1__jpg=JPEG, _3__jpg=JPEG)
+    video = dataclasses.replace(video_of(clip_id, tmp_path), frames_fps=0.5)
+    assert [frame.time_s for frame in list_frames(video, clip_id)] == [0, 4]
