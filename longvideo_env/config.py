@@ -31,8 +31,9 @@ class EnvConfig:
     dataset: str = _option(
         "mini",
         "Which videos and questions: `mini`, a procedural world (or such as "
-        "`mini:videos=200,seed=3,difficulty=0.5`); `embedded`, a handful written by hand; or a "
-        "folder or file in the layout of LongTVQA+, LongTVQA or TVQA.",
+        "`mini:videos=200,seed=3,difficulty=0.5`); `embedded`, a handful written by hand; "
+        "a folder or file in the layout of LongTVQA+, LongTVQA or TVQA; `hf:OWNER/NAME`, the same "
+        "from the hub; or `cgbench:DIR` and others (docs/data.md).",
     )
     split: str = _option("train", "Split of the dataset, such as train, val or test.")
     grounding: str = _option(

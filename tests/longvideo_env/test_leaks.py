@@ -68,6 +68,28 @@ def test_no_gold_through_the_gymnasium_door(shared_data, split):
         assert not leaks(repr(texts)), task.qid
 
 
+def test_no_gold_of_several_clues(tmp_path):
+    pytest.importorskip("pysubs2")
+    rows = [
+        {
+            "qid": i,
+            "video_uid": "film",
+            "question": "What falls?",
+            "choices": ["a cup", "a lamp"],
+            "right_answer": "B",
+            "clue_intervals": [[10, 20], [100, 130]],
+            "duration": 300,
+        }
+        for i in range(5)
+    ]
+    (tmp_path / "cgbench.json").write_text(json.dumps(rows), encoding="utf-8")
+    spec = f"cgbench:{tmp_path}"
+    dataset = load_dataset(spec, "test")
+    assert SENTINEL in repr(sentinel_gold(dataset[0].gold).clues)
+    config = EnvConfig(dataset=spec, split="test", reward="paper,grounding=1")
+    assert play_with_sentinels(dataset, config, "scripted:ground-look-answer") == []
+
+
 def test_the_search_for_sentinels_would_find_one():
     """The check itself: an agent that is given gold on purpose is found out."""
     dataset = load_dataset("embedded", "val")

@@ -129,3 +129,11 @@ def test_clean_text_is_what_utf8_can_write(text: str) -> None:
     clean = not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
     assert is_clean_text(text) == clean
     assert not is_clean_text(text.encode("utf-8", "replace"))
+
+
+def test_a_line_of_a_gigabyte_is_refused_unread(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.write(b'{"qid": 1, "q": "')
+        file.truncate(1_000_000_000)  # sparse: it takes no room
+    with pytest.raises(MalformedFileError, match="at most 900,000,000 bytes, got 1,000,000,000"):
+        read_rows(path, Rejects(skip_invalid=True))
