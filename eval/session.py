@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Session:
     toolbox: Toolbox
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> Sequence[Task]:
         """The questions asked for."""
         return self.dataset.tasks[: self.run.limit]
 

@@ -59,7 +59,8 @@ class LongTVQAEnv(gym.Env[str, str]):
     ## Rewards
     0 until the episode ends, then the weighted sum of the reward's terms. `reward="paper"`: 1 for
     the right answer + 0.1 * the share of well-formed turns; `reward="reference"`: 1 + 0.2 for a
-    reasoning block + 0.2 for an answer block. A failed tool call, or a question without a gold
+    reasoning block + 0.2 for an answer block; `reward="paper,grounding=0.3"` adds 0.3 where the
+    gold clip was visited. A failed tool call, or a question without a gold
     answer, gives 0 and `info["reward_valid"] = False`: leave such episodes out.
 
     ## Episode End

@@ -88,9 +88,10 @@ def survey(path: Path, fps: float, tick: Callable[[float], None] = lambda _: Non
             None,
             _MEND,
         )
-    if announced is not None and end < announced - MISSING_END_S:
-        fault = fault or "the file ends early"
-    elif fault is None:
+    if fault is None and announced is not None and end < announced - MISSING_END_S:
+        end = max(end, _sound_end(path))  # a last stretch may be sound alone
+        fault = "the file ends early" if end < announced - MISSING_END_S else None
+    if fault is None:
         end = max(end, announced or 0.0)
     return FilmInfo(end, announced, n, first, tuple(changes), fault)
 
@@ -163,24 +164,34 @@ def _pictures(container: Any) -> Iterator[tuple[Any, float, float]]:
 
 def _survey_sound(container: Any, announced: float | None, path: Path) -> FilmInfo:
     """A film without pictures: its sound says how long it is."""
-    end, fault = 0.0, None
-    start_s = (container.start_time or 0) / 1_000_000
     if not container.streams.audio:
         raise MalformedFileError(
             "expected a film, but there is neither a video nor an audio stream.", path, None, _MEND
         )
+    end, fault = _demux_sound(container)
+    if fault is None and announced is not None and end < announced - MISSING_END_S:
+        fault = "the file ends early"
+    if end <= 0:
+        raise MalformedFileError("expected sound, but the stream is empty.", path, None, _MEND)
+    return FilmInfo(end, announced, 0, None, (), fault)
+
+
+def _sound_end(path: Path) -> float:
+    with _opened(path) as container:
+        return _demux_sound(container)[0] if container.streams.audio else 0.0
+
+
+def _demux_sound(container: Any) -> tuple[float, str | None]:
+    """Where the sound ends, and what stopped reading it early."""
+    end, start_s = 0.0, (container.start_time or 0) / 1_000_000
     try:
         for packet in container.demux(container.streams.audio[0]):
             if packet.pts is not None:
                 ends = (packet.pts + (packet.duration or 0)) * packet.time_base
                 end = max(end, float(ends) - start_s)
     except _av_error() as error:
-        fault = f"{error!s:.120}"
-    if fault is None and announced is not None and end < announced - MISSING_END_S:
-        fault = "the file ends early"
-    if end <= 0:
-        raise MalformedFileError("expected sound, but the stream is empty.", path, None, _MEND)
-    return FilmInfo(end, announced, 0, None, (), fault)
+        return end, f"{error!s:.120}"
+    return end, None
 
 
 def _tiny(frame: Any) -> np.ndarray:

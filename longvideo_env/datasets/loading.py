@@ -18,7 +18,7 @@ from longvideo_env.datasets.material import Texts, read_texts
 from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.rows import no_clip_error, read_tasks
 from longvideo_env.datasets.sources import Sources, find_sources, find_texts
-from longvideo_env.errors import DatasetNotFoundError
+from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.schema import Task, Video
 
 INDEX_FROM_BYTES = 20_000_000
@@ -63,6 +63,8 @@ def load_dataset(
     try:
         sources = find_sources(str(dataset), split, frames_root)
         state = sources.state()
+    except SpecError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null byte in a path
         raise DatasetNotFoundError(
             f"the dataset {dataset!r:.200} cannot be looked into ({error!s:.200}).",

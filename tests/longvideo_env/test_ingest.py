@@ -148,6 +148,38 @@ def test_sound_with_subtitles_is_a_film_without_frames(tmp_path: Path) -> None:
         ingest(sound, tmp_path / "bare")
 
 
+def test_pictures_may_end_before_the_sound_or_start_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "f.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 32, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=8000)
+        sound.layout = "mono"
+        for i in range(40):
+            shown = av.VideoFrame.from_ndarray(picture(0), format="rgb24")
+            shown.pts, shown.time_base = 30 + i, Fraction(1, 10)
+            container.mux(video.encode(shown))
+        container.mux(video.encode(None))
+        for i in range(96):
+            heard = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1000), np.int16), format="s16", layout="mono"
+            )
+            heard.sample_rate, heard.pts = 8000, i * 1000
+            container.mux(sound.encode(heard))
+        container.mux(sound.encode(None))
+    record = ingest(path, tmp_path / "out", options=IngestOptions(clip_s=4, fps=1))
+    assert (record["length_s"], record["clips"], record["fault"]) == (12.0, 3, None)
+    found = sorted(
+        p.relative_to(tmp_path / "out/frames") for p in (tmp_path / "out").rglob("*.jpg")
+    )
+    assert list(map(str, found)) == [
+        "f_seg01_clip_00/00004.jpg",
+        "f_seg01_clip_01/00001.jpg",
+        "f_seg01_clip_01/00002.jpg",
+        "f_seg01_clip_01/00003.jpg",
+    ]
+
+
 def test_a_film_without_subtitles_has_clips_and_captions(tmp_path: Path) -> None:
     film = write_film(tmp_path / "f.mkv", list(range(0, 8000, 500)))
     (tmp_path / "c.srt").write_text(SRT, encoding="utf-8")
