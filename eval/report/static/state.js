@@ -26,6 +26,7 @@ function go(view, params, replace = false) {
     draw();
   } else {
     location.hash = link;
+    readPlace(); // at once: the event comes later, and keys may come before it
   }
 }
 
