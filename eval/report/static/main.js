@@ -85,6 +85,7 @@ async function start() {
   addEventListener('keydown', onKey);
   addEventListener('resize', () => hooks && redrawRows());
   await draw();
+  performance.mark('drawn');
   // Searching is to be quick when it is asked for; nothing waits for this.
   (window.requestIdleCallback || setTimeout)(() => indexTexts());
 }
