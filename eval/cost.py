@@ -39,9 +39,15 @@ def episode_cost(record: Mapping[str, Any]) -> Cost:
         record: A trajectory as saved; segments may carry `n_tokens` in place of their token ids.
     """
     timings = record.get("timings") or {}
+    turns = record["turns"]
+    sampled = _sum(_tokens(segment) for segment in record["segments"] if segment["sampled"])
+    if sampled is None:  # an API tells no token ids, but how many there were
+        sampled = _sum(
+            _number((turn.get("usage") or {}).get("completion_tokens")) for turn in turns
+        )
     return Cost(
-        sum(turn.get("request") is not None for turn in record["turns"]),
-        _sum(_tokens(segment) for segment in record["segments"] if segment["sampled"]),
+        sum(turn.get("request") is not None for turn in turns),
+        sampled,
         float(timings.get("model_s", 0.0)) + float(timings.get("tools_s", 0.0)),
         _number(record.get("cost_usd")) or _sum(_paid(record)),
     )

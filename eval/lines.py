@@ -20,6 +20,7 @@ def open_text(path: Path) -> Iterator[IO[str]]:
 
     Raises:
         MissingExtraError: It is compressed, and the package zstandard is not there.
+        OSError: It cannot be read, or what is in it cannot be unpacked.
     """
     if path.suffix != ZST:
         with open(path, encoding="utf-8") as file:
@@ -29,8 +30,13 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         import zstandard
     except ImportError as error:
         raise MissingExtraError("zstandard", "report") from error
-    with open(path, "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as plain:
-        yield io.TextIOWrapper(plain, encoding="utf-8")
+    # A file that was added to holds several frames.
+    unpack = zstandard.ZstdDecompressor().stream_reader
+    with open(path, "rb") as packed, unpack(packed, read_across_frames=True) as plain:
+        try:
+            yield io.TextIOWrapper(plain, encoding="utf-8")
+        except zstandard.ZstdError as error:
+            raise OSError(f"it is torn, or not packed with zstd ({error})") from error
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:

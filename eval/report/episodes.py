@@ -49,6 +49,7 @@ def row_of(
         "adv": _short(advantage),
         "step": episode.step,
         "sample": played.sample,
+        "unused": (episode.record.get("rollout") or {}).get("unused"),
         "visited": _places(played.visited, clips),
         "seconds": _short(cost.seconds),
         "tokens": cost.tokens,

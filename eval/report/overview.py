@@ -51,6 +51,7 @@ def describe_run(
         "leaky": bool(source.summary.get("leaky") or source.config.get("unsafe_boxes")),
         "summary": summary,
         "saved": _plain(saved),
+        "intervals": _other_intervals({**source.summary, **summary}),
         "cost": _cost(source.episodes, summary),
         "parts": _parts(played),
         "histograms": _histograms(played),
@@ -82,6 +83,16 @@ def describe_pairs(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
 def _policy(trajectories: Sequence[Trajectory]) -> str:
     return trajectories[0].policy if trajectories else "unknown"
+
+
+def _other_intervals(summary: dict[str, Any]) -> dict[str, Any]:
+    """Intervals of the accuracy other than Wilson's, by what tells them apart."""
+    head = "accuracy_ci95_"
+    return {
+        key.removeprefix(head).replace("_", " "): value
+        for key, value in summary.items()
+        if key.startswith(head) and isinstance(value, list) and len(value) == 2
+    }
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

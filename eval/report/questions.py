@@ -160,14 +160,15 @@ def opening_of(record: Mapping[str, Any]) -> str:
 
 
 def kind_of(text: str, show: str | None) -> str:
-    """The kind of a question: that of `mini`, or the first word that asks."""
+    """The kind of a question: that of `mini`, or the first word that asks.
+
+    `when` counts only if no other word does: it is more often a conjunction.
+    """
     if show is not None and show.startswith(MINI):
         return show.removeprefix(MINI)
-    found = _ASKS.search(text)
-    if found is None:
-        return "other"
-    word = found[1].lower()
-    return _SAME.get(word, word)
+    words = [word.lower() for word in _ASKS.findall(text)]
+    asking = [word for word in words if word != "when"] or words
+    return _SAME.get(asking[0], asking[0]) if asking else "other"
 
 
 def show_name(show: str | None, video_id: str) -> str:

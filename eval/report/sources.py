@@ -23,6 +23,8 @@ Record: TypeAlias = dict[str, Any]
 
 ROLLOUTS = "rollouts"
 STEP_FILES = "step-*.jsonl*"
+TRAINER_KEYS = ("advantage", "rollout")
+"""What a trainer may note beside a trajectory."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def _read_episodes(path: Path, step: int | None) -> Iterator[Episode]:
     for number, record in enumerate(read_records(path), start=1):
         try:
             slim = _slim(record)
-            known = {k: v for k, v in slim.items() if k != "advantage"}
+            known = {k: v for k, v in slim.items() if k not in TRAINER_KEYS}
             trajectory = Trajectory.from_json(json.dumps({**known, "segments": []}))
         except (TrajectoryError, KeyError, TypeError, AttributeError) as error:
             raise TrajectoryError(f"{path}, line {number}: {error}") from error

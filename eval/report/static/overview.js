@@ -42,7 +42,8 @@ const COLUMNS = [
 ];
 
 function runsTable() {
-  const shown = COLUMNS.filter(([name, value]) => !['Tokens', 'Cost'].includes(name) || DATA.runs.some((run) => run.summary.n_finished && value(run) !== DASH));
+  const more = [...new Set(DATA.runs.flatMap((run) => Object.keys(run.intervals)))].map((name) => [`95% CI, ${name}`, (run) => interval(run.intervals[name])]);
+  const shown = [...COLUMNS.slice(0, 2), ...more, ...COLUMNS.slice(2)].filter(([name, value]) => !['Tokens', 'Cost'].includes(name) || DATA.runs.some((run) => run.summary.n_finished && value(run) !== DASH));
   const cells = (run, i) => shown.map(([, value]) => h('td', { class: 'n' }, run.summary.n_finished ? value(run, i) : DASH));
   return section('Runs', 'Wilson intervals. A failed episode counts as failed and in nothing else.',
     wide(h('table', { class: 'runs' },

@@ -51,6 +51,7 @@ function verdict(row) {
   const ends = { out_of_turns: 'out of turns, no answer', out_of_context: 'out of context, no answer' };
   return h('span', { class: 'verdict' },
     h('span', { class: `pill ${outcome}` }, `${MARK[outcome]} ${WORD[outcome]}`),
+    row.unused && h('span', { class: 'pill plain' }, `not used in the update: ${row.unused}`),
     ends[row.status] && h('span', { class: 'pill plain' }, ends[row.status]),
     row.reward !== undefined && h('span', { class: 'fact' }, `reward ${num(row.reward)}`),
     row.adv !== undefined && h('span', { class: 'fact' }, `advantage ${signed(row.adv)}`));

@@ -59,7 +59,8 @@ function groupItem(run, step, group, traces) {
   return h('section', { class: 'group', 'aria-label': `Group of question ${group.qid}` },
     h('h3', { dir: 'auto' }, question.text),
     h('p', { class: 'meta' }, h('bdi', {}, question.qid), ` · ${question.kind.replaceAll('_', ' ')}`, truth && [' · truth: ', h('bdi', {}, truth)],
-      ` · reward ${num(group.mean)} ± ${num(group.std)}`, !(group.std > 1e-6) && h('span', { class: 'pill plain' }, 'without signal')),
+      ` · reward ${num(group.mean)} ± ${num(group.std)}`, !(group.std > 1e-6) && h('span', { class: 'pill plain' }, 'without signal'),
+      rows.every((row) => row.unused === 'refilled') && h('span', { class: 'pill plain' }, 'played again with another question')),
     h('ol', { class: 'cards', tabindex: '0', 'aria-label': 'Rollouts, can be scrolled sideways' }, rows.map((row, i) => card(row, traces[i], question, step, run, most))));
 }
 

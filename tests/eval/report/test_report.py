@@ -13,6 +13,7 @@ import pytest
 from eval.pairs import compare, match, read_run
 from eval.report.command import main
 from eval.report.page import SCRIPTS, pack, render
+from eval.report.questions import kind_of
 from eval.report.sources import read_sources
 from eval.report.training import advantages, group_advantages
 from longvideo_env.errors import SpecError, TrajectoryError
@@ -154,10 +155,45 @@ def test_compressed_rollouts_are_read(training: Path) -> None:
     zstandard = pytest.importorskip("zstandard")
     plain = read_sources([training])[0].trajectories
     for path in (training / "rollouts").glob("*.jsonl"):
-        packed = zstandard.ZstdCompressor().compress(path.read_bytes())
-        path.with_name(path.name + ".zst").write_bytes(packed)
+        first, *rest = path.read_bytes().splitlines(keepends=True)
+        frames = map(zstandard.ZstdCompressor().compress, (first, b"".join(rest)))
+        path.with_name(path.name + ".zst").write_bytes(b"".join(frames))
         path.unlink()
     assert read_sources([training])[0].trajectories == plain
+
+
+def test_a_file_that_cannot_be_unpacked_is_named(training: Path) -> None:
+    pytest.importorskip("zstandard")
+    path = training / "rollouts" / "step-000009-rank-000.jsonl.zst"
+    path.write_bytes(b"this was never packed")
+    with pytest.raises(TrajectoryError, match="step-000009"):
+        read_sources([training])
+
+
+def test_what_the_trainer_notes_of_a_rollout_is_shown(
+    training: Path, make_report: MakeReport
+) -> None:
+    path = training / "rollouts" / "step-000000-rank-001.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["rollout"] = {"step": 0, "rank": 1, "row": 0, "used": False, "unused": "refilled"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    rows = block(make_report(training), "index")["episodes"]
+    assert [row.get("unused") for row in rows].count("refilled") == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("What did Leonard say when Penny came in ?", "what"),
+        ("When Penny came in, whom did she see ?", "who"),
+        ("When did she come ?", "when"),
+        ("Is it so ?", "other"),
+    ],
+)
+def test_a_question_has_a_kind(text: str, kind: str) -> None:
+    assert kind_of(text, None) == kind
+    assert kind_of(text, "mini:say_here") == "say_here"
 
 
 def test_too_many_rollouts_leave_steps_out_and_say_so(
