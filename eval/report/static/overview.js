@@ -45,7 +45,8 @@ function runsTable() {
   const more = [...new Set(DATA.runs.flatMap((run) => Object.keys(run.intervals)))].map((name) => [`95% CI, ${name}`, (run) => interval(run.intervals[name])]);
   const shown = [...COLUMNS.slice(0, 2), ...more, ...COLUMNS.slice(2)].filter(([name, value]) => !['Tokens', 'Cost'].includes(name) || DATA.runs.some((run) => run.summary.n_finished && value(run) !== DASH));
   const cells = (run, i) => shown.map(([, value]) => h('td', { class: 'n' }, run.summary.n_finished ? value(run, i) : DASH));
-  return section('Runs', 'Wilson intervals. A failed episode counts as failed and in nothing else.',
+  const training = DATA.trainings.length ? ' Rollouts of one question are alike: the interval of a training run is too narrow.' : '';
+  return section('Runs', `Wilson intervals.${training} A failed episode counts as failed and in nothing else.`,
     wide(h('table', { class: 'runs' },
       h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Run'), shown.map(([name, , about]) => (name ? h('th', { scope: 'col', class: 'n', title: about }, name) : h('td', {}))))),
       h('tbody', {}, DATA.runs.map((run, i) => h('tr', {},
