@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter test test-slow check bench-env clean
+.PHONY: setup demo starter test test-slow test-browser check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -21,11 +21,17 @@ starter: setup
 test: setup
 	$(BIN)/python -m pytest
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network"
+	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser"
+test-browser: setup .browser/.stamp
+	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser
+.browser/.stamp:
+	command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
+	npm install --silent --no-audit --no-fund --no-save --prefix .browser axe-core@4.14.1
+	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
 clean:
-	rm -rf .venv build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .browser build dist *.egg-info .*_cache .import_linter_cache

@@ -55,9 +55,10 @@ limit: where that is long, raise `--ddp_timeout` (seconds) above it.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from datasets import Dataset as Prompts
@@ -71,11 +72,11 @@ from trl import (
 from agents.chat import ChatCodec
 from agents.settings import GenerationSettings
 from longvideo_env.config import EnvConfig
+from longvideo_env.curves import ENVIRONMENT, METRICS
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError
 from longvideo_env.rollout import RolloutEngine
 from longvideo_env.specs import build_toolbox
-from train.curves import METRICS
 from train.grpo_options import GrpoArguments, check, parse
 from train.lockstep import LockstepPolicy
 from train.metrics_file import MetricsFile
@@ -202,11 +203,20 @@ def prepare(
     return build_trainer(build_rollouts(args, env, training, model, questions), training, model)
 
 
+def write_environment(env: EnvConfig, folder: Path) -> None:
+    """Keep what was played beside the curves, for whoever looks at the rollouts later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ENVIRONMENT).write_text(json.dumps(asdict(env), indent=2) + "\n", encoding="utf-8")
+
+
 def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
     args, env, training, model = parse(argv)
     checkpoint = checkpoint_to_resume(training)
-    train_and_save(prepare(args, env, training, model), checkpoint)
+    trainer = prepare(args, env, training, model)
+    if trainer.accelerator.is_main_process:
+        write_environment(env, Path(str(training.output_dir)))
+    train_and_save(trainer, checkpoint)
 
 
 if __name__ == "__main__":

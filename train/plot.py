@@ -20,7 +20,6 @@ Where a run was resumed, or begun again in the same folder, what was logged late
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import os
 import sys
@@ -33,46 +32,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from longvideo_env.curves import METRICS, Run, read_run
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
-from train.curves import METRICS, Run, read_run
+from longvideo_env.plotting import COLOURS, DARK, DPI, GREY, STYLE, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SIZE_INCHES = (9.6, 6.6)
-DPI = 150
 LEGEND_CHARACTERS = 115  # about what a row of the legend below the panels holds
-# Okabe and Ito's colours without yellow, which is lost on white, and two of Paul Tol's: readers
-# with a colour vision deficiency can tell them apart.
-COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#882255", "#999933"),
-)
-DARK, GREY = "#222222", "#666666"
-STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.xmargin": 0.02,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.titlesize": 11,
-    "axes.edgecolor": GREY,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.6,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": DARK,
-    "ytick.labelcolor": DARK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "text.parse_math": False,  # a dollar sign in a name is one
-    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
-    "svg.hashsalt": "longvideo-env",  # otherwise the ids in the file are drawn anew each time
-}
 
 
 @dataclass(frozen=True)
@@ -220,30 +189,6 @@ def _draw_baselines(axes: Axes, baselines: dict[str, float]) -> None:
         height = max(value, height + 0.06)  # names of near values would lie on each other
         place = axes.get_yaxis_transform()
         axes.text(1.01, height, f"{name} {value:g}", transform=place, va="center", fontsize=9)
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write STEM.png and STEM.svg, each whole or not at all.
-
-    Raises:
-        SpecError: The place cannot be written to.
-    """
-    # Without date and version: the same curves give the same bytes.
-    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
-    written = []
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        for kind in ("png", "svg"):
-            picture = io.BytesIO()
-            figure.savefig(picture, format=kind, dpi=DPI, metadata=metadata[kind])
-            path = stem.with_name(f"{stem.name}.{kind}")
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(picture.getvalue())
-            os.replace(partial, path)
-            written.append(path)
-    except OSError as error:
-        raise SpecError(f"--out: cannot write {stem}.png and .svg: {error.strerror}.") from error
-    return written
 
 
 class Parser(argparse.ArgumentParser):

@@ -57,6 +57,8 @@ def test_trains_logs_every_term_and_saves_a_policy_that_loads(
     assert "train_runtime" in last
     before, after = weights(tiny_model), weights(tmp_path / "out")
     assert any(not torch.equal(before[name], after[name]) for name in before), "nothing was learnt"
+    environment = json.loads((tmp_path / "out" / "environment.json").read_text(encoding="utf-8"))
+    assert environment["reward"] == spec
     assert f"hf:{tmp_path / 'out'}" in capsys.readouterr().out
 
 

@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from longvideo_env.curves import read_run
 from longvideo_env.errors import DataError, MalformedFileError, MissingExtraError, SpecError
-from train.curves import read_run
-from train.plot import COLOURS, main
+from longvideo_env.plotting import COLOURS
+from train.plot import main
 
 pytest.importorskip("matplotlib")
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from longvideo_env.errors import DataError, DatasetNotFoundError, MalformedFileError
 
 METRICS = "metrics.jsonl"
+ENVIRONMENT = "environment.json"
+"""Beside it: the fields of `EnvConfig` that the run was trained with."""
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +80,7 @@ def read_run(path: Path, name: str) -> Run:
             record = _parse(line)
         except ValueError as error:
             if row == len(lines):  # every whole line ends in a line break
-                print(f"{file}: the last line is torn, and left out.", file=sys.stderr)
+                sys.stderr.write(f"{file}: the last line is torn, and left out.\n")
                 break
             raise MalformedFileError(str(error), file, row, "remove this line.") from error
         if "reward" not in record:  # the summary at the end, or an evaluation

@@ -1,0 +1,73 @@
+"""Reading saved trajectories line by line, plain or compressed, with whatever else they hold."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from longvideo_env.errors import MissingExtraError, TrajectoryError
+
+ZST = ".zst"
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """Open a text file, one compressed by zstd included.
+
+    Raises:
+        MissingExtraError: It is compressed, and the package zstandard is not there.
+        OSError: It cannot be read, or what is in it cannot be unpacked.
+    """
+    if path.suffix != ZST:
+        with open(path, encoding="utf-8") as file:
+            yield file
+        return
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingExtraError("zstandard", "report") from error
+    # A file that was added to holds several frames.
+    unpack = zstandard.ZstdDecompressor().stream_reader
+    with open(path, "rb") as packed, unpack(packed, read_across_frames=True) as plain:
+        try:
+            yield io.TextIOWrapper(plain, encoding="utf-8")
+        except zstandard.ZstdError as error:
+            raise OSError(f"it is torn, or not packed with zstd ({error})") from error
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a file, one a line. A last line torn by an interruption is left out.
+
+    Raises:
+        TrajectoryError: Another line is no JSON object, or the file cannot be read; names both.
+        MissingExtraError: As `open_text`.
+    """
+    torn: TrajectoryError | None = None
+    try:
+        with open_text(path) as file:
+            for number, line in enumerate(file, start=1):
+                if torn is not None:
+                    raise torn
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    torn = _problem(path, number, f"not JSON ({error})")
+                    continue
+                if not isinstance(record, dict):
+                    raise _problem(path, number, f"{type(record).__name__}, not an object")
+                yield record
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrajectoryError(
+            f"{path} cannot be read: {error}. To mend it: check the file, or play the run again."
+        ) from error
+
+
+def _problem(path: Path, number: int, what: str) -> TrajectoryError:
+    return TrajectoryError(
+        f"{path}, line {number}: expected one JSON object a line, got {what}. To mend it: remove "
+        "this line, or play the run again."
+    )

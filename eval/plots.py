@@ -1,0 +1,248 @@
+r"""Plots of evaluations and trainings, as SVG and PNG.
+
+    python eval/plots.py cost runs/dev --out plots/cost
+    python eval/plots.py cost runs/dev --cost tokens --out plots/tokens
+    python eval/plots.py turns runs/tables/random --out plots/turns
+    python eval/plots.py curves runs/seed0 runs/seed1 runs/seed2 --out plots/seeds --metric reward
+
+`cost`: accuracy against what an episode costs (--cost), a point a run. `turns`: accuracy against
+the most turns K of a run, a line a policy, with grounding accuracy dashed. `curves`: a metric of
+training runs over steps; each seed faint, their mean strong, the band the mean's 95 % t-interval
+(with one run: one standard deviation of the episodes' rewards, where the metric is the reward).
+
+RUN is a run's folder or a folder of runs. Bars are 95 % Wilson intervals. The same runs give the
+same bytes. Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eval.cli import EXIT_DONE, run_command
+from eval.cost import COSTS, episode_cost, mean_cost
+from eval.metrics import CONFIDENCE, summarize
+from eval.report.sources import Source, read_sources
+from longvideo_env.curves import Run, read_run
+from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.plotting import COLOURS, DARK, GREY, STYLE, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIZE_INCHES = (6.4, 4.2)
+MARKERS = "osD^vPX*"
+
+
+def plot_cost(axes: Axes, sources: Sequence[Source], cost: str) -> None:
+    """Accuracy against cost, a point a run.
+
+    Raises:
+        SpecError: No run has this kind of cost.
+    """
+    drawn: list[float] = []
+    for i, source in enumerate(sources):
+        spent = mean_cost([episode_cost(episode.record) for episode in source.episodes])[cost]
+        summary = summarize(source.trajectories, len(source.episodes))
+        if spent is None or summary["accuracy"] is None:
+            continue
+        _point(axes, spent, summary, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        axes.plot([], [], MARKERS[i % len(MARKERS)], color=_colour(i), label=source.name)
+        drawn.append(spent)
+    if not drawn:
+        raise SpecError(
+            f"no run records {COSTS[cost]} and has gold answers. To mend it: choose another "
+            f"--cost: {', '.join(COSTS)}."
+        )
+    axes.set_xlabel(COSTS[cost])
+    axes.set_xlim(0, 1.08 * max(*drawn, 1e-6))
+    _accuracy_axis(axes)
+
+
+def plot_turns(axes: Axes, sources: Sequence[Source]) -> None:
+    """Accuracy and grounding accuracy against K, a line a policy.
+
+    Raises:
+        SpecError: No run says its K.
+    """
+    by_policy: dict[str, dict[int, dict[str, Any]]] = {}
+    for source in _alike_but_for_turns(sources):
+        summary = summarize(source.trajectories, len(source.episodes))
+        policy = str(source.config.get("policy"))
+        by_policy.setdefault(policy, {})[source.config["max_turns"]] = summary
+    for i, (policy, found) in enumerate(by_policy.items()):
+        turns = sorted(found)
+        accuracy = [found[k]["accuracy"] for k in turns]
+        axes.plot(turns, accuracy, "-", color=_colour(i), label=policy)
+        for k in turns:
+            _point(axes, k, found[k], _colour(i), MARKERS[i % len(MARKERS)])
+        grounding = [found[k]["grounding_accuracy"] for k in turns]
+        if None not in grounding:
+            label = f"{policy}: grounding"
+            axes.plot(turns, grounding, "--", color=_colour(i), lw=1.2, alpha=0.8, label=label)
+    axes.set_xlabel("most turns K")
+    axes.set_xticks(sorted({k for found in by_policy.values() for k in found}))
+    _accuracy_axis(axes)
+
+
+def _alike_but_for_turns(sources: Sequence[Source]) -> list[Source]:
+    """The runs that differ from the others of their policy in K alone: the largest such set."""
+    groups: dict[str, list[Source]] = {}
+    for source in sources:
+        if source.kind == "evaluation" and "max_turns" in source.config:
+            rest = sorted((k, repr(v)) for k, v in source.config.items() if k != "max_turns")
+            groups.setdefault(repr(rest), []).append(source)
+    best: dict[str, list[Source]] = {}
+    for group in groups.values():
+        policy = str(group[0].config.get("policy"))
+        if len(group) > len(best.get(policy, [])):
+            best[policy] = group
+    if not best:
+        raise SpecError(
+            "expected evaluations that say their max_turns, got none. To mend it: give runs of "
+            "eval/run_policy.py, eval/ablations.py or eval/tables.py."
+        )
+    return [source for group in best.values() for source in group]
+
+
+def plot_curves(axes: Axes, runs: Sequence[Run], metric: str, smooth: int) -> None:
+    """A metric of training runs over steps, with a band.
+
+    Raises:
+        SpecError: A run did not log it.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    for run in runs:
+        if not run.has(metric):
+            known = ", ".join(sorted(key for key in run.columns if run.has(key)))
+            raise SpecError(f"{run.name} did not log {metric!r}; it logged: {known}.")
+    steps = reduce(np.intersect1d, [run.steps for run in runs])
+    if not len(steps):
+        raise SpecError("the runs share no step. To mend it: plot them one by one.")
+    means = np.array([run.mean(metric, smooth)[np.isin(run.steps, steps)] for run in runs])
+    centre = means.mean(axis=0)
+    if len(runs) > 1:
+        for run, line in zip(runs, means, strict=True):
+            axes.plot(steps, line, lw=0.9, alpha=0.4, color=COLOURS[0], label=f"_{run.name}")
+        half, label = _half_interval(means), f"95 % t-interval of the mean, {len(runs)} runs"
+    elif metric == "reward" and runs[0].has("reward_std"):
+        half = runs[0].mean("reward_std", smooth)
+        label = "± 1 standard deviation of episodes' rewards"
+    else:
+        half, label = np.zeros(len(steps)), ""
+    axes.plot(steps, centre, lw=2, color=COLOURS[0], label=f"mean over {smooth} steps")
+    if label:
+        low, high = centre - half, centre + half
+        axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.18, lw=0, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.set_xlabel("training step")
+    axes.set_ylabel(metric.rpartition("/")[2].replace("_", " "))
+
+
+def _half_interval(means: Any) -> Any:
+    """Half the width of the t-interval of the mean over runs.
+
+    Shape: (runs, steps) -> (steps,)
+    """
+    from scipy.stats import t
+
+    n = len(means)
+    error = means.std(axis=0, ddof=1) / np.sqrt(n)
+    return error * float(t.ppf((1 + CONFIDENCE) / 2, n - 1))
+
+
+def _point(axes: Axes, x: float, summary: dict[str, Any], colour: str, marker: str) -> None:
+    if summary["accuracy"] is None:
+        return
+    low, high = summary["accuracy_ci95"]
+    y = summary["accuracy"]
+    bars = [[y - low], [high - y]]
+    axes.errorbar([x], [y], yerr=bars, fmt=marker, color=colour, capsize=3, ms=5, lw=1.2)
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def _accuracy_axis(axes: Axes) -> None:
+    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 1)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="plots.py",
+        description=(__doc__ or "").replace("%", "%%"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("plot", choices=("cost", "turns", "curves"), help="What to draw.")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="A run, or a folder of runs.")
+    add("--out", type=Path, required=True, metavar="STEM", help="STEM.svg and STEM.png are made.")
+    add("--name", action="append", metavar="NAME", help="A run's name; once for each, in order.")
+    add("--cost", choices=list(COSTS), default="tool_calls", help="Default: tool_calls.")
+    add("--metric", default="episodes/accuracy", help="Of curves. Default: episodes/accuracy.")
+    add("--smooth", type=int, default=10, metavar="N", help="Of curves, in steps. Default: 10.")
+    add("--title", default="", help="Above the plot. Default: none.")
+    return parser
+
+
+def draw(options: argparse.Namespace) -> Figure:
+    """Draw what the options ask for.
+
+    Raises:
+        SpecError: An option has no meaning for these runs.
+        DataError: A run cannot be read.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+    axes = figure.subplots()
+    if options.plot == "curves":
+        names = options.name or [path.name for path in options.runs]
+        if len(names) != len(options.runs):
+            raise SpecError(f"--name: expected {len(options.runs)}, got {len(names)}.")
+        runs = [read_run(path, name) for path, name in zip(options.runs, names, strict=True)]
+        plot_curves(axes, runs, options.metric, options.smooth)
+    elif options.plot == "cost":
+        plot_cost(axes, read_sources(options.runs, options.name), options.cost)
+    else:
+        plot_turns(axes, read_sources(options.runs, options.name))
+    if options.title:
+        axes.set_title(options.title, color=DARK)
+    axes.legend(fontsize=8.5, labelcolor=DARK, edgecolor=GREY, loc="best")
+    return figure
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    if options.smooth < 1:
+        raise SpecError(f"--smooth must be at least 1, got {options.smooth}.")
+    try:
+        import matplotlib.style
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "report") from error
+    # The defaults, so that a reader's own matplotlibrc changes nothing.
+    with matplotlib.style.context(["default", STYLE]):
+        stem = options.out.with_name(options.out.name.removesuffix(".svg").removesuffix(".png"))
+        written = save(draw(options), stem)
+    sys.stdout.write("".join(f"{path}\n" for path in written))
+    return EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("plots", lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Make one HTML page of runs: numbers side by side, and every episode turn by turn.
+
+    longvideo-env report runs/dev/random runs/dev/scripted-ground-look-answer --out report.html
+    longvideo-env report runs/dev --out report.html --frames-root DIR
+    longvideo-env report runs/grpo --out training.html
+
+RUN is a folder that eval/run_policy.py wrote, one that holds several of them, or the --output_dir
+or --save_rollouts of train/grpo.py. The page is one file that needs no network; whoever gets it
+can read every prompt, reply and observation of the runs, and the right answers.
+
+Questions and their truth come from the dataset that a run names. Where it is not there, they are
+shown as in the prompts; --dataset and --split name another place.
+
+Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from eval.cli import EXIT_DONE, run_command
+from eval.report.page import Page, build_page
+from eval.report.questions import Questions
+from eval.report.sources import Source, read_sources
+from eval.report.thumbs import Thumbs
+from eval.store import write_text
+from longvideo_env.errors import SpecError
+
+MAX_FRAMES = 400
+MAX_ROLLOUTS = 6400
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="A run, or a folder of runs.")
+    add("--out", type=Path, required=True, metavar="FILE", help="The page, such as report.html.")
+    add("--title", default="", help="Above the page. Default: the runs' names.")
+    add(
+        "--name",
+        action="append",
+        metavar="NAME",
+        help="A run's name on the page; once for each run, in order. Default: its policy.",
+    )
+    add("--dataset", metavar="DIR", help="Read questions from here, not from where runs say.")
+    add("--split", help="The split of --dataset. Default: the one that each run played.")
+    add(
+        "--frames-root",
+        metavar="DIR",
+        help="Folder of the clips' frames. Default: the one of the dataset.",
+    )
+    add(
+        "--max-frames",
+        type=int,
+        default=MAX_FRAMES,
+        metavar="N",
+        help=f"The most thumbnails in the page; 0 for none. Default: {MAX_FRAMES}.",
+    )
+    add(
+        "--max-rollouts",
+        type=int,
+        default=MAX_ROLLOUTS,
+        metavar="N",
+        help="The most episodes of a training run; steps are then left out evenly. "
+        f"Default: {MAX_ROLLOUTS}.",
+    )
+    return parser
+
+
+def make_report(options: argparse.Namespace, sources: Sequence[Source], stderr: Console) -> Page:
+    """Build the page with a progress bar."""
+    roots = [Path(options.frames_root)] if options.frames_root else []
+    questions = Questions(options.dataset, options.split, options.frames_root)
+    title = options.title or " · ".join(dict.fromkeys(source.name for source in sources))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=stderr) as progress:
+        bar = progress.add_task("episodes", total=sum(len(s.episodes) for s in sources))
+        return build_page(
+            sources,
+            questions,
+            Thumbs(options.max_frames, roots),
+            title,
+            lambda n: progress.update(bar, advance=n),
+        )
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    if options.max_frames < 0 or options.max_rollouts < 1:
+        raise SpecError("--max-frames must be at least 0 and --max-rollouts at least 1.")
+    start = time.perf_counter()
+    stderr = Console(stderr=True, soft_wrap=True)
+    sources = read_sources(options.runs, options.name, options.max_rollouts)
+    page = make_report(options, sources, stderr)
+    for note in page.notes:
+        stderr.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(options.out, page.html)
+    except OSError as error:
+        raise SpecError(f"--out: cannot write {options.out}: {error.strerror}.") from error
+    size = options.out.stat().st_size
+    Console(soft_wrap=True).print(
+        f"{options.out}: {len(sources)} runs, {page.n_episodes} episodes, {page.n_frames} frames, "
+        f"{size / 1e6:.2f} MB, {time.perf_counter() - start:.1f} s",
+        highlight=False,
+        markup=False,
+    )
+    return EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("report", lambda: _run(argv))

@@ -1,0 +1,244 @@
+"""The numbers at the top of the page, from what `eval.metrics` and `eval.pairs` compute."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+from typing import Any
+
+from eval.cost import episode_cost, mean_cost
+from eval.metrics import share, summarize
+from eval.pairs import compare, differences, match, n_left_out
+from eval.report.questions import MINI, needs_look
+from eval.report.sources import Episode, Source
+from longvideo_env.errors import SpecError
+from longvideo_env.trajectory import Trajectory
+
+MAX_PAIRS = 45
+"""Comparisons of two runs on one page: those of ten runs."""
+
+Played = tuple[Trajectory, dict[str, Any]]
+"""An episode with its question's record."""
+
+_CONFIG_SHOWN = (
+    *("dataset", "split", "seed", "grounding", "ground_action", "vision", "max_turns", "window"),
+    *("instructions", "tags", "reward", "shuffle_options", "temperature", "max_turn_tokens"),
+)
+
+
+def describe_run(
+    source: Source, questions: Sequence[dict[str, Any]], notes: Iterable[str]
+) -> dict[str, Any]:
+    """Everything that the overview says of one run.
+
+    Args:
+        source: The run.
+        questions: The question of each of its episodes, in their order.
+        notes: What the reader should know.
+    """
+    trajectories = source.trajectories
+    summary = summarize(trajectories, len(trajectories)) if trajectories else {}
+    # What a newer evaluation knows better (intervals that heed videos, costs) is shown as well.
+    saved = {k: v for k, v in source.summary.items() if k not in summary}
+    played = [(t, q) for t, q in zip(trajectories, questions, strict=True) if t.status != "failed"]
+    return {
+        "name": source.name,
+        "kind": source.kind,
+        "policy": str(source.config.get("policy") or _policy(trajectories)),
+        "config": {k: source.config[k] for k in _CONFIG_SHOWN if k in source.config},
+        "oracle": source.config.get("grounding") == "oracle",
+        "leaky": bool(source.summary.get("leaky") or source.config.get("unsafe_boxes")),
+        "summary": summary,
+        "saved": _plain(saved),
+        "intervals": _other_intervals({**source.summary, **summary}),
+        "cost": _cost(source.episodes, summary),
+        "parts": _parts(played),
+        "histograms": _histograms(played),
+        "calibration": _calibration(played),
+        "notes": [*source.notes, *notes],
+    }
+
+
+def describe_pairs(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Each two evaluations on the questions that both finished."""
+    runs = [(i, s.as_run()) for i, s in enumerate(sources) if s.kind == "evaluation"]
+    pairs = []
+    for (i, a), (j, b) in list(combinations(runs, 2))[:MAX_PAIRS]:
+        try:
+            matched = match(a, b)
+        except SpecError:  # nothing in common: there is nothing to compare
+            continue
+        numbers = compare(matched)
+        found = {k: numbers[k] for k in ("n", "both_right", "a_only", "b_only", "neither")}
+        found |= {"difference": numbers["difference"], "p": numbers["p"]}
+        found |= {"a": i, "b": j, "left_out": n_left_out(a, b, matched)}
+        found["differ"] = [
+            f"{key}: {mine!r} against {theirs!r}"
+            for key, (mine, theirs) in differences(a, b).items()
+        ]
+        pairs.append(found)
+    return pairs
+
+
+def _policy(trajectories: Sequence[Trajectory]) -> str:
+    return trajectories[0].policy if trajectories else "unknown"
+
+
+def _other_intervals(summary: dict[str, Any]) -> dict[str, Any]:
+    """Intervals of the accuracy other than Wilson's, by what tells them apart."""
+    head = "accuracy_ci95_"
+    return {
+        key.removeprefix(head).replace("_", " "): value
+        for key, value in summary.items()
+        if key.startswith(head) and isinstance(value, list) and len(value) == 2
+    }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers, short texts and pairs of numbers; nested values stay in the run's folder."""
+    return {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, bool | int | float | str)
+        or (isinstance(value, list) and len(value) == 2)
+    }
+
+
+def _cost(episodes: Sequence[Episode], summary: dict[str, Any]) -> dict[str, float | None]:
+    costs = [episode_cost(episode.record) for episode in episodes]
+    cost = mean_cost(costs)
+    right = sum(episode.trajectory.correct is True for episode in episodes)
+    for kind in ("usd", "tokens"):
+        known = [value for c in costs if (value := getattr(c, kind)) is not None]
+        cost[f"{kind}_per_right"] = sum(known) / right if known and right else None
+    return cost
+
+
+def _parts(played: Sequence[Played]) -> dict[str, list[dict[str, Any]]]:
+    """Accuracy by part: kind, show, turns, evidence asked for, gold clip."""
+    keys: dict[str, Callable[[Played], str | None]] = {
+        "question kind": lambda p: str(p[1]["kind"]),
+        "show": lambda p: str(p[1]["show"]),
+        "turns": lambda p: str(p[0].n_turns),
+        "evidence asked for": lambda p: _evidence(p[0]),
+        "gold clip": lambda p: _gold(p[0]),
+    }
+    return {name: _accuracy_by(played, key) for name, key in keys.items()}
+
+
+def _accuracy_by(
+    played: Sequence[Played], key: Callable[[Played], str | None]
+) -> list[dict[str, Any]]:
+    groups: dict[str, list[bool]] = {}
+    for one in played:
+        label, correct = key(one), one[0].correct
+        if label is not None and correct is not None:
+            groups.setdefault(label, []).append(correct)
+    rows = []
+    for label, hits in groups.items():
+        accuracy, interval = share(hits)
+        rows.append({"label": label, "n": len(hits), "accuracy": accuracy, "ci": interval})
+    return sorted(rows, key=lambda row: _natural(str(row["label"])))
+
+
+def _natural(label: str) -> tuple[int, str]:
+    return (int(label), "") if label.isdecimal() else (-1, label)
+
+
+def _evidence(played: Trajectory) -> str:
+    asked = {turn.action for turn in played.turns}
+    names = [
+        name for action, name in (("ground", "grounding"), ("look", "vision")) if action in asked
+    ]
+    return " and ".join(names) or "neither"
+
+
+def _gold(played: Trajectory) -> str | None:
+    if played.grounded is None:
+        return None
+    if played.grounded_first:
+        return "shown at the start"
+    return "found later" if played.grounded else "never shown"
+
+
+def _histograms(played: Sequence[Played]) -> dict[str, list[list[Any]]]:
+    """Counts of episodes by number, without gaps; of malformed turns by kind."""
+    runs = [t for t, _ in played]
+    calls = {
+        "turns": Counter(t.n_turns for t in runs),
+        "looks": Counter(_count(t, "look") for t in runs),
+        "groundings": Counter(_count(t, "ground") for t in runs),
+        "clips seen": Counter(len(t.visited) for t in runs),
+    }
+    filled = {
+        name: [[n, counts[n]] for n in range(min(counts), max(counts) + 1)]
+        for name, counts in calls.items()
+        if counts
+    }
+    bad = Counter(turn.malformed for t in runs for turn in t.turns if turn.malformed)
+    ends = Counter(t.status for t in runs)
+    return {
+        **filled,
+        "malformed turns": [[k, n] for k, n in bad.most_common()],
+        "how they ended": [[k.replace("_", " "), n] for k, n in ends.most_common()],
+    }
+
+
+def _count(played: Trajectory, action: str) -> int:
+    return sum(turn.action == action for turn in played.turns)
+
+
+def _calibration(played: Sequence[Played]) -> list[dict[str, Any]]:
+    """When a tool was asked for against when it had to be.
+
+    Grounding had to be asked for if the gold clip was not among those shown at the start; looking,
+    by the kind of a question of `mini`. Where the gold clip is known, it is also told how many
+    of the looks could see it.
+    """
+    groups = [
+        ("grounding", True, "the first clip was wrong", _first_is(played, False)),
+        ("grounding", False, "the first clip was right", _first_is(played, True)),
+        ("looking", True, "the answer is to be seen", _looks_needed(played, True)),
+        ("looking", False, "the answer is to be heard", _looks_needed(played, False)),
+        ("looking", None, "not known if it had to", _looks_needed(played, None)),
+    ]
+    return [_calibrated(*group) for group in groups if group[3]]
+
+
+def _first_is(played: Sequence[Played], right: bool) -> list[Played]:
+    return [one for one in played if one[0].grounded_first is right]
+
+
+def _looks_needed(played: Sequence[Played], needed: bool | None) -> list[Played]:
+    return [
+        (t, q)
+        for t, q in played
+        if needs_look(q["kind"], MINI if q["show"] == "mini" else None) is needed
+    ]
+
+
+def _calibrated(
+    tool: str, needed: bool | None, why: str, group: Sequence[Played]
+) -> dict[str, Any]:
+    action = "ground" if tool == "grounding" else "look"
+    asked = [(_count(t, action) > 0, t.correct) for t, _ in group]
+    rate, interval = share([did for did, _ in asked])
+    row: dict[str, Any] = {"tool": tool, "needed": needed, "why": why, "n": len(group)}
+    row |= {"asked": rate, "ci": interval}
+    for name, wanted in (("right_if_asked", True), ("right_if_not", False)):
+        row[name] = share([c for did, c in asked if did is wanted and c is not None])[0]
+    if action == "look":
+        row["on_gold"] = share(_looks_on_gold(group))[0]
+    return row
+
+
+def _looks_on_gold(group: Sequence[Played]) -> list[bool]:
+    """Of each look, whether the gold clip was among the clips looked at."""
+    return [
+        q["gold"] in (turn.request or {}).get("clip_ids", ())
+        for t, q in group
+        if q["gold"] is not None
+        for turn in t.turns
+        if turn.action == "look" and turn.request
+    ]

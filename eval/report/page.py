@@ -1,0 +1,173 @@
+"""From runs to one HTML file: the numbers and episodes as compressed JSON, and what draws them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from eval.report.episodes import row_of, trace_of
+from eval.report.overview import describe_pairs, describe_run
+from eval.report.questions import Questions
+from eval.report.sources import Source
+from eval.report.thumbs import Thumbs
+from eval.report.training import advantages, describe_curves, describe_steps
+from longvideo_env.errors import MissingExtraError
+
+SCRIPTS = (
+    *("dom.js", "data.js", "charts.js", "state.js", "overview.js", "list.js", "trace.js"),
+    *("training.js", "main.js"),
+)
+CHUNK = 64
+"""Episodes in a block that is unpacked as a whole when one of them is opened."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A finished page.
+
+    Attributes:
+        html: The file's text.
+        n_episodes: Episodes in it.
+        n_frames: Thumbnails in it.
+        notes: What the reader should know.
+    """
+
+    html: str
+    n_episodes: int
+    n_frames: int
+    notes: tuple[str, ...]
+
+
+def build_page(
+    sources: Sequence[Source],
+    questions: Questions,
+    thumbs: Thumbs,
+    title: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Page:
+    """Make the page.
+
+    Args:
+        sources: The runs.
+        questions: Reads their datasets.
+        thumbs: Makes the thumbnails.
+        title: Of the page.
+        progress: Is told how many episodes were prepared since it was last called.
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed.
+    """
+    rows: list[dict[str, Any]] = []
+    chunks: list[list[dict[str, Any]]] = []
+    runs = []
+    for number, source in enumerate(sources):
+        asked = questions.open(source)
+        places = [asked.place(episode) for episode in source.episodes]
+        start = len(rows)
+        for episode, place, adv in zip(
+            source.episodes, places, advantages(source.episodes), strict=True
+        ):
+            clips = questions.records[place]["clips"]
+            rows.append(row_of(episode, number, place, clips, adv))
+            if len(rows) > len(chunks) * CHUNK:
+                chunks.append([])
+            chunks[-1].append(trace_of(episode, clips, questions.videos[place], thumbs))
+            progress(1)
+        notes = [note for note in (asked.note, _unknown(asked.n_unknown)) if note]
+        run = describe_run(source, [questions.records[place] for place in places], notes)
+        run["steps"] = describe_steps(source.episodes, start)
+        run["curves"] = describe_curves(source.curves)
+        runs.append(run)
+    index = {
+        "title": title,
+        "runs": runs,
+        "pairs": describe_pairs(sources),
+        "questions": questions.records,
+        "episodes": rows,
+        "chunk": CHUNK,
+        "frames_left_out": thumbs.n_left_out,
+    }
+    blocks: dict[str, Any] = {"index": index, "frames": thumbs.images}
+    blocks |= {f"chunk-{i}": chunk for i, chunk in enumerate(chunks)}
+    packed = {name: pack(value) for name, value in blocks.items()}
+    found = tuple(f"{run['name']}: {note}" for run in runs for note in run["notes"])
+    return Page(render(title, packed), len(rows), len(thumbs.images), found)
+
+
+def _unknown(count: int) -> str:
+    if not count:
+        return ""
+    return (
+        f"{count} episodes play questions that the dataset does not have; they are shown as in "
+        "the prompts, without the truth."
+    )
+
+
+def pack(value: Any) -> str:
+    """JSON, compressed, in base64: nothing in it can close a tag. Equal values give equal text."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # A lone surrogate from a model's broken output has no UTF-8; it is shown as a question mark.
+    return b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode("ascii")
+
+
+def render(title: str, blocks: dict[str, str]) -> str:
+    """Put the page together.
+
+    Args:
+        title: Of the page.
+        blocks: Packed values by name.
+
+    Raises:
+        MissingExtraError: Jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtraError("jinja2", "report") from error
+    style = _static("report.css")
+    script = "(() => {\n'use strict';\n" + "\n".join(map(_static, SCRIPTS)) + "\n})();\n"
+    # Alone the files of this package go in unescaped; nothing from a run does.
+    environment = Environment(
+        loader=PackageLoader("eval.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        style=style,
+        script=script,
+        policy=security_policy(style, script),
+        blocks=blocks,
+    )
+
+
+def security_policy(style: str, script: str) -> str:
+    """The page may run its own script and style and show embedded images: nothing else."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {_digest(script)}",
+            f"style-src {_digest(style)}",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _static(name: str) -> str:
+    text = (files("eval.report") / "static" / name).read_text(encoding="utf-8")
+    assert not re.search(r"</(?:script|style)", text, re.IGNORECASE), f"{name} would close its tag"
+    return text

@@ -1,0 +1,185 @@
+"""The questions of the episodes: from the dataset with the truth, or else from the prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from eval.report.sources import Episode, Source
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets.ids import show_of
+from longvideo_env.errors import DataError, SpecError
+from longvideo_env.protocol import neutralise
+from longvideo_env.schema import Task, Video
+
+_PROMPT = re.compile(
+    r"Question: (?P<text>.*?)\n(?P<options>a0: .*?)\n\nThe video (?P<video>\S+) has ", re.DOTALL
+)
+_OPTION = re.compile(r"^a[0-9]+: ", re.MULTILINE)
+_ASKS = re.compile(r"\b(what|who|whose|whom|where|why|how|when|which)\b", re.IGNORECASE)
+_SAME = {"whose": "who", "whom": "who"}
+MINI = "mini:"
+
+
+class Questions:
+    """The questions of a page, each once, however many runs play it.
+
+    Args:
+        dataset: Read this one instead of what runs name; with `split`.
+        split: Its split, or None for each run's own.
+        frames_root: Folder of frames, or None for the dataset's.
+
+    Attributes:
+        records: The questions as the page wants them.
+        videos: The video of each, where its dataset could be read.
+    """
+
+    def __init__(
+        self,
+        dataset: str | None = None,
+        split: str | None = None,
+        frames_root: str | None = None,
+    ) -> None:
+        self._dataset = dataset
+        self._split = split
+        self._frames_root = frames_root
+        self._ids: dict[tuple[Any, ...], int] = {}
+        self.records: list[dict[str, Any]] = []
+        self.videos: list[Video | None] = []
+
+    def open(self, source: Source) -> Asked:
+        """The questions that a run was asked."""
+        config = EnvConfig()
+        names = {name: source.config.get(name) for name in ("dataset", "split", "frames_root")}
+        chosen = {"dataset": self._dataset, "split": self._split, "frames_root": self._frames_root}
+        names |= {name: value for name, value in chosen.items() if value is not None}
+        if names["dataset"] is None:
+            note = "The run does not say which dataset it played; questions are shown as in the "
+            return Asked(self, None, f"{note}prompts, without the truth (--dataset, --split).")
+        config = replace(config, **{k: v for k, v in names.items() if v is not None})
+        try:
+            found = load_dataset(
+                config.dataset, config.split, frames_root=config.frames_root, skip_invalid=True
+            )
+        except (DataError, SpecError) as error:
+            note = f"The dataset cannot be read ({error}); questions are shown as in the prompts, "
+            return Asked(self, None, f"{note}without the truth (--dataset, --split).")
+        return Asked(self, found)
+
+    def add(self, key: tuple[Any, ...], record: dict[str, Any], video: Video | None) -> int:
+        """The place of a question, which is added if it is new."""
+        if key not in self._ids:
+            self._ids[key] = len(self.records)
+            self.records.append(record)
+            self.videos.append(video)
+        return self._ids[key]
+
+
+class Asked:
+    """The questions of one run. `note` says what is wrong with its dataset, if something is."""
+
+    def __init__(self, questions: Questions, dataset: Dataset | None, note: str = "") -> None:
+        self._questions = questions
+        self._dataset = dataset
+        self._tasks = {str(task.qid): task for task in dataset} if dataset else {}
+        self.note = note
+        self.n_unknown = 0
+
+    def place(self, episode: Episode) -> int:
+        """The place of an episode's question among all."""
+        prompt = opening_of(episode.record)
+        task = self._tasks.get(str(episode.trajectory.qid))
+        if task is None or self._dataset is None or not _is_asked_in(task, prompt):
+            self.n_unknown += self._dataset is not None
+            return self._from_prompt(episode, prompt)
+        video = self._dataset.videos[task.question.video_id]
+        key = (self._dataset.name, self._dataset.split, str(task.qid), task.question.text)
+        return self._questions.add(key, _from_task(task, video), video)
+
+    def _from_prompt(self, episode: Episode, prompt: str) -> int:
+        played = episode.trajectory
+        found = _PROMPT.search(prompt)
+        order = played.option_order
+        options: list[str] = []
+        if found is not None:
+            shown = [part.strip("\n") for part in _OPTION.split(found["options"])[1:]]
+            whole = order is not None and sorted(order) == list(range(len(shown)))
+            options = [shown[order.index(i)] for i in range(len(shown))] if whole else shown  # type: ignore[union-attr]
+        text = found["text"] if found else f"(question {played.qid}: its text is not known)"
+        record = {
+            "qid": str(played.qid),
+            "text": text,
+            "options": options,
+            "answer": None,
+            "video": played.video_id,
+            "show": show_name(played.show, played.video_id),
+            "kind": kind_of(text, played.show),
+            "clips": list(played.visited),
+            "all_clips": False,
+            "gold": None,
+            "span": None,
+        }
+        place = self._questions.add(("prompt", str(played.qid), text), record, None)
+        clips: list[str] = self._questions.records[place]["clips"]
+        clips.extend(clip for clip in played.visited if clip not in clips)
+        return place
+
+
+def _from_task(task: Task, video: Video) -> dict[str, Any]:
+    question, gold = task.question, task.gold
+    return {
+        "qid": str(task.qid),
+        "text": question.text,
+        "options": list(question.options),
+        "answer": gold.answer,
+        "video": question.video_id,
+        "show": show_name(question.show, question.video_id),
+        "kind": kind_of(question.text, question.show),
+        "clips": list(video.clip_ids),
+        "all_clips": True,
+        "gold": gold.clip_id,
+        "span": list(gold.span) if gold.span else None,
+    }
+
+
+def _is_asked_in(task: Task, prompt: str) -> bool:
+    """Whether it is the question of the prompt: equal ids of other datasets are not."""
+    return not prompt or neutralise(task.question.text) in prompt
+
+
+def opening_of(record: Mapping[str, Any]) -> str:
+    """What the master read first, without the rules of the game."""
+    return "".join(
+        segment["text"]
+        for segment in record["segments"]
+        if segment["turn"] == 0 and segment["role"] != "system"
+    )
+
+
+def kind_of(text: str, show: str | None) -> str:
+    """The kind of a question: that of `mini`, or the first word that asks.
+
+    `when` counts only if no other word does: it is more often a conjunction.
+    """
+    if show is not None and show.startswith(MINI):
+        return show.removeprefix(MINI)
+    words = [word.lower() for word in _ASKS.findall(text)]
+    asking = [word for word in words if word != "when"] or words
+    return _SAME.get(asking[0], asking[0]) if asking else "other"
+
+
+def show_name(show: str | None, video_id: str) -> str:
+    """The show's title, or what the video's id says of it."""
+    if show is not None and show.startswith(MINI):
+        return "mini"
+    return show or show_of(video_id) or "unknown"
+
+
+def needs_look(kind: str, show: str | None) -> bool | None:
+    """Whether a question can only be answered by looking; known for `mini` alone."""
+    if show is None or not show.startswith(MINI):
+        return None
+    return not kind.startswith("say_")

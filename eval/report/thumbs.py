@@ -1,0 +1,143 @@
+"""Thumbnails of frames as data URIs, bounded in number and size."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from longvideo_env.errors import DatasetNotFoundError, MissingExtraError, SpecError
+from longvideo_env.frames import FPS, Frame, list_frames, spread
+from longvideo_env.schema import Video
+
+PER_LOOK = 8
+WIDTH = 384
+QUALITY = 68
+
+
+class Thumbs:
+    """Makes each thumbnail once, and stops when there are enough.
+
+    Args:
+        most: The most thumbnails of the page; 0 embeds none.
+        roots: Folders below which files named in trajectories may be read.
+
+    Attributes:
+        images: Data URIs; their places are what turns refer to.
+        n_left_out: Frames that found no room.
+    """
+
+    def __init__(self, most: int, roots: Iterable[Path] = ()) -> None:
+        self._most = most
+        self._roots = [root.resolve() for root in roots]
+        self._places: dict[Path, int | None] = {}
+        self.images: list[str] = []
+        self.n_left_out = 0
+
+    def of_turn(self, turn: Mapping[str, Any], video: Video | None) -> dict[str, Any] | None:
+        """The frames of a look: those it names as sent, or else some of the clips it looked at.
+
+        Returns:
+            `sent`, `total` and `frames`: `[place, seconds or None, clip or None]` each. None
+            where there are no frames.
+        """
+        request = turn.get("request") or {}
+        if request.get("kind") != "vision" or not self._most:
+            return None
+        named = _named(turn)
+        if named:
+            frames = [self._sent(item, video) for item in spread(named, PER_LOOK)]
+            found = [frame for frame in frames if frame is not None]
+            return {"sent": True, "total": len(named), "frames": found} if found else None
+        return self._of_clips(request.get("clip_ids") or (), video)
+
+    def _of_clips(self, clip_ids: Sequence[str], video: Video | None) -> dict[str, Any] | None:
+        """Frames that the clips hold, where nothing says which were sent."""
+        if video is None or video.frames_root is None:
+            return None
+        there: list[tuple[str, Frame]] = []
+        for clip_id in clip_ids:
+            if clip_id in video:
+                there += [(clip_id, frame) for frame in _list(video, clip_id)]
+        found = []
+        for clip_id, frame in spread(there, PER_LOOK):
+            if (place := self._place(frame.path)) is not None:
+                found.append([place, round(frame.time_s, 2), clip_id])
+        return {"sent": False, "total": len(there), "frames": found} if found else None
+
+    def _sent(self, item: object, video: Video | None) -> list[Any] | None:
+        if isinstance(item, Mapping):
+            path, time_s, clip = item.get("path"), item.get("time_s"), item.get("clip_id")
+        else:
+            path, time_s, clip = item, None, None
+        if not isinstance(path, str):
+            return None
+        place = self._place(self._below_a_root(path, video))
+        if place is None:
+            return None
+        if time_s is None and Path(path).stem.isdecimal():
+            time_s = (int(Path(path).stem) - 1) / FPS
+        return [place, time_s, clip or Path(path).parent.name or None]
+
+    def _below_a_root(self, name: str, video: Video | None) -> Path | None:
+        """A named file, if it lies below a folder of frames: no other file gets into a page."""
+        roots = [*self._roots]
+        if video is not None and video.frames_root is not None:
+            roots.append(video.frames_root.resolve())
+        for root in roots:
+            path = (root / name).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                return path
+        return None
+
+    def _place(self, path: Path | None) -> int | None:
+        if path is None:
+            return None
+        if path not in self._places:
+            if len(self.images) >= self._most:
+                self.n_left_out += 1
+                return None
+            image = thumbnail(path)
+            self._places[path] = None if image is None else len(self.images)
+            self.images += [] if image is None else [image]
+        return self._places[path]
+
+
+def thumbnail(path: Path) -> str | None:
+    """A small JPEG as a data URI; None if the file is no image.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise MissingExtraError("pillow", "report") from error
+    out = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+            small.thumbnail((WIDTH, WIDTH))
+            small.save(out, "JPEG", quality=QUALITY, optimize=True)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    return "data:image/jpeg;base64," + b64encode(out.getvalue()).decode("ascii")
+
+
+def _named(turn: Mapping[str, Any]) -> list[Any]:
+    """Frame files that a turn names, wherever it does."""
+    result = turn.get("result") or {}
+    for place in (turn, result, result.get("details") or {}):
+        for key in ("frames", "frame_paths"):
+            if isinstance(place.get(key), list):
+                return list(place[key])
+    return []
+
+
+def _list(video: Video, clip_id: str) -> Sequence[Frame]:
+    try:
+        return list_frames(video, clip_id)
+    except (DatasetNotFoundError, SpecError):
+        return ()

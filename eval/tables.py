@@ -1,0 +1,297 @@
+r"""The paper's main table and its four ablations, for any policies and agents, beside its numbers.
+
+    python eval/tables.py --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
+    python eval/tables.py --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
+    python eval/tables.py --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
+        --dataset DIR --out runs/tables --table vision
+    python eval/tables.py --collect --out runs/tables
+
+The tables: `main`; `components` (text only, + grounding, + vision); `turns` (K = 2, 5, 10);
+`window` (1, 2, 3 clips); `vision`, the vision agents given by --vision-agent. Each variant changes
+options of the environment and leaves the others as given. "Text only" reads the clip at which
+grounding opens the video, and can ask for nothing.
+
+Each policy has a folder under --out, and each variant a run in it, which `longvideo-env report`
+and `eval/compare.py` read. A variant that equals the given options is played once, as `full`. The
+same command resumes. --collect plays nothing: it prints what lies under --out, and a dash for what
+does not. `tables.md`, `tables.tex`, `tables.csv` and `tables.json` are written there, too.
+
+Accuracies are percent, with 95 % intervals. The published ones were measured on other data, by
+other models; they stand there to compare shapes, not levels.
+
+Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents.settings import GenerationSettings
+from eval.ablations import FULL, Variant, play_variants
+from eval.cli import EXIT_DONE, EXIT_FAILURES, parse_with_config, run_command
+from eval.formatting import output_console
+from eval.options import RunOptions, build_parser, read_options
+from eval.published import ABLATIONS, MAIN, SOURCE, Published
+from eval.store import SUMMARY, run_folder, write_json, write_text
+from eval.typeset import FORMATS, Table, table_name
+from longvideo_env import EnvConfig
+from longvideo_env.errors import SpecError
+
+PLAN = "tables.json"
+K, WINDOWS = (2, 5, 10), (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is played or collected.
+
+    Attributes:
+        policies: In the order of the tables.
+        vision_agents: Of the table on vision.
+        tables: The names of the tables wanted.
+        heading: What was played, for the tables' captions.
+    """
+
+    policies: tuple[str, ...]
+    vision_agents: tuple[str, ...]
+    tables: tuple[str, ...]
+    heading: str
+
+
+TABLES = {
+    "main": "Main table",
+    "components": "Components",
+    "turns": "Turns K",
+    "window": "Evidence window",
+    "vision": "Vision agent",
+}
+
+
+def variants_of(table: str, vision_agents: Sequence[str]) -> list[tuple[str, Variant]]:
+    """The rows of a table for each policy, with what the table calls them."""
+    if table == "main":
+        return [("as configured", Variant(FULL, {}, "as configured"))]
+    if table == "components":
+        no_tools = {"ground_action": False, "vision": "none"}
+        return [
+            ("text only", Variant("text-only", no_tools, "no tool can be asked")),
+            ("+ grounding", Variant("with-grounding", {"vision": "none"}, "--vision none")),
+            ("+ vision", Variant("with-grounding-and-vision", {}, "as configured")),
+        ]
+    if table == "turns":
+        made = [Variant(f"max-turns-{k}", {"max_turns": k}, f"--max-turns {k}") for k in K]
+        return [(f"K = {k}", variant) for k, variant in zip(K, made, strict=True)]
+    if table == "window":
+        made = [Variant(f"window-{n}", {"window": n}, f"--window {n}") for n in WINDOWS]
+        return [(f"{n} clip{'s' * (n > 1)}", v) for n, v in zip(WINDOWS, made, strict=True)]
+    return [
+        (spec, Variant(run_folder(Path(), f"vision-{spec}").name, {"vision": spec}, spec))
+        for spec in vision_agents
+    ]
+
+
+def all_variants(plan: Plan) -> list[Variant]:
+    """Every variant that the tables need, once."""
+    found = {
+        variant.name: variant
+        for table in ("main", *plan.tables)
+        for _, variant in variants_of(table, plan.vision_agents)
+    }
+    return list(found.values())
+
+
+def play(
+    plan: Plan, run: RunOptions, config: EnvConfig, settings: GenerationSettings, stderr: Console
+) -> dict[str, dict[str, Any]]:
+    """Play what is missing. Returns each policy's summaries by variant."""
+    summaries = {}
+    for policy in plan.policies:
+        own = replace(run, policies=[policy], out=run_folder(run.out, policy, plan.policies))
+        rows = asyncio.run(play_variants(all_variants(plan), own, config, settings, stderr))
+        played_as = {row.variant.name: row.played_as for row in rows}
+        write_json(own.out / PLAN, {"policy": policy, "played_as": played_as})
+        summaries[policy] = {row.variant.name: row.summary for row in rows}
+    return summaries
+
+
+def collect(plan: Plan, out: Path) -> dict[str, dict[str, Any]]:
+    """Read what was played before; a variant without a summary is left out."""
+    summaries: dict[str, dict[str, Any]] = {}
+    for policy in plan.policies:
+        folder = run_folder(out, policy, plan.policies)
+        played_as = _read(folder / PLAN).get("played_as", {})
+        found = {
+            variant.name: _read(folder / played_as.get(variant.name, variant.name) / SUMMARY)
+            for variant in all_variants(plan)
+        }
+        summaries[policy] = {name: summary for name, summary in found.items() if summary}
+    return summaries
+
+
+def make_tables(plan: Plan, summaries: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """The tables, each policy's rows beside the published ones."""
+    return [_make_table(name, plan, summaries) for name in plan.tables]
+
+
+def _make_table(name: str, plan: Plan, summaries: Mapping[str, Mapping[str, Any]]) -> Table:
+    columns = ["policy", "variant", "answer", "95% CI", "grounding", "turns", "calls", "failed"]
+    columns += ["n", "published answer", "published grounding"]
+    rows = [
+        _row(policy, text, summaries[policy].get(variant.name), ABLATIONS.get(variant.name))
+        for policy in plan.policies
+        for text, variant in variants_of(name, plan.vision_agents)
+    ]
+    note = f"Published: {SOURCE}; other models and data."
+    if name == "main":
+        columns, rows = _main(columns, rows)
+        note = f"Published: {SOURCE}, on LongTVQA and LongTVQA+ (validation)."
+    if name == "vision":
+        note = "The paper's own table on vision models is not quoted."
+    return Table(name, f"{TABLES[name]}: {plan.heading}", columns, rows, note)
+
+
+def _main(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The main table: ours above, and the paper's systems below."""
+    keep = [0, *range(2, len(columns) - 2)]
+    ours = [[row[i] for i in keep] + ["-", "-"] for row in rows]
+    blank = ["-"] * (len(keep) - 1)
+    theirs = [
+        [f"{system.name} (published)", *blank, _percent(system.longtvqa), _percent(plus)]
+        for system in MAIN
+        for plus in (system.longtvqa_plus,)
+    ]
+    heads = [columns[i] for i in keep] + ["LongTVQA", "LongTVQA+"]
+    return heads, [*ours, *theirs]
+
+
+def _row(
+    policy: str, text: str, summary: Mapping[str, Any] | None, published: Published | None
+) -> list[str]:
+    numbers = ["-"] * 7
+    if summary is not None:
+        name = f"{policy} (oracle)" if summary["oracle"] else policy
+        policy = f"{name} (leaky)" if summary.get("leaky") else name
+        interval = summary["accuracy_ci95"]
+        numbers = [
+            _percent(summary["accuracy"], 100),
+            "-" if interval is None else "-".join(f"{100 * end:.1f}" for end in interval),
+            _percent(summary["grounding_accuracy"], 100),
+            _number(summary["mean_turns"]),
+            _number(summary["behaviour"]["mean_tool_calls"]),
+            str(summary["n_failed"]),
+            str(summary["n_scored"]),
+        ]
+    known = published or Published()
+    return [policy, text, *numbers, _percent(known.answer), _percent(known.grounding)]
+
+
+def _dataset_name(config: EnvConfig) -> str:
+    """The dataset without the folders that lead to it."""
+    path = Path(config.dataset)
+    return path.name if path.is_absolute() or path.exists() else config.dataset
+
+
+def _percent(value: float | None, times: float = 1) -> str:
+    return "-" if value is None else f"{times * value:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"{path} cannot be read ({error}). To mend it: remove it, and play that variant again."
+        ) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
+    parser = build_parser("tables.py", __doc__, several=True)
+    group = parser.add_argument_group("tables")
+    group.add_argument(
+        "--table",
+        action="append",
+        choices=list(TABLES),
+        help="Only this table; may be given several times. Default: all, vision where "
+        "--vision-agent is given.",
+    )
+    group.add_argument(
+        "--vision-agent",
+        action="append",
+        metavar="SPEC",
+        help="A row of the table on vision agents; may be given several times.",
+    )
+    group.add_argument("--collect", action="store_true", help="Play nothing; print what is there.")
+    group.add_argument(
+        "--format", choices=list(FORMATS), default="md", help="What to print. Default: md."
+    )
+    return parse_with_config(parser, argv)
+
+
+def _plan(options: Mapping[str, Any], policies: Sequence[str], heading: str) -> Plan:
+    agents = tuple(dict.fromkeys(options["vision_agent"] or ()))
+    wanted = options["table"] or [t for t in TABLES if t != "vision" or agents]
+    if "vision" in wanted and not agents:
+        raise SpecError("--table vision needs --vision-agent SPEC, at least once.")
+    return Plan(tuple(policies), agents, tuple(t for t in TABLES if t in wanted), heading)
+
+
+def _collected(options: Mapping[str, Any]) -> tuple[Plan, Path]:
+    """What an earlier call played under --out."""
+    if options["out"] is None:
+        raise SpecError("give --out DIR, where the runs lie.")
+    out = Path(options["out"])
+    earlier = _read(out / PLAN)
+    if not earlier:
+        raise SpecError(
+            f"expected {out / PLAN}, which is not there. To mend it: call without --collect first."
+        )
+    if options["vision_agent"] is None:
+        options = {**options, "vision_agent": earlier["vision_agents"]}
+    policies = options["policy"] or earlier["policies"]
+    return _plan(options, policies, earlier["heading"]), out
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = _parse(argv)
+    if options["collect"]:
+        plan, out = _collected(options)
+        summaries = collect(plan, out)
+    else:
+        run, config, settings = read_options(options)
+        plan = _plan(options, run.policies, f"{_dataset_name(config)}, split {config.split}")
+        out = run.out
+        summaries = play(plan, run, config, settings, Console(stderr=True))
+        named = {"policies": plan.policies, "vision_agents": plan.vision_agents}
+        write_json(out / PLAN, {**named, "heading": plan.heading})
+    tables = make_tables(plan, summaries)
+    for name, typeset in FORMATS.items():
+        write_text(out / table_name(name), typeset(tables))
+    stdout = output_console()
+    text = FORMATS[options["format"]](tables)
+    stdout.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+    failed = any(summary["n_failed"] for found in summaries.values() for summary in found.values())
+    return EXIT_FAILURES if failed else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("tables", lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""How the project's pictures look and how they are written. matplotlib is imported by callers."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longvideo_env.errors import SpecError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+# Okabe and Ito's colours without yellow, which is lost on white, and two of Paul Tol's: readers
+# with a colour vision deficiency can tell them apart.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#882255", "#999933"),
+)
+DARK, GREY = "#222222", "#666666"
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.xmargin": 0.02,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.titlesize": 11,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": DARK,
+    "ytick.labelcolor": DARK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "text.parse_math": False,  # a dollar sign in a name is one
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.hashsalt": "longvideo-env",  # otherwise the ids in the file are drawn anew each time
+}
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write STEM.png and STEM.svg, each whole or not at all.
+
+    Raises:
+        SpecError: The place cannot be written to.
+    """
+    # Without date and version: the same curves give the same bytes.
+    metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    written = []
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("png", "svg"):
+            picture = io.BytesIO()
+            figure.savefig(picture, format=kind, dpi=DPI, metadata=metadata[kind])
+            path = stem.with_name(f"{stem.name}.{kind}")
+            partial = path.with_name(path.name + ".partial")
+            partial.write_bytes(picture.getvalue())
+            os.replace(partial, path)
+            written.append(path)
+    except OSError as error:
+        raise SpecError(f"--out: cannot write {stem}.png and .svg: {error.strerror}.") from error
+    return written

@@ -1,0 +1,112 @@
+"""Runs to report on: played once a session."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.report.command import main as report
+from eval.run_policy import main as run_policy
+from longvideo_env.datasets.mini import main as write_mini
+
+POLICIES = ("scripted:ground-look-answer", "random")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small world on disk, with frames."""
+    folder = tmp_path_factory.mktemp("world") / "mini"
+    write_mini(["--out", str(folder), "--videos", "12", "--frames"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def play() -> Callable[..., None]:
+    """Plays with `eval/run_policy.py`: in a thread, since a browser's driver keeps a loop here."""
+
+    def run(*args: str | Path) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(run_policy, [*map(str, args)]).result() == 0
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def runs(world: Path, play: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two policies on the training split of that world."""
+    out = tmp_path_factory.mktemp("runs")
+    policies = [part for policy in POLICIES for part in ("--policy", policy)]
+    play(*policies, "--dataset", world, "--split", "train", "--out", out)
+    return out
+
+
+@pytest.fixture
+def make_report(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a page and gives its path."""
+
+    def make(*args: str | Path) -> Path:
+        out = tmp_path / "report.html"
+        assert report([*map(str, args), "--out", str(out)]) == 0
+        return out
+
+    return make
+
+
+def rollout(qid: str, sample: int, reward: float | None, **more: Any) -> dict[str, Any]:
+    """A saved rollout of one turn, as the trainer writes it."""
+    prompt = f"Question: what is {qid} ?\na0: this\na1: that\n\nThe video v1 has 2 clips. You are"
+    turn = {"turn": 1, "action": "answer", "argument": "a0", "malformed": None}
+    turn |= {"request": None, "result": None, "finish": "stop"}
+    said = {"role": "assistant", "text": "<answer>a0</answer>", "sampled": True, "turn": 1}
+    seen = {"role": "prompt", "text": prompt, "sampled": False, "turn": 0}
+    record = {
+        "qid": qid,
+        "video_id": "v1",
+        "policy": "hf:x",
+        "sample": sample,
+        "seed": 1,
+        "status": "answered" if reward is not None else "failed",
+        "n_options": 2,
+        "turns": [turn],
+        "segments": [
+            {**seen, "token_ids": [1, 2, 3], "logprobs": None},
+            {**said, "token_ids": [4, 5], "logprobs": [-0.1, -0.2]},
+        ],
+        "show": None,
+        "visited": ["v1_seg01_clip_00"],
+        "choice": 0,
+        "option_order": None,
+        "error": None if reward is not None else "vision: broke down",
+        "first": None,
+        "correct": None if reward is None else reward > 0.5,
+        "grounded": None,
+        "grounded_first": None,
+        "reward": reward,
+        "reward_terms": {},
+        "timings": {"model_s": 0.5, "tools_s": 0.25, "env_s": 0.0, "total_s": 0.75},
+        "schema_version": 1,
+    }
+    return {**record, **more}
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """A training run of two steps, as two processes would save it, with curves."""
+    folder = tmp_path / "grpo"
+    (folder / "rollouts").mkdir(parents=True)
+    for step in (0, 1):
+        for rank, qid in enumerate(("q1", "q2")):
+            rewards = (1.1, 0.1, None, 0.1) if qid == "q1" else (0.1, 0.1, 0.1, 0.1)
+            lines = [json.dumps(rollout(qid, i, reward)) for i, reward in enumerate(rewards)]
+            path = folder / "rollouts" / f"step-{step:06d}-rank-{rank:03d}.jsonl"
+            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    steps = [
+        {"step": 1 + i, "reward": 0.2 + 0.1 * i, "reward_std": 0.1, "episodes/accuracy": 0.25}
+        for i in range(2)
+    ]
+    text = "".join(json.dumps(step) + "\n" for step in steps)
+    (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+    return folder

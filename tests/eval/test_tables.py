@@ -1,0 +1,110 @@
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from eval.published import ABLATIONS, MAIN
+from eval.tables import main
+from eval.typeset import Table, to_csv, to_latex, to_markdown
+
+MINI = ("--dataset", "mini:videos=5", "--split", "test")
+AWKWARD = Table("odd", "50 % & more_", ["policy", "n"], [["a|b_{x}\\", "1"]], "#1 ~ ^")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables")
+    policies = ["--policy", "teacher:mini:0:0", "--policy", "random"]
+    agents = ["--vision-agent", "captions", "--vision-agent", "captions:1"]
+    assert main([*policies, *agents, *MINI, "--out", str(folder)]) == 0
+    return folder
+
+
+def values(folder: Path) -> dict[tuple[str, str, str, str], str]:
+    with open(folder / "tables.csv", encoding="utf-8", newline="") as file:
+        return {
+            (row["table"], row["policy"], row["variant"], row["column"]): row["value"]
+            for row in csv.DictReader(file)
+        }
+
+
+def test_every_table_has_every_policy_beside_the_published_numbers(out: Path) -> None:
+    found = values(out)
+    assert {key[0] for key in found} == {"main", "components", "turns", "window", "vision"}
+    teacher = {key[2]: value for key, value in found.items() if key[1] == "teacher:mini:0:0"
+               and key[0] == "components" and key[3] == "answer"}  # fmt: skip
+    assert float(teacher["+ vision"]) > float(teacher["+ grounding"]) > 0
+    published = [v for key, v in found.items() if key[0] == "turns" and "published" in key[3]]
+    assert published.count("73.67") == 4, "K = 5 and 10, for each of two policies"
+    assert found["main", "GPT-4o (published)", "", "LongTVQA+"] == "78.32"
+
+
+def test_the_numbers_are_those_of_the_runs(out: Path) -> None:
+    found = values(out)
+    for folder in ("text-only", "max-turns-2", "window-3", "vision-captions-1"):
+        summary = json.loads((out / "random" / folder / "summary.json").read_text())
+        config = json.loads((out / "random" / folder / "config.json").read_text())
+        if folder == "text-only":
+            assert (config["ground_action"], config["vision"]) == (False, "none")
+            assert summary["tool_calls"]["grounding"] == summary["tool_calls"]["vision"] == 0
+        variant = {"text-only": "text only", "max-turns-2": "K = 2", "window-3": "3 clips"}
+        answer = next(
+            value
+            for key, value in found.items()
+            if key[1:] == ("random", variant.get(folder, "captions:1"), "answer")
+        )
+        assert answer == f"{100 * summary['accuracy']:.2f}"
+
+
+def test_what_equals_the_given_options_is_played_once(out: Path) -> None:
+    played = {path.parent.name for path in (out / "random").glob("*/summary.json")}
+    assert "full" in played
+    assert played & {"with-grounding-and-vision", "max-turns-5", "window-1"} == set()
+
+
+def test_collecting_plays_nothing_and_prints_the_same(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {name: (out / f"tables.{name}").read_text(encoding="utf-8") for name in ("md", "tex")}
+    assert main(["--collect", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == files["md"]
+    assert main(["--collect", "--out", str(out), "--format", "tex"]) == 0
+    assert capsys.readouterr().out == files["tex"]
+    assert main(["--collect", "--out", str(out), "--policy", "scripted:answer"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "scripted:answer" in line)
+    assert set(row.split("|")[3].strip()) == {"-"}, "what was not played is a dash"
+
+
+def test_bad_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for bad in (
+        ["--collect", "--out", str(tmp_path)],
+        ["--policy", "random", "--out", str(tmp_path), "--table", "vision"],
+        ["--policy", "nobody", "--out", str(tmp_path)],
+    ):
+        assert main(bad) == 2
+        assert capsys.readouterr().err.startswith("tables: ")
+
+
+def test_awkward_names_are_escaped() -> None:
+    assert "a\\|b_{x}\\" in to_markdown([AWKWARD])
+    latex = to_latex([AWKWARD])
+    assert r"a\textbar{}b\_\{x\}\textbackslash{} & 1 \\" in latex
+    assert r"\caption{50 \% \& more\_. \#1 \textasciitilde{} \textasciicircum{}}" in latex
+    assert to_csv([AWKWARD]).splitlines()[1] == "odd,1,a|b_{x}\\,,n,1"
+
+
+def test_latex_tables_are_whole(out: Path) -> None:
+    latex = (out / "tables.tex").read_text(encoding="utf-8")
+    for block in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", latex, re.DOTALL):
+        rows = [line for line in block[1].splitlines() if line.endswith(r"\\")]
+        assert rows
+        assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(block[0])}
+
+
+def test_published_numbers_are_percentages() -> None:
+    numbers = [n for row in ABLATIONS.values() for n in row if n is not None]
+    numbers += [system.longtvqa_plus for system in MAIN]
+    assert all(20 < number < 100 for number in numbers)
+    assert ABLATIONS["window-3"] == (77.26, 81.94)
