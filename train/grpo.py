@@ -75,11 +75,13 @@ from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError
 from longvideo_env.rollout import RolloutEngine
 from longvideo_env.specs import build_toolbox
+from train.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
 from train.curves import METRICS
 from train.grpo_options import GrpoArguments, check, parse
-from train.lockstep import LockstepPolicy
 from train.metrics_file import MetricsFile
-from train.rollouts import Rollouts, reward_functions
+from train.rollouts import Keep, Rollouts
+from train.rows import reward_functions
+from train.saving import RolloutStore
 from train.script import (
     as_mapping,
     checkpoint_to_resume,
@@ -88,6 +90,7 @@ from train.script import (
     run_script,
     train_and_save,
 )
+from train.tables import TrajectoryTable
 from train.trainer import EpisodeTrainer
 
 
@@ -141,25 +144,45 @@ def build_rollouts(
     )
     tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
     codec = ChatCodec(tokenizer, as_mapping(training.chat_template_kwargs))
-    policy = LockstepPolicy(codec, args.rollout_concurrency)
+    backend = build_backend(args, training, codec, settings)
     engine = RolloutEngine(
         dataset=questions,
         config=env,
-        toolbox=build_toolbox(env, questions),
-        policy=policy,
-        policy_spec=f"hf:{model.model_name_or_path}",
+        toolbox=replace(build_toolbox(env, questions), timeout_s=args.tool_timeout_s),
+        policy=backend.policy,
+        policy_spec=f"{'vllm' if training.use_vllm else 'hf'}:{model.model_name_or_path}",
         seed=training.seed,
     )
-    save_to = Path(args.save_rollouts) if args.save_rollouts else None
+    keep = Keep(
+        RolloutStore(Path(args.save_rollouts)) if args.save_rollouts else None,
+        TrajectoryTable(args.log_trajectories_every) if args.log_trajectories_every else None,
+    )
     refills = args.resample_attempts if args.resample_zero_variance else 0
-    return Rollouts(engine, policy, codec, settings, save_to, refills)
+    return Rollouts(engine, backend, codec, args.max_turn_tokens, keep, refills)
+
+
+def build_backend(
+    args: GrpoArguments, training: GRPOConfig, codec: ChatCodec, settings: GenerationSettings
+) -> Backend:
+    """What generates: transformers, or vLLM here or on a server."""
+    concurrency = args.rollout_concurrency
+    if not training.use_vllm:
+        overlap = args.rollouts == "overlapped"
+        return TransformersBackend(codec, settings, concurrency, overlap=overlap)
+    if training.vllm_mode == "colocate":
+        shared = training.vllm_tensor_parallel_size
+        return ColocateBackend(codec, settings, concurrency, shared)
+    url = training.vllm_server_base_url
+    if url is None:
+        url = f"http://{training.vllm_server_host}:{training.vllm_server_port}"
+    return ServerBackend(codec, settings, url, concurrency)
 
 
 def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) -> EpisodeTrainer:
     """TRL's trainer, for the episodes of `rollouts`."""
     engine, codec = rollouts.engine, rollouts.codec
     training.reward_weights = list(engine.weights.values())
-    training.max_completion_length = engine.rules.max_turns * rollouts.settings.max_turn_tokens
+    training.max_completion_length = engine.rules.max_turns * rollouts.max_turn_tokens
     training.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,

@@ -42,6 +42,21 @@ class GrpoArguments:
             "help": "Most episodes under way in a process, and so the largest batch of generation."
         },
     )
+    rollouts: str = field(
+        default="overlapped",
+        metadata={
+            "help": "overlapped: while some episodes wait for tools, others generate. lockstep: "
+            "one batch of generation when all wait; the same seed then gives the same bits even "
+            "where tools take different times. vLLM is always overlapped, save on several GPUs."
+        },
+    )
+    tool_timeout_s: float = field(
+        default=120.0,
+        metadata={
+            "help": "Most seconds a tool may take: a slower one ends its own episode as failed, "
+            "without a reward. Keep it below ddp_timeout."
+        },
+    )
     resample_zero_variance: bool = field(
         default=False,
         metadata={
@@ -55,7 +70,14 @@ class GrpoArguments:
     )
     save_rollouts: str | None = field(
         default=None,
-        metadata={"help": "Folder to keep every trajectory in: JSON Lines by step and process."},
+        metadata={
+            "help": "Folder to keep every trajectory in: JSON Lines packed with zstd, by step and "
+            "process. `python -m longvideo_env.audit FOLDER` checks them."
+        },
+    )
+    log_trajectories_every: int = field(
+        default=0,
+        metadata={"help": "With W&B: a table of a few whole trajectories every so many steps."},
     )
     tiny_model_if_missing: bool = field(
         default=False,
@@ -64,6 +86,8 @@ class GrpoArguments:
         },
     )
 
+
+ROLLOUTS = ("overlapped", "lockstep")
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
 """Where curves may go; each is a package of the same name."""
@@ -90,7 +114,14 @@ def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: Mode
     """
     problems = {
         "give --model_name_or_path, a folder or a model's name.": not model.model_name_or_path,
-        "generation by vLLM comes in a later release; leave use_vllm off.": training.use_vllm,
+        "use_vllm: vllm is not installed. To mend it: pip install 'longvideo-env[vllm]'.": (
+            training.use_vllm and find_spec("vllm") is None
+        ),
+        f"rollouts must be one of {', '.join(ROLLOUTS)}, got {args.rollouts!r}.": (
+            args.rollouts not in ROLLOUTS
+        ),
+        "tool_timeout_s must be above 0.": args.tool_timeout_s <= 0,
+        "log_trajectories_every must be at least 0.": args.log_trajectories_every < 0,
         "leave use_transformers_continuous_batching off: episodes are generated turn by turn.": (
             training.use_transformers_continuous_batching
         ),
