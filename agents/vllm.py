@@ -15,8 +15,10 @@ import itertools
 import json
 import math
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -206,6 +208,8 @@ class EngineThread:
 
     async def generate(self, prompt: Sequence[int], seed: int) -> Generated:
         """Generate a reply. What the engine raises is raised here, for every reply under way."""
+        if not self._thread.is_alive():
+            raise PolicyError("the engine was closed. To mend it: build a new policy.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Generated] = loop.create_future()
         self._inbox.put(_Ask(prompt, seed, loop, future))
@@ -330,36 +334,46 @@ class VLLMPolicy:
         cleanup_dist_env_and_memory()
 
 
-def prepare_environment() -> bool:
-    """Set what vLLM needs on a CPU. Returns whether it will run on one."""
-    on_cpu = not torch.cuda.is_available()
-    if on_cpu:
-        for name, value in CPU_SETTINGS.items():
-            os.environ.setdefault(name, value)
-    return on_cpu
+@contextmanager
+def engine_environment() -> Iterator[bool]:
+    """Where an engine is made: gives whether it will run on a CPU, and sets what it needs there."""
+    if torch.cuda.is_available():
+        yield False
+        return
+    for name, value in CPU_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # On a CPU vLLM looks through the attributes of all modules, and one of llvmlite's (which numba
+    # and with it bm25s import) pretends to have every attribute there is.
+    hidden = sys.modules.pop("llvmlite.binding.ffi", None)
+    try:
+        yield True
+    finally:
+        if hidden is not None:
+            sys.modules["llvmlite.binding.ffi"] = hidden
 
 
 def _load(base: str, adapter: str | None, settings: GenerationSettings) -> Any:
-    options: dict[str, Any] = {}
-    if prepare_environment():
-        options |= {"dtype": "float32", "enforce_eager": True}
     try:
         from vllm import LLM
     except ImportError as error:
         raise MissingExtraError("vllm", "vllm") from error
+    options: dict[str, Any] = {}
     if adapter is not None:
         options |= {"enable_lora": True, "max_lora_rank": _lora_rank(adapter)}
     try:
-        return LLM(
-            model=base,
-            max_model_len=settings.max_model_len or settings.max_context_tokens,
-            tensor_parallel_size=settings.tensor_parallel_size,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            enable_prefix_caching=True,
-            logprobs_mode="processed_logprobs",
-            disable_log_stats=True,
-            **options,
-        )
+        with engine_environment() as on_cpu:
+            if on_cpu:
+                options |= {"dtype": "float32", "enforce_eager": True}
+            return LLM(
+                model=base,
+                max_model_len=settings.max_model_len or settings.max_context_tokens,
+                tensor_parallel_size=settings.tensor_parallel_size,
+                gpu_memory_utilization=settings.gpu_memory_utilization,
+                enable_prefix_caching=True,
+                logprobs_mode="processed_logprobs",
+                disable_log_stats=True,
+                **options,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise SpecError(f"vLLM cannot load {base!r}: {' '.join(str(error).split())}") from error
 

@@ -55,6 +55,7 @@ limit: where that is long, raise `--ddp_timeout` (seconds) above it.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -79,6 +80,7 @@ from train.backends import Backend, ColocateBackend, ServerBackend, Transformers
 from train.curves import METRICS
 from train.grpo_options import GrpoArguments, check, parse
 from train.metrics_file import MetricsFile
+from train.prepare import read_qids
 from train.rollouts import Keep, Rollouts
 from train.rows import reward_functions
 from train.saving import RolloutStore
@@ -103,7 +105,10 @@ def load_questions(args: GrpoArguments, env: EnvConfig, training: GRPOConfig) ->
     dataset = load_dataset(
         env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
     )
-    dataset = replace(dataset, tasks=dataset.tasks[: args.limit])
+    tasks = dataset.tasks
+    if args.questions is not None:
+        tasks = tuple(dataset.task(qid) for qid in read_qids(args.questions))
+    dataset = replace(dataset, tasks=tasks[: args.limit])
     where = f"{env.dataset}, split {env.split}"
     blind = sum(task.gold.answer is None for task in dataset)
     if blind:
@@ -227,9 +232,15 @@ def prepare(
 
 def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
+    if "--preflight" in argv:
+        # Read otherwise: as many processes and GPUs as the run will have need not be here.
+        from train import preflight
+
+        sys.exit(preflight.run(argv))
     args, env, training, model = parse(argv)
     checkpoint = checkpoint_to_resume(training)
-    train_and_save(prepare(args, env, training, model), checkpoint)
+    trainer = prepare(args, env, training, model)
+    train_and_save(trainer, checkpoint, trainer.release_engine)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,10 @@ class GrpoArguments:
     limit: int | None = field(
         default=None, metadata={"help": "Train on the first so many questions only."}
     )
+    questions: str | None = field(
+        default=None,
+        metadata={"help": "Train on the questions of this prompt set only (train/prepare.py)."},
+    )
     rollout_concurrency: int = field(
         default=64,
         metadata={
@@ -79,6 +83,17 @@ class GrpoArguments:
         default=0,
         metadata={"help": "With W&B: a table of a few whole trajectories every so many steps."},
     )
+    preflight: bool = field(
+        default=False,
+        metadata={"help": "Check the plan, print it and stop: needs no GPU and no weights."},
+    )
+    accelerate_config: str | None = field(
+        default=None,
+        metadata={"help": "With preflight: the accelerate config that the run will start with."},
+    )
+    gpu_memory_gb: float = field(
+        default=80.0, metadata={"help": "With preflight: memory of one GPU, in GB."}
+    )
     tiny_model_if_missing: bool = field(
         default=False,
         metadata={
@@ -106,8 +121,22 @@ def parse(argv: Sequence[str]) -> Options:
     return args, env, training, model
 
 
-def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: ModelConfig) -> None:
+def check(
+    args: GrpoArguments,
+    env: EnvConfig,
+    training: GRPOConfig,
+    model: ModelConfig,
+    *,
+    packages: bool = True,
+) -> None:
     """Refuse what cannot work together before anything is loaded.
+
+    Args:
+        args: Options of the script.
+        env: Of the environment.
+        training: Of TRL.
+        model: The model's.
+        packages: Whether what the options need must be installed here.
 
     Raises:
         SpecError: Says what, and what to do instead.
@@ -115,7 +144,7 @@ def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: Mode
     problems = {
         "give --model_name_or_path, a folder or a model's name.": not model.model_name_or_path,
         "use_vllm: vllm is not installed. To mend it: pip install 'longvideo-env[vllm]'.": (
-            training.use_vllm and find_spec("vllm") is None
+            packages and training.use_vllm and find_spec("vllm") is None
         ),
         f"rollouts must be one of {', '.join(ROLLOUTS)}, got {args.rollouts!r}.": (
             args.rollouts not in ROLLOUTS
@@ -152,7 +181,7 @@ def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: Mode
         f"report_to {name}: the package is not installed. To mend it: pip install {name}, or leave "
         "report_to at none (metrics.jsonl is written in any case).": find_spec(name) is None
         for name in REPORTERS
-        if name in (training.report_to or ())
+        if packages and name in (training.report_to or ())
     }
     for problem, is_so in problems.items():
         if is_so:

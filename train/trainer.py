@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -40,17 +40,23 @@ class EpisodeTrainer(GRPOTrainer):
 
     def __init__(self, *, args: Any, **options: Any) -> None:
         """The options are those of `GRPOTrainer`."""
-        on_cpu = False
         if args.use_vllm and args.vllm_mode == "colocate":
-            from agents.vllm import prepare_environment
+            from agents.vllm import engine_environment
 
-            on_cpu = prepare_environment()
-        with _eager_engine() if on_cpu else _as_it_is():
+            with engine_environment() as on_cpu, _eager_engine() if on_cpu else nullcontext():
+                super().__init__(args=args, **options)
+        else:
+            on_cpu = False
             super().__init__(args=args, **options)
         if args.use_vllm:
             vllm: Any = self.vllm_generation
             send = partial(reload_weights, vllm) if on_cpu else vllm.sync_weights
             vllm.sync_weights = partial(self._sync_weights, send)
+
+    def release_engine(self) -> None:
+        """Shut TRL's vLLM engine down, which has to be before the process group ends."""
+        if self.use_vllm and self.vllm_mode == "colocate":
+            self.vllm_generation.llm.llm_engine.engine_core.shutdown()
 
     def _sync_weights(self, send: Callable[[], None]) -> None:
         start = time.perf_counter()
@@ -78,6 +84,10 @@ def reload_weights(vllm: Any) -> None:
     """
     runner = vllm.llm.llm_engine.model_executor.driver_worker.model_runner
     runner.reload_weights(weights_iterator=vllm._iter_named_params())
+    if vllm.model.config.tie_word_embeddings:
+        # The head has no weights of its own to reload, so its packed copy would stay as it was.
+        head = runner.get_model().lm_head
+        head.quant_method.process_weights_after_loading(head)
     vllm.llm.reset_prefix_cache()
 
 
@@ -90,8 +100,3 @@ def _eager_engine() -> Iterator[None]:
     eager = partial(vllm_generation.LLM, enforce_eager=True, dtype="float32")
     with patch.object(vllm_generation, "LLM", eager):
         yield
-
-
-@contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
