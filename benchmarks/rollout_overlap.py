@@ -214,7 +214,9 @@ def main() -> None:
         rate = args.episodes * args.draws / seconds
         spread = f"{min(ratios):.2f} - {max(ratios):.2f}"
         mean = statistics.fmean(draw[name] for draw in draws)
-        print(f"{name:<28}{mean:>10.2f}{rate:>12.2f}{total['lockstep'] / seconds:>12.2f}   {spread}")
+        print(
+            f"{name:<28}{mean:>10.2f}{rate:>12.2f}{total['lockstep'] / seconds:>12.2f}   {spread}"
+        )
     faster = total["lockstep"] / total["overlapped"]
     print(f"{faster:.2f} x lockstep, {total['ideal'] / total['overlapped']:.2f} of ideal")
 

@@ -213,7 +213,9 @@ def read_lines(path: str | Path) -> Iterator[str]:
         try:
             yield from io.TextIOWrapper(reader, encoding="utf-8")
         except (zstandard.ZstdError, UnicodeDecodeError) as error:
-            raise TrajectoryError(f"{path}: it is torn, or not packed with zstd: {error}") from error
+            raise TrajectoryError(
+                f"{path}: it is torn, or not packed with zstd: {error}"
+            ) from error
 
 
 def _shallow(record: Any) -> dict[str, Any]:

@@ -268,9 +268,7 @@ class _Rounds:
 class _Stream:
     """Plays episodes whose replies come one by one."""
 
-    def __init__(
-        self, policy: StreamingPolicy, generate: Any, busy_s: Callable[[], float]
-    ) -> None:
+    def __init__(self, policy: StreamingPolicy, generate: Any, busy_s: Callable[[], float]) -> None:
         self._policy = policy
         self._generate = generate
         self._busy_s = busy_s

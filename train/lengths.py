@@ -68,7 +68,9 @@ def count_lengths(
         question = task.question
         video = dataset.video(question)
         window = longest(question.video_id)
-        prompts.append(sum(count(m["content"]) + 8 for m in opening(task.question, video, window, rules)))
+        prompts.append(
+            sum(count(m["content"]) + 8 for m in opening(task.question, video, window, rules))
+        )
         if rules.can_ground:
             observations.append(blocks(question.video_id) + 40)
     return Lengths(len(tasks), int(np.median(prompts)), max(prompts), max(observations))

@@ -75,7 +75,7 @@ def merge(base: str, adapter: str, *, dtype: str = "bfloat16", device: str = "cp
         merged: Any = adapted.merge_and_unload()
         after = [merged(input_ids=ids).logits.float() for ids in prompts]
     difference = max(
-        float(((one - other).square().mean().sqrt() / one.std()))
+        float((one - other).square().mean().sqrt() / one.std())
         for one, other in zip(before, after, strict=True)
     )
     return Merged(merged, codec.tokenizer, difference)
@@ -96,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapter", required=True, help="The adapter's folder, or its file.")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the merged model.")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
-    parser.add_argument("--device", default="cpu", help="Such as cuda:0; the merge itself is quick.")
+    parser.add_argument(
+        "--device", default="cpu", help="Such as cuda:0; the merge itself is quick."
+    )
     parser.add_argument("--single_file", action="store_true", help="One file of weights.")
     args = parser.parse_args(argv)
     try:

@@ -25,7 +25,13 @@ from rich.progress import Progress
 
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.errors import DataError, LongVideoEnvError, MissingExtraError, SpecError, ToolError
+from longvideo_env.errors import (
+    DataError,
+    LongVideoEnvError,
+    MissingExtraError,
+    SpecError,
+    ToolError,
+)
 from longvideo_env.prompts import PROMPT_VERSION
 from longvideo_env.rules import Rules
 from longvideo_env.schema import Task

@@ -35,15 +35,15 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def episodes(folder: Path) -> dict[str, list[Any]]:
     records = map(json.loads, (folder / "episodes.jsonl").read_text().splitlines())
-    return {
-        str(r["qid"]): [s["token_ids"] for s in r["segments"] if s["sampled"]] for r in records
-    }
+    return {str(r["qid"]): [s["token_ids"] for s in r["segments"] if s["sampled"]] for r in records}
 
 
 def test_plays_as_transformers_does_one_checkpoint_after_the_other(
     adapter: Path, tmp_path: Path
 ) -> None:
-    specs = [f"{kind}:{path}" for path in (STARTER, f"{STARTER}+{adapter}") for kind in ("hf", "vllm")]
+    specs = [
+        f"{kind}:{path}" for path in (STARTER, f"{STARTER}+{adapter}") for kind in ("hf", "vllm")
+    ]
     flags = [flag for spec in specs for flag in ("--policy", spec)]
     done = run_policy(
         [

@@ -37,7 +37,9 @@ def generate_uneven(
     return [replace(one, token_ids=ids, logprobs=(0.0,) * len(ids)) for one in generated]
 
 
-def to_rows_and_print(trajectories: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, list[Any]]:
+def to_rows_and_print(
+    trajectories: Sequence[Any], *args: Any, **kwargs: Any
+) -> dict[str, list[Any]]:
     """Print the number of turns of each episode."""
     turns = [trajectory.n_turns for trajectory in trajectories]
     print(f"rank {RANK} turns {turns} rounds {rounds}", flush=True)  # noqa: T201
