@@ -3,7 +3,7 @@
     python -m longvideo_env.audit RUN
     python -m longvideo_env.audit RUN --tokenizer runs/grpo
 
-RUN is a folder that `train/grpo.py --save_rollouts` wrote, or a file. Of every trajectory it checks:
+RUN is a folder that `train/grpo.py --save_rollouts` wrote, or a file. Of each trajectory:
 
 - ids: each segment has as many token ids as it should, and a log-prob for each sampled token where
   there are any, none above 0;

@@ -17,6 +17,9 @@ from longvideo_env.schema import Question, Video
 CHARACTERS_PER_TOKEN = 3.0
 """Where there is no tokenizer: English takes four of Qwen's, names and tags fewer."""
 
+N_ROLE_TOKENS = 8
+"""What a chat template writes around a message."""
+
 N_LOOK_TOKENS = 400
 """A long reply of a vision agent: some are asked for a paragraph."""
 
@@ -69,7 +72,9 @@ def count_lengths(
         video = dataset.video(question)
         window = longest(question.video_id)
         prompts.append(
-            sum(count(m["content"]) + 8 for m in opening(task.question, video, window, rules))
+            sum(
+                count(m["content"]) + N_ROLE_TOKENS for m in opening(question, video, window, rules)
+            )
         )
         if rules.can_ground:
             observations.append(blocks(question.video_id) + 40)

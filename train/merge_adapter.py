@@ -96,9 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapter", required=True, help="The adapter's folder, or its file.")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the merged model.")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
-    parser.add_argument(
-        "--device", default="cpu", help="Such as cuda:0; the merge itself is quick."
-    )
+    parser.add_argument("--device", default="cpu", help="Such as cuda:0.")
     parser.add_argument("--single_file", action="store_true", help="One file of weights.")
     args = parser.parse_args(argv)
     try:

@@ -1,4 +1,4 @@
-"""Trajectories as the columns that TRL trains on, and the functions that read the reward off them."""
+"""Trajectories as the columns that TRL trains on, and the functions that read rewards off them."""
 
 from __future__ import annotations
 

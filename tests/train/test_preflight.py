@@ -171,7 +171,7 @@ def test_lengths_bound_what_episodes_take() -> None:
 
 def test_the_slurm_example_names_files_that_are_there() -> None:
     script = (ROOT / "configs" / "slurm" / "grpo.sbatch").read_text(encoding="utf-8")
-    named = [w for w in script.replace("}", " ").replace("-configs", " configs").split()]
+    named = script.replace("}", " ").replace("-configs", " configs").split()
     paths = [word for word in named if word.startswith(("configs/", "train/"))]
     assert len(paths) >= 3
     for path in paths:
