@@ -61,13 +61,16 @@ class Backend(Protocol):
     """Generation for a trainer.
 
     Attributes:
-        policy: What the rollout engine asks for replies.
         has_logprobs: Whether its log-probs are those of another engine than the trainer's, which
             TRL then needs for its correction by importance sampling.
     """
 
-    policy: Policy
     has_logprobs: bool
+
+    @property
+    def policy(self) -> Policy:
+        """What the rollout engine asks for replies."""
+        ...
 
     def open(self, trainer: Any) -> AbstractContextManager[Player]:
         """Make ready to generate, once for a whole batch of episodes."""

@@ -144,7 +144,7 @@ def make_plan(options: Options, sharding: Sharding) -> Plan:
     check(args, env, training, model, packages=False)
     try:
         config = AutoConfig.from_pretrained(
-            model.model_name_or_path,
+            str(model.model_name_or_path),
             revision=model.model_revision,
             trust_remote_code=training.trust_remote_code,
         )

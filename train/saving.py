@@ -65,7 +65,12 @@ class RolloutStore:
 
 
 def _line(rollout: Rollout, step: int, rank: int) -> str:
-    note = {"step": step, "rank": rank, "row": rollout.row, "used": rollout.unused is None}
+    note: dict[str, int | str] = {
+        "step": step,
+        "rank": rank,
+        "row": rollout.row,
+        "used": rollout.unused is None,
+    }
     if rollout.unused is not None:
         note["unused"] = rollout.unused
     head = rollout.trajectory.to_json()
