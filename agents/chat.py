@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from longvideo_env.errors import SpecError
 from longvideo_env.policy import Message, Reply
-from longvideo_env.protocol import cut_reasoning
+from longvideo_env.protocol import action_closed, cut_reasoning
 from longvideo_env.trajectory import Segment
 
 if TYPE_CHECKING:
@@ -114,6 +114,24 @@ class ChatCodec:
         if known is None:
             known = self._has_tag_end[token_id] = ">" in self.decode([token_id])
         return known
+
+    def stop_ids(self, eos_token_id: int | Sequence[int] | None) -> set[int]:
+        """The tokens that end a reply: the end of a turn, and every end of sequence.
+
+        Args:
+            eos_token_id: What the checkpoint's generation config calls end of sequence.
+        """
+        ids = {self.end_of_turn_id}
+        for eos in (self.tokenizer.eos_token_id, eos_token_id):
+            if eos is not None:
+                ids.update([eos] if isinstance(eos, int) else eos)
+        return ids
+
+    def closes_action(self, token_ids: Sequence[int]) -> bool:
+        """Whether the newest token of a reply under way closes an action."""
+        if not self.has_tag_end(token_ids[-1]):
+            return False
+        return action_closed(self.reply_prefix + self.decode(token_ids))
 
     def _render(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError

@@ -28,7 +28,6 @@ from agents.chat import ChatCodec
 from agents.settings import GenerationSettings
 from longvideo_env.errors import PolicyError
 from longvideo_env.policy import FinishReason, Reply
-from longvideo_env.protocol import action_closed
 
 __all__ = ["Generated", "GenerationSettings", "generate_batch", "to_reply"]
 
@@ -130,7 +129,7 @@ def _run(
     synced_gpus: bool,
 ) -> None:
     """Fill in the rows' tokens, log-probs and finish."""
-    stop_ids = _stop_ids(model, codec)
+    stop_ids = codec.stop_ids(model.generation_config.eos_token_id)
     pad_id = codec.tokenizer.pad_token_id
     pad_id = codec.end_of_turn_id if pad_id is None else pad_id
     input_ids, mask = _pad_left([row.prompt for row in rows], pad_id)
@@ -218,10 +217,8 @@ class _Stopper(StoppingCriteria):
         newest = row.token_ids[-1]
         if newest in self._stop_ids:
             return "end_of_turn"
-        if self._codec.has_tag_end(newest):
-            text = self._codec.reply_prefix + self._codec.decode(row.token_ids)
-            if action_closed(text):
-                return "stop"
+        if self._codec.closes_action(row.token_ids):
+            return "stop"
         return "length" if len(row.token_ids) >= row.limit else None
 
 
@@ -245,15 +242,6 @@ def _pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Te
     ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     return ids, mask
-
-
-def _stop_ids(model: PreTrainedModel, codec: ChatCodec) -> set[int]:
-    """The end-of-turn token and all that the tokenizer or checkpoint calls end of sequence."""
-    ids = {codec.end_of_turn_id}
-    for eos in (codec.tokenizer.eos_token_id, model.generation_config.eos_token_id):
-        if eos is not None:
-            ids.update([eos] if isinstance(eos, int) else eos)
-    return ids
 
 
 def _context_tokens(model: PreTrainedModel, settings: GenerationSettings) -> int:

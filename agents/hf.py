@@ -1,4 +1,7 @@
-"""A master policy on transformers: the spec `hf:PATH`. Importing this module needs no extra."""
+"""A master policy on transformers: the spec `hf:PATH`, or `hf:BASE+ADAPTER` for a LoRA adapter.
+
+Importing this module needs no extra.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,8 @@ class HFPolicy:
     other shapes: in float32 on a CPU the tokens are the same).
 
     Args:
-        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`.
+        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`; with
+            `+ADAPTER` behind it, the folder of a LoRA adapter to apply.
         settings: How it generates.
         device: Such as `cuda:0`; by default a GPU where there is one.
         dtype: Such as `bfloat16`; by default the checkpoint's own, and float32 on a CPU.
@@ -176,42 +180,95 @@ def load_model(
     try:
         import torch
         from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
-    path = resolve_model(str(path))
-    _check_path(path)
+    base, adapter = split_adapter(str(path))
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype is None:
         dtype = "float32" if device == "cpu" else "auto"
+    codec = load_codec(base, adapter)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(  # annotated as the model alone
+            base, dtype=dtype, output_loading_info=True
+        )
+        model, loading = loaded
+        if adapter is not None:
+            model = _apply_adapter(model, adapter)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _cannot_load(str(path), error) from error
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise SpecError(
+            f"the model in {base!r} lacks {len(missing)} of its weights, such as "
+            f"{missing[0]}. To mend it: copy or save the model again."
+        )
+    model.to(device).eval()
+    return model, codec
+
+
+def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
+    """The tokenizer of a model as a codec; the adapter's own where one was saved with it.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        SpecError: There is no tokenizer, or it has no chat template or vocabulary.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise MissingExtraError("transformers", "train") from error
+    _check_path(base)
+    path = base
+    if adapter is not None and Path(adapter, "tokenizer_config.json").is_file():
+        path = adapter
     try:
         codec = ChatCodec(AutoTokenizer.from_pretrained(path))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(  # annotated as the model alone
-            path, dtype=dtype, output_loading_info=True
-        )
     except SpecError:
         raise
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SpecError(
-            f"no model can be loaded from {path!r}: {error} To mend it: name a folder that "
-            "holds a whole model and its tokenizer, as `save_pretrained` writes them."
-        ) from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise _cannot_load(path, error) from error
     if codec.decode(codec.encode(_PROBE)).strip() != _PROBE:
         # transformers makes up an empty tokenizer where its file is missing.
         raise SpecError(
             f"the tokenizer in {path!r} cannot write {_PROBE!r}: its vocabulary is missing. "
             "To mend it: copy or save the tokenizer again."
         )
-    model, loading = loaded
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
+    return codec
+
+
+def split_adapter(path: str) -> tuple[str, str | None]:
+    """`BASE+ADAPTER` as the base model and the adapter's folder; a path alone has no adapter.
+
+    Raises:
+        SpecError: What stands behind the `+` is not the folder of an adapter.
+    """
+    base, plus, adapter = path.rpartition("+")
+    if not plus or Path(path).exists():
+        return resolve_model(path), None
+    if not Path(adapter, "adapter_config.json").is_file():
         raise SpecError(
-            f"the model in {path!r} lacks {len(missing)} of its weights, such as "
-            f"{missing[0]}. To mend it: copy or save the model again."
+            f"{adapter!r} holds no adapter: expected an adapter_config.json. To mend it: name the "
+            "folder that training with LoRA wrote, as in BASE+ADAPTER."
         )
-    model.to(device).eval()
-    return model, codec
+    return resolve_model(base), adapter
+
+
+def _apply_adapter(model: Any, adapter: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", "train") from error
+    # Merged, because a forward then costs what it costs without the adapter.
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def _cannot_load(path: str, error: Exception) -> SpecError:
+    return SpecError(
+        f"no model can be loaded from {path!r}: {error} To mend it: name a folder that "
+        "holds a whole model and its tokenizer, as `save_pretrained` writes them."
+    )
 
 
 def _check_path(path: str) -> None:

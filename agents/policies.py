@@ -9,7 +9,7 @@ import numpy as np
 from agents.ranking import content_words
 from agents.settings import GenerationSettings
 from agents.teacher import MiniTeacher
-from longvideo_env.errors import PolicyError, SpecError
+from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
 from longvideo_env.policy import Codec, Context, Policy, Reply, TextCodec
 from longvideo_env.protocol import Action, format_action, option_label
 from longvideo_env.rules import ActionKind
@@ -22,6 +22,9 @@ POLICY_SPECS = (
     "teacher:mini",
     "hf:mini-starter",
     "hf:PATH",
+    "hf:BASE+ADAPTER",
+    "vllm:PATH",
+    "vllm:BASE+ADAPTER",
 )
 
 
@@ -42,7 +45,9 @@ def check_policy_spec(spec: str) -> None:
     kind, _, argument = spec.partition(":")
     if kind == "teacher" and argument.partition(":")[0] == "mini":
         return
-    if spec != "random" and spec not in _SCRIPTS and not (kind == "hf" and argument):
+    if kind in ("hf", "vllm") and argument:
+        return
+    if spec != "random" and spec not in _SCRIPTS:
         raise SpecError(f"unknown policy {spec!r}; expected one of: {', '.join(POLICY_SPECS)}.")
 
 
@@ -65,6 +70,12 @@ def build_policy(spec: str, settings: GenerationSettings | None = None) -> Polic
     kind, _, argument = spec.partition(":")
     if kind == "teacher":
         return MiniTeacher(argument.partition(":")[2])
+    if kind == "vllm":
+        try:
+            from agents.vllm import VLLMPolicy  # so is torch
+        except ImportError as error:
+            raise MissingExtraError("torch", "vllm") from error
+        return VLLMPolicy(argument, settings)
     from agents.hf import HFPolicy  # torch and transformers are an extra
 
     return HFPolicy(argument, settings or GenerationSettings())

@@ -31,6 +31,19 @@ class GenerationSettings:
         default=16, metadata={"help": "Most episodes in one batch of generation."}
     )
 
+    max_model_len: int | None = field(
+        default=None,
+        metadata={
+            "help": "vllm: the context that memory is kept for, in tokens; by default the model's."
+        },
+    )
+    tensor_parallel_size: int = field(
+        default=1, metadata={"help": "vllm: GPUs over which a model is spread."}
+    )
+    gpu_memory_utilization: float = field(
+        default=0.9, metadata={"help": "vllm: share of a GPU's memory to use."}
+    )
+
     def __post_init__(self) -> None:
         if self.max_turn_tokens < 1 or self.max_batch_size < 1:
             raise SpecError(
@@ -41,4 +54,9 @@ class GenerationSettings:
             raise SpecError(
                 "expected temperature >= 0, 0 < top_p <= 1 and top_k >= 0, got "
                 f"{self.temperature}, {self.top_p} and {self.top_k}."
+            )
+        if self.tensor_parallel_size < 1 or not 0 < self.gpu_memory_utilization <= 1:
+            raise SpecError(
+                "expected tensor_parallel_size >= 1 and 0 < gpu_memory_utilization <= 1, got "
+                f"{self.tensor_parallel_size} and {self.gpu_memory_utilization}."
             )

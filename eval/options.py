@@ -63,7 +63,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.Argum
     )
     run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
     add_fields(parser.add_argument_group("environment"), EnvConfig, split="val")
-    add_fields(parser.add_argument_group("generation (hf:PATH)"), GenerationSettings)
+    add_fields(parser.add_argument_group("generation (hf:PATH, vllm:PATH)"), GenerationSettings)
     return parser
 
 

@@ -136,8 +136,11 @@ def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
 
 def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
     """What makes two calls one run. The limit is left out: a run may be extended."""
-    generation = asdict(session.settings) if spec.startswith("hf:") else {}
-    generation.pop("max_batch_size", None)  # changes the speed, not the episodes
+    generation = asdict(session.settings) if spec.startswith(("hf:", "vllm:")) else {}
+    for name in ("max_batch_size", "tensor_parallel_size", "gpu_memory_utilization"):
+        generation.pop(name, None)  # changes the speed, not the episodes
+    if spec.startswith("hf:"):
+        generation.pop("max_model_len")
     return {
         "policy": spec,
         "seed": session.run.seed,

@@ -195,12 +195,15 @@ class Toolbox:
         vision: The vision agent.
         grounding_spec: Its spec, for the record.
         vision_spec: Its spec, for the record.
+        timeout_s: The most seconds that a call may take; a slower one is a failed result. None
+            waits for as long as it takes. Agents that never suspend are not interrupted.
     """
 
     grounding: GroundingAgent | None = None
     vision: VisionAgent | None = None
     grounding_spec: str = "none"
     vision_spec: str = "none"
+    timeout_s: float | None = None
 
     async def call(self, request: ToolRequest) -> ToolResult:
         """Run a request. Never raises for what an agent does wrong: that is a failed result."""
@@ -208,7 +211,7 @@ class Toolbox:
         spec = self.grounding_spec if kind == "grounding" else self.vision_spec
         start = time.perf_counter()
         try:
-            reply = await self._dispatch(request)
+            reply = await self._dispatch_in_time(request)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever an agent raises is data
             message = (
                 str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
@@ -222,6 +225,20 @@ class Toolbox:
         return ToolResult(
             kind, spec, reply.value, details=reply.details, latency_s=time.perf_counter() - start
         )
+
+    async def _dispatch_in_time(self, request: ToolRequest) -> ToolReply:
+        agent = self.grounding if isinstance(request, GroundingRequest) else self.vision
+        if self.timeout_s is None or agent is None or agent.immediate:
+            return await self._dispatch(request)
+        work = asyncio.ensure_future(self._dispatch(request))
+        try:
+            # Unlike `wait_for`, this does not wait for an agent that will not be cancelled.
+            done, _ = await asyncio.wait({work}, timeout=self.timeout_s)
+        finally:
+            work.cancel()
+        if not done:
+            raise ToolError(f"no reply within {self.timeout_s:g} s, which is the limit.")
+        return work.result()
 
     async def _dispatch(self, request: ToolRequest) -> ToolReply:
         if isinstance(request, GroundingRequest):

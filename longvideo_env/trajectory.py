@@ -6,13 +6,14 @@ mask; it is never inferred from roles or tags.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from longvideo_env.errors import TrajectoryError
+from longvideo_env.errors import MissingExtraError, TrajectoryError
 from longvideo_env.schema import Qid
 
 SCHEMA_VERSION = 1
@@ -168,6 +169,7 @@ class Trajectory:
                 f"expected a trajectory of schema version {SCHEMA_VERSION}, got {version!r}. "
                 "To mend it: read the file with the release that wrote it."
             )
+        record.pop("rollout", None)  # what a training run notes of its rollouts
         try:
             return _from_record(cls, record)
         except (TypeError, KeyError, AttributeError) as error:
@@ -177,17 +179,43 @@ class Trajectory:
 
 
 def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
-    """Read a JSON Lines file of trajectories, one at a time.
+    """Read a JSON Lines file of trajectories, one at a time; one packed with zstd by its suffix.
 
     Raises:
         TrajectoryError: A line cannot be read; names the file and the line.
+        MissingExtraError: The file is packed, and zstandard is not installed.
     """
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield Trajectory.from_json(line)
-            except TrajectoryError as error:
-                raise TrajectoryError(f"{path}, line {number}: {error}") from error
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            yield Trajectory.from_json(line)
+        except TrajectoryError as error:
+            raise TrajectoryError(f"{path}, line {number}: {error}") from error
+
+
+def read_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a text file, or of one packed with zstd whose name ends in `.zst`.
+
+    Raises:
+        TrajectoryError: It was cut off, or is not what its name says.
+        MissingExtraError: It is packed, and zstandard is not installed.
+    """
+    if Path(path).suffix != ".zst":
+        with open(path, encoding="utf-8") as file:
+            yield from file
+        return
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingExtraError("zstandard", "train") from error
+    with open(path, "rb") as packed:
+        # Each step adds a frame of its own to the file.
+        reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        try:
+            yield from io.TextIOWrapper(reader, encoding="utf-8")
+        except (zstandard.ZstdError, UnicodeDecodeError) as error:
+            raise TrajectoryError(
+                f"{path}: it is torn, or not packed with zstd: {error}"
+            ) from error
 
 
 def _shallow(record: Any) -> dict[str, Any]:

@@ -36,10 +36,29 @@ class GrpoArguments:
     limit: int | None = field(
         default=None, metadata={"help": "Train on the first so many questions only."}
     )
+    questions: str | None = field(
+        default=None,
+        metadata={"help": "Train on the questions of this prompt set only (train/prepare.py)."},
+    )
     rollout_concurrency: int = field(
         default=64,
         metadata={
             "help": "Most episodes under way in a process, and so the largest batch of generation."
+        },
+    )
+    rollouts: str = field(
+        default="overlapped",
+        metadata={
+            "help": "overlapped: while some episodes wait for tools, others generate. lockstep: "
+            "one batch of generation when all wait; the same seed then gives the same bits even "
+            "where tools take different times. vLLM is always overlapped, save on several GPUs."
+        },
+    )
+    tool_timeout_s: float = field(
+        default=120.0,
+        metadata={
+            "help": "Most seconds a tool may take: a slower one ends its own episode as failed, "
+            "without a reward. Keep it below ddp_timeout."
         },
     )
     resample_zero_variance: bool = field(
@@ -55,7 +74,25 @@ class GrpoArguments:
     )
     save_rollouts: str | None = field(
         default=None,
-        metadata={"help": "Folder to keep every trajectory in: JSON Lines by step and process."},
+        metadata={
+            "help": "Folder to keep every trajectory in: JSON Lines packed with zstd, by step and "
+            "process. `python -m longvideo_env.audit FOLDER` checks them."
+        },
+    )
+    log_trajectories_every: int = field(
+        default=0,
+        metadata={"help": "With W&B: a table of a few whole trajectories every so many steps."},
+    )
+    preflight: bool = field(
+        default=False,
+        metadata={"help": "Check the plan, print it and stop: needs no GPU and no weights."},
+    )
+    accelerate_config: str | None = field(
+        default=None,
+        metadata={"help": "With preflight: the accelerate config that the run will start with."},
+    )
+    gpu_memory_gb: float = field(
+        default=80.0, metadata={"help": "With preflight: memory of one GPU, in GB."}
     )
     tiny_model_if_missing: bool = field(
         default=False,
@@ -64,6 +101,8 @@ class GrpoArguments:
         },
     )
 
+
+ROLLOUTS = ("overlapped", "lockstep")
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
 """Where curves may go; each is a package of the same name."""
@@ -82,15 +121,36 @@ def parse(argv: Sequence[str]) -> Options:
     return args, env, training, model
 
 
-def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: ModelConfig) -> None:
+def check(
+    args: GrpoArguments,
+    env: EnvConfig,
+    training: GRPOConfig,
+    model: ModelConfig,
+    *,
+    packages: bool = True,
+) -> None:
     """Refuse what cannot work together before anything is loaded.
+
+    Args:
+        args: Options of the script.
+        env: Of the environment.
+        training: Of TRL.
+        model: The model's.
+        packages: Whether what the options need must be installed here.
 
     Raises:
         SpecError: Says what, and what to do instead.
     """
     problems = {
         "give --model_name_or_path, a folder or a model's name.": not model.model_name_or_path,
-        "generation by vLLM comes in a later release; leave use_vllm off.": training.use_vllm,
+        "use_vllm: vllm is not installed. To mend it: pip install 'longvideo-env[vllm]'.": (
+            packages and training.use_vllm and find_spec("vllm") is None
+        ),
+        f"rollouts must be one of {', '.join(ROLLOUTS)}, got {args.rollouts!r}.": (
+            args.rollouts not in ROLLOUTS
+        ),
+        "tool_timeout_s must be above 0.": args.tool_timeout_s <= 0,
+        "log_trajectories_every must be at least 0.": args.log_trajectories_every < 0,
         "leave use_transformers_continuous_batching off: episodes are generated turn by turn.": (
             training.use_transformers_continuous_batching
         ),
@@ -121,7 +181,7 @@ def check(args: GrpoArguments, env: EnvConfig, training: GRPOConfig, model: Mode
         f"report_to {name}: the package is not installed. To mend it: pip install {name}, or leave "
         "report_to at none (metrics.jsonl is written in any case).": find_spec(name) is None
         for name in REPORTERS
-        if name in (training.report_to or ())
+        if packages and name in (training.report_to or ())
     }
     for problem, is_so in problems.items():
         if is_so:

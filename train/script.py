@@ -73,12 +73,22 @@ def make_tiny_model_if_missing(path: str, **options: Any) -> None:
             make_tiny_model(path, **options)
 
 
-def train_and_save(trainer: Trainer, checkpoint: str | None) -> None:
-    """Train, from a checkpoint if there is one, and save the policy into `output_dir`."""
+def train_and_save(
+    trainer: Trainer, checkpoint: str | None, release: Callable[[], None] | None = None
+) -> None:
+    """Train, from a checkpoint if there is one, and save the policy into `output_dir`.
+
+    Args:
+        trainer: The trainer.
+        checkpoint: Its folder.
+        release: Called before the processes part, to let go of what needs them all.
+    """
     trainer.train(resume_from_checkpoint=checkpoint)
     folder = trainer.args.output_dir
     trainer.save_model(folder)
     trainer.accelerator.print(f"The policy is in {folder}: hf:{folder}")
+    if release is not None:
+        release()
     trainer.accelerator.end_training()
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
+from trl.generation import vllm_generation
 from trl.trainer.utils import RepeatSampler
 
 from longvideo_env.seeding import derive_seed
@@ -30,7 +36,33 @@ class EpochSampler(RepeatSampler):
 
 
 class EpisodeTrainer(GRPOTrainer):
-    """`GRPOTrainer` with a resumable order of questions."""
+    """`GRPOTrainer` with a resumable order of questions, and with vLLM on a CPU too."""
+
+    def __init__(self, *, args: Any, **options: Any) -> None:
+        """The options are those of `GRPOTrainer`."""
+        if args.use_vllm and args.vllm_mode == "colocate":
+            from agents.vllm import engine_environment
+
+            with engine_environment() as on_cpu, _eager_engine() if on_cpu else nullcontext():
+                super().__init__(args=args, **options)
+        else:
+            on_cpu = False
+            super().__init__(args=args, **options)
+        if args.use_vllm:
+            vllm: Any = self.vllm_generation
+            send = partial(reload_weights, vllm) if on_cpu else vllm.sync_weights
+            vllm.sync_weights = partial(self._sync_weights, send)
+
+    def release_engine(self) -> None:
+        """Shut TRL's vLLM engine down, which has to be before the process group ends."""
+        if self.use_vllm and self.vllm_mode == "colocate":
+            self.vllm_generation.llm.llm_engine.engine_core.shutdown()
+
+    def _sync_weights(self, send: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        send()
+        rollouts: Any = self.rollout_func
+        rollouts.stopwatch.sync_s += time.perf_counter() - start
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         args: Any = self.args  # the base class names the base class of its options
@@ -42,3 +74,29 @@ class EpisodeTrainer(GRPOTrainer):
             shuffle=args.shuffle_dataset,
             seed=args.seed,
         )
+
+
+def reload_weights(vllm: Any) -> None:
+    """Give the trainer's weights to TRL's engine in this process.
+
+    On a CPU vLLM packs weights anew after loading them, so that they cannot be loaded in place, as
+    TRL does: `reload_weights` unpacks and packs them again.
+    """
+    runner = vllm.llm.llm_engine.model_executor.driver_worker.model_runner
+    runner.reload_weights(weights_iterator=vllm._iter_named_params())
+    if vllm.model.config.tie_word_embeddings:
+        # The head has no weights of its own to reload, so its packed copy would stay as it was.
+        head = runner.get_model().lm_head
+        head.quant_method.process_weights_after_loading(head)
+    vllm.llm.reset_prefix_cache()
+
+
+@contextmanager
+def _eager_engine() -> Iterator[None]:
+    """Let TRL make its engine without compiling, in float32, as suits a CPU.
+
+    TRL takes no such options.
+    """
+    eager = partial(vllm_generation.LLM, enforce_eager=True, dtype="float32")
+    with patch.object(vllm_generation, "LLM", eager):
+        yield

@@ -129,3 +129,39 @@ def test_specs_become_agents():
         build_toolbox(EnvConfig(vision="eyes"), dataset)
     with pytest.raises(SpecError, match="takes no argument"):
         build_toolbox(EnvConfig(grounding="bm25:3"), dataset)
+
+
+class NeverAnswers:
+    immediate = False
+
+    def __init__(self, stubborn):
+        self.stubborn = stubborn
+        self.cancelled = False
+
+    async def look(self, request, /):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            if self.stubborn:
+                await asyncio.sleep(0.2)
+            raise
+        raise AssertionError("it was answered")
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_tool_slower_than_the_limit_is_a_failed_result(stubborn):
+    task = next(iter(load_dataset("embedded", "train").tasks))
+    video = load_dataset("embedded", "train").video(task)
+    agent = NeverAnswers(stubborn)
+    toolbox = Toolbox(vision=agent, vision_spec="slow", timeout_s=0.05)
+
+    async def call():
+        result = await toolbox.call(VisionRequest(task.question, video, "who"))
+        await asyncio.sleep(0.01)  # the cancellation arrives
+        return result
+
+    result = asyncio.run(call())
+    assert result.error == "no reply within 0.05 s, which is the limit."
+    assert result.value is None
+    assert agent.cancelled

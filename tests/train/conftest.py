@@ -64,6 +64,6 @@ def write_replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             replies = [codec.encode(write(number, row)) for row in range(len(prompts))]
             return [Generated(ids, (0.0,) * len(ids), finish) for ids in replies]
 
-        monkeypatch.setattr("train.rollouts.generate_batch", generate)
+        monkeypatch.setattr("train.backends.generate_batch", generate)
 
     return install

@@ -1,6 +1,9 @@
-"""Two processes under DeepSpeed ZeRO-3 on the CPU. The first run compiles an operator."""
+"""Two processes under DeepSpeed ZeRO on the CPU. The first run compiles an operator."""
 
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +18,15 @@ TIMEOUT_S = 300
 
 
 def launch(
-    script: str, *flags: str, env: dict[str, str] | None = None
+    script: str,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    stage: int = 3,
+    config: str = "tiny",
 ) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--config_file", "configs/accelerate/cpu_zero3.yaml", script]
-    command += ["--config", "configs/grpo/tiny.yaml", "--disable_tqdm", "true", *flags]
+    command += ["--config_file", f"configs/accelerate/cpu_zero{stage}.yaml", script]
+    command += ["--config", f"configs/grpo/{config}.yaml", "--disable_tqdm", "true", *flags]
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -91,3 +98,49 @@ def test_bad_options_end_all_ranks(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stderr.count("grpo.py: max_turns must be at least 1, got 0.") == 1
     assert "exitcode  : 2" in done.stderr
+
+
+LORA = ("--use_peft", "true", "--lora_r", "8", "--lora_target_modules", "all-linear")
+
+
+def rewards(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record["reward"] for record in map(json.loads, lines) if "reward" in record]
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_run_that_is_resumed_logs_the_same_rewards(
+    stage: int, lora: bool, tmp_path: Path
+) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    flags = [
+        *("--max_steps", "5", "--save_steps", "2", "--save_total_limit", "9"),
+        *("--per_device_train_batch_size", "8", "--learning_rate", "0.001"),
+        *(LORA if lora else ()),
+    ]
+    done = launch("train/grpo.py", *flags, "--output_dir", str(whole), stage=stage, config="mini")
+    assert done.returncode == 0, done.stderr[-3000:]
+    shutil.copytree(whole / "checkpoint-2", resumed / "checkpoint-2")
+    flags += ["--output_dir", str(resumed), "--resume_from_checkpoint", "true"]
+    done = launch("train/grpo.py", *flags, stage=stage, config="mini")
+    assert done.returncode == 0, done.stderr[-3000:]
+    straight = rewards(whole)
+    assert len(straight) == 5
+    assert rewards(resumed) == pytest.approx(straight[2:], abs=1e-4)
+    assert (resumed / ("adapter_config.json" if lora else "config.json")).is_file()
+
+
+@pytest.mark.parametrize("gather", ["true", "false"])
+def test_no_hang_in_twenty_batches_of_random_lengths(gather: str, tmp_path: Path) -> None:
+    done = launch(
+        "tests/train/zero3_random.py",
+        *("--output_dir", str(tmp_path), "--max_steps", "20", "--per_device_train_batch_size", "8"),
+        *("--save_strategy", "no", "--ds3_gather_for_generation", gather),
+        config="mini",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    turns = re.findall(r"rank (\d) step (\d+) turns ([\d ]+)\.", done.stdout)
+    assert len(turns) == 40, "both ranks played all twenty batches"
+    by_rank = [{step: most for rank, step, most in turns if rank == which} for which in "01"]
+    assert by_rank[0] != by_rank[1], "the ranks' episodes differ in length"

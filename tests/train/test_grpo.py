@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
+from longvideo_env.trajectory import read_lines
 from train import grpo
 from train.grpo_options import check, parse
 from train.rollouts import Rollouts
@@ -81,9 +82,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(flags: list[str], tmp_path: 
         untimed(record) for record in logged[:6]
     ]
     for step in range(6):
-        name = f"step-{step:06d}-rank-000.jsonl"
+        name = f"step-{step:06d}-rank-000.jsonl.zst"
         played = [
-            [grpo_line(line) for line in (tmp_path / folder / name).read_text().splitlines()]
+            [grpo_line(line) for line in read_lines(tmp_path / folder / name)]
             for folder in ("whole", "again")
         ]
         assert played[0] == played[1]
@@ -155,7 +156,9 @@ def test_max_completion_length_is_what_an_episode_can_sample(make_trainer: MakeT
     ("more", "problem"),
     [
         (["--max_turnz", "3"], "unknown option --max_turnz. Did you mean --max_turns?"),
-        (["--use_vllm", "true"], "generation by vLLM comes in a later release"),
+        (["--rollouts", "sideways"], "rollouts must be one of overlapped, lockstep"),
+        (["--tool_timeout_s", "0"], "tool_timeout_s must be above 0"),
+        (["--log_trajectories_every", "-1"], "log_trajectories_every must be at least 0"),
         (["--max_turns", "0"], "max_turns must be at least 1, got 0"),
         (["--num_generations", "3"], "must be divisible by num_generations"),
         (["--reward", "paper,answr=2"], "unknown reward term 'answr'"),

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -144,3 +145,48 @@ def test_takes_part_until_all_processes_are_done() -> None:
     assert len(played) == 1
     assert agreed == [True, True, False, False, False, False]
     assert generate.batches == [[1], [1], [], [], []]
+
+
+def test_overlapped_a_slow_tool_holds_up_nobody_else() -> None:
+    policy, generate = LockstepPolicy(TextCodec()), Generator()
+    starts = [episode(policy, 1, 3), episode(policy, 2, 3), episode(policy, 3, 2, waits_s=0.2)]
+    played = policy.play(starts, generate, overlap=True)
+    assert [t.qid for t in played] == [1, 2, 3]
+    assert texts(played[2]) == ["3/31", "3/32"], "each reply goes to who asked for it"
+    assert generate.batches == [[1, 2, 3], [1, 2], [1, 2], [3]]
+
+
+def test_overlapped_and_in_lockstep_make_the_same_batches_where_no_tool_waits() -> None:
+    batches = []
+    for overlap in (False, True):
+        policy, generate = LockstepPolicy(TextCodec(), concurrency=4), Generator()
+        policy.play(
+            [immediate(policy, i, turns=1 + i % 4) for i in range(9)], generate, overlap=overlap
+        )
+        batches.append(generate.batches)
+    assert batches[0] == batches[1]
+
+
+def immediate(
+    policy: LockstepPolicy, token: int, turns: int
+) -> Callable[[], Coroutine[Any, Any, Trajectory]]:
+    """Plays some turns with tools that never suspend."""
+
+    async def play() -> Trajectory:
+        for turn in range(1, turns + 1):
+            await policy.act(context(token, turn))
+        return Trajectory(token, "v", "p", 0, 0, "answered", 2, (), ())
+
+    return play
+
+
+def test_overlapped_what_comes_while_a_batch_is_made_joins_the_next() -> None:
+    policy, generate = LockstepPolicy(TextCodec()), Generator()
+
+    def slowly(requests: Sequence[Request]) -> list[Reply]:
+        time.sleep(0.1)
+        return generate(requests)
+
+    starts = [episode(policy, 1, 2), *(episode(policy, i, 2, waits_s=0.02) for i in (2, 3))]
+    policy.play(starts, slowly, overlap=True)
+    assert generate.batches == [[1, 2, 3], [1], [2, 3]]

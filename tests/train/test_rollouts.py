@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from longvideo_env.protocol import option_label
 from longvideo_env.tools import ToolReply, VisionRequest
 from longvideo_env.trajectory import Segment, Trajectory, read_trajectories
-from train.rollouts import facts, reward_functions, to_rows, without_signal
+from train.groups import without_signal
+from train.rows import facts, reward_functions, to_rows
 
 MakeTrainer = Callable[..., Any]
 Write = Callable[..., None]
@@ -30,6 +31,14 @@ class BrokenVision:
 def qids(trainer: Any, group: int = 4) -> list[str]:
     """A batch of one question, repeated for its group as TRL's sampler does it."""
     return [trainer.train_dataset[0]["prompt"]] * group
+
+
+def groups_of(rows: dict[str, list[Any]]) -> dict[str, float]:
+    """What the rows of a batch, all alike, say of its groups."""
+    first, *others = rows["step"]
+    assert all(one == first for one in others)
+    prefix = "groups/"
+    return {k.removeprefix(prefix): v for k, v in first.items() if k.startswith(prefix)}
 
 
 def gold_of(trainer: Any) -> int:
@@ -51,7 +60,7 @@ def test_rows_are_the_segments_joined_and_the_mask_is_what_was_sampled(
 ) -> None:
     trainer = make_trainer("--save_rollouts", str(tmp_path / "kept"))
     rows = trainer.rollout_func(qids(trainer), trainer)
-    kept = list(read_trajectories(tmp_path / "kept" / "step-000000-rank-000.jsonl"))
+    kept = list(read_trajectories(tmp_path / "kept" / "step-000000-rank-000.jsonl.zst"))
     assert [t.sample for t in kept] == [0, 1, 2, 3]
     for i, trajectory in enumerate(kept):
         joined = [id_ for s in trajectory.segments for id_ in s.token_ids or ()]
@@ -90,7 +99,7 @@ def test_a_group_shares_one_order_of_options_and_the_next_step_has_another(
     for trainer.state.global_step in range(3):
         trainer.rollout_func(qids(trainer), trainer)
     orders = [
-        {t.option_order for t in read_trajectories(tmp_path / f"step-{i:06d}-rank-000.jsonl")}
+        {t.option_order for t in read_trajectories(tmp_path / f"step-{i:06d}-rank-000.jsonl.zst")}
         for i in range(3)
     ]
     assert [len(order) for order in orders] == [1, 1, 1]
@@ -107,7 +116,7 @@ def test_a_group_may_reach_over_processes(
     write_replies(lambda round_, row: ANSWER)
     monkeypatch.setattr(type(trainer.accelerator), "process_index", 1)
     trainer.rollout_func(qids(trainer, 2), trainer)  # the group's second half
-    kept = read_trajectories(tmp_path / "step-000000-rank-001.jsonl")
+    kept = read_trajectories(tmp_path / "step-000000-rank-001.jsonl.zst")
     assert [t.sample for t in kept] == [2, 3]
 
 
@@ -124,13 +133,18 @@ def test_a_group_without_signal_is_counted_and_refilled_on_demand(
     trainer = make_trainer("--save_rollouts", str(tmp_path), *flags)
     write_replies(flat_at_first)
     rows = trainer.rollout_func(qids(trainer), trainer)
-    assert rows["groups"] == [
-        {"zero_variance": 1, "refilled": int(refill), "without_signal": int(not refill)}
-    ] * len(rows["qid"])
+    assert groups_of(rows) == {
+        "zero_variance": 1,
+        "refilled": int(refill),
+        "without_signal": int(not refill),
+        "zero_variance_share": 1.0,
+    }
     (qid,) = set(rows["qid"])
     assert (qid == qids(trainer)[0]) is not refill
-    kept = list(read_trajectories(tmp_path / "step-000000-rank-000.jsonl"))
-    assert [(str(t.qid), t.sample) for t in kept] == [(qid, i) for i in range(4)]
+    kept = list(read_trajectories(tmp_path / "step-000000-rank-000.jsonl.zst"))
+    replaced = kept[4:]
+    assert [(str(t.qid), t.sample) for t in kept[:4]] == [(qid, i) for i in range(4)]
+    assert [str(t.qid) for t in replaced] == (qids(trainer) if refill else [])
     write_replies(flat_at_first)
     assert trainer.rollout_func(qids(trainer), trainer)["qid"] == rows["qid"], "as a resumed run"
 
@@ -143,7 +157,12 @@ def test_refilling_stops_after_the_attempts_allowed_or_without_questions(
         trainer = make_trainer("--limit", limit, *flags)
         write_replies(lambda round_, row: "<answer>a7</answer>")  # no such option, ever
         rows = trainer.rollout_func(qids(trainer), trainer)
-        assert rows["groups"][0] == {"zero_variance": 1, "refilled": played, "without_signal": 1}
+        assert groups_of(rows) == {
+            "zero_variance": 1,
+            "refilled": played,
+            "without_signal": 1,
+            "zero_variance_share": 1.0,
+        }
 
 
 @pytest.mark.parametrize(
@@ -167,7 +186,9 @@ def test_plays_inside_a_running_event_loop(make_trainer: MakeTrainer) -> None:
         rows: dict[str, list[Any]] = trainer.rollout_func(qids(trainer), trainer)
         return rows
 
-    assert asyncio.run(notebook_cell()) == trainer.rollout_func(qids(trainer), trainer)
+    rows = [asyncio.run(notebook_cell()), trainer.rollout_func(qids(trainer), trainer)]
+    first, second = [{**one, "step": None} for one in rows]  # its figures are times
+    assert first == second
 
 
 def test_an_episode_that_ended_with_an_answer_is_not_truncated(
@@ -341,7 +362,7 @@ def test_one_reward_function_a_term() -> None:
         "qid": ["7", "7"],
         "status": ["answered", "failed"],
         "facts": [{"failed": 0.0}, {"failed": 1.0}],
-        "groups": [{"refilled": 3}, {"refilled": 3}],
+        "step": [{"groups/refilled": 3}, {"groups/refilled": 3}],
     }
     results = [f(log_extra=log, log_metric=log, **columns) for f in functions]
     assert results == [[1.0, None], [0.5, None]]

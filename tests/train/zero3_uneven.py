@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import train.backends
 import train.rollouts
 from agents.chat import ChatCodec
 from agents.generation import Generated, generate_batch
@@ -36,14 +37,16 @@ def generate_uneven(
     return [replace(one, token_ids=ids, logprobs=(0.0,) * len(ids)) for one in generated]
 
 
-def to_rows_and_print(trajectories: Sequence[Any], *args: Any) -> dict[str, list[Any]]:
+def to_rows_and_print(
+    trajectories: Sequence[Any], *args: Any, **kwargs: Any
+) -> dict[str, list[Any]]:
     """Print the number of turns of each episode."""
     turns = [trajectory.n_turns for trajectory in trajectories]
     print(f"rank {RANK} turns {turns} rounds {rounds}", flush=True)  # noqa: T201
-    return to_rows(trajectories, *args)
+    return to_rows(trajectories, *args, **kwargs)
 
 
 to_rows = train.rollouts.to_rows
-train.rollouts.generate_batch = generate_uneven
+train.backends.generate_batch = generate_uneven
 train.rollouts.to_rows = to_rows_and_print
 main(sys.argv[1:])

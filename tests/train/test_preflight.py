@@ -1,0 +1,182 @@
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from longvideo_env.datasets import load_dataset
+from longvideo_env.errors import SpecError
+from longvideo_env.rules import Rules
+from train import grpo
+from train.lengths import count_lengths, estimate_tokens
+from train.memory import GIB, Sharding, read_shape, states_bytes
+from train.preflight import read_sharding
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "tests" / "data" / "models"
+RECIPES = sorted((ROOT / "configs" / "grpo").glob("qwen*.yaml"))
+
+
+def model_of(recipe: Path) -> Path:
+    """The folder with the `config.json` of a recipe's model, and nothing else."""
+    return next(folder for folder in MODELS.iterdir() if recipe.stem.startswith(folder.name))
+
+
+def accelerate_of(recipe: Path) -> str:
+    """The accelerate config that the recipe's own command names."""
+    line = recipe.read_text(encoding="utf-8").splitlines()[0]
+    return str(ROOT / line.split("--config_file ")[1].split()[0])
+
+
+def preflight(recipe: Path, *more: str, folder: Path | None = None) -> int:
+    flags = [
+        *("--config", str(recipe), "--model_name_or_path", str(folder or model_of(recipe))),
+        *("--dataset", "mini", "--accelerate_config", accelerate_of(recipe), "--preflight"),
+        *more,
+    ]
+    with pytest.raises(SystemExit) as stop:
+        grpo.main(flags)
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_sound_from_its_models_config_alone(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [file.name for file in model_of(recipe).iterdir()] == ["config.json"]
+    code = preflight(recipe)
+    out = capsys.readouterr().out
+    assert code == 0, out
+    for line in ("model", "batch", "episode", "training", "vLLM", "tools", "disk"):
+        assert f" {line} " in out
+    assert "mend" not in out
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_option_of_a_recipe_names_its_original(recipe: Path) -> None:
+    lines = recipe.read_text(encoding="utf-8").splitlines()
+    update = lines[lines.index("# The update") : lines.index("# What is kept")]
+    options = [line for line in update if line and not line.startswith(("#", " "))]
+    bare = [line for line in options if "  # " not in line]
+    allowed = ("bf16", "epsilon_high", "per_device_train_batch_size")
+    assert [line for line in bare if not line.startswith(allowed)] == []
+
+
+RECIPE = ROOT / "configs" / "grpo" / "qwen2.5-3b.yaml"
+
+
+@pytest.mark.parametrize(
+    ("more", "problem", "mend"),
+    [
+        (("--max_context_tokens", "4000"), "max_context_tokens holds 4000", "take max_turn_tokens"),
+        (("--max_turn_tokens", "40000"), "holds 13500", "take max_turn_tokens 2"),
+        (("--gpu_memory_gb", "24"), "a GPU of", "take a higher ZeRO stage or offload"),
+        (("--vllm_gpu_memory_utilization", "0.08"), "cache for", "raise vllm_gpu_memory"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_with_the_mend(
+    more: tuple[str, ...], problem: str, mend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert preflight(RECIPE, *more) == 2
+    out = " ".join(capsys.readouterr().out.split())
+    assert problem in out
+    assert mend in out.partition("To mend it: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        (("--num_generations", "7"), "To mend it: let per_device_train_batch_size * processes"),
+        (("--vision", "telepathy"), "unknown vision agent 'telepathy'"),
+        (("--dataset", "nowhere"), "nowhere"),
+        (("--model_name_or_path", "no/such/folder/at/all"), "no config.json at"),
+        (("--accelerate_config", "no-such.yaml"), "accelerate_config no-such.yaml"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_and_exit_code_2(
+    more: tuple[str, ...],
+    problem: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from train.script import run_script
+
+    flags = ["--config", str(RECIPE), "--model_name_or_path", str(model_of(RECIPE))]
+    flags += ["--dataset", "mini", "--preflight"]
+    if "--accelerate_config" not in more:
+        flags += ["--accelerate_config", accelerate_of(RECIPE)]
+    monkeypatch.setattr(sys, "argv", ["grpo.py", *flags, *more])
+    with pytest.raises(SystemExit) as stop:
+        run_script("grpo.py", grpo.main)
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("grpo.py: ")
+    assert problem in last
+
+
+def test_an_endpoint_must_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        flags = ("--vllm_mode", "server", "--vllm_server_host", "127.0.0.1")
+        assert preflight(RECIPE, *flags, "--vllm_server_port", port) == 0
+        assert f"http://127.0.0.1:{port} answers" in capsys.readouterr().out
+    assert preflight(RECIPE, *flags, "--vllm_server_port", port) == 2
+    assert "start it, or mend its address" in capsys.readouterr().out
+
+
+def test_with_the_tokenizer_tokens_are_counted(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    assert preflight(RECIPE, folder=folder) == 0
+    assert "(counted, 200 questions" in " ".join(capsys.readouterr().out.split())
+
+
+def test_estimates_match_known_sizes() -> None:
+    from transformers import AutoConfig
+
+    shapes = {f.name: read_shape(AutoConfig.from_pretrained(f)) for f in MODELS.iterdir()}
+    billions = {name: round(shape.weights / 1e9, 2) for name, shape in shapes.items()}
+    # As their model cards say.
+    assert billions == {"qwen2.5-3b": 3.09, "qwen2.5-7b": 7.62, "qwen3-4b-thinking": 4.02}
+    assert shapes["qwen3-4b-thinking"].context == 262_144
+    seven = shapes["qwen2.5-7b"]
+    # 16 bytes a weight in all (Rajbhandari et al., arXiv 1910.02054), of which ZeRO leaves a part.
+    for stage, left in ((0, 16), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)):
+        states = states_bytes(seven, Sharding(8, stage), reference=False)
+        assert sum(states.values()) / seven.weights == pytest.approx(left)
+    offloaded = states_bytes(seven, Sharding(8, 3, True, True), reference=False)
+    assert sum(offloaded.values()) < 2 * GIB
+
+
+def test_accelerate_configs_are_read() -> None:
+    folder = ROOT / "configs" / "accelerate"
+    assert read_sharding(str(folder / "zero3_2nodes.yaml")) == Sharding(16, 3)
+    assert read_sharding(str(folder / "zero3_offload.yaml")) == Sharding(8, 3, True, True)
+    assert read_sharding(str(folder / "single.yaml")) == Sharding(1, 0)
+    with pytest.raises(SpecError, match="not an accelerate config"):
+        read_sharding(str(MODELS))
+
+
+def test_lengths_bound_what_episodes_take() -> None:
+    rules = Rules(max_turns=3)
+    lengths = count_lengths(load_dataset("embedded", "train"), rules, estimate_tokens)
+    assert 0 < lengths.prompt_median <= lengths.prompt_max
+    assert lengths.episode_max(3, 100) == lengths.prompt_max + 300 + 2 * lengths.observation_max
+
+
+def test_the_slurm_example_names_files_that_are_there() -> None:
+    script = (ROOT / "configs" / "slurm" / "grpo.sbatch").read_text(encoding="utf-8")
+    named = script.replace("}", " ").replace("-configs", " configs").split()
+    paths = [word for word in named if word.startswith(("configs/", "train/"))]
+    assert len(paths) >= 3
+    for path in paths:
+        assert (ROOT / path).is_file(), path
+    assert (
+        yaml.safe_load((ROOT / "configs/accelerate/zero3_2nodes.yaml").read_text())["num_machines"]
+        == 2
+    )

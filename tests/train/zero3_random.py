@@ -1,0 +1,58 @@
+"""Trains on `mini` with replies put in place of the model's, so that lengths are random.
+
+    accelerate launch --config_file configs/accelerate/cpu_zero3.yaml tests/train/zero3_random.py \
+        --config configs/grpo/mini.yaml --max_steps 20
+
+Each rank prints how many turns its episodes took in each step.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import train.backends
+import train.rollouts
+from agents.chat import ChatCodec
+from agents.generation import Generated, generate_batch
+from train.grpo import main
+
+RANK = int(os.environ["RANK"])
+WORDS = (
+    "<answer>a0</answer>",
+    "no action",
+    "<search>who holds what</search>",
+    "<request_grounding/>",
+)
+rng = np.random.default_rng(RANK)
+steps = 0
+
+
+def generate_at_random(
+    model: Any, codec: ChatCodec, prompts: Sequence[Sequence[int]], *args: Any, **kwargs: Any
+) -> list[Generated]:
+    """Generate, and put words drawn at random in place of what came."""
+    generated = generate_batch(model, codec, prompts, *args, **kwargs)
+    ids = [codec.encode(WORDS[int(rng.integers(len(WORDS)))]) for _ in generated]
+    return [
+        replace(one, token_ids=words, logprobs=(0.0,) * len(words), finish="stop")
+        for one, words in zip(generated, ids, strict=True)
+    ]
+
+
+def to_rows_and_print(trajectories: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Print the number of turns of each episode."""
+    global steps
+    steps += 1
+    turns = " ".join(str(trajectory.n_turns) for trajectory in trajectories)
+    print(f"rank {RANK} step {steps} turns {turns}.", flush=True)  # noqa: T201
+    return to_rows(trajectories, *args, **kwargs)
+
+
+to_rows = train.rollouts.to_rows
+train.backends.generate_batch = generate_at_random
+train.rollouts.to_rows = to_rows_and_print
+main(sys.argv[1:])

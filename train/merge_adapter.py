@@ -1,0 +1,122 @@
+"""Merge a LoRA adapter into its base model, and check that nothing was lost.
+
+    python -m train.merge_adapter --base Qwen/Qwen2.5-3B-Instruct --adapter runs/grpo --out runs/merged
+
+The adapter is the folder that training wrote, or the file of weights in it. The merged model comes
+with its tokenizer and loads as `hf:OUT` or `vllm:OUT`: a folder of shards, or with `--single_file`
+one file of weights. Before anything is written, the logits of merged and unmerged model are compared
+on a few prompts; if they disagree, nothing is, and the exit code is 1.
+"""  # noqa: E501 - a command
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from agents.hf import load_codec, split_adapter
+from longvideo_env.datasets import load_dataset
+from longvideo_env.errors import LongVideoEnvError, SpecError
+
+EXIT_DISAGREE, EXIT_BAD_INPUT = 1, 2
+DTYPES = ("float32", "bfloat16", "float16")
+
+# Of the spread of the logits: what rounding makes of them in each precision.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged model, and how far its logits are from those of base and adapter.
+
+    Attributes:
+        model: Base and adapter in one.
+        tokenizer: Its tokenizer.
+        difference: The root mean square difference of logits, in units of their standard
+            deviation.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    difference: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether rounding explains the difference."""
+        return self.difference <= TOLERANCE[self.model.dtype]
+
+
+def merge(base: str, adapter: str, *, dtype: str = "bfloat16", device: str = "cpu") -> Merged:
+    """Merge.
+
+    Raises:
+        SpecError: There is no such model or adapter, or they do not fit.
+    """
+    folder = Path(adapter)
+    if folder.is_file():
+        folder = folder.parent
+    base, found = split_adapter(f"{base}+{folder}")
+    codec = load_codec(base, found)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+        adapted: Any = PeftModel.from_pretrained(model.to(device).eval(), str(found))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise SpecError(f"{adapter} does not fit {base}: {error}") from error
+    prompts = [torch.tensor([codec.encode(text)]).to(device) for text in _texts()]
+    with torch.no_grad():
+        before = [adapted(input_ids=ids).logits.float() for ids in prompts]
+        merged: Any = adapted.merge_and_unload()
+        after = [merged(input_ids=ids).logits.float() for ids in prompts]
+    difference = max(
+        float((one - other).square().mean().sqrt() / one.std())
+        for one, other in zip(before, after, strict=True)
+    )
+    return Merged(merged, codec.tokenizer, difference)
+
+
+def _texts() -> list[str]:
+    return [task.question.text for task in load_dataset("embedded", "train").tasks[:4]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Merge and save. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="merge_adapter",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--base", required=True, help="The model that the adapter was trained on.")
+    parser.add_argument("--adapter", required=True, help="The adapter's folder, or its file.")
+    parser.add_argument("--out", required=True, type=Path, help="Folder of the merged model.")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    parser.add_argument("--device", default="cpu", help="Such as cuda:0.")
+    parser.add_argument("--single_file", action="store_true", help="One file of weights.")
+    args = parser.parse_args(argv)
+    try:
+        merged = merge(args.base, args.adapter, dtype=args.dtype, device=args.device)
+    except LongVideoEnvError as error:
+        sys.stderr.write(f"merge_adapter: {error}\n")
+        return EXIT_BAD_INPUT
+    print(f"logits of merged and unmerged model differ by {merged.difference:.1e} of their spread")
+    if not merged.agrees:
+        sys.stderr.write(
+            f"merge_adapter: that is more than rounding in {args.dtype} explains, and nothing was "
+            "written. To mend it: merge with --dtype float32.\n"
+        )
+        return EXIT_DISAGREE
+    shard = "10TB" if args.single_file else "5GB"
+    merged.model.save_pretrained(args.out, max_shard_size=shard)
+    merged.tokenizer.save_pretrained(args.out)
+    print(f"The merged model is in {args.out}: hf:{args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
