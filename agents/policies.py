@@ -20,6 +20,7 @@ POLICY_SPECS = (
     "teacher:mini",
     "hf:mini-starter",
     "hf:PATH",
+    "openai:MODEL[@ENDPOINT]",
 )
 
 
@@ -38,7 +39,7 @@ def check_policy_spec(spec: str) -> None:
     kind, _, argument = spec.partition(":")
     if kind == "teacher" and argument.partition(":")[0] == "mini":
         return
-    if spec != "random" and spec not in _SCRIPTS and not (kind == "hf" and argument):
+    if spec != "random" and spec not in _SCRIPTS and not (kind in ("hf", "openai") and argument):
         raise SpecError(f"unknown policy {spec!r}; expected one of: {', '.join(POLICY_SPECS)}.")
 
 
@@ -61,6 +62,10 @@ def build_policy(spec: str, settings: GenerationSettings | None = None) -> Polic
     kind, _, argument = spec.partition(":")
     if kind == "teacher":
         return MiniTeacher(argument.partition(":")[2])
+    if kind == "openai":
+        from agents.api_policy import ApiPolicy  # its client is an extra
+
+        return ApiPolicy(argument, settings or GenerationSettings())
     from agents.hf import HFPolicy  # torch and transformers are an extra
 
     return HFPolicy(argument, settings or GenerationSettings())

@@ -38,8 +38,8 @@ class EnvConfig:
     split: str = _option("train", "Split of the dataset, such as train, val or test.")
     grounding: str = _option(
         "bm25",
-        "Grounding agent: bm25, random, openai:MODEL[@ENDPOINT], oracle (is given the gold clip) or "
-        "none.",
+        "Grounding agent: bm25, random, openai:MODEL[@ENDPOINT], oracle (is given the gold "
+        "clip) or none.",
     )
     ground_action: bool = _option(
         True,
@@ -48,7 +48,7 @@ class EnvConfig:
     )
     vision: str = _option(
         "captions",
-        "Vision agent: captions, openai:MODEL[@ENDPOINT] (such as openai:gpt-4o,frames=16) or none.",
+        "Vision agent: captions, openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
     )
     max_turns: int = _option(5, "Turns the master agent has (K in the paper); at least 1.")
     window: int = _option(1, "Evidence window: adjacent clips seen at once, 1 to 5.")
