@@ -75,7 +75,7 @@ def _typed(name: str, text: str, default: object) -> Any:
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]
-        return type(default)(text)
+        return cast(Any, type(default))(text)
     except (ValueError, KeyError) as error:
         kind = type(default).__name__
         raise SpecError(f"option {name} of openai:MODEL,... is a {kind}, got {text!r}.") from error

@@ -136,7 +136,7 @@ def prompt(request: GroundingRequest, shown: Sequence[str]) -> str:
     question = request.question
     options = [f"{option_label(i)}: {_harmless(o)}" for i, o in enumerate(question.options)]
     wanted = f"\nLook for: {_harmless(request.query)}" if request.query else ""
-    blocks = "\n".join(_block(request.video, clip_id) for clip_id in shown)
+    blocks = "\n".join(subtitle_block(request.video, clip_id) for clip_id in shown)
     asked = "\n".join([f"Question: {_harmless(question.text)}", *options])
     return f"{asked}{wanted}\n\n{blocks}\n\nWhich clip? Answer with <clip>ID</clip>."
 
@@ -180,10 +180,11 @@ def _repair(shown: Sequence[str]) -> str:
 
 
 def _tokens(video: Video, clips: Sequence[str]) -> float:
-    return sum(len(_block(video, clip_id)) + 1 for clip_id in clips) / CHARACTERS_A_TOKEN
+    return sum(len(subtitle_block(video, clip_id)) + 1 for clip_id in clips) / CHARACTERS_A_TOKEN
 
 
-def _block(video: Video, clip_id: str) -> str:
+def subtitle_block(video: Video, clip_id: str) -> str:
+    """A clip's subtitles between tags of its id."""
     return _blocks(video)[clip_id]
 
 

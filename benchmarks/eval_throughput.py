@@ -169,7 +169,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--questions", type=int, default=300, metavar="N", help="Questions. Default: 300."
     )
     parser.add_argument(
-        "--repeat", type=int, default=3, metavar="R", help="Runs at zero latency; the median counts."
+        "--repeat",
+        type=int,
+        default=3,
+        metavar="R",
+        help="Runs at zero latency; the median counts.",
     )
     parser.add_argument(
         "--in-flight", type=int, nargs="*", default=[32, 128, 512], metavar="C",

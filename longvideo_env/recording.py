@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -32,6 +33,10 @@ from longvideo_env.tools import GroundingRequest, ToolReply, ToolRequest
 
 MODES = RECORDING_MODES[1:]
 FORMAT = 1
+REPORT_EVERY = 1000
+"""Calls answered without asking between two lines of the log."""
+
+log = logging.getLogger(__name__)
 
 _BUSY_S = 60.0
 """How long a process waits for another one's write."""
@@ -119,6 +124,7 @@ class Recording:
                 known = self._known(digest)
                 if known is not None:
                     self.stats.hits += 1
+                    self._report()
                     return known
                 flight = self._flights.get(digest)
                 if flight is None:
@@ -134,6 +140,7 @@ class Recording:
             except _Abandoned:
                 continue
             self.stats.shared += 1
+            self._report()
             return reply
 
     def put(self, key: Mapping[str, Any], reply: ToolReply, *, replace: bool = True) -> None:
@@ -178,6 +185,19 @@ class Recording:
         finally:
             with self._lock:
                 del self._flights[digest]
+
+    def _report(self) -> None:
+        stats = self.stats
+        if (stats.hits + stats.shared) % REPORT_EVERY == 0:
+            log.info(
+                "recording %s (%s): hit rate %.3f: %d recorded before, %d shared, %d asked",
+                self.path,
+                self.mode,
+                stats.hit_rate,
+                stats.hits,
+                stats.shared,
+                stats.misses,
+            )
 
     def _known(self, digest: str) -> ToolReply | None:
         if self.mode == "record" and digest not in self._fresh:
@@ -291,9 +311,9 @@ def export_calls(path: str | Path) -> Iterator[str]:
     Raises:
         RecordingError: The file is missing or no recording.
     """
-    database = Recording(path, "replay")._open()
+    recording = Recording(path, "replay")
     query = "SELECT key, request, value, details FROM calls ORDER BY key"
-    for key, request, value, details in database.execute(query):
+    for key, request, value, details in recording._open().execute(query):
         call = {
             "key": key,
             "request": json.loads(request),
@@ -332,7 +352,6 @@ def import_calls(path: str | Path, lines: Iterator[str]) -> int:
 
 
 def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=NORMAL")
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version not in (0, FORMAT):
@@ -340,6 +359,9 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
             f"expected a recording of format {FORMAT}, but {path} has format {version}. To mend "
             "it: use the release that wrote it to export it."
         )
+    if version == FORMAT:
+        return  # nothing is written, so that a recording may lie where nothing can be
+    database.execute("PRAGMA journal_mode=WAL")
     database.execute(
         "CREATE TABLE IF NOT EXISTS calls "
         "(key TEXT PRIMARY KEY, request TEXT NOT NULL, value TEXT NOT NULL, details TEXT NOT NULL)"
