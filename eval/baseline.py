@@ -43,7 +43,7 @@ from eval.cli import EXIT_DONE, EXIT_FAILURES, run_command
 from eval.formatting import format_interval, format_number, output_console
 from eval.store import write_json
 from longvideo_env import Dataset, load_dataset
-from longvideo_env.datasets.ids import is_video_id
+from longvideo_env.datasets.ids import parse_clip_id
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
 from longvideo_env.protocol import Action, option_label, parse
@@ -162,7 +162,7 @@ def side_by_side(questions: Path, subtitles: Path) -> Iterator[Path]:
         if not path.is_file():
             raise SpecError(f"{name} {path} is not a file.")
     keys = list(read_object(subtitles))
-    level = "episode" if keys and all(map(is_video_id, keys[:50])) else "clip"
+    level = "clip" if any(parse_clip_id(key) for key in keys[:50]) else "episode"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / f"questions{questions.suffix}"
         shutil.copyfile(questions, copy)  # not a link: readers go by the name that it leads to
