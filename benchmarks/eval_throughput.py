@@ -11,9 +11,10 @@ off. Everything is counted: start of Python, reading the dataset, writing episod
 - At zero latency: questions a second over the whole command, and its CPU seconds.
 - At LATENCY=0.5 SIGMA=0.8, for each number of requests in flight: the ideal time (the sum of all
   latencies over that number) over the real time from the first call to the last. The latencies
-  come from the server's own generator, drawn again here. Each is measured with `--questions`, and
-  with all 1,652: a question is eight calls one after another, so that 300 questions cannot fill
-  512 places, and at 128 their last calls, which wait for nobody, are a good part of the time.
+  come from the server's own generator, drawn again here. A question is eight
+  calls one after another: 300 questions cannot fill 512 places, and at 128 their last calls, for
+  which nothing is left to overlap with, are a good part of the time. So where there are fewer than
+  eight questions a place, all 1,652 are measured as well.
 
 The original's evaluator does 1.48 questions a second and takes 0.63 CPU seconds a question on the
 same work (300 TVQA+ questions, 30 threads).
@@ -204,7 +205,8 @@ def main() -> None:
                 flush=True,
             )
         for in_flight in options.in_flight:
-            for n in (options.questions, total):
+            enough = options.questions >= 8 * in_flight
+            for n in (options.questions,) if enough else (options.questions, total):
                 with serve(options.mock, LATENCY, SIGMA) as upstream:
                     run = play(upstream, work, options.dataset, n, in_flight, min(n, 4 * in_flight))
                 ideal = ideal_s(run.calls, in_flight)
