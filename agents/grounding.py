@@ -38,7 +38,7 @@ class BM25Grounding:
         """Return the best clip that was not visited."""
         question = request.question
         query = request.query or " ".join([question.text, *question.options])
-        ranked = _ranked_clips(request.video, query)
+        ranked = rank_clips(request.video, query)
         return ToolReply(next((c for c in ranked if c not in request.visited), ranked[0]))
 
 
@@ -59,7 +59,8 @@ class RandomGrounding:
 
 # A question is asked again in every rollout of its group, and in every epoch.
 @lru_cache(maxsize=_QUERIES)
-def _ranked_clips(video: Video, query: str) -> tuple[str, ...]:
+def rank_clips(video: Video, query: str) -> tuple[str, ...]:
+    """All clips of a video, best first by BM25 of their subtitles."""
     return tuple(video.clip_ids[i] for i in _index_clips(video).order(query))
 
 

@@ -25,6 +25,7 @@ POLICY_SPECS = (
     "hf:BASE+ADAPTER",
     "vllm:PATH",
     "vllm:BASE+ADAPTER",
+    "openai:MODEL[@ENDPOINT]",
 )
 
 
@@ -45,7 +46,7 @@ def check_policy_spec(spec: str) -> None:
     kind, _, argument = spec.partition(":")
     if kind == "teacher" and argument.partition(":")[0] == "mini":
         return
-    if kind in ("hf", "vllm") and argument:
+    if kind in ("hf", "vllm", "openai") and argument:
         return
     if spec != "random" and spec not in _SCRIPTS:
         raise SpecError(f"unknown policy {spec!r}; expected one of: {', '.join(POLICY_SPECS)}.")
@@ -76,6 +77,10 @@ def build_policy(spec: str, settings: GenerationSettings | None = None) -> Polic
         except ImportError as error:
             raise MissingExtraError("torch", "vllm") from error
         return VLLMPolicy(argument, settings)
+    if kind == "openai":
+        from agents.api_policy import ApiPolicy  # its client is an extra
+
+        return ApiPolicy(argument, settings or GenerationSettings())
     from agents.hf import HFPolicy  # torch and transformers are an extra
 
     return HFPolicy(argument, settings or GenerationSettings())

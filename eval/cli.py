@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -27,13 +30,27 @@ def run_command(name: str, work: Callable[[], int]) -> int:
         The exit code.
     """
     try:
-        return work()
+        with _stoppable():
+            return work()
     except LongVideoEnvError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         sys.stderr.write(f"{name}: interrupted; the same command resumes.\n")
         return EXIT_INTERRUPTED
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it writes down what it has."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def add_fields(parser: argparse._ArgumentGroup, cls: type, **defaults: Any) -> None:

@@ -5,8 +5,10 @@
 
 A run is a folder that `eval/run_policy.py` wrote, or its `episodes.jsonl`. Episodes are matched by
 question and sample. Those that failed in either run, or that only one run has, are left out and
-counted. p is that of McNemar's exact test: how likely so uneven a split of the questions that only
-one run gets right would be if both were equally good.
+counted. Intervals are clustered by video. Below the totals stand the same numbers for each show and
+for each kind of question. p is that of McNemar's exact test, of the first sample of each question:
+how likely so uneven a split of the questions that only one run gets right would be if both were
+equally good.
 
 Exit codes: 0 done; 2 bad arguments or data.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,31 +74,32 @@ def print_comparison(numbers: dict[str, Any], console: Console) -> None:
         table.add_row(
             f"{letter}: {name}",
             format_number(side["accuracy"]),
-            format_interval(side["accuracy_ci95"]),
+            format_interval(side["accuracy_ci95_clustered"] or side["accuracy_ci95"]),
             str(numbers["n"]),
         )
     console.print(table)
     lines = (
         f"both right {numbers['both_right']}, A only {numbers['a_only']}, "
         f"B only {numbers['b_only']}, neither {numbers['neither']}",
-        f"difference B - A: {numbers['difference']:+.3f}, "
+        f"difference B - A: {numbers['difference']:+.3f}"
+        f"{_signed_interval(numbers['difference_ci95'])}, "
         f"McNemar's exact p = {_p_value(numbers['p'])}",
         f"left out: {numbers['n_left_out']} failed or unmatched",
     )
     for line in lines:
         console.print(line, highlight=False)
-    if numbers["by_show"]:
-        console.print(_show_table(numbers))
+    for part, label in (("by_show", "show"), ("by_kind", "kind")):
+        if numbers[part]:
+            console.print(_group_table(numbers, part, label))
     console.print(_behaviour_table(numbers))
 
 
-def _show_table(numbers: dict[str, Any]) -> Table:
-    table = _table("show", "A", "B", "B - A", "n", "p")
-    for show, counts in numbers["by_show"].items():
+def _group_table(numbers: dict[str, Any], part: str, label: str) -> Table:
+    table = _table(label, "A", "B", "B - A", "n", "p")
+    for group, counts in numbers[part].items():
         table.add_row(
-            escape(show),
-            format_number(numbers["a"]["by_show"][show]["accuracy"]),
-            format_number(numbers["b"]["by_show"][show]["accuracy"]),
+            escape(group),
+            *(_accuracy(numbers[side][part].get(group)) for side in ("a", "b")),
             f"{counts['difference']:+.3f}",
             str(counts["n"]),
             _p_value(counts["p"]),
@@ -122,6 +125,14 @@ def _table(first: str, *others: str) -> Table:
     for name in others:
         table.add_column(name, justify="right")
     return table
+
+
+def _accuracy(group: Mapping[str, Any] | None) -> str:
+    return format_number(None if group is None else group["accuracy"])
+
+
+def _signed_interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
 
 
 def _p_value(p: float) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from eval.accounts import accounts
+from eval.intervals import CONFIDENCE, clustered_share
+from eval.samples import sample_scores
 from longvideo_env.trajectory import Trajectory
-
-CONFIDENCE = 0.95
 
 
 def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str, Any]:
@@ -26,13 +27,17 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
 
     Returns:
         Plain values. `accuracy` and the `grounding_accuracy` pair are shares of the episodes that
-        did not fail and have gold; `accuracy_ci95` is their Wilson interval; `by_show` tells those
-        with a gold answer apart by show (in `mini`, by kind); `behaviour` says when tools were
+        did not fail and have gold; `accuracy_ci95` is their Wilson interval, which takes episodes
+        for independent, and `accuracy_ci95_clustered` one that does not: it is clustered by video
+        (`eval.intervals`); `by_show` and `by_kind` tell those with a gold answer apart by show (in
+        `mini`, by kind) and by question word; `samples` has avg@n, pass@n and majority@n; usage and
+        cost are those of `eval.accounts`; `behaviour` says when tools were
         asked for; `malformed_rate` is a share of turns; `tool_calls` counts requests by tool,
         those for the first clip apart.
     """
     played = [t for t in trajectories if t.status != "failed"]
-    correct = [t.correct for t in played if t.correct is not None]
+    scored = [t for t in played if t.correct is not None]
+    correct = [bool(t.correct) for t in scored]
     turns = [turn for t in played for turn in t.turns]
     rewards = [t.reward for t in played if t.reward is not None]
     accuracy, interval = share(correct)
@@ -44,7 +49,11 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "n_scored": len(correct),
         "accuracy": accuracy,
         "accuracy_ci95": interval,
+        "accuracy_ci95_clustered": _clustered(scored),
+        "n_videos": len({t.video_id for t in scored}),
         "by_show": _by_show(played),
+        "by_kind": _by(played, "kind"),
+        "samples": sample_scores(played),
         "behaviour": _behaviour(played),
         "grounding_accuracy": _mean(_known(t.grounded for t in played)),
         "grounding_accuracy_first": _mean(_known(t.grounded_first for t in played)),
@@ -58,18 +67,31 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "errors": dict(Counter(t.error for t in trajectories if t.error).most_common(10)),
         "model_s": round(sum(t.timings.model_s for t in trajectories), 3),
         "tools_s": round(sum(t.timings.tools_s for t in trajectories), 3),
+        **accounts(trajectories),
     }
 
 
 def _by_show(played: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
-    shows: dict[str, list[Trajectory]] = {}
+    return _by(played, "show")
+
+
+def _by(played: Sequence[Trajectory], name: str) -> dict[str, dict[str, Any]]:
+    """The scored episodes by their show or kind of question, where it is known."""
+    groups: dict[str, list[Trajectory]] = {}
     for trajectory in played:
-        if trajectory.show is not None and trajectory.correct is not None:
-            shows.setdefault(trajectory.show, []).append(trajectory)
-    return {show: _one_show(episodes) for show, episodes in sorted(shows.items())}
+        group = getattr(trajectory, name)
+        if group is not None and trajectory.correct is not None:
+            groups.setdefault(group, []).append(trajectory)
+    return {group: _one_group(episodes) for group, episodes in sorted(groups.items())}
 
 
-def _one_show(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+def _clustered(scored: Sequence[Trajectory]) -> list[float] | None:
+    hits, videos = [bool(t.correct) for t in scored], [t.video_id for t in scored]
+    interval = clustered_share(hits, videos)
+    return None if interval is None else list(interval)
+
+
+def _one_group(episodes: Sequence[Trajectory]) -> dict[str, Any]:
     accuracy, interval = share(_known(t.correct for t in episodes))
     return {
         "n": len(episodes),

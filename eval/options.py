@@ -15,6 +15,37 @@ from longvideo_env import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.reward import parse_reward
 
+RECORDING = "recording.sqlite"
+"""Where tool calls are recorded under --out, unless --recording-file says otherwise."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal parts of a split's questions.
+
+    Attributes:
+        index: Which, from 1.
+        count: Of how many.
+    """
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def parse_shard(text: str) -> Shard:
+    """`2/4` as a shard.
+
+    Raises:
+        SpecError: It is none.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise SpecError(f"expected --shard I/N with I from 1 to N, such as 1/4, got {text!r}.")
+    return Shard(int(index), int(count))
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -26,6 +57,8 @@ class RunOptions:
     seed: int
     concurrency: int
     overwrite: bool
+    samples: int = 1
+    shard: Shard | None = None
 
 
 def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.ArgumentParser:
@@ -52,6 +85,19 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.Argum
     run.add_argument("--out", type=Path, metavar="DIR", help="Where the runs' folders go.")
     run.add_argument("--limit", type=int, metavar="N", help="Only the first N questions.")
     run.add_argument(
+        "--samples",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Plays of each question, for avg@N, pass@N and majority@N. Default: 1.",
+    )
+    run.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="Only the Ith of N equal parts of the questions, in a folder of its own; "
+        "eval/merge.py puts them together.",
+    )
+    run.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -63,7 +109,10 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.Argum
     )
     run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
     add_fields(parser.add_argument_group("environment"), EnvConfig, split="val")
-    add_fields(parser.add_argument_group("generation (hf:PATH, vllm:PATH)"), GenerationSettings)
+    add_fields(
+        parser.add_argument_group("generation (hf:PATH, vllm:PATH, openai:MODEL)"),
+        GenerationSettings,
+    )
     return parser
 
 
@@ -86,7 +135,11 @@ def read_options(
         raise SpecError(f"--concurrency must be at least 1, got {options['concurrency']}.")
     if options["limit"] is not None and options["limit"] < 1:
         raise SpecError(f"--limit must be at least 1, got {options['limit']}.")
+    if options["samples"] < 1:
+        raise SpecError(f"--samples must be at least 1, got {options['samples']}.")
     config = EnvConfig.from_mapping(take_fields(EnvConfig, options))
+    if config.recording != "off" and config.recording_file is None:
+        config = replace(config, recording_file=str(Path(options["out"]) / RECORDING))
     config = replace(config, dataset=fresh_draw(config.dataset, options["seed"]))
     parse_reward(config.reward)
     settings = GenerationSettings(**take_fields(GenerationSettings, options))
@@ -97,6 +150,8 @@ def read_options(
         seed=options["seed"],
         concurrency=options["concurrency"],
         overwrite=options["overwrite"],
+        samples=options["samples"],
+        shard=None if options["shard"] is None else parse_shard(str(options["shard"])),
     )
     return run, config, settings
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from scipy.stats import binomtest
 
+from eval.intervals import clustered_mean
 from eval.metrics import summarize
 from eval.store import CONFIG, EPISODES
 from longvideo_env.errors import SpecError
@@ -106,29 +107,41 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
 
     Returns:
         `a` and `b`, each a part of `eval.metrics.summarize` over the pairs' episodes; the counts of
-        `count` over all pairs; and the same counts in `by_show`.
+        `count` over all pairs; and the same counts in `by_show` and `by_kind`.
     """
     shows = sorted({a.show for a, _ in pairs if a.show is not None})
     sides: tuple[Sequence[Trajectory], ...] = tuple(zip(*pairs, strict=True))
-    parts = ("accuracy", "accuracy_ci95", "behaviour", "by_show")
+    parts = (
+        "accuracy", "accuracy_ci95", "accuracy_ci95_clustered", "n_videos", "behaviour", "by_show",
+        "by_kind", "grounding_accuracy", "grounding_accuracy_first", "cost_per_correct_usd",
+        "tokens_per_correct",
+    )  # fmt: skip
     a, b = (
         {name: value for name, value in summarize(side, len(side)).items() if name in parts}
         for side in sides
     )
     by_show = {show: count([pair for pair in pairs if pair[0].show == show]) for show in shows}
-    return {"a": a, "b": b, **count(pairs), "by_show": by_show}
+    kinds = sorted({a.kind for a, _ in pairs if a.kind is not None})
+    by_kind = {kind: count([pair for pair in pairs if pair[0].kind == kind]) for kind in kinds}
+    return {"a": a, "b": b, **count(pairs), "by_show": by_show, "by_kind": by_kind}
 
 
 def count(pairs: Sequence[Pair]) -> dict[str, Any]:
     """How often both runs, one or neither are right, and what follows.
 
     Returns:
-        Among others `difference`, the accuracy of B less that of A, and `p`, the two-sided
-        p-value of McNemar's exact test.
+        Among others `difference`, the accuracy of B less that of A, with its interval clustered by
+        video, and `p`, the two-sided p-value of McNemar's exact test. The test takes what it
+        counts for independent, which samples of one question are not: it counts the first of each.
     """
     hits = [(bool(a.correct), bool(b.correct)) for a, b in pairs]
     only_a, only_b = hits.count((True, False)), hits.count((False, True))
-    decided = only_a + only_b
+    firsts: dict[str, Pair] = {}
+    for pair in sorted(pairs, key=lambda pair: pair[0].sample):
+        firsts.setdefault(str(pair[0].qid), pair)
+    tested = [(bool(a.correct), bool(b.correct)) for a, b in firsts.values()]
+    tested_a = tested.count((True, False))
+    decided = tested_a + tested.count((False, True))
     return {
         "n": len(hits),
         "both_right": hits.count((True, True)),
@@ -136,6 +149,14 @@ def count(pairs: Sequence[Pair]) -> dict[str, Any]:
         "b_only": only_b,
         "neither": hits.count((False, False)),
         "difference": (only_b - only_a) / len(hits),
+        "difference_ci95": _difference_interval(pairs),
         # Runs that never disagree show no difference at all; the test is not defined there.
-        "p": float(binomtest(only_a, decided).pvalue) if decided else 1.0,
+        "p": float(binomtest(tested_a, decided).pvalue) if decided else 1.0,
+        "n_tested": len(tested),
     }
+
+
+def _difference_interval(pairs: Sequence[Pair]) -> list[float] | None:
+    differences = [float(bool(b.correct)) - float(bool(a.correct)) for a, b in pairs]
+    interval = clustered_mean(differences, [a.video_id for a, _ in pairs])
+    return None if interval is None else list(interval)

@@ -1,12 +1,17 @@
-"""Play the questions of a split with one or more policies, and sum up how they did.
+r"""Play the questions of a split with one or more policies, and sum up how they did.
 
     python eval/run_policy.py --policy scripted:ground-look-answer --policy random --out runs/demo
     python eval/run_policy.py --policy hf:runs/grpo-tiny --dataset DIR --split val --out runs/tiny
     python eval/run_policy.py --policy teacher:mini --dataset mini --seed 3 --out runs/mini
+    python eval/run_policy.py --policy openai:gpt-4o --grounding openai:gpt-4o-mini \
+        --vision openai:gpt-4o,frames=16 --dataset DIR --samples 4 --recording reuse --out runs/api
+    python eval/run_policy.py --policy random --dataset DIR --shard 1/4 --out runs/random
 
 Each policy gets a folder under --out: `episodes.jsonl` (one line an episode, written as they
 finish), `summary.json` and `config.json`. The same command resumes an interrupted run, and plays
-failed episodes again. `eval/compare.py` compares two such folders.
+failed episodes again; Ctrl-C, SIGTERM or a crash lose no more than the episodes in flight. With
+--shard each part has a folder of its own, which `eval/merge.py` puts together. `eval/compare.py`
+compares two such folders, `eval/rescore.py` computes rewards and metrics again without any model.
 
 Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
 """
@@ -15,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +32,7 @@ from eval.cli import EXIT_DONE, EXIT_FAILURES, parse_with_config, run_command
 from eval.formatting import format_interval, format_number, output_console
 from eval.options import RunOptions, build_parser, read_options
 from eval.progress import EpisodeProgress
-from eval.session import open_session, play_split, print_skipped
+from eval.session import Session, open_session, play_split, print_skipped
 from eval.store import run_folder
 from longvideo_env import EnvConfig
 
@@ -61,9 +66,9 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
         table.add_column(name, justify="right")
     for row in summaries:
         table.add_row(
-            escape(row["policy"]) + (" (oracle)" if row["oracle"] else ""),
+            escape(row["policy"]) + marks(row),
             format_number(row["accuracy"]),
-            format_interval(row["accuracy_ci95"]),
+            format_interval(row["accuracy_ci95_clustered"] or row["accuracy_ci95"]),
             format_number(row["grounding_accuracy"]),
             format_number(row["grounding_accuracy_first"]),
             format_number(row["mean_turns"], 2),
@@ -73,6 +78,63 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
             f"{row['wall_s']:.1f}",
         )
     console.print(table)
+
+
+def marks(row: Mapping[str, Any]) -> str:
+    """What a reader of an accuracy must know: agents were given gold."""
+    oracle, leaky = " (oracle)" * bool(row["oracle"]), " (leaky)" * bool(row.get("leaky"))
+    return oracle + leaky
+
+
+def print_samples(summaries: Sequence[dict[str, Any]], console: Console) -> None:
+    """avg@n, pass@n and majority@n, where questions were played several times."""
+    table = Table(title=None)
+    for name in ("policy", "n", "avg@n", "pass@n", "95% CI", "majority@n", "95% CI", "questions"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
+    several = [row for row in summaries if row["samples"]["n"] > 1]
+    for row in several:
+        scores = row["samples"]
+        table.add_row(
+            escape(row["policy"]) + marks(row),
+            str(scores["n"]),
+            format_number(scores["avg"]),
+            format_number(scores["pass"]),
+            format_interval(scores["pass_ci95"]),
+            format_number(scores["majority"]),
+            format_interval(scores["majority_ci95"]),
+            str(scores["n_questions"]),
+        )
+    if several:
+        console.print(table)
+
+
+def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, console: Console) -> None:
+    """What the models used, and what of the tool calls a recording answered."""
+    for row in summaries:
+        used = row["usage"]["total"]
+        if used["requests"]:
+            cost = "" if row["cost_usd"] is None else f", ${row['cost_usd']:.4f}"
+            right = row["cost_per_correct_usd"]
+            each = "" if right is None else f" (${right:.5f} a right answer)"
+            say(
+                console,
+                f"{row['policy']}: {used['requests']:,} requests, {used['prompt_tokens']:,} + "
+                f"{used['completion_tokens']:,} tokens{cost}{each}",
+            )
+    recording = session.toolbox.recording
+    if recording is not None and recording.stats.hit_rate is not None:
+        stats = recording.stats
+        say(
+            console,
+            f"recording ({recording.mode}): hit rate {stats.hit_rate:.3f}: {stats.hits:,} tool "
+            f"calls recorded before, {stats.shared:,} shared while under way, {stats.misses:,} "
+            "asked",
+        )
+
+
+def say(console: Console, text: str) -> None:
+    """A plain line."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettings) -> int:
@@ -87,9 +149,9 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
             summaries.append(await play_split(spec, session, folder, progress, label=spec))
     console = output_console()
     print_table(summaries, console)
-    console.print(
-        f"Episodes and summaries: {run.out}", highlight=False, markup=False, soft_wrap=True
-    )
+    print_samples(summaries, console)
+    print_accounts(summaries, session, console)
+    say(console, f"Episodes and summaries: {run.out}")
     return EXIT_FAILURES if any(row["n_failed"] for row in summaries) else EXIT_DONE
 
 

@@ -15,7 +15,7 @@ from agents.settings import GenerationSettings
 from eval.metrics import summarize
 from eval.options import RunOptions
 from eval.progress import EpisodeProgress
-from eval.store import RunStore
+from eval.store import RunStore, shard_folder
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.prompts import PROMPT_VERSION
@@ -36,7 +36,15 @@ class Session:
     @property
     def tasks(self) -> Sequence[Task]:
         """The questions asked for."""
-        return self.dataset.tasks[: self.run.limit]
+        tasks = self.dataset.tasks[: self.run.limit]
+        shard = self.run.shard
+        # Every Nth: shards are equal in size and alike in what they hold.
+        return tasks if shard is None else tasks[shard.index - 1 :: shard.count]
+
+    @property
+    def jobs(self) -> list[tuple[Task, int]]:
+        """The episodes asked for; all samples of a question together, so that they share calls."""
+        return [(task, sample) for task in self.tasks for sample in range(self.run.samples)]
 
 
 def open_session(run: RunOptions, config: EnvConfig, settings: GenerationSettings) -> Session:
@@ -71,30 +79,34 @@ async def play_split(
     Args:
         spec: The policy.
         session: Where it plays.
-        folder: The run's folder; a run that lies there is resumed.
+        folder: The run's folder; a run that lies there is resumed. A shard has one beside it.
         progress: Where the run's bar is drawn.
         label: What the bar is called.
     """
     fingerprint = _fingerprint(spec, session)
-    with RunStore(folder, fingerprint, overwrite=session.run.overwrite) as store:
+    run, shard = session.run, session.run.shard
+    if shard is not None:
+        folder = shard_folder(folder, shard.index, shard.count)
+    timings = session.config.recording != "replay"
+    with RunStore(folder, fingerprint, overwrite=run.overwrite, timings=timings) as store:
         earlier, start = store.earlier_wall_s, time.perf_counter()
-        done = [
-            store.episodes[key] for task in session.tasks if (key := _key(task)) in store.episodes
-        ]
-        progress.start(label, total=len(session.tasks), done=done)
+        keys = [_key(*job) for job in session.jobs]
+        progress.start(
+            label, total=len(keys), done=[store.episodes[k] for k in keys if k in store.episodes]
+        )
         try:
             await _play_missing(spec, session, store, progress)
         finally:
             summary = _summary(spec, session, store)
             summary["wall_s"] = round(earlier + time.perf_counter() - start, 3)
-            store.finish(summary, [_key(task) for task in session.tasks])
+            store.finish(summary, keys)
     return summary
 
 
 async def _play_missing(
     spec: str, session: Session, store: RunStore, progress: EpisodeProgress
 ) -> None:
-    jobs = [(task, 0) for task in session.tasks if _key(task) not in store.episodes]
+    jobs = [job for job in session.jobs if _key(*job) not in store.episodes]
     if not jobs:
         return
     policy = build_policy(spec, session.settings)
@@ -115,13 +127,13 @@ async def _play_missing(
         await policy.aclose()
 
 
-def _key(task: Task) -> tuple[str, int]:
-    return str(task.qid), 0
+def _key(task: Task, sample: int) -> tuple[str, int]:
+    return str(task.qid), sample
 
 
 def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
-    keys = [_key(task) for task in session.tasks]
-    config = session.config
+    keys = [_key(*job) for job in session.jobs]
+    config, recording = session.config, session.toolbox.recording
     return {
         "policy": spec,
         "dataset": config.dataset,
@@ -129,22 +141,34 @@ def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
         "grounding": config.grounding,
         "vision": config.vision,
         "oracle": config.grounding == "oracle",
+        "leaky": config.unsafe_boxes,
+        "n_samples": session.run.samples,
+        "shard": None if session.run.shard is None else str(session.run.shard),
+        "recording": {"mode": config.recording, **(recording.stats.record() if recording else {})},
         "n_skipped_rows": len(session.dataset.skipped),
-        **summarize([store.episodes[key] for key in keys if key in store.episodes], len(keys)),
+        **summarize(
+            [store.episodes[key] for key in keys if key in store.episodes], len(session.tasks)
+        ),
     }
 
 
 def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
     """What makes two calls one run. The limit is left out: a run may be extended."""
-    generation = asdict(session.settings) if spec.startswith(("hf:", "vllm:")) else {}
+    generation = asdict(session.settings) if spec.startswith(("hf:", "vllm:", "openai:")) else {}
     for name in ("max_batch_size", "tensor_parallel_size", "gpu_memory_utilization"):
         generation.pop(name, None)  # changes the speed, not the episodes
-    if spec.startswith("hf:"):
-        generation.pop("max_model_len")
+    if not spec.startswith("vllm:"):
+        generation.pop("max_model_len", None)
+    environment = asdict(session.config)
+    for name in ("recording", "recording_file"):
+        del environment[name]  # where replies come from, not what was asked
+    unsafe = environment.pop("unsafe_boxes")
+    marks = {"unsafe_boxes": True, "leaky": True} if unsafe else {}
     return {
         "policy": spec,
         "seed": session.run.seed,
         "prompt_version": PROMPT_VERSION,
-        **asdict(session.config),
+        **environment,
+        **marks,
         **generation,
     }

@@ -22,6 +22,11 @@ SUMMARY = "summary.json"
 CONFIG = "config.json"
 
 
+def shard_folder(folder: Path, index: int, count: int) -> Path:
+    """The folder of one shard of a run."""
+    return folder.with_name(f"{folder.name}.shard-{index}-of-{count}")
+
+
 def run_folder(out: Path, policy: str, others: Iterable[str] = ()) -> Path:
     """The folder of a policy's run: a readable name, with a digest where two would share one."""
     name = _slug(policy)
@@ -44,14 +49,23 @@ class RunStore:
         folder: Made if it is not there.
         config: What makes episodes comparable; a run is only resumed with an equal one.
         overwrite: Throw away what is there instead of resuming.
+        timings: False leaves them out of the episodes, which a replay then repeats byte by byte.
 
     Raises:
         SpecError: The folder holds a run with another configuration.
         TrajectoryError: Its episodes cannot be read back.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        timings: bool = True,
+    ) -> None:
         self.folder = folder
+        self._timings = timings
         self.episodes: dict[tuple[str, int], Trajectory] = {}
         folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
@@ -78,7 +92,7 @@ class RunStore:
 
     def add(self, trajectory: Trajectory) -> None:
         """Keep a finished episode. It is on its way to disk when this returns."""
-        self._file.write(trajectory.to_json() + "\n")
+        self._file.write(self._line(trajectory))
         self._file.flush()
         self.episodes[_key(trajectory)] = trajectory
 
@@ -132,8 +146,10 @@ class RunStore:
             self._rewrite(self.episodes.values())
 
     def _rewrite(self, trajectories: Iterable[Trajectory]) -> None:
-        text = "".join(t.to_json() + "\n" for t in trajectories)
-        write_text(self.folder / EPISODES, text)
+        write_text(self.folder / EPISODES, "".join(map(self._line, trajectories)))
+
+    def _line(self, trajectory: Trajectory) -> str:
+        return trajectory.to_json(timings=self._timings) + "\n"
 
 
 _ELSEWHERE = "To mend it: give another --out, or --overwrite."

@@ -14,6 +14,7 @@ from longvideo_env.errors import SpecError
 
 TAG_SET_NAMES = ("reference", "paper")
 MAX_WINDOW = 5
+RECORDING_MODES = ("off", "record", "replay", "reuse")
 
 
 def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field` itself is
@@ -37,14 +38,19 @@ class EnvConfig:
     )
     split: str = _option("train", "Split of the dataset, such as train, val or test.")
     grounding: str = _option(
-        "bm25", "Grounding agent: bm25, random, oracle (is given the gold clip) or none."
+        "bm25",
+        "Grounding agent: bm25, random, openai:MODEL[@ENDPOINT], oracle (is given the gold "
+        "clip) or none.",
     )
     ground_action: bool = _option(
         True,
         "Offer the grounding action. Without it the grounding agent names the first clip and is "
         "not asked again (an ablation).",
     )
-    vision: str = _option("captions", "Vision agent: captions or none.")
+    vision: str = _option(
+        "captions",
+        "Vision agent: captions, openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
+    )
     max_turns: int = _option(5, "Turns the master agent has (K in the paper); at least 1.")
     window: int = _option(1, "Evidence window: adjacent clips seen at once, 1 to 5.")
     tags: str = _option(
@@ -69,8 +75,25 @@ class EnvConfig:
     skip_invalid: bool = _option(
         False, "Leave invalid rows out, and list them, instead of stopping at the first."
     )
+    recording: str = _option(
+        "off",
+        "Tool calls: `off`; `record` them; `replay` them, so that a call which was not recorded "
+        "fails; or `reuse` those recorded and record the others.",
+    )
+    recording_file: str | None = _option(
+        None, "The recording, one SQLite file that several processes may share."
+    )
+    unsafe_boxes: bool = _option(
+        False,
+        "Show the vision agent the labels of TVQA+ boxes, as published results did. They name "
+        "words of the right answer: everything written is then marked `leaky`.",
+    )
 
     def __post_init__(self) -> None:
+        if self.recording not in RECORDING_MODES:
+            raise SpecError(
+                f"recording must be one of {', '.join(RECORDING_MODES)}, got {self.recording!r}."
+            )
         if self.max_turns < 1:
             raise SpecError(f"max_turns must be at least 1, got {self.max_turns}.")
         if not 1 <= self.window <= MAX_WINDOW:

@@ -92,6 +92,9 @@ class LongTVQAEnv(gym.Env[str, str]):
         shuffle_options=False,
         frames_root=None,
         skip_invalid=False,
+        recording="off",
+        recording_file=None,
+        unsafe_boxes=False,
     )
     ```
 

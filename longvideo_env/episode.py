@@ -11,8 +11,9 @@ The Gymnasium env and the rollout engine are drivers of this one machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from longvideo_env import prompts
 from longvideo_env.errors import EpisodeStateError
@@ -81,6 +82,7 @@ class Episode:
         self._pending: ToolRequest | None = None
         self._action: Action | None = None
         self._finish: FinishReason | None = None
+        self._usage: Mapping[str, Any] | None = None
 
     @property
     def words(self) -> str | None:
@@ -115,12 +117,18 @@ class Episode:
         self._pending = request
         return request
 
-    def reply(self, text: str, finish: FinishReason | None = None) -> Move:
+    def reply(
+        self,
+        text: str,
+        finish: FinishReason | None = None,
+        usage: Mapping[str, Any] | None = None,
+    ) -> Move:
         """Take the master's reply.
 
         Args:
             text: All of it, with what the chat template opened it with.
             finish: Why it ended, for the record.
+            usage: What it used, for the record.
 
         Returns:
             A tool request to run and hand to `receive`; an observation; or the end.
@@ -133,7 +141,7 @@ class Episode:
         parsed = parse(text, len(self.question.options), self.rules.actions)
         self.messages.append({"role": "assistant", "content": text})
         self.parsed.append(parsed)
-        self._finish = finish
+        self._finish, self._usage = finish, usage
         if isinstance(parsed.outcome, Malformed):
             return self._malformed(parsed.outcome)
         self._action = parsed.outcome
@@ -212,7 +220,11 @@ class Episode:
         return self._pending
 
     def _malformed(self, problem: Malformed) -> Move:
-        self.turns.append(TurnRecord(self.turn, malformed=problem.kind.value, finish=self._finish))
+        self.turns.append(
+            TurnRecord(
+                self.turn, malformed=problem.kind.value, finish=self._finish, **self._spent()
+            )
+        )
         if self.turns_left == 0:
             return self._end("out_of_turns")
         return self._observe(prompts.malformed_prompt(problem.message, self.rules, self.turns_left))
@@ -224,7 +236,13 @@ class Episode:
 
     def _finish_turn(self, action: Action) -> None:
         self.turns.append(
-            TurnRecord(self.turn, action.kind.value, action.argument, finish=self._finish)
+            TurnRecord(
+                self.turn,
+                action.kind.value,
+                action.argument,
+                finish=self._finish,
+                **self._spent(),
+            )
         )
 
     def _record(self, request: ToolRequest, result: ToolResult, opening: bool) -> TurnRecord:
@@ -241,7 +259,15 @@ class Episode:
                 "details": dict(result.details),
             },
             finish=None if opening else self._finish,
+            **self._spent(result),
         )
+
+    def _spent(self, result: ToolResult | None = None) -> dict[str, Any]:
+        """What the turn used: the reply, and the tool if one was called."""
+        tool = result.details.get("cost_usd") if result is not None else None
+        reply = self._usage.get("cost_usd") if self._usage is not None else None
+        known = [cost for cost in (reply, tool) if cost is not None]
+        return {"usage": self._usage, "cost_usd": sum(known) if known else None}
 
     def _grounding_request(self, query: str | None) -> GroundingRequest:
         return GroundingRequest(

@@ -13,6 +13,11 @@ LongVideoEnvError
 ├── EpisodeStateError          the state machine was driven out of order
 ├── ToolError                  a grounding or vision agent could not do its work
 ├── PolicyError                the master agent could not produce a reply
+├── EndpointError              a model's endpoint gave no usable reply
+│   ├── EndpointDownError      its circuit is open: it failed for too long
+│   └── ContextTooLongError    the model's context does not hold the request
+├── RecordingError             a recording cannot be used
+│   └── RecordingMissError     replay was asked for a call that it does not hold
 ├── TrajectoryError            a saved trajectory cannot be read back
 └── MissingExtraError          an optional dependency is not installed
 """
@@ -99,6 +104,26 @@ class ToolError(LongVideoEnvError):
 
 class PolicyError(LongVideoEnvError):
     """The master agent could not produce a reply. Becomes a failed episode."""
+
+
+class EndpointError(LongVideoEnvError):
+    """A model's endpoint gave no usable reply, after all retries."""
+
+
+class EndpointDownError(EndpointError):
+    """The endpoint has failed for so long that it is not asked for a while."""
+
+
+class ContextTooLongError(EndpointError):
+    """The request has more tokens than the model's context holds."""
+
+
+class RecordingError(LongVideoEnvError, ValueError):
+    """A recording of tool calls cannot be used."""
+
+
+class RecordingMissError(RecordingError):
+    """In mode `replay`, the recording does not hold a call that was made."""
 
 
 class TrajectoryError(LongVideoEnvError, ValueError):

@@ -6,9 +6,9 @@ into token ids once, when they are appended: what was sampled is never decoded a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 from longvideo_env.rules import Rules
 from longvideo_env.schema import Question
@@ -39,6 +39,7 @@ class Reply:
         prefix: What the chat template put at the head of the reply, such as `<think>`; belongs
             to the reply when it is parsed.
         finish: Why it ended.
+        usage: What it used, for policies that count: tokens, requests, money.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Reply:
     logprobs: tuple[float, ...] | None = None
     prefix: str = ""
     finish: FinishReason = "end_of_turn"
+    usage: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.episode import Ended, Episode, Observation
 from longvideo_env.errors import PolicyError
+from longvideo_env.kinds import question_kind
 from longvideo_env.policy import Context, Policy, Reply
 from longvideo_env.reward import Play, parse_reward, score
 from longvideo_env.rules import Rules
@@ -159,7 +160,7 @@ class RolloutEngine:
                 episode.stop_for_context()
                 return
             record.segments.append(_sampled(reply, turn))
-            step = episode.reply(reply.prefix + reply.text, reply.finish)
+            step = episode.reply(reply.prefix + reply.text, reply.finish, reply.usage)
             if not (isinstance(step, Ended) and reply.finish == "length"):
                 # A reply that was cut off at the very end stays open: it really is truncated.
                 record.segments += codec.close(reply, turn)
@@ -208,6 +209,8 @@ class RolloutEngine:
             turns=tuple(episode.turns),
             segments=tuple(record.segments),
             show=task.question.show,
+            kind=question_kind(task.question.text),
+            leaky=self.config.unsafe_boxes,
             visited=tuple(episode.visited),
             choice=episode.choice,
             option_order=order,

@@ -15,7 +15,14 @@ from typing import Any, cast
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.errors import SpecError
-from longvideo_env.tools import GroundingAgent, OracleGrounding, Toolbox, VisionAgent
+from longvideo_env.recording import Recording, open_recording
+from longvideo_env.tools import (
+    GroundingAgent,
+    OracleGrounding,
+    Toolbox,
+    UnsafeBoxes,
+    VisionAgent,
+)
 
 
 def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
@@ -23,6 +30,7 @@ def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
 
     Raises:
         SpecError: A spec names no known agent.
+        RecordingError: The recording cannot be used.
     """
     grounding: GroundingAgent | None = None
     vision: VisionAgent | None = None
@@ -32,7 +40,31 @@ def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
         grounding = cast(GroundingAgent, _build("grounding", config.grounding, ("oracle", "none")))
     if config.vision != "none":
         vision = cast(VisionAgent, _build("vision", config.vision, ("none",)))
-    return Toolbox(grounding, vision, config.grounding, config.vision)
+        if config.unsafe_boxes:
+            vision = UnsafeBoxes(vision, _box_labels(dataset))
+    return Toolbox(grounding, vision, config.grounding, config.vision, _recording(config))
+
+
+def _recording(config: EnvConfig) -> Recording | None:
+    if config.recording == "off":
+        return None
+    if config.recording_file is None:
+        raise SpecError(
+            f"recording={config.recording} needs a file. To mend it: give recording_file, such as "
+            "runs/calls.sqlite."
+        )
+    return open_recording(config.recording_file, config.recording)
+
+
+def _box_labels(dataset: Dataset) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Question id -> the clip that its boxes are of, and their labels in order of appearance."""
+    found = {}
+    for task in dataset.tasks:
+        gold = task.gold
+        if gold.boxes and gold.clip_id is not None:
+            labels = (str(box.get("label")) for boxes in gold.boxes.values() for box in boxes)
+            found[str(task.qid)] = (gold.clip_id, tuple(dict.fromkeys(labels)))
+    return found
 
 
 def _build(kind: str, spec: str, built_in: tuple[str, ...]) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Coroutine
 from functools import lru_cache
@@ -47,4 +48,13 @@ def background_loop() -> asyncio.AbstractEventLoop:
     """The event loop, in a daemon thread, on which agents with real waits run. One a process."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="longvideo-env-loop", daemon=True).start()
+    atexit.register(_let_go, loop)
     return loop
+
+
+def _let_go(loop: asyncio.AbstractEventLoop) -> None:
+    """Close what agents hold on the loop, as `asyncio.run` does when it ends."""
+    try:
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=5)
+    except TimeoutError:
+        return  # a connection that does not close must not keep the process alive

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from longvideo_env.errors import ToolError
+from longvideo_env.errors import LongVideoEnvError, ToolError
 from longvideo_env.schema import Question, Video
 from longvideo_env.sync import background_loop, run_immediate
+
+if TYPE_CHECKING:
+    from longvideo_env.recording import Recording
 
 ToolKind: TypeAlias = Literal["grounding", "vision"]
 
@@ -60,6 +63,8 @@ class VisionRequest:
         query: What the master wants to know.
         clip_ids: The clips of the evidence window, in order; the whole of each is looked at.
         seed: For agents that draw at random.
+        boxes: What boxes of the clips are labelled; empty unless `unsafe_boxes` is set, because
+            these labels name words of the right answer.
     """
 
     question: Question
@@ -67,6 +72,7 @@ class VisionRequest:
     query: str = ""
     clip_ids: tuple[str, ...] = ()
     seed: int = 0
+    boxes: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """Plain values that identify the request."""
@@ -77,6 +83,7 @@ class VisionRequest:
             "query": self.query,
             "clip_ids": list(self.clip_ids),
             "seed": self.seed,
+            **({"boxes": list(self.boxes), "leaky": True} if self.boxes else {}),
         }
 
 
@@ -180,6 +187,36 @@ class OracleGrounding:
         return ToolReply(left[0] if left else request.video.clip_ids[0])
 
 
+class UnsafeBoxes:
+    """Hands the boxes of the gold clip to a vision agent, as the published code does.
+
+    They name words of the question and of the right answer, so that what is measured with them is
+    no accuracy. Built by `build_toolbox` alone, where `unsafe_boxes` asks for it; everything that
+    is then written says `leaky`.
+
+    Args:
+        agent: The vision agent.
+        labels: `str(qid)` to the clip that the boxes are of, and their distinct labels.
+    """
+
+    def __init__(
+        self, agent: VisionAgent, labels: Mapping[str, tuple[str, tuple[str, ...]]]
+    ) -> None:
+        self.agent = agent
+        self.immediate = agent.immediate
+        self._labels = labels
+
+    async def look(self, request: VisionRequest, /) -> ToolReply:
+        """Ask the agent, with the boxes if their clip is looked at."""
+        reply = await self.agent.look(self.with_boxes(request))
+        return ToolReply(reply.value, {**reply.details, "leaky": True})
+
+    def with_boxes(self, request: VisionRequest) -> VisionRequest:
+        """The request as the agent gets it."""
+        clip_id, labels = self._labels.get(str(request.question.qid), ("", ()))
+        return replace(request, boxes=labels) if clip_id in request.clip_ids else request
+
+
 def unvisited(request: GroundingRequest) -> tuple[str, ...]:
     """The clips that a grounding agent may name, in order: those not visited yet."""
     visited = set(request.visited)
@@ -197,6 +234,7 @@ class Toolbox:
         vision_spec: Its spec, for the record.
         timeout_s: The most seconds that a call may take; a slower one is a failed result. None
             waits for as long as it takes. Agents that never suspend are not interrupted.
+        recording: Where calls are recorded and replayed, or None.
     """
 
     grounding: GroundingAgent | None = None
@@ -204,18 +242,18 @@ class Toolbox:
     grounding_spec: str = "none"
     vision_spec: str = "none"
     timeout_s: float | None = None
+    recording: Recording | None = None
 
     async def call(self, request: ToolRequest) -> ToolResult:
         """Run a request. Never raises for what an agent does wrong: that is a failed result."""
         kind: ToolKind = "grounding" if isinstance(request, GroundingRequest) else "vision"
-        spec = self.grounding_spec if kind == "grounding" else self.vision_spec
+        _, spec = self._agent(request)
         start = time.perf_counter()
         try:
             reply = await self._dispatch_in_time(request)
         except Exception as error:  # noqa: BLE001 - the boundary: whatever an agent raises is data
-            message = (
-                str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
-            )
+            ours = isinstance(error, LongVideoEnvError)
+            message = str(error) if ours else f"{type(error).__name__}: {error}"
             return ToolResult(
                 kind,
                 spec,
@@ -241,29 +279,55 @@ class Toolbox:
         return work.result()
 
     async def _dispatch(self, request: ToolRequest) -> ToolReply:
+        agent, spec = self._agent(request)
+        if self.recording is None or isinstance(agent, OracleGrounding):
+            # What gold has chosen is never recorded: a recording is made to be published.
+            return await self._ask(request)
+        from longvideo_env.recording import call_key
+
+        if isinstance(agent, UnsafeBoxes) and isinstance(request, VisionRequest):
+            key = call_key(agent.agent, spec, agent.with_boxes(request))
+        else:
+            key = call_key(agent, spec, request)
+        reply = await self.recording.call(key, lambda: self._ask(request))
+        _check(reply, request)  # a recording is input like any other
+        return reply
+
+    async def _ask(self, request: ToolRequest) -> ToolReply:
         if isinstance(request, GroundingRequest):
             if self.grounding is None:
                 raise ToolError("there is no grounding agent.")
             reply = await self.grounding.ground(request)
-            _check_clip(reply.value, request)
-            return reply
-        if self.vision is None:
+        elif self.vision is None:
             raise ToolError("there is no vision agent.")
-        reply = await self.vision.look(request)
-        if not isinstance(reply.value, str) or not reply.value.strip():
-            raise ToolError(f"the vision agent returned {reply.value!r:.80}, not a description.")
+        else:
+            reply = await self.vision.look(request)
+        _check(reply, request)
         return reply
+
+    def _agent(self, request: ToolRequest) -> tuple[GroundingAgent | VisionAgent | None, str]:
+        if isinstance(request, GroundingRequest):
+            return self.grounding, self.grounding_spec
+        return self.vision, self.vision_spec
 
     def call_blocking(self, request: ToolRequest) -> ToolResult:
         """`call` for synchronous drivers; works inside a running event loop, as in a notebook.
 
         Agents that never suspend run right here; others on the background loop.
         """
-        agent = self.grounding if isinstance(request, GroundingRequest) else self.vision
+        agent, _ = self._agent(request)
         coroutine = self.call(request)
-        if agent is None or agent.immediate:
+        # With a recording, an equal call of another thread may have to be waited for.
+        if agent is None or (agent.immediate and self.recording is None):
             return run_immediate(coroutine)
         return asyncio.run_coroutine_threadsafe(coroutine, background_loop()).result()
+
+
+def _check(reply: ToolReply, request: ToolRequest) -> None:
+    if isinstance(request, GroundingRequest):
+        _check_clip(reply.value, request)
+    elif not isinstance(reply.value, str) or not reply.value.strip():
+        raise ToolError(f"the vision agent returned {reply.value!r:.80}, not a description.")
 
 
 def _check_clip(clip_id: object, request: GroundingRequest) -> None:

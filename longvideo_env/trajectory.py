@@ -56,6 +56,8 @@ class TurnRecord:
         request: The tool request, if one was made.
         result: `{"agent", "value", "error", "details"}` of its result.
         finish: Why the reply ended (see `policy.FinishReason`).
+        usage: What the reply used, where the policy says so: tokens, requests, money.
+        cost_usd: Money of the whole turn, reply and tool together, as far as it is known.
     """
 
     turn: int
@@ -65,6 +67,8 @@ class TurnRecord:
     request: Mapping[str, Any] | None = None
     result: Mapping[str, Any] | None = None
     finish: str | None = None
+    usage: Mapping[str, Any] | None = None
+    cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ class Trajectory:
         grounded_first: Whether it was among the clips shown at the start.
         reward: Weighted sum of the terms; None if failed or there is no gold answer.
         reward_terms: Each term of the reward, unweighted.
+        kind: What the question asks for (see `longvideo_env.kinds`).
+        leaky: Whether agents were shown boxes (`unsafe_boxes`), which name the answer's words.
         timings: Where the time went.
         schema_version: Of this record.
     """
@@ -126,6 +132,8 @@ class Trajectory:
     grounded_first: bool | None = None
     reward: float | None = None
     reward_terms: Mapping[str, float] = field(default_factory=dict)
+    kind: str | None = None
+    leaky: bool = False
     timings: Timings = field(default_factory=Timings, compare=False)
     schema_version: int = SCHEMA_VERSION
 

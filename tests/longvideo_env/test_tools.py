@@ -123,9 +123,9 @@ def test_specs_become_agents():
     assert isinstance(
         build_toolbox(EnvConfig(grounding="oracle"), dataset).grounding, OracleGrounding
     )
-    with pytest.raises(SpecError, match="bm25, none, oracle, random"):
+    with pytest.raises(SpecError, match="bm25, none, openai, oracle, random"):
         build_toolbox(EnvConfig(grounding="bm52"), dataset)
-    with pytest.raises(SpecError, match="captions, none"):
+    with pytest.raises(SpecError, match="captions, none, openai"):
         build_toolbox(EnvConfig(vision="eyes"), dataset)
     with pytest.raises(SpecError, match="takes no argument"):
         build_toolbox(EnvConfig(grounding="bm25:3"), dataset)

@@ -1,0 +1,117 @@
+"""Tokens and money: what calls of models used, and the table of prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from longvideo_env.errors import SpecError
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars for a million tokens.
+
+    Attributes:
+        input: Of the request.
+        output: Of the reply.
+        cached: Of what the provider had cached of the request; by default as `input`.
+    """
+
+    input: float
+    output: float
+    cached: float | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one call, or several, used.
+
+    Attributes:
+        requests: Replies that were paid for.
+        prompt_tokens: Tokens of the requests, cached ones among them.
+        cached_tokens: Those of them that the provider had cached.
+        completion_tokens: Tokens of the replies, reasoning among them.
+        reasoning_tokens: Those of them that are hidden reasoning.
+        cost_usd: Money; None where a price is not known.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        # A sum with an unknown part is unknown; what used nothing is no unknown part.
+        used = [usage.cost_usd for usage in (self, other) if usage.requests]
+        known = [cost for cost in used if cost is not None]
+        total = sum(known) if known and len(known) == len(used) else None
+        return replace(Usage(**counts), cost_usd=total)
+
+    def record(self) -> dict[str, Any]:
+        """Plain values; what is zero or unknown is left out, but for the tokens."""
+        always = ("requests", "prompt_tokens", "completion_tokens")
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in values.items() if k in always or v}
+
+
+_COUNTS = tuple(f.name for f in fields(Usage) if f.name != "cost_usd")
+
+
+def usage_of(record: Mapping[str, Any]) -> Usage:
+    """The usage that a record of plain values holds; other keys are left alone."""
+    return Usage(**{f.name: record[f.name] for f in fields(Usage) if f.name in record})
+
+
+def cost_of(price: Price | None, prompt: int, cached: int, completion: int) -> float | None:
+    """US dollars for a number of tokens; None without a price."""
+    if price is None:
+        return None
+    cached_price = price.input if price.cached is None else price.cached
+    dollars = (prompt - cached) * price.input + cached * cached_price + completion * price.output
+    return dollars / _MILLION
+
+
+def read_prices(table: object, where: str) -> dict[str, Price]:
+    """A table of prices from YAML.
+
+    Raises:
+        SpecError: It is not one.
+    """
+    if not isinstance(table, dict):
+        raise SpecError(f"{where}: expected a mapping of models to prices, got {table!r:.80}.")
+    prices = {}
+    for model, entry in table.items():
+        try:
+            prices[str(model)] = Price(**{name: float(value) for name, value in entry.items()})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SpecError(
+                f"{where}: expected {model}: {{input: 2.5, output: 10}} in US dollars for a "
+                f"million tokens (and `cached`), got {entry!r:.80}."
+            ) from error
+    return prices
+
+
+def default_prices() -> dict[str, Price]:
+    """The table that ships."""
+    text = files("agents").joinpath("prices.yaml").read_text(encoding="utf-8")
+    return read_prices(yaml.safe_load(text), "agents/prices.yaml")
+
+
+def find_price(prices: Mapping[str, Price], model: str) -> Price | None:
+    """The price of a model: by its name, else by the longest pattern that fits."""
+    for name in (model, model.rpartition("/")[2]):
+        if name in prices:
+            return prices[name]
+    fitting = [pattern for pattern in prices if fnmatchcase(model, pattern)]
+    return prices[max(fitting, key=len)] if fitting else None

@@ -1,0 +1,131 @@
+"""An upstream for measurements: the loopback mock server, with a master that plays eight calls.
+
+    python benchmarks/upstream.py --mock ../shared/tools/mock_openai.py --port 8123
+
+The mock counts `<New_clip>` blocks to know whether its master has grounded; this project opens a
+video with such a block, so that it would never ground. Here the master goes by its own turns, which
+this project sends as real assistant messages: look, ground, look, answer. With the grounding of the
+first clip that is eight calls a question, two of them with frames. All else is the mock's own code.
+Its environment variables LATENCY, SIGMA and FAULTS hold here as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DEFAULT_MOCK = Path(__file__).resolve().parents[2] / "shared" / "tools" / "mock_openai.py"
+CALLS_A_QUESTION = 8
+TURNS = (
+    "<reasoning>I must see it.</reasoning><search>What is on the table, and who is there?</search>",
+    "<reasoning>Not here.</reasoning><request_grounding>another scene</request_grounding>",
+    "<reasoning>Look again.</reasoning><search>Who holds the mug?</search>",
+)
+
+
+def load_mock(path: Path) -> Any:
+    """The mock server's module, its master replaced."""
+    spec = importlib.util.spec_from_file_location("mock_openai", path)
+    assert spec is not None
+    assert spec.loader is not None
+    mock = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(mock)
+    tools = mock.reply
+
+    def reply(body: dict[str, Any]) -> str:
+        model = body.get("model", "")
+        if "ground" in model or "vision" in model:
+            return str(tools(body))
+        mock.STATS["master"] += 1
+        turn = sum(message["role"] == "assistant" for message in body["messages"])
+        if turn < len(TURNS):
+            return TURNS[turn]
+        text, _ = mock.flatten(body)
+        question = re.search(r"question: *(.*)", text, re.IGNORECASE)
+        label = mock.digest(question[1].strip() if question else text[:200], 5)
+        return f"<reasoning>Enough.</reasoning><answer>a{label}</answer>"
+
+    mock.reply = reply
+    return mock
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A server that runs.
+
+    Attributes:
+        url: Its base URL.
+        port: Its port on loopback.
+    """
+
+    url: str
+    port: int
+
+    def stats(self) -> dict[str, int]:
+        """Its counters."""
+        import json
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats", timeout=10) as reply:
+            return dict(json.loads(reply.read()))
+
+
+@contextmanager
+def serve(
+    mock: Path = DEFAULT_MOCK, latency: float = 0.0, sigma: float = 0.0, faults: float = 0.0
+) -> Iterator[Upstream]:
+    """Run the server in a process of its own, and stop it afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"LATENCY": latency, "SIGMA": sigma, "FAULTS": faults}
+    command = [sys.executable, str(Path(__file__)), "--mock", str(mock), "--port", str(port)]
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(port, process)
+        yield Upstream(f"http://127.0.0.1:{port}/v1", port)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("the upstream did not start")
+
+
+def main() -> None:
+    """Serve until stopped."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mock", type=Path, default=DEFAULT_MOCK, help="The mock server's script.")
+    parser.add_argument("--port", type=int, default=8123, help="Port on loopback. Default: 8123.")
+    options = parser.parse_args()
+    mock = load_mock(options.mock)
+    mock.PORT = options.port
+    asyncio.run(mock.main())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Put the shards of a run together.
+
+    python eval/merge.py runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
+
+Shards are folders that `eval/run_policy.py --shard I/N` wrote, of one configuration. The result is
+a run's folder like any other: it can be compared, scored again, and resumed without --shard, which
+plays what is missing or failed.
+
+Exit codes: 0 done; 2 bad arguments or data; 3 merged, but a shard is missing or not finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from eval.cli import EXIT_DONE, EXIT_FAILURES, run_command
+from eval.formatting import output_console
+from eval.metrics import summarize
+from eval.options import Shard, parse_shard
+from eval.pairs import Run, read_run
+from eval.store import SUMMARY, RunStore
+from longvideo_env.errors import SpecError
+from longvideo_env.trajectory import Trajectory
+
+SUMS = ("wall_s",)
+"""What of the shards' summaries is added up; all other numbers are computed again."""
+
+
+def merge(folders: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[str]]:
+    """Write one run from its shards.
+
+    Args:
+        folders: The shards' folders.
+        out: The folder of the whole.
+
+    Returns:
+        The summary, and what is missing, in words.
+
+    Raises:
+        SpecError: The shards do not belong together.
+    """
+    runs = [read_run(folder) for folder in folders]
+    summaries = [_summary_of(run) for run in runs]
+    shards = [_shard_of(run, summary) for run, summary in zip(runs, summaries, strict=True)]
+    _check_alike(runs, shards)
+    episodes = _interleave(runs, shards)
+    missing = _missing(shards, summaries)
+    whole = {key: v for key, v in summaries[0].items() if key not in ("shard", "recording")}
+    n_questions = sum(int(summary["n_questions"]) for summary in summaries)
+    whole |= {
+        **summarize(episodes, n_questions),
+        **{name: sum(float(summary[name]) for summary in summaries) for name in SUMS},
+        "shard": None,
+        "merged_from": [folder.name for folder in folders],
+    }
+    with RunStore(out, runs[0].config, overwrite=True) as store:
+        for trajectory in episodes:
+            store.add(trajectory)
+        store.finish(whole, [(str(t.qid), t.sample) for t in episodes])
+    return whole, missing
+
+
+def _summary_of(run: Run) -> dict[str, Any]:
+    path = run.folder / SUMMARY
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"{path} cannot be read ({error}). To mend it: let the shard finish; the same command "
+            "resumes it."
+        ) from error
+
+
+def _shard_of(run: Run, summary: dict[str, Any]) -> Shard:
+    if not summary.get("shard"):
+        raise SpecError(
+            f"expected the folder of a shard, but {run.folder} was not played with --shard."
+        )
+    return parse_shard(str(summary["shard"]))
+
+
+def _check_alike(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
+    for run, shard in zip(runs, shards, strict=True):
+        if run.config != runs[0].config:
+            keys = sorted(
+                key
+                for key in {*run.config, *runs[0].config}
+                if run.config.get(key) != runs[0].config.get(key)
+            )
+            raise SpecError(
+                f"expected shards of one run, but {run.folder} and {runs[0].folder} differ in "
+                f"{', '.join(keys)}."
+            )
+        if shard.count != shards[0].count:
+            raise SpecError(
+                f"expected shards of one run, but {run.folder} is {shard} and {runs[0].folder} is "
+                f"{shards[0]}."
+            )
+    if len(set(shards)) < len(shards):
+        raise SpecError(f"a shard is given twice: {', '.join(map(str, shards))}.")
+
+
+def _interleave(runs: Sequence[Run], shards: Sequence[Shard]) -> list[Trajectory]:
+    """All episodes, in the order of the dataset: a shard holds every Nth question."""
+    placed: list[tuple[tuple[int, int, int], Trajectory]] = []
+    seen: dict[tuple[str, int], Path] = {}
+    for run, shard in zip(runs, shards, strict=True):
+        ranks: dict[str, int] = {}
+        for key, trajectory in run.episodes.items():
+            if key in seen:
+                raise SpecError(f"question {key[0]} is both in {seen[key]} and in {run.folder}.")
+            seen[key] = run.folder
+            rank = ranks.setdefault(key[0], len(ranks))
+            placed.append(((rank, shard.index, trajectory.sample), trajectory))
+    return [trajectory for _, trajectory in sorted(placed, key=lambda item: item[0])]
+
+
+def _missing(shards: Sequence[Shard], summaries: Sequence[dict[str, Any]]) -> list[str]:
+    there = {shard.index for shard in shards}
+    count = shards[0].count
+    missing = [f"shard {i}/{count} is missing" for i in range(1, count + 1) if i not in there]
+    for shard, summary in zip(shards, summaries, strict=True):
+        wanted = int(summary["n_questions"]) * int(summary.get("n_samples", 1))
+        left = wanted - int(summary["n_finished"]) + int(summary["n_failed"])
+        if left:
+            missing.append(f"shard {shard}: {left} of {wanted} episodes are missing or failed")
+    return missing
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="merge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="A shard's folder.")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."
+    )
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from eval.run_policy import print_samples, print_table, say
+
+    options = build_parser().parse_args(argv)
+    if options.out.resolve() in [folder.resolve() for folder in options.shards]:
+        raise SpecError("--out must not be one of the shards.")
+    summary, missing = merge(options.shards, options.out)
+    console = output_console()
+    print_table([summary], console)
+    print_samples([summary], console)
+    say(console, f"Episodes and summary: {options.out}")
+    stderr = Console(stderr=True, soft_wrap=True)
+    for line in missing:
+        stderr.print(f"warning: {line}.", style="yellow", markup=False, highlight=False)
+    return EXIT_FAILURES if missing else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("merge", lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""Compute rewards and metrics of a finished run again, from its episodes, without any model.
+
+    python eval/rescore.py runs/api/openai-gpt-4o
+    python eval/rescore.py runs/api/openai-gpt-4o --reward reference --out runs/api-reference
+
+What the master wrote is read again, turn by turn, by the parser of this release, and the gold is
+read from the dataset again. So a changed reward, a mended parser or a corrected answer key costs
+seconds, and a published run can be checked by whoever has its episodes. Tool calls stand as they
+were: nothing that was seen is seen anew. What comes out otherwise than it was is counted.
+
+The result is a folder like any run's, by default `rescored` in the run's own.
+
+Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from eval.cli import EXIT_DONE, run_command
+from eval.formatting import format_number, output_console
+from eval.metrics import summarize
+from eval.pairs import Run, read_run
+from eval.store import SUMMARY, RunStore
+from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.errors import SpecError
+from longvideo_env.kinds import question_kind
+from longvideo_env.protocol import Action, parse
+from longvideo_env.reward import Play, parse_reward, score
+from longvideo_env.rules import Rules
+from longvideo_env.trajectory import Trajectory
+
+SHOWN = ("accuracy", "grounding_accuracy", "grounding_accuracy_first", "mean_reward")
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores saved episodes.
+
+    Attributes:
+        dataset: Where their gold is.
+        config: Their environment.
+        rules: Its rules.
+        weights: Of the reward's terms.
+    """
+
+    dataset: Dataset
+    config: EnvConfig
+    rules: Rules
+    weights: Mapping[str, float]
+
+    def rescore(self, played: Trajectory) -> Trajectory:
+        """An episode with its choice, facts and reward computed again.
+
+        Raises:
+            SpecError: The dataset does not have its question, or not its options.
+        """
+        task = self.dataset.task(played.qid)
+        if played.option_order is not None:
+            task = task.reorder(played.option_order)
+        if len(task.question.options) != played.n_options:
+            raise SpecError(
+                f"question {played.qid} was played with {played.n_options} options, but the "
+                f"dataset has {len(task.question.options)}."
+            )
+        words = [s.text for s in played.segments if s.sampled]
+        parsed = [parse(text, played.n_options, self.rules.actions) for text in words]
+        choice = None
+        if parsed and isinstance(parsed[-1].outcome, Action):
+            choice = parsed[-1].outcome.choice
+        status = played.status
+        if choice is not None and status == "out_of_turns":
+            status = "answered"
+        elif choice is None and status == "answered":
+            status = "out_of_turns"
+        play = Play(status, choice, parsed, played.turns, played.visited, self._opened(played))
+        result = score(play, task.gold, self.weights)
+        return replace(
+            played,
+            status=status,
+            choice=choice if status != "failed" else played.choice,
+            kind=question_kind(task.question.text),
+            correct=result.correct,
+            grounded=result.grounded,
+            grounded_first=result.grounded_first,
+            reward=result.reward,
+            reward_terms=result.terms,
+        )
+
+    def _opened(self, played: Trajectory) -> tuple[str, ...]:
+        """The clips that were shown at the start."""
+        if not played.visited:
+            return ()
+        first = (played.first.result or {}).get("value") if played.first is not None else None
+        video = self.dataset.video(self.dataset.task(played.qid))
+        clip_id = first if first in video else video.clip_ids[0]
+        return video.window(str(clip_id), self.rules.window)
+
+
+def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
+    """What scores the episodes of a run.
+
+    Args:
+        run: The run.
+        reward: A reward spec in place of the run's.
+        dataset: Where the dataset lies now, if not where it lay.
+
+    Raises:
+        SpecError: The run's configuration is not one.
+        DataError: The dataset cannot be read.
+    """
+    known = {item.name for item in fields(EnvConfig)}
+    config = EnvConfig.from_mapping({k: v for k, v in run.config.items() if k in known})
+    config = replace(
+        config, reward=reward or config.reward, dataset=dataset or config.dataset, frames_root=None
+    )
+    data = load_dataset(config.dataset, config.split, skip_invalid=True)
+    return Scorer(data, config, Rules.from_config(config), parse_reward(config.reward))
+
+
+def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], Counter[str]]:
+    """Write a run with its episodes scored again.
+
+    Returns:
+        The summary, and how many episodes came out otherwise, by what changed.
+    """
+    changed: Counter[str] = Counter()
+    episodes = []
+    for played in run.episodes.values():
+        again = scorer.rescore(played)
+        for name in ("choice", "correct", "grounded", "grounded_first", "reward"):
+            changed[name] += getattr(played, name) != getattr(again, name)
+        episodes.append(again)
+    earlier = read_summary(run)
+    n_questions = int(earlier.get("n_questions") or len({t.qid for t in episodes}))
+    summary = {**earlier, **summarize(episodes, n_questions), "rescored_from": str(run.folder)}
+    config = {**run.config, "reward": scorer.config.reward, "dataset": scorer.config.dataset}
+    with RunStore(out, config, overwrite=True) as store:
+        for trajectory in episodes:
+            store.add(trajectory)
+        store.finish(summary, list(run.episodes))
+    return summary, +changed
+
+
+def read_summary(run: Run) -> dict[str, Any]:
+    """A run's summary, or nothing: one that was killed has none."""
+    path = run.folder / SUMMARY
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise SpecError(f"{path} is not JSON ({error}).") from error
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="rescore.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="A run's folder.")
+    parser.add_argument(
+        "--reward", metavar="SPEC", help="Reward, such as reference or paper,validity=0.2."
+    )
+    parser.add_argument("--dataset", metavar="DIR", help="Where the dataset lies now.")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="Where the result goes. Default: RUN/rescored."
+    )
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    run = read_run(options.run)
+    out = options.out or run.folder / "rescored"
+    if out.resolve() == run.folder.resolve():
+        raise SpecError("--out must not be the run itself.")
+    scorer = open_scorer(run, reward=options.reward, dataset=options.dataset)
+    before = read_summary(run)
+    summary, changed = rescore_run(run, scorer, out)
+    table = Table(title=None)
+    table.add_column("")
+    for heading in ("as played", "scored again"):
+        table.add_column(heading, justify="right")
+    for name in SHOWN:
+        table.add_row(name, format_number(before.get(name)), format_number(summary[name]))
+    console = output_console()
+    console.print(table)
+    what = ", ".join(f"{name} in {n}" for name, n in changed.items()) or "nothing"
+    lines = (f"changed: {what}, of {len(run.episodes)} episodes", f"Episodes and summary: {out}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("rescore", lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Whole runs whose agents are all behind an endpoint."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openai")
+pytest.importorskip("aiohttp")
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))
+
+from fake_server import completion, error, running
+
+from eval.run_policy import main
+
+ROOT = Path(__file__).parents[2]
+KEY = "sk-never-to-be-seen"
+TURNS = ("<search>who?", "<request_grounding>more", "<answer>a1")
+
+
+def play_among_faults(body, n):
+    """Every third request fails."""
+    return error(500, f"broken, and {KEY} was used") if n % 3 == 2 else play(body, n)
+
+
+def play(body, n):
+    """Look, ground, answer; tools reply at once."""
+    if body["model"] == "ground":
+        text = body["messages"][1]["content"]
+        return completion(f"<clip>{text.split('<')[1].partition('>')[0]}</clip>")
+    if body["model"] == "eyes":
+        return completion("A red mug.")
+    turn = sum(message["role"] == "assistant" for message in body["messages"])
+    return completion(TURNS[min(turn, 2)])
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    with running(play) as server:
+        file = tmp_path / "endpoints.yaml"
+        file.write_text(f"endpoints: {{fake: {{base_url: '{server.url}', api_key_env: FAKE_KEY}}}}")
+        monkeypatch.setenv("LONGVIDEO_ENDPOINTS", str(file))
+        monkeypatch.setenv("FAKE_KEY", KEY)
+        yield server
+
+
+def run(out, *more):
+    return main(
+        [
+            "--policy", "openai:master@fake", "--grounding", "openai:ground@fake",
+            "--vision", "openai:eyes@fake,frames=3", "--dataset", "embedded", "--limit", "4",
+            "--out", str(out), *more,
+        ]
+    )  # fmt: skip
+
+
+def read(out):
+    (file,) = out.glob("*/summary.json")
+    lines = (file.parent / "episodes.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads(file.read_text(encoding="utf-8")), [json.loads(line) for line in lines]
+
+
+def test_nothing_is_lost_to_faults_and_no_key_is_written(server, tmp_path, caplog, capfd):
+    server.answer = play_among_faults
+    with caplog.at_level(logging.DEBUG):
+        assert run(tmp_path / "out", "--recording", "record") == 0
+    summary, episodes = read(tmp_path / "out")
+    assert summary["n_failed"] == 0
+    assert summary["n_answered"] == 4
+    assert summary["usage"]["master"]["requests"] == 12
+    assert summary["usage"]["vision"]["requests"] <= 4
+    look = episodes[0]["turns"][0]
+    assert look["usage"]["prompt_tokens"] == 100
+    assert look["result"]["details"]["n_frames"] == 3
+    assert len(look["result"]["details"]["frames"]) == 3
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) >= 4
+    assert not any(KEY.encode() in data for data in written)
+    assert KEY not in caplog.text
+    assert KEY not in "".join(capfd.readouterr())
+
+
+def test_a_group_shares_its_calls_and_replays_are_equal_bytes(server, tmp_path, capsys):
+    recording = ("--recording-file", str(tmp_path / "calls.sqlite"), "--samples", "8")
+    assert run(tmp_path / "reuse", "--recording", "reuse", *recording) == 0
+    tools = sum(body["model"] != "master" for body in server.bodies)
+    without = 4 * 8 * 3
+    assert tools <= without / 4
+    assert "hit rate" in capsys.readouterr().out
+    replays = []
+    for name in ("a", "b"):
+        asked = len(server.bodies)
+        assert run(tmp_path / name, "--recording", "replay", *recording) == 0
+        assert all(body["model"] == "master" for body in server.bodies[asked:])
+        (file,) = (tmp_path / name).glob("*/episodes.jsonl")
+        replays.append(file.read_bytes())
+    assert replays[0] == replays[1]
+
+
+def test_boxes_mark_everything_as_leaky(server, tmp_path, capsys):
+    assert run(tmp_path / "out", "--unsafe-boxes", "--recording", "reuse") == 0
+    summary, episodes = read(tmp_path / "out")
+    assert summary["leaky"] is True
+    assert all(episode["leaky"] for episode in episodes)
+    assert "(leaky)" in capsys.readouterr().out
+    (config,) = (tmp_path / "out").glob("*/config.json")
+    assert json.loads(config.read_text(encoding="utf-8"))["leaky"] is True
+    assert run(tmp_path / "out") == 2  # another run: its episodes are not mixed with these
+
+
+def test_no_box_is_sent_without_the_flag(server, tmp_path):
+    assert run(tmp_path / "out") == 0
+    sent = json.dumps(server.bodies)
+    assert "Boxes in these frames" not in sent
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_run_ends_as_if_undisturbed(server, tmp_path):
+    out = tmp_path / "killed"
+    command = [
+        sys.executable, str(ROOT / "eval" / "run_policy.py"),
+        "--policy", "openai:master@fake", "--grounding", "openai:ground@fake",
+        "--vision", "openai:eyes@fake,frames=3", "--dataset", "embedded",
+        "--concurrency", "2",
+    ]  # fmt: skip
+    for pause_s in (1.5, 2.0, 2.5):
+        process = subprocess.Popen(
+            [*command, "--out", str(out)], env=os.environ, stderr=subprocess.DEVNULL
+        )
+        time.sleep(pause_s)
+        process.kill()
+        process.wait()
+    for folder in (out, tmp_path / "calm"):
+        done = subprocess.run([*command, "--out", str(folder)], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    (summary, episodes), (calm_summary, calm) = read(out), read(tmp_path / "calm")
+    for record in (*episodes, *calm):
+        del record["timings"]
+    assert episodes == calm
+    timed = ("wall_s", "model_s", "tools_s")
+    for name in timed:
+        del summary[name], calm_summary[name]
+    assert summary == calm_summary

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+
+from eval.merge import main as merge
+from eval.rescore import main as rescore
+from eval.run_policy import main as run_policy
+from longvideo_env.trajectory import read_trajectories
+
+POLICY = "scripted:ground-look-answer"
+NAME = "scripted-ground-look-answer"
+
+
+def play(out, *more, policy=POLICY):
+    args = ["--policy", policy, "--dataset", "embedded", "--out", str(out)]
+    assert run_policy([*args, *more]) == 0
+
+
+def lines(folder):
+    found = read_trajectories(folder / "episodes.jsonl")
+    return [trajectory.to_json(timings=False) for trajectory in found]
+
+
+def summary(folder):
+    numbers = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    timed = {"wall_s", "model_s", "tools_s", "shard", "recording", "merged_from"}
+    return {key: value for key, value in numbers.items() if key not in timed}
+
+
+def test_shards_put_together_are_the_run(tmp_path):
+    play(tmp_path / "whole", "--samples", "2")
+    for i in (1, 2, 3):
+        play(tmp_path / "parts", "--samples", "2", "--shard", f"{i}/3")
+    parts = [str(tmp_path / "parts" / f"{NAME}.shard-{i}-of-3") for i in (2, 3, 1)]
+    assert merge([*parts, "--out", str(tmp_path / "merged")]) == 0
+    assert lines(tmp_path / "merged") == lines(tmp_path / "whole" / NAME)
+    assert summary(tmp_path / "merged") == summary(tmp_path / "whole" / NAME)
+
+
+def test_shards_that_do_not_belong_together_are_refused(tmp_path, capsys):
+    play(tmp_path, "--shard", "1/2")
+    play(tmp_path / "other", "--shard", "2/2", "--seed", "1")
+    play(tmp_path / "whole")
+    one = str(tmp_path / f"{NAME}.shard-1-of-2")
+    other = str(tmp_path / "other" / f"{NAME}.shard-2-of-2")
+    out = ["--out", str(tmp_path / "merged")]
+    for shards, problem in (
+        ([one, other], "differ in seed"),
+        ([one, one], "given twice"),
+        ([str(tmp_path / "whole" / NAME)], "not played with --shard"),
+    ):
+        assert merge([*shards, *out]) == 2
+        assert problem in capsys.readouterr().err
+    assert merge([one, *out]) == 3
+    assert "shard 2/2 is missing" in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_bad_shards_are_refused(tmp_path, shard, capsys):
+    args = ["--policy", POLICY, "--dataset", "embedded", "--out", str(tmp_path), "--shard", shard]
+    assert run_policy(args) == 2
+    assert "--shard I/N" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("policy", [POLICY, "random"])
+def test_scored_again_nothing_changes(tmp_path, capsys, policy):
+    play(tmp_path, "--shuffle-options", "--window", "2", policy=policy)
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert rescore([str(folder)]) == 0
+    assert "changed: nothing" in capsys.readouterr().out
+    assert lines(folder / "rescored") == lines(folder)
+
+
+def test_another_reward_without_any_model(tmp_path, capsys):
+    play(tmp_path)
+    folder = tmp_path / NAME
+    assert rescore([str(folder), "--reward", "reference", "--out", str(tmp_path / "again")]) == 0
+    again = list(read_trajectories(tmp_path / "again" / "episodes.jsonl"))
+    assert {t.reward for t in again} <= {0.4, 1.4}
+    assert "reward in" in capsys.readouterr().out
+    config = json.loads((tmp_path / "again" / "config.json").read_text(encoding="utf-8"))
+    assert config["reward"] == "reference"
+
+
+def test_a_tampered_answer_comes_to_light(tmp_path, capsys):
+    play(tmp_path)
+    folder = tmp_path / NAME
+    text = (folder / "episodes.jsonl").read_text(encoding="utf-8")
+    assert '"correct":false' in text
+    (folder / "episodes.jsonl").write_text(text.replace('"correct":false', '"correct":true'))
+    assert rescore([str(folder)]) == 0
+    assert "correct in" in capsys.readouterr().out
+
+
+def test_a_run_must_not_be_overwritten_by_itself(tmp_path, capsys):
+    play(tmp_path)
+    assert rescore([str(tmp_path / NAME), "--out", str(tmp_path / NAME)]) == 2
+    assert "must not be the run itself" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+"""The master behind a real OpenAI-compatible server: vLLM, on the CPU, with the tiny model."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+START_S = 300
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    pytest.importorskip("vllm")
+    pytest.importorskip("openai")
+    from train.tiny_model import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def url(model, tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("vllm")
+    if not program.exists():
+        pytest.skip(f"needs the program vllm beside {sys.executable}, which is not there")
+    log = tmp_path_factory.mktemp("logs") / "vllm.log"
+    command = [
+        str(program), "serve", str(model), "--served-model-name", "tiny",
+        "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
+    ]  # fmt: skip
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    with open(log, "wb") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(log.parent, ignore_errors=True)
+
+
+def wait_for(address, process, log):
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(1)
+    pytest.fail(f"vllm serve was not ready within {START_S} s")
+
+
+def test_ten_episodes_over_http(url, tmp_path):
+    from eval.run_policy import main
+
+    args = ["--policy", f"openai:tiny@{url}", "--dataset", "mini", "--split", "test"]
+    settings = ["--max-turn-tokens", "32", "--temperature", "1", "--no-instructions"]
+    assert main([*args, *settings, "--limit", "10", "--out", str(tmp_path)]) == 0
+    (file,) = tmp_path.glob("*/summary.json")
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    assert summary["n_finished"] == 10
+    assert summary["n_failed"] == 0
+    assert summary["usage"]["master"]["completion_tokens"] > 0
+    assert summary["usage"]["master"]["requests"] >= 10
