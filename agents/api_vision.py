@@ -153,11 +153,7 @@ def prompt(request: VisionRequest, frames: Sequence[PlacedFrame]) -> str:
 
 
 def _named(video: Video, placed: PlacedFrame) -> dict[str, Any]:
-    path = placed.frame.path
-    if video.frames_root is not None and path.is_relative_to(video.frames_root):
-        path = path.relative_to(video.frames_root)
-    return {
-        "path": path.as_posix(),
-        "clip_id": placed.clip_id,
-        "time_s": round(placed.frame.time_s, 3),
-    }
+    path, root = placed.frame.path.as_posix(), video.frames_root
+    if root is not None:
+        path = path.removeprefix(f"{root.as_posix()}/")
+    return {"path": path, "clip_id": placed.clip_id, "time_s": round(placed.frame.time_s, 3)}

@@ -155,33 +155,46 @@ class ChatClient:
 
     async def _send(self, model: str, body: bytes, n_images: int) -> ChatReply:
         """Send a request until there is a reply, within the total time."""
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
-        from tenacity import stop_before_delay as stop_before
-
         endpoint = self.endpoint
         lane = await self._lane()
         tokens = (len(body) // 4) if not n_images else n_images * _IMAGE_TOKENS
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(endpoint.attempts) | stop_before(endpoint.total_timeout_s),
-            wait=_wait,
-            retry=retry_if_exception_type(_TryAgain),
-            reraise=True,
-        )
-        start = time.monotonic()
         try:
             return await asyncio.wait_for(
-                retrying(self._try, lane, model, body, tokens), endpoint.total_timeout_s
+                self._persist(lane, model, body, tokens), endpoint.total_timeout_s
             )
-        except _TryAgain as error:
-            raise EndpointError(
-                f"endpoint {endpoint.name}, model {model}: no reply after "
-                f"{retrying.statistics.get('attempt_number', 1)} attempts in "
-                f"{time.monotonic() - start:.1f} s, the last: {error}"
-            ) from None  # its cause may quote the key
         except asyncio.TimeoutError:
             raise EndpointError(
                 f"endpoint {endpoint.name}, model {model}: no reply within "
                 f"total_timeout_s={endpoint.total_timeout_s:g}."
+            ) from None  # its cause may quote the key
+
+    async def _persist(self, lane: _Lane, model: str, body: bytes, tokens: int) -> ChatReply:
+        """Try until it works out or is hopeless. Nearly all requests need nothing but `_try`."""
+        try:
+            return await self._try(lane, model, body, tokens)
+        except _TryAgain as error:
+            failures = [error]
+        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+        from tenacity import stop_before_delay as stop_before
+
+        async def again() -> ChatReply:
+            if failures:
+                raise failures.pop()  # the first attempt, which has been made
+            return await self._try(lane, model, body, tokens)
+
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.endpoint.attempts)
+            | stop_before(self.endpoint.total_timeout_s),
+            wait=_wait,
+            retry=retry_if_exception_type(_TryAgain),
+            reraise=True,
+        )
+        try:
+            return await retrying(again)
+        except _TryAgain as error:
+            raise EndpointError(
+                f"endpoint {self.endpoint.name}, model {model}: no reply after "
+                f"{retrying.statistics.get('attempt_number', 1)} attempts, the last: {error}"
             ) from None
 
     async def _try(self, lane: _Lane, model: str, body: bytes, tokens: int) -> ChatReply:

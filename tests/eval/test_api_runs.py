@@ -1,5 +1,6 @@
 """Whole runs whose agents are all behind an endpoint."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -17,7 +18,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))
 
 from fake_server import completion, error, running
 
+from agents.policies import build_policy
 from eval.run_policy import main
+from longvideo_env import EnvConfig, RolloutEngine, Task, load_dataset
+from longvideo_env.specs import build_toolbox
+from longvideo_env.sync import run_blocking
+from longvideo_env.testing import SENTINEL, SENTINEL_NUMBER, sentinel_gold
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-never-to-be-seen"
@@ -147,3 +153,28 @@ def test_killed_at_any_moment_the_run_ends_as_if_undisturbed(server, tmp_path):
     for name in timed:
         del summary[name], calm_summary[name]
     assert summary == calm_summary
+
+
+def test_no_gold_is_sent_to_any_model(server):
+    dataset = load_dataset("embedded", "val")
+    marked = dataclasses.replace(
+        dataset, tasks=tuple(Task(t.question, sentinel_gold(t.gold)) for t in dataset)
+    )
+    spec = "openai:master@fake"
+    config = EnvConfig(
+        split="val", grounding="openai:ground@fake", vision="openai:eyes@fake", window=2
+    )
+    engine = RolloutEngine(
+        dataset=marked, config=config, toolbox=build_toolbox(config, marked),
+        policy=build_policy(spec), policy_spec=spec,
+    )  # fmt: skip
+
+    async def play_all():
+        return [t async for t in engine.play_all((task, 0) for task in marked.tasks)]
+
+    played = run_blocking(play_all())
+    assert {t.status for t in played} == {"answered"}
+    sent = json.dumps(server.bodies)
+    assert len(server.bodies) >= 6 * len(dataset)
+    assert SENTINEL not in sent
+    assert str(SENTINEL_NUMBER) not in sent
