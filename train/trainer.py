@@ -38,6 +38,8 @@ class EpochSampler(RepeatSampler):
 class EpisodeTrainer(GRPOTrainer):
     """`GRPOTrainer` with a resumable order of questions, and with vLLM on a CPU too."""
 
+    _order: EpochSampler | None = None
+
     def __init__(self, *, args: Any, **options: Any) -> None:
         """The options are those of `GRPOTrainer`."""
         if args.use_vllm and args.vllm_mode == "colocate":
@@ -64,9 +66,16 @@ class EpisodeTrainer(GRPOTrainer):
         rollouts: Any = self.rollout_func
         rollouts.stopwatch.sync_s += time.perf_counter() - start
 
+    def _run_epoch(self, *args: Any, epoch: int, **options: Any) -> Any:
+        # Where several processes share the data and the first batches are skipped, as in a resumed
+        # run, the loader's `set_epoch` ends at a wrapper and does not reach the order of questions.
+        if self._order is not None:
+            self._order.set_epoch(epoch)
+        return super()._run_epoch(*args, epoch=epoch, **options)
+
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         args: Any = self.args  # the base class names the base class of its options
-        return EpochSampler(
+        self._order = EpochSampler(
             data_source=self.train_dataset if dataset is None else dataset,
             mini_repeat_count=args.num_generations,
             batch_size=args.generation_batch_size // args.num_generations,
@@ -74,6 +83,7 @@ class EpisodeTrainer(GRPOTrainer):
             shuffle=args.shuffle_dataset,
             seed=args.seed,
         )
+        return self._order
 
 
 def reload_weights(vllm: Any) -> None:
