@@ -27,7 +27,8 @@ import numpy as np
 
 from eval.cli import EXIT_DONE, run_command
 from eval.cost import COSTS, episode_cost, mean_cost
-from eval.metrics import CONFIDENCE, summarize
+from eval.intervals import CONFIDENCE
+from eval.metrics import summarize
 from eval.report.sources import Source, read_sources
 from longvideo_env.curves import Run, read_run
 from longvideo_env.errors import MissingExtraError, SpecError

@@ -42,7 +42,13 @@ def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
         vision = cast(VisionAgent, _build("vision", config.vision, ("none",)))
         if config.unsafe_boxes:
             vision = UnsafeBoxes(vision, _box_labels(dataset))
-    return Toolbox(grounding, vision, config.grounding, config.vision, _recording(config))
+    return Toolbox(
+        grounding,
+        vision,
+        config.grounding,
+        config.vision,
+        recording=_recording(config),
+    )
 
 
 def _recording(config: EnvConfig) -> Recording | None:

@@ -62,7 +62,7 @@ def play(toolbox, *requests):
 
 
 def toolbox_of(agent, path, mode):
-    return Toolbox(None, agent, "none", "counting", Recording(path, mode))
+    return Toolbox(None, agent, "none", "counting", recording=Recording(path, mode))
 
 
 def test_equal_calls_under_way_are_asked_once(tmp_path, question, film):
@@ -128,7 +128,7 @@ def test_who_waits_asks_when_the_one_who_asked_is_cancelled(tmp_path, question, 
 
 def test_a_recording_cannot_smuggle_in_a_clip(tmp_path, question, film):
     recording = Recording(tmp_path / "calls.sqlite", "reuse")
-    toolbox = Toolbox(Counting(), None, "counting", "none", recording)
+    toolbox = Toolbox(Counting(), None, "counting", "none", recording=recording)
     request = GroundingRequest(question, film)
     recording.put(call_key(toolbox.grounding, "counting", request), ToolReply("../../etc/passwd"))
     assert "not a clip of video" in play(toolbox, request)[0].error
