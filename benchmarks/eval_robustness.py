@@ -144,7 +144,7 @@ def measure_kills(bench: Bench, mock: Path) -> bool:
                 env=bench.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
             wait_for_progress(file, counts[-1] if counts else 0, process)
-            time.sleep(float(rng.uniform(0.0, calm_s / KILLS)))
+            time.sleep(float(rng.uniform(0.0, 0.5 * calm_s / KILLS)))
             process.kill()
             process.wait()
             counts.append(file.read_bytes().count(b"\n") if file.exists() else 0)
