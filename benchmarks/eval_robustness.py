@@ -8,8 +8,9 @@ Against the upstream of `benchmarks/eval_throughput.py`, with the same eight cal
 - faults: a run whose upstream answers every fifth request with a 429, a 500, a closed connection
   or half a body is set beside an undisturbed one. Lost episodes, failed ones and answers that
   differ are counted.
-- kills: a run is killed with SIGKILL ten times at random moments, and then left to finish. Its set
-  of episodes and its summary, timings aside, are set beside the undisturbed run's.
+- kills: a run is killed with SIGKILL ten times, each at a random moment after it has written
+  something, and then left to finish. Its set of episodes and its summary, timings aside, are set
+  beside the undisturbed run's.
 - sharing: eight samples a question, as in a GRPO group, without a recording and with `reuse`; the
   upstream's counters say how many tool calls reached it. Then two runs with `replay`, compared byte
   by byte. The policies run in this process: `scripted:ground-look-answer`, whose samples ask alike,
@@ -41,8 +42,6 @@ from upstream import DEFAULT_MOCK, Upstream, serve
 FRAMES = 2
 KILLS = 10
 GROUP = 8
-START_S = 1.5
-"""Seconds that a start of Python takes at least: before that, nothing is played."""
 TIMINGS = ("wall_s", "model_s", "tools_s")
 
 
@@ -124,6 +123,14 @@ def measure_faults(bench: Bench, mock: Path) -> bool:
     return lost == failed == differing == 0
 
 
+def wait_for_progress(file: Path, before: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a run has written an episode: before that there is nothing to disturb."""
+    while process.poll() is None:
+        if file.exists() and file.read_bytes().count(b"\n") > before:
+            return
+        time.sleep(0.02)
+
+
 def measure_kills(bench: Bench, mock: Path) -> bool:
     """A run that is killed ten times beside an undisturbed one."""
     rng = np.random.default_rng(0)
@@ -136,7 +143,8 @@ def measure_kills(bench: Bench, mock: Path) -> bool:
                 bench.command(upstream, "killed", "openai:master@mock"),
                 env=bench.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            time.sleep(float(rng.uniform(START_S, START_S + 1.5 * calm_s / KILLS)))
+            wait_for_progress(file, counts[-1] if counts else 0, process)
+            time.sleep(float(rng.uniform(0.0, 0.5 * calm_s / KILLS)))
             process.kill()
             process.wait()
             counts.append(file.read_bytes().count(b"\n") if file.exists() else 0)

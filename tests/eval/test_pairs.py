@@ -61,6 +61,8 @@ def test_the_test_is_mcnemars_exact():
     counts = count([(episode(i, a), episode(i, b)) for i, (a, b) in enumerate(hits)])
     assert counts == {
         "n": 20,
+        "n_tested": 20,
+        "difference_ci95": None,  # one video has no interval
         "both_right": 4,
         "a_only": 1,
         "b_only": 7,
