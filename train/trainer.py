@@ -66,12 +66,13 @@ class EpisodeTrainer(GRPOTrainer):
         rollouts: Any = self.rollout_func
         rollouts.stopwatch.sync_s += time.perf_counter() - start
 
-    def _run_epoch(self, *args: Any, epoch: int, **options: Any) -> Any:
+    def _run_epoch(self, model: Any, epoch: Any, *args: Any, **options: Any) -> Any:
         # Where several processes share the data and the first batches are skipped, as in a resumed
         # run, the loader's `set_epoch` ends at a wrapper and does not reach the order of questions.
         if self._order is not None:
             self._order.set_epoch(epoch)
-        return super()._run_epoch(*args, epoch=epoch, **options)
+        run: Any = super()._run_epoch  # it carries no annotations
+        return run(model, epoch, *args, **options)
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         args: Any = self.args  # the base class names the base class of its options

@@ -149,7 +149,7 @@ def test_takes_part_until_all_processes_are_done() -> None:
 
 def test_overlapped_a_slow_tool_holds_up_nobody_else() -> None:
     policy, generate = LockstepPolicy(TextCodec()), Generator()
-    starts = [episode(policy, 1, 3), episode(policy, 2, 3), episode(policy, 3, 2, waits_s=0.2)]
+    starts = [episode(policy, 1, 3), episode(policy, 2, 3), episode(policy, 3, 2, waits_s=0.5)]
     played = policy.play(starts, generate, overlap=True)
     assert [t.qid for t in played] == [1, 2, 3]
     assert texts(played[2]) == ["3/31", "3/32"], "each reply goes to who asked for it"
