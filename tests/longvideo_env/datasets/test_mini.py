@@ -4,7 +4,6 @@ import json
 import pickle
 import runpy
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("split", SPLIT_VIDEOS)
-def test_default_splits_load_fast(split: str) -> None:
-    start = time.perf_counter()
+def test_default_splits_have_four_questions_a_video(split: str) -> None:
     dataset = load_mini(split)
-    seconds = time.perf_counter() - start
     assert len(dataset.videos) == SPLIT_VIDEOS[split]
     assert len(dataset) == 4 * len(dataset.videos)
-    assert seconds < 3, "about 0.4 s where the machine is free"
 
 
 def test_a_spec_string_is_the_same_as_arguments() -> None:
