@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/python eval/compare.py runs/demo/hf-mini-starter runs/demo/hf-demo-grpo-mini --names starter GRPO
 	$(BIN)/python train/plot.py runs/demo/grpo-mini --title "GRPO on mini" --out runs/demo/
 starter: setup
-	$(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml
+	for step in mini mini-play mini-more mini-starter; do $(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/$$step.yaml || exit 1; done
 	cp runs/mini-starter/*.json runs/mini-starter/chat_template.jinja runs/mini-starter/model.safetensors agents/starter/
 test: setup
 	$(BIN)/python -m pytest

@@ -23,6 +23,7 @@ _ASKS_LOOK = re.compile(
 )
 DEFAULT_GUESS, DEFAULT_DETOUR = 0.5, 0.2
 DRILL = "drill"
+N_RECITED = 3
 
 
 class MiniTeacher:
@@ -32,9 +33,9 @@ class MiniTeacher:
     with probability GUESS, else asks a tool without need with probability DETOUR. Questions that
     compare two clips it always guesses.
 
-    `teacher:mini:drill` does not play. It says of every option, in random order, which label it
-    has, and answers with the last: looking labels up is what a small model learns last, and here
-    it is shown five times an episode.
+    `teacher:mini:drill` does not play. It says of three options, in random order, which label they
+    have, and answers with the last: looking labels up is what a small model learns last, and here
+    it is shown three times an episode. Of all five, the last could be told from those before it.
 
     Raises:
         SpecError: A probability is none.
@@ -126,7 +127,7 @@ def _guess(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
 
 def _recite(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     options = context.question.options
-    order = [int(i) for i in rng.permutation(len(options))]
+    order = [int(i) for i in rng.permutation(len(options))[:N_RECITED]]
     told = " , ".join(f"{options[i]} {option_label(i)}" for i in order)
     return f"{told} .", Action(ActionKind.ANSWER, option_label(order[-1]))
 

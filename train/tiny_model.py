@@ -146,7 +146,7 @@ def make_model(
         intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
         num_attention_heads=hidden_size // HEAD_SIZE,
-        num_key_value_heads=max(1, hidden_size // HEAD_SIZE // 2),
+        num_key_value_heads=hidden_size // HEAD_SIZE,
         max_position_embeddings=MAX_POSITIONS,
         initializer_range=INITIALIZER_RANGE,
         tie_word_embeddings=True,

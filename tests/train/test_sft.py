@@ -109,6 +109,7 @@ def test_one_source_is_needed(args):
 def test_the_starters_recipe_gives_the_same_bytes_again_and_after_a_resumption(tmp_path):
     recipe = (
         "--config", "configs/sft/mini.yaml", "--teacher_dataset", "mini:videos=20",
+        "--teacher", "teacher:mini:drill", "teacher:mini:0:0", "teacher:mini",
         "--teacher_episodes", "64", "--teacher_epochs", "2", "1", "1", "--save_strategy", "steps",
         "--save_steps", "3", "--disable_tqdm", "true",
     )  # fmt: skip
