@@ -71,6 +71,12 @@ class RecordingStats:
         total = self.hits + self.shared + self.misses
         return (self.hits + self.shared) / total if total else None
 
+    def since(self, earlier: RecordingStats) -> RecordingStats:
+        """What became of the calls after an earlier count."""
+        return RecordingStats(
+            self.hits - earlier.hits, self.shared - earlier.shared, self.misses - earlier.misses
+        )
+
     def record(self) -> dict[str, Any]:
         """Plain values."""
         rate = self.hit_rate

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -92,6 +92,8 @@ class Rollouts:
             `prompt_ids`, `completion_ids`, `logprobs`, `env_mask` and the reward's columns.
         """
         start = time.perf_counter()
+        recording = self.engine.toolbox.recording
+        earlier = None if recording is None else replace(recording.stats)
         groups = Groups(prompts, trainer)
         replaced: list[Rollout] = []
         with self.backend.open(trainer) as player:
@@ -110,6 +112,9 @@ class Rollouts:
         rollouts = [Rollout(trajectory, i) for i, trajectory in enumerate(trajectories)]
         self._keep([*rollouts, *replaced], groups)
         figures = self.stopwatch.lap(start, busy_s, [one.trajectory for one in rollouts + replaced])
+        if recording is not None and earlier is not None:
+            hit_rate = recording.stats.since(earlier).hit_rate
+            figures |= {} if hit_rate is None else {"recording/hit_rate": hit_rate}
         return to_rows(
             trajectories,
             tuple(self.engine.weights),

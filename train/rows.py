@@ -67,10 +67,6 @@ def facts(trajectory: Trajectory) -> dict[str, float]:
         "vision_calls": _calls(trajectory, "vision"),
         "malformed": sum(turn.malformed is not None for turn in turns) / max(len(turns), 1),
     }
-    answered = [turn.result for turn in turns if turn.result is not None]
-    recorded = [result["details"].get("recorded") for result in answered]
-    if any(one is not None for one in recorded):  # a recording is in use
-        known["recording_hits"] = sum(map(bool, recorded)) / len(recorded)
     return {name: float(value) for name, value in known.items() if value is not None}
 
 

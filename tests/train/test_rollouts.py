@@ -374,3 +374,14 @@ def test_one_reward_function_a_term() -> None:
         ("groups/refilled", 3),
         ("groups/refilled", 3),
     ]
+
+
+def test_the_share_of_calls_answered_by_a_recording_is_logged(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "calls.sqlite")
+    trainer = make_trainer("--recording", "reuse", "--recording_file", file)
+    first = trainer.rollout_func(qids(trainer), trainer)["step"][0]["recording/hit_rate"]
+    again = trainer.rollout_func(qids(trainer), trainer)["step"][0]["recording/hit_rate"]
+    assert 0 < first < 1, "a group of four shares the call for its first clip"
+    assert again == 1, "the same step once more asks for nothing new"
