@@ -7,7 +7,7 @@ From a scripted teacher of the procedural world `mini`, and from random weights:
         --teacher teacher:mini --dataset mini --instructions false --output_dir runs/mini-sft
 
 Teachers in several stages, one harder than the other, make the starter policy that ships with the
-package (`make starter`: this and the three configs beside it, about an hour on two cores):
+package (`make starter`: this and the three configs beside it, some 6,750 optimizer steps):
 
     accelerate launch --num_cpu_threads_per_process 2 \
         --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml
