@@ -265,7 +265,7 @@ class Toolbox:
         )
 
     async def _dispatch_in_time(self, request: ToolRequest) -> ToolReply:
-        agent = self.grounding if isinstance(request, GroundingRequest) else self.vision
+        agent, _ = self._agent(request)
         if self.timeout_s is None or agent is None or agent.immediate:
             return await self._dispatch(request)
         work = asyncio.ensure_future(self._dispatch(request))
