@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from agents.circuit import Circuit
@@ -29,6 +29,8 @@ from longvideo_env.errors import ContextTooLongError, EndpointError, MissingExtr
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+_T = TypeVar("_T")
 
 _PASSING = frozenset({408, 409, 429})
 _HOPELESS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -75,6 +77,25 @@ class _Lane:
     in_flight: asyncio.Semaphore
     rates: list[tuple[Any, bool]] = field(default_factory=list)  # limiter, whether of tokens
     holder: AsyncIterator[None] | None = None
+
+
+@dataclass
+class _Time:
+    """What is left of a call's total time. Waiting for a place among our own limits is free."""
+
+    left_s: float
+
+    async def allow(self, work: Awaitable[_T]) -> _T:
+        """Wait for something, as long as there is time, and take it off.
+
+        Raises:
+            asyncio.TimeoutError: The time was over before.
+        """
+        start = time.perf_counter()
+        try:
+            return await asyncio.wait_for(work, self.left_s)
+        finally:
+            self.left_s -= time.perf_counter() - start
 
 
 class ChatClient:
@@ -159,33 +180,39 @@ class ChatClient:
         lane = await self._lane()
         tokens = (len(body) // 4) if not n_images else n_images * _IMAGE_TOKENS
         try:
-            return await asyncio.wait_for(
-                self._persist(lane, model, body, tokens), endpoint.total_timeout_s
-            )
+            return await self._persist(lane, model, body, tokens, _Time(endpoint.total_timeout_s))
         except asyncio.TimeoutError:
             raise EndpointError(
                 f"endpoint {endpoint.name}, model {model}: no reply within "
                 f"total_timeout_s={endpoint.total_timeout_s:g}."
             ) from None  # its cause may quote the key
 
-    async def _persist(self, lane: _Lane, model: str, body: bytes, tokens: int) -> ChatReply:
+    async def _persist(
+        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: _Time
+    ) -> ChatReply:
         """Try until it works out or is hopeless. Nearly all requests need nothing but `_try`."""
         try:
-            return await self._try(lane, model, body, tokens)
+            return await self._try(lane, model, body, tokens, time_left)
         except _TryAgain as error:
             failures = [error]
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
-        from tenacity import stop_before_delay as stop_before
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+        def enough(state: RetryCallState) -> bool:
+            tried = state.attempt_number >= self.endpoint.attempts
+            return tried or state.upcoming_sleep >= time_left.left_s
+
+        def take_off(state: RetryCallState) -> None:
+            time_left.left_s -= state.upcoming_sleep
 
         async def again() -> ChatReply:
             if failures:
                 raise failures.pop()  # the first attempt, which has been made
-            return await self._try(lane, model, body, tokens)
+            return await self._try(lane, model, body, tokens, time_left)
 
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.endpoint.attempts)
-            | stop_before(self.endpoint.total_timeout_s),
+            stop=enough,
             wait=_wait,
+            before_sleep=take_off,
             retry=retry_if_exception_type(_TryAgain),
             reraise=True,
         )
@@ -197,14 +224,16 @@ class ChatClient:
                 f"{retrying.statistics.get('attempt_number', 1)} attempts, the last: {error}"
             ) from None
 
-    async def _try(self, lane: _Lane, model: str, body: bytes, tokens: int) -> ChatReply:
+    async def _try(
+        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: _Time
+    ) -> ChatReply:
         """One attempt. Says by its exception whether another may help."""
         for limiter, of_tokens in lane.rates:
             await limiter.acquire(min(tokens, limiter.max_rate) if of_tokens else 1)
         async with lane.in_flight:
             self._circuit.check()
             try:
-                content = await self._post(lane, body)
+                content = await time_left.allow(self._post(lane, body))
                 reply = self._read(model, content)
             except _TryAgain as error:
                 if error.down:

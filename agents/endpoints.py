@@ -76,7 +76,8 @@ class Endpoint:
         tokens_per_minute: Most tokens a minute, or None; a request counts by an estimate.
         connect_timeout_s: Longest wait for a connection.
         read_timeout_s: Longest wait for the next bytes of a reply.
-        total_timeout_s: Longest wait for a reply with all retries.
+        total_timeout_s: Longest wait for a reply with all retries. Time that a request waits here
+            for its turn within the limits does not count.
         attempts: Most tries of one request.
         down_after_s: Once it has failed for so long, without a success, its circuit opens.
         down_after_failures: ... and at least so many times in a row.

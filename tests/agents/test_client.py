@@ -126,6 +126,29 @@ def test_a_total_time_holds_over_all_retries():
         assert time.monotonic() - start < 4
 
 
+def test_waiting_for_a_place_takes_nothing_off_the_total_time():
+    async def slow(body, n):
+        await asyncio.sleep(0.3)
+        return completion("ok")
+
+    with running(slow) as server:
+        client = client_of(server, max_in_flight=1, total_timeout_s=1.0)
+        replies = ask(client, n=6)  # the last has waited for 1.5 s
+    assert [getattr(reply, "text", reply) for reply in replies] == ["ok"] * 6
+
+
+def test_tokens_a_minute_are_bounded():
+    async def ask_twice(client):
+        await client.chat("m", HELLO, role="master")
+        second = client.chat("m", HELLO, role="master")
+        with pytest.raises(asyncio.TimeoutError):  # half a minute's tokens are used up
+            await asyncio.wait_for(second, 0.5)
+
+    with running(lambda body, n: completion("ok")) as server:
+        asyncio.run(ask_twice(client_of(server, tokens_per_minute=20)))
+        assert len(server.bodies) == 1
+
+
 def test_no_more_requests_in_flight_than_allowed():
     async def slow():
         while server.peak < 3:  # until as many as are allowed have come

