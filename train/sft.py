@@ -29,13 +29,16 @@ after each reply among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from datasets import Dataset as Rows
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
@@ -91,6 +94,10 @@ class SftArguments:
         default_factory=lambda: [1],
         metadata={"help": "How often each of them is seen, for all stages or each."},
     )
+    teacher_rate: list[float] = field(
+        default_factory=lambda: [1.0],
+        metadata={"help": "Share of the scheduled learning rate, for all stages or each."},
+    )
     min_reward: float | None = field(
         default=None,
         metadata={"help": "Learn only from episodes with at least this reward; by default all."},
@@ -132,7 +139,9 @@ def stages_of(args: SftArguments, env: EnvConfig) -> list[Stage]:
         SpecError: Their options do not fit together.
     """
     datasets = args.teacher_dataset or [env.dataset]
-    return build_stages(args.teacher, datasets, args.teacher_episodes, args.teacher_epochs)
+    return build_stages(
+        args.teacher, datasets, args.teacher_episodes, args.teacher_epochs, args.teacher_rate
+    )
 
 
 def _select(found: Sequence[Trajectory], min_reward: float | None, name: str) -> list[Trajectory]:
@@ -161,28 +170,55 @@ class FixedOrder(Sampler[int]):
 
 
 class StagedTrainer(SFTTrainer):
-    """Sees episodes stage by stage instead of all mixed.
+    """Sees episodes stage by stage instead of all mixed, each stage at its share of the rate.
 
     Args:
-        stages: For each stage the lengths of its episodes, which follow one another in the
-            training data, and how often they are seen.
+        stages: The stages, and for each the lengths of its episodes, which follow one another in
+            the training data.
         options: What `SFTTrainer` takes.
     """
 
-    def __init__(self, stages: Sequence[tuple[list[int], int]], **options: Any) -> None:
+    def __init__(self, stages: Sequence[tuple[Stage, list[int]]], **options: Any) -> None:
         self._stages = stages
         super().__init__(**options)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+    @property
+    def _episodes_a_step(self) -> int:
         args = self.args
-        batch = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
-        rng = np.random.default_rng(derive_seed(args.seed, "stages"))
+        return int(args.train_batch_size * args.world_size * args.gradient_accumulation_steps)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rng = np.random.default_rng(derive_seed(self.args.seed, "stages"))
         order: list[int] = []
         start = 0
-        for lengths, epochs in self._stages:
-            order += [start + i for i in order_by_length(lengths, epochs, batch, rng)]
+        for stage, lengths in self._stages:
+            within = order_by_length(lengths, stage.epochs, self._episodes_a_step, rng)
+            order += [start + i for i in within]
             start += len(lengths)
         return FixedOrder(order)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> Any:
+        """The schedule asked for, times the rate of the stage that a step belongs to."""
+        scheduled = super().create_scheduler(num_training_steps, optimizer)
+        if {stage.rate for stage, _ in self._stages} == {1.0}:
+            return scheduled
+        if not isinstance(scheduled, LambdaLR):
+            raise SpecError(
+                f"teacher_rate does not go with lr_scheduler_type {self.args.lr_scheduler_type}."
+            )
+        rates = [
+            stage.rate
+            for stage, lengths in self._stages
+            for _ in range(len(lengths) // self._episodes_a_step * stage.epochs)
+        ]
+
+        def staged(factor: Callable[[int], float], step: int) -> float:
+            return factor(step) * rates[step % len(rates)]
+
+        scheduled.lr_lambdas = [partial(staged, factor) for factor in scheduled.lr_lambdas]
+        return scheduled
 
 
 def build_trainer(
@@ -213,9 +249,8 @@ def build_trainer(
     }
     if not args.teacher:
         return SFTTrainer(**options)
-    epochs = [stage.epochs for stage in stages_of(args, env)]
     lengths = [[len(row["input_ids"]) for row in stage] for stage in rows]
-    trainer = StagedTrainer(list(zip(lengths, epochs, strict=True)), **options)
+    trainer = StagedTrainer(list(zip(stages_of(args, env), lengths, strict=True)), **options)
     kept: Any = trainer.train_dataset
     if len(kept) != sum(map(len, lengths)):
         raise SpecError(

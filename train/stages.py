@@ -38,12 +38,14 @@ class Stage:
         dataset: Which videos and questions it plays.
         episodes: How many episodes it plays.
         epochs: How often they are seen.
+        rate: Its share of the learning rate that the schedule gives.
     """
 
     teacher: str
     dataset: str
     episodes: int
     epochs: int
+    rate: float = 1.0
 
 
 def build_stages(
@@ -51,21 +53,26 @@ def build_stages(
     datasets: Sequence[str],
     episodes: Sequence[int],
     epochs: Sequence[int],
+    rates: Sequence[float] = (1.0,),
 ) -> list[Stage]:
     """Stages from options, each of which has one value for all stages, or one for each.
 
     Raises:
-        SpecError: An option has another number of values, or a count is below 1.
+        SpecError: An option has another number of values, a count is below 1, or a rate is not
+            above 0.
     """
     n = len(teachers)
     columns = (
         _one_each("teacher_dataset", datasets, n),
         _one_each("teacher_episodes", episodes, n),
         _one_each("teacher_epochs", epochs, n),
+        _one_each("teacher_rate", rates, n),
     )
     for name, counts in (("teacher_episodes", columns[1]), ("teacher_epochs", columns[2])):
         if min(counts) < 1:
             raise SpecError(f"{name} must be at least 1, got {min(counts)}.")
+    if not min(columns[3]) > 0:
+        raise SpecError(f"teacher_rate must be above 0, got {min(columns[3])}.")
     return [Stage(*values) for values in zip(teachers, *columns, strict=True)]
 
 

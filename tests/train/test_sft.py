@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,8 +111,9 @@ def test_the_starters_recipe_gives_the_same_bytes_again_and_after_a_resumption(t
     recipe = (
         "--config", "configs/sft/mini.yaml", "--teacher_dataset", "mini:videos=20",
         "--teacher", "teacher:mini:drill", "teacher:mini:0:0", "teacher:mini",
-        "--teacher_episodes", "64", "--teacher_epochs", "2", "1", "1", "--save_strategy", "steps",
-        "--save_steps", "3", "--disable_tqdm", "true",
+        "--teacher_episodes", "64", "--teacher_epochs", "2", "1", "1", "--save_steps", "3",
+        "--teacher_rate", "1", "0.5", "2", "--lr_scheduler_type", "constant", "--warmup_steps", "0",
+        "--logging_steps", "1", "--disable_tqdm", "true",
     )  # fmt: skip
     digests = []
     for name in ("one", "two"):
@@ -119,9 +121,11 @@ def test_the_starters_recipe_gives_the_same_bytes_again_and_after_a_resumption(t
         folders = ("--model_name_or_path", str(tmp_path / f"init-{name}"), "--output_dir", str(out))
         done = sft(*recipe, *folders)
         assert done.returncode == 0, done.stderr
+        rates = re.findall(r"'learning_rate': '([\d.e-]+)'", done.stdout)
+        assert [float(rate) for rate in rates] == [0.002] * 4 + [0.001] * 2 + [0.004] * 2
         digests.append(hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
     assert digests[0] == digests[1]
-    checkpoint = str(tmp_path / "two" / "checkpoint-3")
+    checkpoint = str(tmp_path / "two" / "checkpoint-6")
     done = sft(*recipe, *folders, "--resume_from_checkpoint", checkpoint)
     assert done.returncode == 0, done.stderr
     again = load_file(tmp_path / "two" / "model.safetensors")
@@ -134,6 +138,13 @@ def test_episodes_longer_than_max_length_are_refused_where_nothing_is_left_of_th
 
     args = ["--config", str(ROOT / "configs/sft/mini.yaml"), "--teacher", "teacher:mini:drill"]
     args += ["--teacher_dataset", "mini:videos=20", "--teacher_episodes", "32"]
-    args += ["--teacher_epochs", "1", "--model_name_or_path", str(tmp_path / "init")]
+    args += [
+        "--teacher_epochs",
+        "1",
+        "--teacher_rate",
+        "1",
+        "--model_name_or_path",
+        str(tmp_path / "init"),
+    ]
     with pytest.raises(SpecError, match="raise --max_length"):
         main([*args, "--output_dir", str(tmp_path / "out"), "--max_length", "20"])

@@ -19,6 +19,8 @@ def test_one_value_stands_for_all_stages():
         ((["a", "b", "c"], ["mini"], [1, 2], [1]), "teacher_episodes: expected one value"),
         ((["a"], ["mini"], [0], [1]), "teacher_episodes must be at least 1"),
         ((["a"], ["mini"], [1], [-1]), "teacher_epochs must be at least 1"),
+        ((["a"], ["mini"], [1], [1], [0.0]), "teacher_rate must be above 0"),
+        ((["a"], ["mini"], [1], [1], [1.0, 0.5]), "teacher_rate: expected one value"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(options, message):

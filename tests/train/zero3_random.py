@@ -3,7 +3,8 @@
     accelerate launch --config_file configs/accelerate/cpu_zero3.yaml tests/train/zero3_random.py \
         --config configs/grpo/mini.yaml --max_steps 20
 
-Each rank prints how many turns its episodes took in each step.
+Each rank prints how many turns its episodes took in each step. The environment variable
+`LENGTHS_SEED` (an integer) draws other lengths.
 """
 
 import os
@@ -27,7 +28,7 @@ WORDS = (
     "<search>who holds what</search>",
     "<request_grounding/>",
 )
-rng = np.random.default_rng(RANK)
+rng = np.random.default_rng([int(os.environ.get("LENGTHS_SEED", "0")), RANK])
 steps = 0
 
 
