@@ -31,16 +31,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agents.api_grounding import named_clip
 from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.episode import Episode
-from longvideo_env.errors import LongVideoEnvError, MalformedFileError, SpecError
+from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.recording import call_key
 from longvideo_env.rules import Rules
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed
 from longvideo_env.specs import build_toolbox
 from longvideo_env.tools import GroundingRequest, Toolbox, ToolReply
-
-EXIT_DONE, EXIT_BAD_INPUT, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 
 def first_request(task: Task, dataset: Dataset, config: EnvConfig, seed: int) -> GroundingRequest:
@@ -206,14 +205,7 @@ def _run(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
     options = build_parser().parse_args(argv)
-    try:
-        return _run(options)
-    except LongVideoEnvError as error:
-        sys.stderr.write(f"build_grounding: {error}\n")
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        sys.stderr.write("build_grounding: interrupted; the same command resumes.\n")
-        return EXIT_INTERRUPTED
+    return run_command("build_grounding", lambda: _run(options), resumes=True)
 
 
 if __name__ == "__main__":

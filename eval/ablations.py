@@ -30,13 +30,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.settings import GenerationSettings
-from eval.cli import EXIT_DONE, EXIT_FAILURES, parse_with_config, run_command
+from eval.cli import parse_with_config
 from eval.formatting import format_interval, format_number, output_console
 from eval.options import RunOptions, build_parser, read_options
 from eval.progress import EpisodeProgress
 from eval.session import open_session, play_split, print_skipped
 from eval.store import write_json, write_text
 from longvideo_env import EnvConfig
+from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
 
 FULL = "full"
@@ -239,7 +240,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    return run_command("ablations", lambda: _run(argv))
+    return run_command("ablations", lambda: _run(argv), resumes=True)
 
 
 if __name__ == "__main__":

@@ -39,10 +39,10 @@ from agents.client import ChatClient, client_for
 from agents.endpoints import load_endpoint
 from agents.images import image_part
 from eval.answers import ANSWERED, FAILED, MISPARSED, Answer, AnswerStore, summarize_answers
-from eval.cli import EXIT_DONE, EXIT_FAILURES, run_command
 from eval.formatting import format_interval, format_number, output_console
 from eval.store import write_json
 from longvideo_env import Dataset, load_dataset
+from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.datasets.ids import parse_clip_id
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
@@ -288,7 +288,7 @@ def _print(numbers: dict[str, Any], file: Path, console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    return run_command("baseline", lambda: _run(argv))
+    return run_command("baseline", lambda: _run(argv), resumes=True)
 
 
 if __name__ == "__main__":

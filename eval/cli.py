@@ -1,56 +1,17 @@
-"""Command lines: options made from dataclasses' fields, and how a command ends."""
+"""Command lines: options made from dataclasses' fields, and defaults from a file."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 
-from longvideo_env.errors import LongVideoEnvError, SpecError
-
-EXIT_DONE, EXIT_BAD_INPUT, EXIT_FAILURES, EXIT_INTERRUPTED = 0, 2, 3, 130
-
-
-def run_command(name: str, work: Callable[[], int]) -> int:
-    """Do a command's work; bad input and interruption are one line on standard error.
-
-    Args:
-        name: The command, as its messages call it.
-        work: Returns the exit code.
-
-    Returns:
-        The exit code.
-    """
-    try:
-        with _stoppable():
-            return work()
-    except LongVideoEnvError as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted; the same command resumes.\n")
-        return EXIT_INTERRUPTED
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that it writes down what it has."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+from longvideo_env.errors import SpecError
 
 
 def add_fields(parser: argparse._ArgumentGroup, cls: type, **defaults: Any) -> None:

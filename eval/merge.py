@@ -20,12 +20,12 @@ from typing import Any
 
 from rich.console import Console
 
-from eval.cli import EXIT_DONE, EXIT_FAILURES, run_command
 from eval.formatting import output_console
 from eval.metrics import summarize
 from eval.options import Shard, parse_shard
 from eval.pairs import Run, read_run
 from eval.store import SUMMARY, RunStore
+from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.trajectory import Trajectory
 

@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.cli import EXIT_DONE, run_command
 from eval.cost import COSTS, episode_cost, mean_cost
 from eval.intervals import CONFIDENCE
 from eval.metrics import summarize
 from eval.report.sources import Source, read_sources
+from longvideo_env.commandline import EXIT_DONE, run_command
 from longvideo_env.curves import Run, read_run
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.plotting import COLOURS, DARK, GREY, STYLE, save

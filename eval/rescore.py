@@ -26,12 +26,12 @@ from typing import Any
 
 from rich.table import Table
 
-from eval.cli import EXIT_DONE, run_command
 from eval.formatting import format_number, output_console
 from eval.metrics import summarize
 from eval.pairs import Run, read_run
 from eval.store import SUMMARY, RunStore
 from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.commandline import EXIT_DONE, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.kinds import question_kind
 from longvideo_env.protocol import Action, parse

@@ -28,13 +28,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.settings import GenerationSettings
-from eval.cli import EXIT_DONE, EXIT_FAILURES, parse_with_config, run_command
+from eval.cli import parse_with_config
 from eval.formatting import format_interval, format_number, output_console
 from eval.options import RunOptions, build_parser, read_options
 from eval.progress import EpisodeProgress
 from eval.session import Session, open_session, play_split, print_skipped
 from eval.store import run_folder
 from longvideo_env import EnvConfig
+from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
 
 
 def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, GenerationSettings]:
@@ -157,7 +158,9 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    return run_command("run_policy", lambda: asyncio.run(run_all(*parse_options(argv))))
+    return run_command(
+        "run_policy", lambda: asyncio.run(run_all(*parse_options(argv))), resumes=True
+    )
 
 
 if __name__ == "__main__":

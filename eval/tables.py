@@ -36,13 +36,14 @@ from rich.console import Console
 
 from agents.settings import GenerationSettings
 from eval.ablations import FULL, Variant, play_variants
-from eval.cli import EXIT_DONE, EXIT_FAILURES, parse_with_config, run_command
+from eval.cli import parse_with_config
 from eval.formatting import output_console
 from eval.options import RunOptions, build_parser, read_options
 from eval.published import ABLATIONS, MAIN, SOURCE, Published
 from eval.store import SUMMARY, run_folder, write_json, write_text
 from eval.typeset import FORMATS, Table, table_name
 from longvideo_env import EnvConfig
+from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
 
 PLAN = "tables.json"
@@ -290,7 +291,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    return run_command("tables", lambda: _run(argv))
+    return run_command("tables", lambda: _run(argv), resumes=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""What the library's commands share: bad input is one line on standard error, not a traceback."""
+"""What all commands share: bad input is one line on standard error, not a traceback."""
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,19 +14,44 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from longvideo_env.errors import LongVideoEnvError
 
 EXIT_DONE, EXIT_BAD_INPUT, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 2, 3, 130
+EXIT_FAILURES = EXIT_FINDINGS
 TABLE_WIDTH = 120
 
 
-def run_command(name: str, work: Callable[[], int | None]) -> int:
-    """Do a command's work. Returns the exit code."""
+def run_command(name: str, work: Callable[[], int | None], *, resumes: bool = False) -> int:
+    """Do a command's work; bad input and interruption are one line on standard error.
+
+    Args:
+        name: The command, as its messages call it.
+        work: Returns the exit code, or none for 0.
+        resumes: Whether the same command goes on where it was interrupted.
+
+    Returns:
+        The exit code.
+    """
     try:
-        return work() or EXIT_DONE
+        with _stoppable():
+            return work() or EXIT_DONE
     except LongVideoEnvError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted.\n")
+        hint = "; the same command resumes" if resumes else ""
+        sys.stderr.write(f"{name}: interrupted{hint}.\n")
         return EXIT_INTERRUPTED
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it writes down what it has."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def progress_bar() -> Progress:

@@ -22,10 +22,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from longvideo_env.errors import LongVideoEnvError, RecordingError
+from longvideo_env.commandline import run_command
+from longvideo_env.errors import RecordingError
 from longvideo_env.recording import export_calls, import_calls
-
-EXIT_BAD_INPUT = 2
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,17 +84,16 @@ def _show(recording: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code."""
     options = build_parser().parse_args(argv)
-    try:
-        if options.command == "export":
-            _export(options.recording, options.out)
-        elif options.command == "import":
-            _import(options.recording, options.calls)
-        else:
-            _show(options.recording)
-    except LongVideoEnvError as error:
-        sys.stderr.write(f"recording: {error}\n")
-        return EXIT_BAD_INPUT
-    return 0
+    return run_command("recording", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.command == "export":
+        _export(options.recording, options.out)
+    elif options.command == "import":
+        _import(options.recording, options.calls)
+    else:
+        _show(options.recording)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from longvideo_env.commandline import run_command
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import (
     DataError,
-    LongVideoEnvError,
     MissingExtraError,
     SpecError,
     ToolError,
@@ -169,12 +169,7 @@ def read_qids(path: str | Path) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the prompt set. Returns the exit code."""
     args = _parser().parse_args(argv)
-    try:
-        _prepare(args)
-    except LongVideoEnvError as error:
-        sys.stderr.write(f"prepare: {error}\n")
-        return 2
-    return 0
+    return run_command("prepare", lambda: _prepare(args))
 
 
 def _prepare(args: argparse.Namespace) -> None:

@@ -6,10 +6,10 @@ From a scripted teacher of the procedural world `mini`, and from random weights:
         --model_name_or_path runs/mini-init --tiny_model_if_missing true --use_cpu true \
         --teacher teacher:mini --dataset mini --instructions false --output_dir runs/mini-sft
 
-Teachers in several stages, one harder than the other, make the starter policy that ships with the
-package (`make starter`: this and the three configs beside it, some 6,750 optimizer steps):
+Teachers in several stages, one harder than the other and each at its share of the learning rate,
+make the starter policy that ships with the package (`make starter`: 6,800 optimizer steps):
 
-    accelerate launch --num_cpu_threads_per_process 2 \
+    accelerate launch --num_cpu_threads_per_process 1 \
         --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml
 
 From saved episodes that reached a reward (rejection sampling):
