@@ -29,7 +29,7 @@ from agents.settings import GenerationSettings
 from longvideo_env.errors import PolicyError
 from longvideo_env.policy import FinishReason, Reply
 
-__all__ = ["Generated", "GenerationSettings", "generate_batch", "to_reply"]
+__all__ = ["Generated", "GenerationSettings", "Unfinished", "generate_batch", "to_reply"]
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,30 @@ class Generated:
 
 
 @dataclass
-class _Row:
-    """A reply under way."""
+class Unfinished:
+    """A reply under way.
 
-    prompt: Sequence[int]
-    seed: int
+    Attributes:
+        limit: The most tokens that it may have.
+        token_ids: Those sampled so far.
+        logprobs: As in `Generated`.
+        finish: Why it ended, once it has.
+    """
+
     limit: int
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: FinishReason | None = None
 
     def done(self) -> Generated:
+        """What was generated."""
         return Generated(tuple(self.token_ids), tuple(self.logprobs), self.finish or "length")
+
+
+@dataclass
+class _Row(Unfinished):
+    prompt: Sequence[int] = ()
+    seed: int = 0
 
 
 def generate_batch(
@@ -97,14 +109,14 @@ def generate_batch(
     inner = _find_generator(model)
     context = _context_tokens(inner, settings)
     rows = [
-        _Row(prompt, seed, min(settings.max_turn_tokens, context - len(prompt)))
+        _Row(min(settings.max_turn_tokens, context - len(prompt)), prompt=prompt, seed=seed)
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     for row in rows:
         row.finish = "context" if row.limit < 1 else None
     batch = [row for row in rows if row.finish is None]
     if synced_gpus and not batch:
-        batch = [_Row([codec.end_of_turn_id], 0, 1)]
+        batch = [_Row(1, prompt=[codec.end_of_turn_id])]
     if batch:
         _run(inner, codec, batch, settings, synced_gpus)
     return [row.done() for row in rows]

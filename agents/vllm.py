@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from agents.chat import ChatCodec
-from agents.generation import Generated, to_reply
+from agents.generation import Generated, Unfinished, to_reply
 from agents.hf import load_codec, split_adapter
 from agents.settings import GenerationSettings
 from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
@@ -39,17 +39,8 @@ CPU_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nob
 
 
 @dataclass
-class _Row:
-    """A reply under way."""
-
-    key: str
-    limit: int
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish: FinishReason | None = None
-
-    def done(self) -> Generated:
-        return Generated(tuple(self.token_ids), tuple(self.logprobs), self.finish or "length")
+class _Row(Unfinished):
+    key: str = ""  # the engine's own name of it
 
 
 class TokenEngine:
@@ -101,7 +92,7 @@ class TokenEngine:
             self._sampling(limit, seed),
             lora_request=self._lora,
         )
-        self._rows[key] = _Row(internal, limit)
+        self._rows[key] = _Row(limit, key=internal)
         return key
 
     def step(self) -> dict[str, Generated]:

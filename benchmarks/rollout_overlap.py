@@ -38,7 +38,8 @@ from longvideo_env.policy import Message, Policy, Reply
 from longvideo_env.seeding import derive_seed
 from longvideo_env.tools import GroundingRequest, Toolbox, ToolReply, VisionRequest, unvisited
 from longvideo_env.trajectory import Segment, Trajectory
-from train.lockstep import LockstepPolicy, Request, Start
+from train.episodes import Request, Start
+from train.lockstep import LockstepPolicy
 from train.streaming import StreamingPolicy
 
 TURNS = (2, 5)

@@ -30,7 +30,8 @@ from agents.generation import generate_batch, to_reply
 from agents.settings import GenerationSettings
 from longvideo_env.policy import Policy, Reply
 from longvideo_env.trajectory import Trajectory
-from train.lockstep import LockstepPolicy, Request, Start
+from train.episodes import Request, Start
+from train.lockstep import LockstepPolicy
 from train.streaming import StreamingPolicy
 
 if TYPE_CHECKING:

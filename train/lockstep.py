@@ -18,7 +18,7 @@ With tools that never wait, both make the same batches.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TypeAlias
@@ -26,25 +26,10 @@ from typing import TypeAlias
 from longvideo_env.policy import Codec, Context, Reply
 from longvideo_env.sync import background_loop
 from longvideo_env.trajectory import Trajectory
+from train.episodes import BorrowedPolicy, Request, Start
 
 _QUIET_TICKS = 3
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A reply to be generated.
-
-    Attributes:
-        token_ids: Everything that the model has seen and written so far.
-        seed: Seeds the reply.
-    """
-
-    token_ids: tuple[int, ...]
-    seed: int
-
-
-Start: TypeAlias = Callable[[], Awaitable[Trajectory]]
-"""Starts an episode."""
 
 Generate: TypeAlias = Callable[[Sequence[Request]], Sequence[Reply]]
 """Generates one reply for each request; is given none where only other processes have some left."""
@@ -61,33 +46,20 @@ class _Round:
     replies: list[asyncio.Future[Reply]] = field(default_factory=list)
 
 
-class LockstepPolicy:
+class LockstepPolicy(BorrowedPolicy):
     """A policy whose replies are generated in batches, by whoever called `play`.
 
-    Args:
-        codec: Renders messages into token ids.
-        concurrency: The most episodes under way at once, and so the largest batch.
-
-    Attributes:
-        codec: The same.
-
-    Raises:
-        ValueError: `concurrency` is below 1.
+    Its `concurrency` is also the largest batch.
     """
 
     def __init__(self, codec: Codec, concurrency: int = 64) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, got {concurrency}.")
-        self.codec = codec
-        self._concurrency = concurrency
+        """As `BorrowedPolicy`."""
+        super().__init__(codec, concurrency)
         self._session = _Session(overlap=False)
 
     async def act(self, context: Context, /) -> Reply:
         """Wait for the batch in which this reply is generated."""
         return await self._session.wait_for_reply(Request(tuple(context.token_ids), context.seed))
-
-    async def aclose(self) -> None:
-        """Nothing is held: the model belongs to the trainer."""
 
     def play(
         self,

@@ -14,39 +14,23 @@ from typing import TypeAlias
 from longvideo_env.policy import Codec, Context, Reply
 from longvideo_env.sync import background_loop
 from longvideo_env.trajectory import Trajectory
-from train.lockstep import Request, Start
+from train.episodes import BorrowedPolicy, Request, Start
 
 GenerateOne: TypeAlias = Callable[[Request], Awaitable[Reply]]
 
 
-class StreamingPolicy:
-    """A policy whose replies are generated as they are asked for, by whoever called `play`.
-
-    Args:
-        codec: Renders messages into token ids.
-        concurrency: The most episodes under way at once.
-
-    Attributes:
-        codec: The same.
-
-    Raises:
-        ValueError: `concurrency` is below 1.
-    """
+class StreamingPolicy(BorrowedPolicy):
+    """A policy whose replies are generated as they are asked for, by whoever called `play`."""
 
     def __init__(self, codec: Codec, concurrency: int = 64) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, got {concurrency}.")
-        self.codec = codec
-        self._concurrency = concurrency
+        """As `BorrowedPolicy`."""
+        super().__init__(codec, concurrency)
         self._generate: GenerateOne | None = None
 
     async def act(self, context: Context, /) -> Reply:
         """Generate the reply."""
         assert self._generate is not None, "episodes are played by `play` alone"
         return await self._generate(Request(tuple(context.token_ids), context.seed))
-
-    async def aclose(self) -> None:
-        """Nothing is held: the engine belongs to the trainer."""
 
     def play(self, episodes: Sequence[Start], generate: GenerateOne) -> list[Trajectory]:
         """Play all episodes on the background loop.

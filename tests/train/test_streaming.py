@@ -9,7 +9,7 @@ from longvideo_env.policy import Context, Reply, TextCodec
 from longvideo_env.rules import Rules
 from longvideo_env.schema import Question
 from longvideo_env.trajectory import Segment, Trajectory
-from train.lockstep import Request
+from train.episodes import Request
 from train.streaming import StreamingPolicy
 
 QUESTION = Question("q", "Why?", ("a", "b"), "v")
