@@ -189,7 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("folder", help="what ingest or prepare wrote")
-    add("question")
+    add("question", help="about the video, in quotes")
     add("--options", nargs="+", default=[], metavar="OPTION", help="two to eight answers")
     add("--video", help="which video, where the folder has several")
     add("--policy", default="scripted:ground-look-answer", help="master agent (%(default)s)")
@@ -198,7 +198,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--max-turns", type=int, default=5, help="turns the master has (%(default)s)")
     add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
     add("--frames-root", help="folder of the frames (default: frames in the folder)")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of whatever is drawn (%(default)s)")
     return parser
 
 

@@ -71,7 +71,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.Argum
     """
     parser = argparse.ArgumentParser(
         prog=prog,
-        description=(doc or "").replace("%", "%%"),
+        description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run = parser.add_argument_group("run")

@@ -272,7 +272,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("dataset", choices=sorted(HUB))
+    add("dataset", choices=sorted(HUB), help="which of them")
     add("--out", required=True, help="the folder to make, or to go on with")
     add("--source", help="hf:OWNER/NAME[@REVISION], or a folder with the downloaded files")
     add("--show", action="append", default=[], choices=SHOWS, help="keep this show; repeatable")

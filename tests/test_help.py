@@ -1,0 +1,44 @@
+"""What the commands say of themselves under `--help`."""
+
+from argparse import _SubParsersAction
+from importlib import import_module
+
+import pytest
+
+from eval.options import build_parser
+
+MODULES = (
+    "agents.ask",
+    "agents.build_grounding",
+    "eval.baseline",
+    "eval.compare",
+    "eval.merge",
+    "eval.plots",
+    "eval.report.command",
+    "eval.rescore",
+    "longvideo_env.datasets.prepare",
+    "longvideo_env.ingest",
+    "longvideo_env.leaks",
+    "longvideo_env.play",
+    "longvideo_env.recording_command",
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_can_be_read(name: str) -> None:
+    parser = import_module(name).build_parser()
+    text = parser.format_help()
+    assert "%%" not in text
+    silent = [
+        action.dest
+        for action in parser._actions
+        if not action.help and not isinstance(action, _SubParsersAction)
+    ]
+    assert not silent, f"options that nothing is said of: {silent}"
+
+
+def test_a_description_is_shown_as_it_was_written() -> None:
+    assert (
+        "a 95 % interval"
+        in build_parser("x.py", "With a 95 % interval.", several=True).format_help()
+    )
