@@ -32,6 +32,7 @@ from rich.table import Table
 from agents.settings import GenerationSettings
 from eval.cli import parse_with_config
 from eval.formatting import format_interval, format_number, output_console
+from eval.metrics import accuracy_interval
 from eval.options import RunOptions, build_parser, read_options
 from eval.progress import EpisodeProgress
 from eval.session import open_session, play_split, print_skipped
@@ -178,7 +179,7 @@ def make_table(rows: Sequence[Row], **style: Any) -> Table:
         table.add_row(
             row.label,
             format_number(summary["accuracy"]),
-            format_interval(summary["accuracy_ci95"]),
+            format_interval(accuracy_interval(summary)),
             *(format_number(by_show[s]["accuracy"] if s in by_show else None) for s in shows),
             format_number(summary["mean_turns"], 2),
             str(summary["n_failed"]),

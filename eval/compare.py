@@ -26,6 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eval.formatting import format_interval, format_number, output_console
+from eval.metrics import accuracy_interval
 from eval.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.store import write_json
 from longvideo_env.commandline import EXIT_DONE, run_command
@@ -74,7 +75,7 @@ def print_comparison(numbers: dict[str, Any], console: Console) -> None:
         table.add_row(
             f"{letter}: {name}",
             format_number(side["accuracy"]),
-            format_interval(side["accuracy_ci95_clustered"] or side["accuracy_ci95"]),
+            format_interval(accuracy_interval(side)),
             str(numbers["n"]),
         )
     console.print(table)

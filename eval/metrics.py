@@ -7,7 +7,7 @@ never a wrong answer. An episode that ran out of turns or context without answer
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scipy.stats import binomtest
@@ -83,6 +83,18 @@ def _by(played: Sequence[Trajectory], name: str) -> dict[str, dict[str, Any]]:
         if group is not None and trajectory.correct is not None:
             groups.setdefault(group, []).append(trajectory)
     return {group: _one_group(episodes) for group, episodes in sorted(groups.items())}
+
+
+def accuracy_interval(summary: Mapping[str, Any]) -> Sequence[float] | None:
+    """The interval to show beside a summary's accuracy, at 95 %.
+
+    It is clustered by video; Wilson's, where the summary was written before that was computed or
+    where there is but one video.
+    """
+    interval: Sequence[float] | None = (
+        summary.get("accuracy_ci95_clustered") or summary["accuracy_ci95"]
+    )
+    return interval
 
 
 def _clustered(scored: Sequence[Trajectory]) -> list[float] | None:

@@ -10,8 +10,8 @@ the most turns K of a run, a line a policy, with grounding accuracy dashed. `cur
 training runs over steps; each seed faint, their mean strong, the band the mean's 95 % t-interval
 (with one run: one standard deviation of the episodes' rewards, where the metric is the reward).
 
-RUN is a run's folder or a folder of runs. Bars are 95 % Wilson intervals. The same runs give the
-same bytes. Exit codes: 0 done; 2 bad arguments or data.
+RUN is a run's folder or a folder of runs. Bars are 95 % intervals, clustered by video. The same
+runs give the same bytes. Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 from eval.cost import COSTS, episode_cost, mean_cost
 from eval.intervals import CONFIDENCE
-from eval.metrics import summarize
+from eval.metrics import accuracy_interval, summarize
 from eval.report.sources import Source, read_sources
 from longvideo_env.commandline import EXIT_DONE, run_command
 from longvideo_env.curves import Run, read_run
@@ -161,10 +161,10 @@ def _half_interval(means: Any) -> Any:
 
 
 def _point(axes: Axes, x: float, summary: dict[str, Any], colour: str, marker: str) -> None:
-    if summary["accuracy"] is None:
+    interval = accuracy_interval(summary)
+    if interval is None:
         return
-    low, high = summary["accuracy_ci95"]
-    y = summary["accuracy"]
+    (low, high), y = interval, summary["accuracy"]
     bars = [[y - low], [high - y]]
     axes.errorbar([x], [y], yerr=bars, fmt=marker, color=colour, capsize=3, ms=5, lw=1.2)
 

@@ -30,6 +30,7 @@ from rich.table import Table
 from agents.settings import GenerationSettings
 from eval.cli import parse_with_config
 from eval.formatting import format_interval, format_number, output_console
+from eval.metrics import accuracy_interval
 from eval.options import RunOptions, build_parser, read_options
 from eval.progress import EpisodeProgress
 from eval.session import Session, open_session, play_split, print_skipped
@@ -69,7 +70,7 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
         table.add_row(
             escape(row["policy"]) + marks(row),
             format_number(row["accuracy"]),
-            format_interval(row["accuracy_ci95_clustered"] or row["accuracy_ci95"]),
+            format_interval(accuracy_interval(row)),
             format_number(row["grounding_accuracy"]),
             format_number(row["grounding_accuracy_first"]),
             format_number(row["mean_turns"], 2),

@@ -38,6 +38,7 @@ from agents.settings import GenerationSettings
 from eval.ablations import FULL, Variant, play_variants
 from eval.cli import parse_with_config
 from eval.formatting import output_console
+from eval.metrics import accuracy_interval
 from eval.options import RunOptions, build_parser, read_options
 from eval.published import ABLATIONS, MAIN, SOURCE, Published
 from eval.store import SUMMARY, run_folder, write_json, write_text
@@ -180,7 +181,7 @@ def _row(
     if summary is not None:
         name = f"{policy} (oracle)" if summary["oracle"] else policy
         policy = f"{name} (leaky)" if summary.get("leaky") else name
-        interval = summary["accuracy_ci95"]
+        interval = accuracy_interval(summary)
         numbers = [
             _percent(summary["accuracy"], 100),
             "-" if interval is None else "-".join(f"{100 * end:.1f}" for end in interval),

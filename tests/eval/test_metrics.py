@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from eval.metrics import share, summarize
+from eval.metrics import accuracy_interval, share, summarize
 from longvideo_env.trajectory import Trajectory, TurnRecord
 
 
@@ -133,3 +135,14 @@ def test_nothing_finished():
     summary = summarize([], 3)
     assert summary["accuracy"] is None
     assert summary["n_questions"] == 3
+
+
+def test_the_interval_that_is_shown_is_clustered_where_that_is_known():
+    two_videos = [replace(episode(i), video_id=video) for i, video in enumerate("aabb")]
+    summary = summarize(two_videos, 4)
+    assert accuracy_interval(summary) == summary["accuracy_ci95_clustered"]
+    assert summary["accuracy_ci95_clustered"] != summary["accuracy_ci95"]
+    one_video = summarize([episode(i) for i in range(4)], 4)
+    assert accuracy_interval(one_video) == one_video["accuracy_ci95"]
+    older = {"accuracy_ci95": [0.1, 0.2]}
+    assert accuracy_interval(older) == [0.1, 0.2]
