@@ -88,7 +88,7 @@ def joined(segments):
 @pytest.mark.parametrize(
     "template", [CHATML, LLAMA, MUTE_SYSTEM], ids=["chatml", "llama", "mute system"]
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(st.text(NO_SPECIAL_TOKENS, max_size=30), min_size=4, max_size=8))
 def test_carried_ids_are_those_of_the_whole_conversation(with_template, template, texts):
     tokenizer = with_template(template)

@@ -173,7 +173,7 @@ def test_export_and_import_are_inverses(tmp_path, question, film):
         import_calls(tmp_path / "b.sqlite", iter([lines[0].replace('"query":"', '"query":"x')]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(line=st.text(max_size=60))
 def test_lines_that_are_no_calls_are_named(tmp_path_factory, line):
     with pytest.raises(RecordingError, match="line 1"):

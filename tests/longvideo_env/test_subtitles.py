@@ -115,7 +115,7 @@ def test_lines_go_to_the_clip_of_their_middle() -> None:
     assert second[0] == {"start_s": 0, "end_s": 2, "text": "b"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=300), st.sampled_from(["srt", "vtt", "ass"]))
 def test_no_text_breaks_the_reader(text: str, kind: str) -> None:
     try:

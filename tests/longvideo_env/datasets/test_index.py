@@ -111,7 +111,7 @@ VALUES = st.one_of(
 KEYS = ("qid", "q", "a0", "a2", "a4", "a5", "a05", "answer", "answer_idx", "ts", "occur_clip")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(st.dictionaries(st.sampled_from([*KEYS, "episode_name", "bbox"]), VALUES)))
 def test_the_quick_look_accepts_what_the_reader_accepts(tmp_path: Path, changes: list[Row]) -> None:
     good = {"q": "Why ?", **{f"a{i}": f"o{i}" for i in range(5)}, "answer": "a1", "ts": [0, 1.5]}
