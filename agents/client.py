@@ -3,8 +3,8 @@
 An endpoint has one client in a process, whatever asks it, so that its limits hold for all roles
 together: requests in flight, requests a minute, tokens a minute. A request that fails for a reason
 that may pass (no connection, a time-out, 408, 409, 429, 5xx, a body that breaks off) is tried again
-with growing, jittered waits; `Retry-After` is honoured. An endpoint that stays down opens its
-circuit (`agents.circuit`). Keys are cut out of every message.
+(`agents.retries`). An endpoint that stays down opens its circuit (`agents.circuit`). Keys are cut
+out of every message.
 
 Bodies are made with orjson and sent as bytes, and replies are read without a model of their
 schema: with fifteen frames in a request, validating and encoding would cost more than all else.
@@ -13,24 +13,21 @@ schema: with fifteen frames in a request, validating and encoding would cost mor
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from agents.circuit import Circuit
 from agents.endpoints import Endpoint
+from agents.retries import TimeLeft, TryAgain, retries, retry_after_s
 from agents.usage import Usage, cost_of, find_price
 from longvideo_env.errors import ContextTooLongError, EndpointError, MissingExtraError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-_T = TypeVar("_T")
 
 _PASSING = frozenset({408, 409, 429})
 _HOPELESS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -58,17 +55,6 @@ class ChatReply:
     usage: Usage
 
 
-class _TryAgain(Exception):
-    """A failure that may pass."""
-
-    def __init__(
-        self, problem: str, retry_after_s: float | None = None, *, down: bool = True
-    ) -> None:
-        super().__init__(problem)
-        self.retry_after_s = retry_after_s
-        self.down = down  # False: who asks for patience is there
-
-
 @dataclass
 class _Lane:
     """What belongs to one event loop: connections and limits."""
@@ -77,25 +63,6 @@ class _Lane:
     in_flight: asyncio.Semaphore
     rates: list[tuple[Any, bool]] = field(default_factory=list)  # limiter, whether of tokens
     holder: AsyncIterator[None] | None = None
-
-
-@dataclass
-class _Time:
-    """What is left of a call's total time. Waiting for a place among our own limits is free."""
-
-    left_s: float
-
-    async def allow(self, work: Awaitable[_T]) -> _T:
-        """Wait for something, as long as there is time, and take it off.
-
-        Raises:
-            asyncio.TimeoutError: The time was over before.
-        """
-        start = time.perf_counter()
-        try:
-            return await asyncio.wait_for(work, self.left_s)
-        finally:
-            self.left_s -= time.perf_counter() - start
 
 
 class ChatClient:
@@ -180,7 +147,8 @@ class ChatClient:
         lane = await self._lane()
         tokens = (len(body) // 4) if not n_images else n_images * _IMAGE_TOKENS
         try:
-            return await self._persist(lane, model, body, tokens, _Time(endpoint.total_timeout_s))
+            time_left = TimeLeft(endpoint.total_timeout_s)
+            return await self._persist(lane, model, body, tokens, time_left)
         except asyncio.TimeoutError:
             raise EndpointError(
                 f"endpoint {endpoint.name}, model {model}: no reply within "
@@ -188,44 +156,30 @@ class ChatClient:
             ) from None  # its cause may quote the key
 
     async def _persist(
-        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: _Time
+        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: TimeLeft
     ) -> ChatReply:
         """Try until it works out or is hopeless. Nearly all requests need nothing but `_try`."""
         try:
             return await self._try(lane, model, body, tokens, time_left)
-        except _TryAgain as error:
+        except TryAgain as error:
             failures = [error]
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-
-        def enough(state: RetryCallState) -> bool:
-            tried = state.attempt_number >= self.endpoint.attempts
-            return tried or state.upcoming_sleep >= time_left.left_s
-
-        def take_off(state: RetryCallState) -> None:
-            time_left.left_s -= state.upcoming_sleep
 
         async def again() -> ChatReply:
             if failures:
                 raise failures.pop()  # the first attempt, which has been made
             return await self._try(lane, model, body, tokens, time_left)
 
-        retrying = AsyncRetrying(
-            stop=enough,
-            wait=_wait,
-            before_sleep=take_off,
-            retry=retry_if_exception_type(_TryAgain),
-            reraise=True,
-        )
+        retrying = retries(self.endpoint.attempts, time_left)
         try:
             return await retrying(again)
-        except _TryAgain as error:
+        except TryAgain as error:
             raise EndpointError(
                 f"endpoint {self.endpoint.name}, model {model}: no reply after "
                 f"{retrying.statistics.get('attempt_number', 1)} attempts, the last: {error}"
             ) from None
 
     async def _try(
-        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: _Time
+        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: TimeLeft
     ) -> ChatReply:
         """One attempt. Says by its exception whether another may help."""
         for limiter, of_tokens in lane.rates:
@@ -235,7 +189,7 @@ class ChatClient:
             try:
                 content = await time_left.allow(self._post(lane, body))
                 reply = self._read(model, content)
-            except _TryAgain as error:
+            except TryAgain as error:
                 if error.down:
                     self._circuit.failed(str(error))
                 raise
@@ -259,7 +213,7 @@ class ChatClient:
         except (openai.APIConnectionError, httpx2.TransportError, OSError) as error:
             cause = error.__cause__ or error
             problem = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
-            raise _TryAgain(self._clean(problem)) from None
+            raise TryAgain(self._clean(problem)) from None
 
     def _status_error(self, error: Any) -> Exception:
         """What an HTTP status means: another try, a parameter to leave out, or the end."""
@@ -270,7 +224,7 @@ class ChatClient:
             return EndpointError(where)
         if error.status_code in _PASSING or error.status_code >= 500:
             after = retry_after_s(error.response.headers)
-            return _TryAgain(said, after, down=after is None and error.status_code != 429)
+            return TryAgain(said, after, down=after is None and error.status_code != 429)
         if error.status_code == 400 and (
             code == "context_length_exceeded" or "context length" in message.lower()
         ):
@@ -296,7 +250,7 @@ class ChatClient:
                 usage=usage,
             )
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise _TryAgain(
+            raise TryAgain(
                 f"expected a chat completion, got {self._clean(repr(content[:80]))}"
             ) from None
 
@@ -382,31 +336,6 @@ def spent_by_role() -> dict[str, Usage]:
         for role, usage in client.spent.items():
             total[role] = total.get(role, Usage()) + usage
     return total
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a reply asks to wait for, from `Retry-After` or `Retry-After-Ms`."""
-    milliseconds = headers.get("retry-after-ms")
-    text = headers.get("retry-after")
-    try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        if text is None:
-            return None
-        if text.strip().replace(".", "", 1).isdigit():
-            return float(text)
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _wait(state: Any) -> float:
-    from tenacity import wait_random, wait_random_exponential
-
-    error = state.outcome.exception()
-    if error.retry_after_s is not None:
-        return float(error.retry_after_s + wait_random(0, 0.25)(state))
-    return float(wait_random_exponential(multiplier=0.5, max=30)(state))
 
 
 async def _hold(client: AsyncOpenAI) -> AsyncIterator[None]:

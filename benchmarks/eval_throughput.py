@@ -249,8 +249,10 @@ def main() -> None:
                 flush=True,
             )
         for in_flight in options.in_flight:
-            enough = options.questions >= 8 * in_flight
-            for n, samples in [(options.questions, 1)] + [(total, 2)] * (not enough):
+            plays = [(options.questions, 1)]
+            if options.questions < 8 * in_flight:
+                plays.append((total, 2))
+            for n, samples in plays:
                 with serve(options.mock, LATENCY, SIGMA) as upstream:
                     run = play(
                         upstream,

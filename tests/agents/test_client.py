@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from aiohttp import web
 from fake_server import completion, error, running
 
-from agents.client import ChatClient, retry_after_s
+from agents.client import ChatClient
 from agents.endpoints import Endpoint, Secret
 from agents.usage import Price
 from longvideo_env.errors import ContextTooLongError, EndpointDownError, EndpointError
@@ -225,21 +225,6 @@ def _failure(client):
     except EndpointError as error:
         return error
     return None
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after-ms": "250"}, 0.25),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after(headers, seconds):
-    assert retry_after_s(headers) == seconds
 
 
 def test_the_key_is_in_nothing_that_is_written(caplog):

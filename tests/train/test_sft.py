@@ -138,13 +138,7 @@ def test_episodes_longer_than_max_length_are_refused_where_nothing_is_left_of_th
 
     args = ["--config", str(ROOT / "configs/sft/mini.yaml"), "--teacher", "teacher:mini:drill"]
     args += ["--teacher_dataset", "mini:videos=20", "--teacher_episodes", "32"]
-    args += [
-        "--teacher_epochs",
-        "1",
-        "--teacher_rate",
-        "1",
-        "--model_name_or_path",
-        str(tmp_path / "init"),
-    ]
+    args += ["--teacher_epochs", "1", "--teacher_rate", "1"]
+    args += ["--model_name_or_path", str(tmp_path / "init")]
     with pytest.raises(SpecError, match="raise --max_length"):
         main([*args, "--output_dir", str(tmp_path / "out"), "--max_length", "20"])
