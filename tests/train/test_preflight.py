@@ -56,6 +56,16 @@ def test_every_recipe_is_sound_from_its_models_config_alone(
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_sound_on_the_real_questions(
+    recipe: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = preflight(recipe, "--dataset", str(shared_data / "tvqa_plus_dev"))
+    out = capsys.readouterr().out
+    assert code == 0, out
+    assert "1057 questions" in out
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_option_of_a_recipe_names_its_original(recipe: Path) -> None:
     lines = recipe.read_text(encoding="utf-8").splitlines()
     update = lines[lines.index("# The update") : lines.index("# What is kept")]
