@@ -19,18 +19,18 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from agents.policies import build_policy
-from agents.settings import GenerationSettings
+from agents.generation.settings import GenerationSettings
+from agents.policies.build import build_policy
 from longvideo_env import EnvConfig, RolloutEngine
-from longvideo_env.commandline import EXIT_FINDINGS, run_command
+from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.loading import load_videos
 from longvideo_env.errors import SpecError
-from longvideo_env.prompts import clock
+from longvideo_env.game.words.prompts import clock
+from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Question, Task, Video
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
-from longvideo_env.trajectory import Trajectory
+from longvideo_env.tools.registry import build_toolbox
 
 _WIDTH = 100
 _HEADER = re.compile(r"\[([\w-]+_clip_\d+)\]$")

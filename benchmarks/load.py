@@ -122,8 +122,8 @@ def _write(path: Path, value: object) -> None:
 def child(data: Path, every_video: bool) -> int:
     """Open the set in this interpreter; write one line of JSON."""
     start = time.perf_counter()
-    import agents.grounding
-    import agents.vision  # noqa: F401 - what the environment finds by its entry points
+    import agents.grounding.offline
+    import agents.vision.captions  # noqa: F401 - what the environment finds by its entry points
     from longvideo_env import LongTVQAEnv
 
     import_s = time.perf_counter() - start

@@ -101,7 +101,7 @@ def play(folder: Path, episodes: int) -> None:
 
 def make(folder: Path, page: Path) -> float:
     """Make the page in a process of its own. Returns seconds."""
-    code = "import sys; from longvideo_env.cli import main; sys.exit(main())"
+    code = "import sys; from longvideo_env.commands.main import main; sys.exit(main())"
     start = time.perf_counter()
     subprocess.run(
         [sys.executable, "-c", code, "report", str(folder), "--out", str(page)],

@@ -34,13 +34,19 @@ import numpy as np
 
 from longvideo_env import EnvConfig, RolloutEngine, load_dataset
 from longvideo_env.datasets import Dataset
-from longvideo_env.policy import Message, Policy, Reply
+from longvideo_env.game.policy import Message, Policy, Reply
+from longvideo_env.records.trajectory import Segment, Trajectory
 from longvideo_env.seeding import derive_seed
-from longvideo_env.tools import GroundingRequest, Toolbox, ToolReply, VisionRequest, unvisited
-from longvideo_env.trajectory import Segment, Trajectory
-from train.episodes import Request, Start
-from train.lockstep import LockstepPolicy
-from train.streaming import StreamingPolicy
+from longvideo_env.tools.toolbox import (
+    GroundingRequest,
+    Toolbox,
+    ToolReply,
+    VisionRequest,
+    unvisited,
+)
+from train.rollouts.lockstep import LockstepPolicy
+from train.rollouts.overlapped import Request, Start
+from train.rollouts.streaming import StreamingPolicy
 
 TURNS = (2, 5)
 

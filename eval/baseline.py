@@ -32,24 +32,24 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from agents.api import after_thinking, parse_api_spec, used
-from agents.api_grounding import shortlist, subtitle_block
-from agents.api_vision import pick_frames
-from agents.client import ChatClient, client_for
-from agents.endpoints import load_endpoint
-from agents.images import image_part
-from eval.answers import ANSWERED, FAILED, MISPARSED, Answer, AnswerStore, summarize_answers
-from eval.formatting import format_interval, format_number, output_console
-from eval.store import write_json
+from agents.api.agent import after_thinking, parse_api_spec, used
+from agents.api.client import ChatClient, client_for
+from agents.api.endpoints import load_endpoint
+from agents.api.images import image_part
+from agents.grounding.api_grounding import shortlist, subtitle_block
+from agents.vision.api_vision import pick_frames
+from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.answers import ANSWERED, FAILED, MISPARSED, Answer, AnswerStore, summarize_answers
+from eval.runs.store import write_json
 from longvideo_env import Dataset, load_dataset
-from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.datasets.ids import parse_clip_id
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
-from longvideo_env.protocol import Action, option_label, parse
-from longvideo_env.rules import ActionKind
+from longvideo_env.game.protocol.tags import Action, option_label, parse
+from longvideo_env.game.rules import ActionKind
+from longvideo_env.ids import parse_clip_id
 from longvideo_env.schema import Task
-from longvideo_env.tools import GroundingRequest
+from longvideo_env.tools.toolbox import GroundingRequest
 
 PROMPT_VERSION = 1
 MODES = ("subtitles", "subtitles+frames")

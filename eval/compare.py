@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.formatting import format_interval, format_number, output_console
-from eval.metrics import accuracy_interval
-from eval.pairs import Run, compare, differences, match, n_left_out, read_run
-from eval.store import write_json
-from longvideo_env.commandline import EXIT_DONE, run_command
+from eval.metrics.pairs import Run, compare, differences, match, n_left_out, read_run
+from eval.metrics.summary import accuracy_interval
+from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.store import write_json
+from longvideo_env.commands.shared import EXIT_DONE, run_command
 
 BEHAVIOUR_ROWS = (
     ("grounded, first clip wrong", "called_grounding_first_wrong", 3),

@@ -20,14 +20,14 @@ from typing import Any
 
 from rich.console import Console
 
-from eval.formatting import output_console
-from eval.metrics import summarize
-from eval.options import Shard, parse_shard
-from eval.pairs import Run, read_run
-from eval.store import SUMMARY, RunStore
-from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
+from eval.metrics.pairs import Run, read_run
+from eval.metrics.summary import summarize
+from eval.output.formatting import output_console
+from eval.runs.run_options import Shard, parse_shard
+from eval.runs.store import SUMMARY, RunStore
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
-from longvideo_env.trajectory import Trajectory
+from longvideo_env.records.trajectory import Trajectory
 
 SUMS = ("wall_s",)
 """What of the shards' summaries is added up; all other numbers are computed again."""

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.cost import COSTS, episode_cost, mean_cost
-from eval.intervals import CONFIDENCE
-from eval.metrics import accuracy_interval, summarize
-from eval.report.sources import Source, read_sources
-from longvideo_env.commandline import EXIT_DONE, run_command
-from longvideo_env.curves import Run, read_run
+from eval.metrics.cost import COSTS, episode_cost, mean_cost
+from eval.metrics.intervals import CONFIDENCE
+from eval.metrics.summary import accuracy_interval, summarize
+from eval.report.folders import Source, read_sources
+from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.errors import MissingExtraError, SpecError
-from longvideo_env.plotting import COLOURS, DARK, GREY, STYLE, save
+from longvideo_env.records.metrics_log import Run, read_run
+from longvideo_env.records.plotting import COLOURS, DARK, GREY, STYLE, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

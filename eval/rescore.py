@@ -26,18 +26,18 @@ from typing import Any
 
 from rich.table import Table
 
-from eval.formatting import format_number, output_console
-from eval.metrics import summarize
-from eval.pairs import Run, read_run
-from eval.store import SUMMARY, RunStore
+from eval.metrics.pairs import Run, read_run
+from eval.metrics.summary import summarize
+from eval.output.formatting import format_number, output_console
+from eval.runs.store import SUMMARY, RunStore
 from longvideo_env import Dataset, EnvConfig, load_dataset
-from longvideo_env.commandline import EXIT_DONE, run_command
+from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
-from longvideo_env.kinds import question_kind
-from longvideo_env.protocol import Action, parse
-from longvideo_env.reward import Play, parse_reward, score
-from longvideo_env.rules import Rules
-from longvideo_env.trajectory import Trajectory
+from longvideo_env.game.protocol.tags import Action, parse
+from longvideo_env.game.reward import Play, parse_reward, score
+from longvideo_env.game.rules import Rules
+from longvideo_env.records.trajectory import Trajectory
 
 SHOWN = ("accuracy", "grounding_accuracy", "grounding_accuracy_first", "mean_reward")
 

@@ -27,16 +27,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agents.settings import GenerationSettings
-from eval.cli import parse_with_config
-from eval.formatting import format_interval, format_number, output_console
-from eval.metrics import accuracy_interval
-from eval.options import RunOptions, build_parser, read_options
-from eval.progress import EpisodeProgress
-from eval.session import Session, open_session, play_split, print_skipped
-from eval.store import run_folder
+from agents.generation.settings import GenerationSettings
+from eval.metrics.summary import accuracy_interval
+from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.flags import parse_with_config
+from eval.runs.progress import EpisodeProgress
+from eval.runs.run_options import RunOptions, build_parser, read_options
+from eval.runs.session import Session, open_session, play_split, print_skipped
+from eval.runs.store import run_folder
 from longvideo_env import EnvConfig
-from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 
 
 def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, GenerationSettings]:

@@ -34,17 +34,17 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.settings import GenerationSettings
+from agents.generation.settings import GenerationSettings
 from eval.ablations import FULL, Variant, play_variants
-from eval.cli import parse_with_config
-from eval.formatting import output_console
-from eval.metrics import accuracy_interval
-from eval.options import RunOptions, build_parser, read_options
-from eval.published import ABLATIONS, MAIN, SOURCE, Published
-from eval.store import SUMMARY, run_folder, write_json, write_text
-from eval.typeset import FORMATS, Table, table_name
+from eval.metrics.summary import accuracy_interval
+from eval.output.formatting import output_console
+from eval.output.published import ABLATIONS, MAIN, SOURCE, Published
+from eval.output.typeset import FORMATS, Table, table_name
+from eval.runs.flags import parse_with_config
+from eval.runs.run_options import RunOptions, build_parser, read_options
+from eval.runs.store import SUMMARY, run_folder, write_json, write_text
 from longvideo_env import EnvConfig
-from longvideo_env.commandline import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
 
 PLAN = "tables.json"

@@ -9,12 +9,12 @@ import gymnasium as _gym
 
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.env import LongTVQAEnv
-from longvideo_env.episode import Episode
+from longvideo_env.drivers.env import LongTVQAEnv
+from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import LongVideoEnvError
-from longvideo_env.rollout import RolloutEngine
+from longvideo_env.game.episode import Episode
+from longvideo_env.records.trajectory import Trajectory, read_trajectories
 from longvideo_env.schema import Gold, Question, Task, Video
-from longvideo_env.trajectory import Trajectory, read_trajectories
 
 __all__ = [
     "Dataset",
@@ -32,4 +32,4 @@ __all__ = [
     "read_trajectories",
 ]
 
-_gym.register(id="LongTVQA-v0", entry_point="longvideo_env.env:LongTVQAEnv")
+_gym.register(id="LongTVQA-v0", entry_point="longvideo_env.drivers.env:LongTVQAEnv")

@@ -64,7 +64,7 @@ class Video:
         video_id: For TVQA, the TV episode, such as `castle_s01e01`.
         clips: At least one clip.
         frames_root: Folder under which the clips' frames lie, or None. Nothing is read from it
-            until a vision agent asks (see `longvideo_env.frames`).
+            until a vision agent asks (see `longvideo_env.media.frames`).
         frames_fps: How many numbers of frames make a second.
     """
 

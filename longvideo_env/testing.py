@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from longvideo_env.datasets import load_dataset
 from longvideo_env.schema import Gold, Task
 from longvideo_env.sync import run_blocking
-from longvideo_env.tools import (
+from longvideo_env.tools.toolbox import (
     GroundingAgent,
     GroundingRequest,
     Toolbox,

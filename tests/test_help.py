@@ -5,22 +5,23 @@ from importlib import import_module
 
 import pytest
 
-from eval.options import build_parser
+from eval.runs.run_options import build_parser
 
 MODULES = (
     "agents.ask",
-    "agents.build_grounding",
+    "agents.grounding.build_grounding",
     "eval.baseline",
     "eval.compare",
     "eval.merge",
     "eval.plots",
     "eval.report.command",
     "eval.rescore",
-    "longvideo_env.datasets.prepare",
-    "longvideo_env.ingest",
-    "longvideo_env.leaks",
-    "longvideo_env.play",
-    "longvideo_env.recording_command",
+    "longvideo_env.commands.prepare",
+    "longvideo_env.commands.ingest",
+    "longvideo_env.commands.leaks",
+    "longvideo_env.commands.mini",
+    "longvideo_env.commands.play",
+    "longvideo_env.commands.recordings",
 )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from agents.chat import ChatCodec
+from agents.generation.chat import ChatCodec
 from longvideo_env.errors import SpecError
-from longvideo_env.policy import Message, Reply
-from longvideo_env.trajectory import Segment, Trajectory
+from longvideo_env.game.policy import Message, Reply
+from longvideo_env.records.trajectory import Segment, Trajectory
 
 IGNORED = -100
 """Label of a token that carries no loss, as transformers has it."""

@@ -77,21 +77,22 @@ from trl import (
     get_quantization_config,
 )
 
-from agents.chat import ChatCodec
-from agents.settings import GenerationSettings
+from agents.generation.chat import ChatCodec
+from agents.generation.settings import GenerationSettings
 from longvideo_env.config import EnvConfig
-from longvideo_env.curves import ENVIRONMENT, METRICS
 from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import DataError
-from longvideo_env.rollout import RolloutEngine
-from longvideo_env.specs import build_toolbox
-from train.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
+from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS
+from longvideo_env.tools.registry import build_toolbox
 from train.grpo_options import GrpoArguments, check, parse
 from train.metrics_file import MetricsFile
-from train.prepare import read_qids
-from train.rollouts import Keep, Rollouts
-from train.rows import reward_functions
-from train.saving import RolloutStore
+from train.planning.prompt_sets import read_qids
+from train.rollouts.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
+from train.rollouts.columns import reward_functions
+from train.rollouts.rollout_func import Keep, Rollouts
+from train.rollouts.saving import RolloutStore
+from train.rollouts.trajectory_table import TrajectoryTable
 from train.script import (
     as_mapping,
     checkpoint_to_resume,
@@ -100,7 +101,6 @@ from train.script import (
     run_script,
     train_and_save,
 )
-from train.tables import TrajectoryTable
 from train.trainer import EpisodeTrainer
 
 
@@ -248,7 +248,7 @@ def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
     if "--preflight" in argv:
         # Read otherwise: as many processes and GPUs as the run will have need not be here.
-        from train import preflight
+        from train.planning import preflight
 
         sys.exit(preflight.run(argv))
     args, env, training, model = parse(argv)

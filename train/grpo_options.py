@@ -11,8 +11,8 @@ from trl import GRPOConfig, ModelConfig
 
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
-from longvideo_env.reward import parse_reward
-from train.options import parse_options
+from longvideo_env.game.reward import parse_reward
+from train.flags import parse_options
 
 USAGE = "accelerate launch [...] train/grpo.py [--config FILE.yaml] [--OPTION VALUE ...]"
 DESCRIPTION = (
@@ -38,7 +38,9 @@ class GrpoArguments:
     )
     questions: str | None = field(
         default=None,
-        metadata={"help": "Train on the questions of this prompt set only (train/prepare.py)."},
+        metadata={
+            "help": "Train on the questions of this prompt set (train/planning/prompt_sets.py)."
+        },
     )
     rollout_concurrency: int = field(
         default=64,
@@ -76,7 +78,7 @@ class GrpoArguments:
         default=None,
         metadata={
             "help": "Folder to keep every trajectory in: JSON Lines packed with zstd, by step and "
-            "process. `python -m longvideo_env.audit FOLDER` checks them."
+            "process. `python -m longvideo_env.commands.audit FOLDER` checks them."
         },
     )
     log_trajectories_every: int = field(

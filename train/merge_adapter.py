@@ -21,7 +21,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from agents.hf import load_codec, split_adapter
+from agents.generation.hf import load_codec, split_adapter
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import LongVideoEnvError, SpecError
 

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from longvideo_env.curves import METRICS, Run, read_run
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
-from longvideo_env.plotting import COLOURS, DARK, DPI, GREY, STYLE, save
+from longvideo_env.records.metrics_log import METRICS, Run, read_run
+from longvideo_env.records.plotting import COLOURS, DARK, DPI, GREY, STYLE, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

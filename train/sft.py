@@ -42,13 +42,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
-from agents.chat import ChatCodec
+from agents.generation.chat import ChatCodec
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import DataError, SpecError
+from longvideo_env.records.trajectory import Trajectory, read_trajectories
 from longvideo_env.seeding import derive_seed
-from longvideo_env.trajectory import Trajectory, read_trajectories
 from train.demonstrations import as_columns, select, to_row
-from train.options import parse_options
+from train.flags import parse_options
 from train.script import (
     as_mapping,
     checkpoint_to_resume,

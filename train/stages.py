@@ -13,15 +13,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from agents.policies import build_policy
+from agents.policies.build import build_policy
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import load_dataset
+from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import SpecError
-from longvideo_env.rollout import RolloutEngine
+from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.seeding import derive_seed
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
-from longvideo_env.trajectory import Trajectory
+from longvideo_env.tools.registry import build_toolbox
 
 BUCKET_BATCHES = 32
 """Episodes are sorted by length among so many batches, so that one batch holds similar lengths."""

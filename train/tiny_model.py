@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import MissingExtraError, SpecError
-from longvideo_env.prompts import malformed_prompt, question_prompt, system_prompt
-from longvideo_env.protocol import option_label
-from longvideo_env.rules import TAG_SETS, Rules
+from longvideo_env.game.protocol.tags import option_label
+from longvideo_env.game.rules import TAG_SETS, Rules
+from longvideo_env.game.words.prompts import malformed_prompt, question_prompt, system_prompt
 from longvideo_env.schema import MAX_OPTIONS
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ class EpisodeTrainer(GRPOTrainer):
     def __init__(self, *, args: Any, **options: Any) -> None:
         """The options are those of `GRPOTrainer`."""
         if args.use_vllm and args.vllm_mode == "colocate":
-            from agents.vllm import engine_environment
+            from agents.generation.vllm_engine import engine_environment
 
             with engine_environment() as on_cpu, _eager_engine() if on_cpu else nullcontext():
                 super().__init__(args=args, **options)

@@ -24,12 +24,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from eval.report.folders import Source, read_sources
 from eval.report.page import Page, build_page
 from eval.report.questions import Questions
-from eval.report.sources import Source, read_sources
 from eval.report.thumbs import Thumbs
-from eval.store import write_text
-from longvideo_env.commandline import EXIT_DONE, run_command
+from eval.runs.store import write_text
+from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.errors import SpecError
 
 MAX_FRAMES = 400

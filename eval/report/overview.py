@@ -1,4 +1,4 @@
-"""The numbers at the top of the page, from what `eval.metrics` and `eval.pairs` compute."""
+"""The numbers at the top of the page, from what `eval.metrics` computes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
-from eval.cost import episode_cost, mean_cost
-from eval.metrics import share, summarize
-from eval.pairs import compare, differences, match, n_left_out
+from eval.metrics.cost import episode_cost, mean_cost
+from eval.metrics.pairs import compare, differences, match, n_left_out
+from eval.metrics.summary import share, summarize
+from eval.report.folders import Episode, Source
 from eval.report.questions import MINI, needs_look
-from eval.report.sources import Episode, Source
 from longvideo_env.errors import SpecError
-from longvideo_env.trajectory import Trajectory
+from longvideo_env.records.trajectory import Trajectory
 
 MAX_PAIRS = 45
 """Comparisons of two runs on one page: those of ten runs."""

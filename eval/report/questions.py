@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from eval.report.sources import Episode, Source
+from eval.report.folders import Episode, Source
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.datasets.ids import show_of
 from longvideo_env.errors import DataError, SpecError
-from longvideo_env.protocol import neutralise
+from longvideo_env.game.protocol.tags import neutralise
+from longvideo_env.ids import show_of
 from longvideo_env.schema import Task, Video
 
 _PROMPT = re.compile(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longvideo_env.errors import DatasetNotFoundError, MissingExtraError, SpecError
-from longvideo_env.frames import FPS, Frame, list_frames, spread
+from longvideo_env.media.frames import FPS, Frame, list_frames, spread
 from longvideo_env.schema import Video
 
 PER_LOOK = 8

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.report.sources import Episode
-from longvideo_env.curves import Run as Curves
+from eval.report.folders import Episode
+from longvideo_env.records.metrics_log import Run as Curves
 
 EPSILON = 1e-4
 """What TRL adds to a group's standard deviation before dividing by it."""

@@ -8,9 +8,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
-from longvideo_env.datasets.index import LazyTasks
-from longvideo_env.datasets.material import ClipTimes
-from longvideo_env.datasets.texts import RawCaptions, build_captions, split_utterances
+from longvideo_env.datasets.tvqa.index import LazyTasks
+from longvideo_env.datasets.tvqa.material import ClipTimes
+from longvideo_env.datasets.tvqa.texts import RawCaptions, build_captions, split_utterances
 from longvideo_env.errors import InvalidRowError, SpecError
 from longvideo_env.schema import Clip, Qid, Question, Task, Video
 

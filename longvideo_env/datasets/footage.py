@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
-from longvideo_env.datasets.ids import safe_video_id
-from longvideo_env.datasets.material import ClipTimes
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects
-from longvideo_env.datasets.rows import RowPlace, read_task
+from longvideo_env.datasets.tvqa.material import ClipTimes
+from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
 from longvideo_env.errors import DatasetNotFoundError, DuplicateQidError, InvalidRowError
+from longvideo_env.ids import safe_video_id
+from longvideo_env.media.subtitles import cut_to_clips
 from longvideo_env.schema import Gold, Qid, Task, TimedText
-from longvideo_env.subtitles import cut_to_clips
 
 CLIP_S = 60.0
 MAX_CLIPS = 100_000

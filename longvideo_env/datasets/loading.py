@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from longvideo_env.datasets.cache import cached_folder, digest
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
 from longvideo_env.datasets.footage import load_benchmark, named_reader
-from longvideo_env.datasets.ids import group_by_video
-from longvideo_env.datasets.index import VERSION
-from longvideo_env.datasets.indexing import IrregularFileError, build_index, open_index
 from longvideo_env.datasets.jsonfile import read_rows
-from longvideo_env.datasets.material import Texts, read_texts
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.rows import no_clip_error, read_tasks
-from longvideo_env.datasets.sources import Sources, find_sources, find_texts
+from longvideo_env.datasets.tvqa.cache import cached_folder, digest
+from longvideo_env.datasets.tvqa.files import Sources, find_sources, find_texts
+from longvideo_env.datasets.tvqa.index import VERSION
+from longvideo_env.datasets.tvqa.indexing import IrregularFileError, build_index, open_index
+from longvideo_env.datasets.tvqa.material import Texts, read_texts
+from longvideo_env.datasets.tvqa.rows import no_clip_error, read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
+from longvideo_env.ids import group_by_video
 from longvideo_env.schema import Task, Video
 
 INDEX_FROM_BYTES = 20_000_000
@@ -40,7 +40,7 @@ def load_dataset(
 
     Args:
         dataset: `embedded`; `mini`, or such as `mini:videos=200,seed=3,difficulty=0.5` (see
-            `longvideo_env.datasets.mini`); `hf:OWNER/NAME`, a dataset on the hub; `NAME:FOLDER` for
+            `datasets.mini.generator`); `hf:OWNER/NAME`, a dataset on the hub; `NAME:FOLDER` for
             the reader of another benchmark (see `longvideo_env.datasets.footage`); a folder; or one
             file of questions, beside which subtitles, captions and frames are looked for.
         split: Such as train, val or test. A file with an unknown name may be called any split.
@@ -55,7 +55,7 @@ def load_dataset(
     """
     if str(dataset).partition(":")[0] == "mini":
         # Not imported above, so that `python -m` finds a module that nobody has imported yet.
-        from longvideo_env.datasets.mini import load_mini_spec
+        from longvideo_env.datasets.mini.generator import load_mini_spec
 
         return load_mini_spec(str(dataset), split, frames_root)
     if reader := named_reader(str(dataset)):

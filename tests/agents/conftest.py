@@ -24,7 +24,7 @@ def tokenizer(tiny_path):
 
 @pytest.fixture(scope="session")
 def codec(tokenizer):
-    from agents.chat import ChatCodec
+    from agents.generation.chat import ChatCodec
 
     return ChatCodec(tokenizer)
 

@@ -15,19 +15,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_server import completion, error, running
 
-from agents.api_grounding import ApiGrounding, named_clip
-from agents.api_policy import ApiPolicy, closed, cut_behind_action, sent_messages
-from agents.api_vision import ApiVision
-from agents.client import ChatReply
-from agents.policies import build_policy
-from agents.settings import GenerationSettings
-from agents.usage import Usage
+from agents.api.client import ChatReply
+from agents.api.usage import Usage
+from agents.generation.settings import GenerationSettings
+from agents.grounding.api_grounding import ApiGrounding, named_clip
+from agents.policies.api_policy import ApiPolicy, closed, cut_behind_action, sent_messages
+from agents.policies.build import build_policy
+from agents.vision.api_vision import ApiVision
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.errors import SpecError
-from longvideo_env.policy import Context
-from longvideo_env.rules import Rules
+from longvideo_env.game.policy import Context
+from longvideo_env.game.rules import Rules
 from longvideo_env.testing import GroundingContract
-from longvideo_env.tools import GroundingRequest, Toolbox, VisionRequest
+from longvideo_env.tools.toolbox import GroundingRequest, Toolbox, VisionRequest
 
 STOPS = ["</search>", "</request_grounding>", "</answer>"]
 

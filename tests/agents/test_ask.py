@@ -5,10 +5,10 @@ import pytest
 
 from agents.ask import main
 from longvideo_env import EnvConfig, Episode, Question
-from longvideo_env.protocol import ActionKind, parse
-from longvideo_env.rules import Rules
+from longvideo_env.game.protocol.tags import ActionKind, parse
+from longvideo_env.game.rules import Rules
 from longvideo_env.schema import Clip, TimedText, Video
-from longvideo_env.tools import ToolResult
+from longvideo_env.tools.toolbox import ToolResult
 
 ALL = (ActionKind.LOOK, ActionKind.GROUND, ActionKind.ANSWER)
 CLIPS = ("film_seg01_clip_00", "film_seg01_clip_01")

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from agents.build_grounding import main
+from agents.grounding.build_grounding import main
 from longvideo_env import EnvConfig, RolloutEngine, load_dataset
-from longvideo_env.recording import export_calls
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
+from longvideo_env.tools.recording import export_calls
+from longvideo_env.tools.registry import build_toolbox
 
 
 def build(tmp_path, *more):
@@ -29,7 +29,7 @@ def test_episodes_find_their_first_clips_recorded(tmp_path, capsys):
         split="val", recording="replay", recording_file=str(tmp_path / "first.sqlite"),
         vision="none",
     )  # fmt: skip
-    from agents.policies import build_policy
+    from agents.policies.build import build_policy
 
     engine = RolloutEngine(
         dataset=dataset, config=config, toolbox=build_toolbox(config, dataset),

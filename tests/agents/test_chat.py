@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.chat import ChatCodec
+from agents.generation.chat import ChatCodec
 from longvideo_env.errors import SpecError
-from longvideo_env.policy import Reply
-from longvideo_env.trajectory import Segment
+from longvideo_env.game.policy import Reply
+from longvideo_env.records.trajectory import Segment
 
 CHATML = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
@@ -217,7 +217,7 @@ def test_no_message_can_end_its_own_turn(with_template, template):
 
 
 def test_an_observation_may_hold_the_dummy(codec):
-    from agents import chat
+    from agents.generation import chat
 
     assert chat._DUMMY in codec.observe(f"a {chat._DUMMY} b", 1)[0].text
 

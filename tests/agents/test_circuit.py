@@ -1,6 +1,6 @@
 import pytest
 
-from agents.circuit import Circuit
+from agents.api.circuit import Circuit
 from longvideo_env.errors import EndpointDownError
 
 

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from aiohttp import web
 from fake_server import completion, error, running
 
-from agents.client import ChatClient
-from agents.endpoints import Endpoint, Secret
-from agents.usage import Price
+from agents.api.client import ChatClient
+from agents.api.endpoints import Endpoint, Secret
+from agents.api.usage import Price
 from longvideo_env.errors import ContextTooLongError, EndpointDownError, EndpointError
 
 HELLO = [{"role": "user", "content": "hello"}]

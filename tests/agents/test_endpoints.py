@@ -1,7 +1,7 @@
 import pytest
 
-from agents.endpoints import Secret, load_endpoint
-from agents.usage import Usage, default_prices, find_price, read_prices
+from agents.api.endpoints import Secret, load_endpoint
+from agents.api.usage import Usage, default_prices, find_price, read_prices
 from longvideo_env.errors import SpecError
 
 

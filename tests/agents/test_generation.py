@@ -9,8 +9,8 @@ from longvideo_env.errors import PolicyError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from agents.chat import ChatCodec  # noqa: E402 - these need torch
-from agents.generation import GenerationSettings, generate_batch, to_reply  # noqa: E402
+from agents.generation.batches import GenerationSettings, generate_batch, to_reply  # noqa: E402
+from agents.generation.chat import ChatCodec  # noqa: E402 - these need torch
 
 LENGTHS = (40, 7, 23, 1)
 

@@ -1,12 +1,12 @@
 import pytest
 
-from agents.grounding import BM25Grounding, RandomGrounding
+from agents.grounding.offline import BM25Grounding, RandomGrounding
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.schema import Clip, Question, TimedText, Video
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_immediate
 from longvideo_env.testing import GroundingContract
-from longvideo_env.tools import GroundingRequest
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.toolbox import GroundingRequest
 
 
 class TestBM25(GroundingContract):

@@ -10,16 +10,16 @@ import weakref
 
 import pytest
 
-from agents.hf import HFPolicy, MicroBatcher, load_model
-from agents.settings import GenerationSettings
+from agents.generation.hf import HFPolicy, MicroBatcher, load_model
+from agents.generation.settings import GenerationSettings
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import load_dataset
+from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
-from longvideo_env.policy import Context
-from longvideo_env.rollout import RolloutEngine
-from longvideo_env.rules import Rules
-from longvideo_env.specs import build_toolbox
+from longvideo_env.game.policy import Context
+from longvideo_env.game.rules import Rules
 from longvideo_env.sync import run_blocking
+from longvideo_env.tools.registry import build_toolbox
 
 
 class TestMicroBatcher:

@@ -1,10 +1,10 @@
 import pytest
 
-from agents.policies import best_option, build_policy, check_policy_spec
+from agents.policies.build import best_option, build_policy, check_policy_spec
 from longvideo_env.errors import SpecError
-from longvideo_env.policy import Context
-from longvideo_env.protocol import Action, parse
-from longvideo_env.rules import ActionKind, Rules
+from longvideo_env.game.policy import Context
+from longvideo_env.game.protocol.tags import Action, parse
+from longvideo_env.game.rules import ActionKind, Rules
 from longvideo_env.schema import Question
 from longvideo_env.sync import run_immediate
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from agents.retries import TimeLeft, TryAgain, retries, retry_after_s
+from agents.api.retries import TimeLeft, TryAgain, retries, retry_after_s
 
 
 def calls_of(attempts, time_left, retry_after=0.0):

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.policies import check_policy_spec
-from agents.starter import STARTER, resolve_model
+from agents.policies.build import check_policy_spec
+from agents.policies.starter import STARTER, resolve_model
 
 FOLDER = Path(resolve_model(STARTER))
 

@@ -1,11 +1,11 @@
 import pytest
 
-from agents.policies import build_policy, check_policy_spec
-from agents.teacher import MiniTeacher
+from agents.policies.build import build_policy, check_policy_spec
+from agents.policies.teacher import MiniTeacher
 from longvideo_env import EnvConfig, RolloutEngine, load_dataset
 from longvideo_env.errors import SpecError
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
+from longvideo_env.tools.registry import build_toolbox
 
 
 def play(spec, **options):

@@ -1,11 +1,11 @@
 import pytest
 
-from agents.vision import NOTHING, CaptionVision
+from agents.vision.captions import NOTHING, CaptionVision
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Clip, Question, TimedText, Video
 from longvideo_env.sync import run_immediate
 from longvideo_env.testing import VisionContract
-from longvideo_env.tools import VisionRequest
+from longvideo_env.tools.toolbox import VisionRequest
 
 
 class TestCaptions(VisionContract):

@@ -68,7 +68,7 @@ def is_of(folder: Path, spec: str) -> bool:
 
 
 def test_a_closed_policy_says_so(tmp_path: Path) -> None:
-    from agents.vllm import EngineThread
+    from agents.generation.vllm_engine import EngineThread
     from longvideo_env.errors import PolicyError
 
     class Idle:

@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("openai")
 
-from agents.chat import ChatCodec
-from agents.settings import GenerationSettings
-from agents.vllm_server import VLLMServer, stop_strings
+from agents.generation.chat import ChatCodec
+from agents.generation.settings import GenerationSettings
+from agents.generation.vllm_server import VLLMServer, stop_strings
 from longvideo_env.errors import PolicyError
 
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]

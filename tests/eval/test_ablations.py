@@ -57,8 +57,8 @@ def test_what_is_taken_away_is_missed_where_it_is_needed(tmp_path):
 
 
 def test_a_policy_that_asks_for_a_removed_tool_spends_its_turn(tmp_path, monkeypatch):
-    from agents.policies import ScriptedPolicy
-    from longvideo_env.policy import Reply
+    from agents.policies.build import ScriptedPolicy
+    from longvideo_env.game.policy import Reply
 
     async def look(self, context, /):
         return Reply("<search>what is there</search>")
@@ -89,7 +89,7 @@ def test_a_second_call_resumes(tmp_path):
 
 
 def test_failures_exit_3(tmp_path, monkeypatch):
-    from agents.vision import CaptionVision
+    from agents.vision.captions import CaptionVision
     from longvideo_env.errors import ToolError
 
     async def down(self, request, /):

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))
 
 from fake_server import completion, error, running
 
-from agents.policies import build_policy
+from agents.policies.build import build_policy
 from eval.run_policy import main
 from longvideo_env import EnvConfig, RolloutEngine, Task, load_dataset
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
 from longvideo_env.testing import SENTINEL, SENTINEL_NUMBER, sentinel_gold
+from longvideo_env.tools.registry import build_toolbox
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-never-to-be-seen"

@@ -1,6 +1,6 @@
 import pytest
 
-from eval.cost import Cost, episode_cost, mean_cost
+from eval.metrics.cost import Cost, episode_cost, mean_cost
 
 
 def record(*, usd=None, ids=(1, 2, 3), details=None):

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.intervals import clustered_mean, clustered_share
-from eval.metrics import share
+from eval.metrics.intervals import clustered_mean, clustered_share
+from eval.metrics.summary import share
 
 
 def test_independent_hits_give_nearly_wilsons_interval():

@@ -5,7 +5,7 @@ import pytest
 from eval.merge import main as merge
 from eval.rescore import main as rescore
 from eval.run_policy import main as run_policy
-from longvideo_env.trajectory import read_trajectories
+from longvideo_env.records.trajectory import read_trajectories
 
 POLICY = "scripted:ground-look-answer"
 NAME = "scripted-ground-look-answer"

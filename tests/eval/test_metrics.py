@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from eval.metrics import accuracy_interval, share, summarize
-from longvideo_env.trajectory import Trajectory, TurnRecord
+from eval.metrics.summary import accuracy_interval, share, summarize
+from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
 
 def episode(qid, correct=True, status="answered", turns=("answer",), **fields):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from eval.options import fresh_draw
+from eval.runs.run_options import fresh_draw
 from longvideo_env import load_dataset
 from longvideo_env.errors import SpecError
 

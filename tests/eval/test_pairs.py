@@ -1,9 +1,9 @@
 import pytest
 
-from eval.pairs import compare, count, differences, match, n_left_out, read_run
-from eval.store import RunStore
+from eval.metrics.pairs import compare, count, differences, match, n_left_out, read_run
+from eval.runs.store import RunStore
 from longvideo_env.errors import SpecError
-from longvideo_env.trajectory import Trajectory, TurnRecord
+from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
 
 def episode(qid, correct=True, show=None, sample=0, turns=()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.policies import POLICY_SPECS
+from agents.policies.build import POLICY_SPECS
 from eval.run_policy import main
 from longvideo_env import load_dataset, read_trajectories
 
@@ -111,7 +111,7 @@ def test_another_configuration_in_the_same_folder_is_refused(tmp_path, capsys):
 
 
 def test_failures_exit_3_and_are_played_again(tmp_path, monkeypatch):
-    from agents.vision import CaptionVision
+    from agents.vision.captions import CaptionVision
     from longvideo_env.errors import ToolError
 
     async def down(self, request, /):
@@ -192,7 +192,7 @@ def test_started_as_a_script_and_help_reads_well(tmp_path):
 
 
 def test_interrupted_in_the_middle_keeps_what_was_finished(tmp_path, monkeypatch, capsys):
-    from agents.policies import RandomPolicy
+    from agents.policies.build import RandomPolicy
 
     played = []
     act = RandomPolicy.act

@@ -1,6 +1,6 @@
-from eval.metrics import summarize
-from eval.samples import sample_scores
-from longvideo_env.trajectory import Trajectory, TurnRecord
+from eval.metrics.samples import sample_scores
+from eval.metrics.summary import summarize
+from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
 
 def play(qid, sample, choice, correct, **fields):

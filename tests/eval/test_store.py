@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from eval.store import RunStore, run_folder
+from eval.runs.store import RunStore, run_folder
 from longvideo_env.errors import SpecError, TrajectoryError
-from longvideo_env.trajectory import Trajectory, read_trajectories
+from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
 CONFIG = {"policy": "p", "seed": 0}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.published import ABLATIONS, MAIN
+from eval.output.published import ABLATIONS, MAIN
+from eval.output.typeset import Table, to_csv, to_latex, to_markdown
 from eval.tables import main
-from eval.typeset import Table, to_csv, to_latex, to_markdown
 
 MINI = ("--dataset", "mini:videos=5", "--split", "test")
 AWKWARD = Table("odd", "50 % & more_", ["policy", "n"], [["a|b_{x}\\", "1"]], "#1 ~ ^")

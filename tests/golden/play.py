@@ -38,10 +38,10 @@ def replies(rng: np.random.Generator, question: str, look: str) -> list[str]:
     good = [
         f"<reasoning>Where is it?</reasoning><{look}>{words}</{look}>",
         "<request_grounding/>",
-        f"<think>elsewhere <answer>a0</answer></think><request_grounding>{words}</request_grounding>",
+        f"<think>no <answer>a0</answer></think><request_grounding>{words}</request_grounding>",
     ]
     bad = [
-        "I do not know.", f"<{look}></{look}>", "<answer>a9</answer>", 
+        "I do not know.", f"<{look}></{look}>", "<answer>a9</answer>",
         f"<{look}>x</{look}><answer>a1</answer>", "<answer>a1", "</answer>",
     ]  # fmt: skip
     plan = [

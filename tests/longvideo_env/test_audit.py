@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from longvideo_env.audit import audit, main, tokens_after_action
+from longvideo_env.commands.audit import audit, main, tokens_after_action
 from longvideo_env.errors import SpecError, TrajectoryError
-from longvideo_env.trajectory import Segment, Trajectory
+from longvideo_env.records.trajectory import Segment, Trajectory
 
 WORDS = ["Q", "<search>", "who", "</search>", "END", "seen", "<answer>", "a0", "</answer>", "more"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longvideo_env.cli import main
+from longvideo_env.commands.main import main
 
 
 def test_help_names_every_command_and_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

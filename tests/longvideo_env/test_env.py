@@ -9,7 +9,7 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 
 import longvideo_env
 from longvideo_env.errors import DataError, EpisodeStateError, SpecError, ToolError
-from longvideo_env.tools import Toolbox
+from longvideo_env.tools.toolbox import Toolbox
 
 ENV_ID = "LongTVQA-v0"
 TURNS = [
@@ -161,7 +161,7 @@ def test_inside_a_running_event_loop():
 
         async def look(self, request, /):
             await asyncio.sleep(0.001)
-            return longvideo_env.tools.ToolReply("a mug")
+            return longvideo_env.tools.toolbox.ToolReply("a mug")
 
     async def notebook():
         env = longvideo_env.LongTVQAEnv()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longvideo_env.errors import DatasetNotFoundError, SpecError
-from longvideo_env.frames import Frame, FrameSample, list_frames, sample_frames, spread
+from longvideo_env.media.frames import Frame, FrameSample, list_frames, sample_frames, spread
 from longvideo_env.schema import Clip, Video
 
 

@@ -10,11 +10,11 @@ import pytest
 av = pytest.importorskip("av")
 Image = pytest.importorskip("PIL.Image")
 
+from longvideo_env.commands.ingest import IngestOptions, cut_spans, ingest, main  # noqa: E402
 from longvideo_env.datasets.loading import load_videos  # noqa: E402
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, SpecError  # noqa: E402
-from longvideo_env.film import FilmInfo, survey  # noqa: E402
-from longvideo_env.frames import list_frames  # noqa: E402
-from longvideo_env.ingest import IngestOptions, cut_spans, ingest, main  # noqa: E402
+from longvideo_env.media.film import FilmInfo, survey  # noqa: E402
+from longvideo_env.media.frames import list_frames  # noqa: E402
 
 SRT = "1\n00:00:00,500 --> 00:00:01,500\nAnn : hello\n\n2\n00:00:05,000 --> 00:00:06,000\nlast\n"
 

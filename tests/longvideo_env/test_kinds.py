@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longvideo_env.kinds import question_kind
+from longvideo_env.datasets.kinds import question_kind
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from longvideo_env import Dataset, Gold, Question, Task, load_dataset
+from longvideo_env.commands.leaks import main, measure_leaks
 from longvideo_env.errors import SpecError
-from longvideo_env.leaks import main, measure_leaks
 from longvideo_env.schema import Clip, TimedText, Video
 
 CLIP = "v_seg01_clip_00"

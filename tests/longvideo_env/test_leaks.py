@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from agents.policies import build_policy
+from agents.policies.build import build_policy
 from longvideo_env import EnvConfig, LongTVQAEnv, RolloutEngine, Task, load_dataset
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
 from longvideo_env.testing import SENTINEL, SENTINEL_NUMBER, sentinel_gold
+from longvideo_env.tools.registry import build_toolbox
 
 
 def with_sentinels(dataset):

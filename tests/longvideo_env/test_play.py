@@ -3,8 +3,8 @@ import io
 from rich.console import Console
 
 from longvideo_env import LongTVQAEnv
-from longvideo_env.play import as_reply, play
-from longvideo_env.rules import TAG_SETS
+from longvideo_env.commands.play import as_reply, play
+from longvideo_env.game.rules import TAG_SETS
 
 TAGS = TAG_SETS["reference"]
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longvideo_env.protocol import (
+from longvideo_env.game.protocol.tags import (
     Action,
     Malformed,
     MalformedKind,
@@ -12,7 +12,7 @@ from longvideo_env.protocol import (
     neutralise,
     parse,
 )
-from longvideo_env.rules import TAG_SETS, ActionKind
+from longvideo_env.game.rules import TAG_SETS, ActionKind
 
 ALL = (ActionKind.LOOK, ActionKind.GROUND, ActionKind.ANSWER)
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.errors import RecordingError, RecordingMissError, SpecError, ToolError
-from longvideo_env.recording import (
+from longvideo_env.tools.recording import (
     Recording,
     call_key,
     export_calls,
     import_calls,
     open_recording,
 )
-from longvideo_env.specs import build_toolbox
-from longvideo_env.tools import (
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.toolbox import (
     GroundingRequest,
     OracleGrounding,
     Toolbox,

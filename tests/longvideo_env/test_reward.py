@@ -1,13 +1,13 @@
 import pytest
 
 from longvideo_env import EnvConfig, Episode, load_dataset
+from longvideo_env.drivers.rollout import play_of
 from longvideo_env.errors import SpecError
-from longvideo_env.reward import Play, parse_reward, score
-from longvideo_env.rollout import play_of
-from longvideo_env.rules import Rules
+from longvideo_env.game.reward import Play, parse_reward, score
+from longvideo_env.game.rules import Rules
 from longvideo_env.schema import Gold
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking
+from longvideo_env.tools.registry import build_toolbox
 
 
 def test_presets_and_overrides():

@@ -2,14 +2,14 @@ import asyncio
 
 import pytest
 
-from agents.policies import build_policy
+from agents.policies.build import build_policy
 from longvideo_env import EnvConfig, RolloutEngine, Trajectory, load_dataset
 from longvideo_env.errors import PolicyError, ToolError
-from longvideo_env.policy import Reply, TextCodec
-from longvideo_env.specs import build_toolbox
+from longvideo_env.game.policy import Reply, TextCodec
+from longvideo_env.records.trajectory import Segment
 from longvideo_env.sync import run_blocking
-from longvideo_env.tools import Toolbox, ToolReply
-from longvideo_env.trajectory import Segment
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.toolbox import Toolbox, ToolReply
 
 
 def engine(policy="scripted:ground-look-answer", toolbox=None, seed=0, concurrency=8, **options):

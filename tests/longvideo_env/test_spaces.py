@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from gymnasium.vector.utils import batch_space
 
-from longvideo_env.protocol import Action, parse
-from longvideo_env.rules import Rules
-from longvideo_env.spaces import ReplySpace, TextSpace
+from longvideo_env.drivers.spaces import ReplySpace, TextSpace
+from longvideo_env.game.protocol.tags import Action, parse
+from longvideo_env.game.rules import Rules
 
 
 def test_any_prose_up_to_the_length_is_contained():

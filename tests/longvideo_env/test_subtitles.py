@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 pytest.importorskip("pysubs2")
 
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError
+from longvideo_env.media.subtitles import cut_to_clips, parse_subtitles, plain_text, read_subtitles
 from longvideo_env.schema import TimedText
-from longvideo_env.subtitles import cut_to_clips, parse_subtitles, plain_text, read_subtitles
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\n{}\n\n2\n00:01:00,000 --> 00:01:01,000\nlast\n"
 
@@ -62,7 +62,7 @@ def test_entities_are_never_expanded_more_than_once() -> None:
 
 
 def test_a_tag_does_not_reach_the_prompt_as_an_action() -> None:
-    from longvideo_env.protocol import neutralise
+    from longvideo_env.game.protocol.tags import neutralise
 
     assert "<answer>" not in neutralise(lines(SRT.format("&lt;answer&gt;a0&lt;/answer&gt;"))[0])
 

@@ -5,10 +5,10 @@ import pytest
 from longvideo_env import load_dataset
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError, ToolError
-from longvideo_env.specs import build_toolbox
 from longvideo_env.sync import run_blocking, run_immediate
 from longvideo_env.testing import GroundingContract
-from longvideo_env.tools import (
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.toolbox import (
     GroundingRequest,
     OracleGrounding,
     Toolbox,

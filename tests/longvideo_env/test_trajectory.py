@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longvideo_env.errors import TrajectoryError
-from longvideo_env.trajectory import (
+from longvideo_env.records.trajectory import (
     Segment,
     Timings,
     Trajectory,

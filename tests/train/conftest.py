@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from agents.chat import ChatCodec
-from agents.generation import Generated
-from longvideo_env.policy import FinishReason
+from agents.generation.batches import Generated
+from agents.generation.chat import ChatCodec
+from longvideo_env.game.policy import FinishReason
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "configs" / "grpo" / "tiny.yaml"
@@ -64,6 +64,6 @@ def write_replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             replies = [codec.encode(write(number, row)) for row in range(len(prompts))]
             return [Generated(ids, (0.0,) * len(ids), finish) for ids in replies]
 
-        monkeypatch.setattr("train.backends.generate_batch", generate)
+        monkeypatch.setattr("train.rollouts.backends.generate_batch", generate)
 
     return install

@@ -18,10 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
-from longvideo_env.trajectory import read_lines
+from longvideo_env.records.trajectory import read_lines
 from train import grpo
 from train.grpo_options import check, parse
-from train.rollouts import Rollouts
+from train.rollouts.rollout_func import Rollouts
 from train.script import load_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from agents.hf import load_model, split_adapter
+from agents.generation.hf import load_model, split_adapter
 from longvideo_env.errors import SpecError
 from train import merge_adapter
 

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from longvideo_env.curves import read_run
 from longvideo_env.errors import DataError, MalformedFileError, MissingExtraError, SpecError
-from longvideo_env.plotting import COLOURS
+from longvideo_env.records.metrics_log import read_run
+from longvideo_env.records.plotting import COLOURS
 from train.plot import main
 
 pytest.importorskip("matplotlib")

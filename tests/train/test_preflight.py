@@ -8,11 +8,11 @@ import yaml
 
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import SpecError
-from longvideo_env.rules import Rules
+from longvideo_env.game.rules import Rules
 from train import grpo
-from train.lengths import count_lengths, estimate_tokens
-from train.memory import GIB, Sharding, read_shape, states_bytes
-from train.preflight import read_sharding
+from train.planning.lengths import count_lengths, estimate_tokens
+from train.planning.memory import GIB, Sharding, read_shape, states_bytes
+from train.planning.preflight import read_sharding
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "tests" / "data" / "models"

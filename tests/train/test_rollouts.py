@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longvideo_env.protocol import option_label
-from longvideo_env.tools import ToolReply, VisionRequest
-from longvideo_env.trajectory import Segment, Trajectory, read_trajectories
-from train.groups import without_signal
-from train.rows import facts, reward_functions, to_rows
+from longvideo_env.game.protocol.tags import option_label
+from longvideo_env.records.trajectory import Segment, Trajectory, read_trajectories
+from longvideo_env.tools.toolbox import ToolReply, VisionRequest
+from train.rollouts.columns import facts, reward_functions, to_rows
+from train.rollouts.groups import without_signal
 
 MakeTrainer = Callable[..., Any]
 Write = Callable[..., None]

@@ -5,10 +5,16 @@ from typing import Any
 import pytest
 import wandb
 
-from longvideo_env.trajectory import Segment, Timings, Trajectory, read_lines, read_trajectories
-from train.saving import Rollout, RolloutStore
-from train.stopwatch import Stopwatch
-from train.tables import COLUMNS, TrajectoryTable
+from longvideo_env.records.trajectory import (
+    Segment,
+    Timings,
+    Trajectory,
+    read_lines,
+    read_trajectories,
+)
+from train.rollouts.saving import Rollout, RolloutStore
+from train.rollouts.stopwatch import Stopwatch
+from train.rollouts.trajectory_table import COLUMNS, TrajectoryTable
 
 
 def trajectory(qid: int, status: Any = "answered") -> Trajectory:
@@ -50,7 +56,7 @@ def test_a_step_may_be_added_to_and_is_begun_anew_by_another_run(tmp_path: Path)
 
 def test_the_stopwatch_tells_rollouts_from_training(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([10.0, 30.0])
-    monkeypatch.setattr("train.stopwatch.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("train.rollouts.stopwatch.time.perf_counter", lambda: next(now))
     watch = Stopwatch()
     first = watch.lap(6.0, 1.5, [trajectory(1), trajectory(2)])
     assert first == {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents.chat import ChatCodec
+from agents.generation.chat import ChatCodec
 from eval.run_policy import main as run_policy
 from longvideo_env import read_trajectories
 from longvideo_env.errors import SpecError

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from longvideo_env.policy import Context, Reply, TextCodec
-from longvideo_env.rules import Rules
+from longvideo_env.game.policy import Context, Reply, TextCodec
+from longvideo_env.game.rules import Rules
+from longvideo_env.records.trajectory import Segment, Trajectory
 from longvideo_env.schema import Question
-from longvideo_env.trajectory import Segment, Trajectory
-from train.episodes import Request
-from train.streaming import StreamingPolicy
+from train.rollouts.overlapped import Request
+from train.rollouts.streaming import StreamingPolicy
 
 QUESTION = Question("q", "Why?", ("a", "b"), "v")
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from longvideo_env.audit import audit
-from longvideo_env.tools import GroundingRequest, ToolReply
-from longvideo_env.trajectory import Trajectory, read_trajectories
+from longvideo_env.commands.audit import audit
+from longvideo_env.records.trajectory import Trajectory, read_trajectories
+from longvideo_env.tools.toolbox import GroundingRequest, ToolReply
 
 pytestmark = pytest.mark.vllm
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-import train.backends
-import train.rollouts
-from agents.chat import ChatCodec
-from agents.generation import Generated, generate_batch
+import train.rollouts.backends
+import train.rollouts.rollout_func
+from agents.generation.batches import Generated, generate_batch
+from agents.generation.chat import ChatCodec
 from train.grpo import main
 
 RANK = int(os.environ["RANK"])
@@ -53,7 +53,7 @@ def to_rows_and_print(trajectories: Sequence[Any], *args: Any, **kwargs: Any) ->
     return to_rows(trajectories, *args, **kwargs)
 
 
-to_rows = train.rollouts.to_rows
-train.backends.generate_batch = generate_at_random
-train.rollouts.to_rows = to_rows_and_print
+to_rows = train.rollouts.rollout_func.to_rows
+train.rollouts.backends.generate_batch = generate_at_random
+train.rollouts.rollout_func.to_rows = to_rows_and_print
 main(sys.argv[1:])

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import train.backends
-import train.rollouts
-from agents.chat import ChatCodec
-from agents.generation import Generated, generate_batch
+import train.rollouts.backends
+import train.rollouts.rollout_func
+from agents.generation.batches import Generated, generate_batch
+from agents.generation.chat import ChatCodec
 from train.grpo import main
 
 RANK = int(os.environ["RANK"])
@@ -46,7 +46,7 @@ def to_rows_and_print(
     return to_rows(trajectories, *args, **kwargs)
 
 
-to_rows = train.rollouts.to_rows
-train.backends.generate_batch = generate_uneven
-train.rollouts.to_rows = to_rows_and_print
+to_rows = train.rollouts.rollout_func.to_rows
+train.rollouts.backends.generate_batch = generate_uneven
+train.rollouts.rollout_func.to_rows = to_rows_and_print
 main(sys.argv[1:])

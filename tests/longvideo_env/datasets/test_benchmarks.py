@@ -9,13 +9,13 @@ pytest.importorskip("pysubs2")
 
 from longvideo_env import LongTVQAEnv, load_dataset
 from longvideo_env.datasets.footage import answer_index, without_labels
-from longvideo_env.datasets.ids import is_video_id, parse_clip_id, safe_video_id
 from longvideo_env.errors import (
     AnswerOutOfRangeError,
     DatasetNotFoundError,
     InvalidRowError,
     MissingOptionError,
 )
+from longvideo_env.ids import is_video_id, parse_clip_id, safe_video_id
 
 SRT = "1\n00:00:02,000 --> 00:00:04,000\nfirst\n\n2\n00:01:10,000 --> 00:01:12,000\nsecond\n"
 Make = Callable[..., str]

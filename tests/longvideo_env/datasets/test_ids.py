@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longvideo_env.datasets.ids import group_by_video, is_video_id, parse_clip_id, show_of
+from longvideo_env.ids import group_by_video, is_video_id, parse_clip_id, show_of
 
 VIDEO_IDS = st.from_regex(r"([a-z]{3,8}_)?s[0-9]{2}e[0-9]{2}(-[0-9]{2})?", fullmatch=True)
 NUMBERS = st.integers(0, 99)

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longvideo_env.datasets import Dataset, load_dataset, mini_words
-from longvideo_env.datasets.mini import write_mini
-from longvideo_env.datasets.mini_frames import HEIGHT, RGB, WIDTH, body_box, thing_box
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets.mini import vocabulary as mini_words
+from longvideo_env.datasets.mini.drawing import HEIGHT, RGB, WIDTH, body_box, thing_box
+from longvideo_env.datasets.mini.generator import write_mini
 from longvideo_env.errors import MissingExtraError
-from longvideo_env.frames import list_frames
+from longvideo_env.media.frames import list_frames
 
 HOLDS = re.compile(r"(\w+) holds a (\w+) (\w+) \.")
 

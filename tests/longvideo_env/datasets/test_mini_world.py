@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from scipy import optimize, sparse, stats
 
-from agents.grounding import BM25Grounding
+from agents.grounding.offline import BM25Grounding
 from agents.ranking import tokenize
-from agents.vision import CaptionVision
-from longvideo_env.datasets import Dataset, mini_words
-from longvideo_env.datasets.ids import parse_clip_id
-from longvideo_env.datasets.mini import load_mini
+from agents.vision.captions import CaptionVision
+from longvideo_env.datasets import Dataset
+from longvideo_env.datasets.mini import vocabulary as mini_words
+from longvideo_env.datasets.mini.generator import load_mini
+from longvideo_env.ids import parse_clip_id
 from longvideo_env.schema import Clip, Task
 from longvideo_env.sync import run_immediate
-from longvideo_env.tools import GroundingRequest, VisionRequest
+from longvideo_env.tools.toolbox import GroundingRequest, VisionRequest
 
 LEVELS = (0.0, 0.4, 1.0)
 FACT = re.compile(r"(\w+) : the (\w+) is on (\w+) \.")

@@ -6,7 +6,7 @@ import pytest
 
 from longvideo_env.datasets import load_dataset
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.texts import read_clip_subtitles, read_episode_subtitles
+from longvideo_env.datasets.tvqa.texts import read_clip_subtitles, read_episode_subtitles
 
 
 @pytest.mark.parametrize(("split", "questions"), [("train", 1057), ("val", 595)])

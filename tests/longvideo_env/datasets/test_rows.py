@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.rows import RowPlace, clip_named_by, read_task, read_tasks
+from longvideo_env.datasets.tvqa.rows import RowPlace, clip_named_by, read_task, read_tasks
 from longvideo_env.errors import (
     AnswerOutOfRangeError,
     DuplicateQidError,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.texts import (
+from longvideo_env.datasets.tvqa.texts import (
     build_captions,
     read_captions,
     read_clip_subtitles,

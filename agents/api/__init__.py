@@ -1,0 +1,1 @@
+"""The network side: one client an endpoint, its limits, retries and accounts."""

@@ -1,0 +1,355 @@
+"""The one client of models over the network: OpenAI-compatible chat, asynchronous (`openai`).
+
+An endpoint has one client in a process, whatever asks it, so that its limits hold for all roles
+together: requests in flight, requests a minute, tokens a minute. A request that fails for a reason
+that may pass (no connection, a time-out, 408, 409, 429, 5xx, a body that breaks off) is tried again
+(`retries`). One that stays down opens its circuit (`circuit`). Keys are cut out of every message.
+
+Bodies are made with orjson and sent as bytes, and replies are read without a model of their
+schema: with fifteen frames in a request, validating and encoding would cost more than all else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from agents.api.circuit import Circuit
+from agents.api.endpoints import Endpoint
+from agents.api.retries import TimeLeft, TryAgain, retries, retry_after_s
+from agents.api.usage import Usage, cost_of, find_price
+from longvideo_env.errors import ContextTooLongError, EndpointError, MissingExtraError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_PASSING = frozenset({408, 409, 429})
+_HOPELESS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_IMAGE_TOKENS = 1000
+"""What an image counts as in the estimate for a limit of tokens."""
+
+_RENAMED = {"max_tokens": "max_completion_tokens"}
+"""Parameters that newer models know by another name."""
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What a model answered.
+
+    Attributes:
+        text: The message.
+        reasoning: Reasoning that the server keeps apart from the message.
+        finish: `stop`, `length` or whatever else the server says.
+        usage: What it used.
+    """
+
+    text: str
+    reasoning: str
+    finish: str
+    usage: Usage
+
+
+@dataclass
+class _Lane:
+    """What belongs to one event loop: connections and limits."""
+
+    openai: AsyncOpenAI
+    in_flight: asyncio.Semaphore
+    rates: list[tuple[Any, bool]] = field(default_factory=list)  # limiter, whether of tokens
+    holder: AsyncIterator[None] | None = None
+
+
+class ChatClient:
+    """Asks the models of one endpoint.
+
+    Args:
+        endpoint: Where, and within which limits.
+
+    Raises:
+        MissingExtraError: The extra `api` is not installed.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        _require_extra()
+        self.endpoint = endpoint
+        self.spent: dict[str, Usage] = {}
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
+        self._refused: dict[str, set[str]] = {}
+        self._circuit = Circuit(
+            endpoint.name,
+            endpoint.down_after_failures,
+            endpoint.down_after_s,
+            endpoint.probe_every_s,
+        )
+
+    async def chat(
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        role: str,
+        extra: Mapping[str, Any] | None = None,
+        n_images: int = 0,
+    ) -> ChatReply:
+        """Ask a model.
+
+        Args:
+            model: Its name.
+            messages: Chat messages; content may hold `orjson.Fragment`s.
+            role: Who asks (`master`, `grounding`, `vision`), for the accounts.
+            extra: Sampling parameters. What a model does not take is left out from then on.
+            n_images: How many images the messages hold, for the estimate of tokens.
+
+        Raises:
+            ContextTooLongError: The model's context does not hold the request.
+            EndpointError: There is no usable reply, after all retries.
+        """
+        params = dict(extra or {})
+        while True:
+            known = self._refused.setdefault(model, set())
+            body = self._body(model, messages, params, known)
+            try:
+                reply = await self._send(model, body, n_images)
+            except _ParameterError as error:
+                if error.name in known or error.name not in params:
+                    raise EndpointError(self._clean(str(error))) from None
+                known.add(error.name)
+                continue
+            self.spent[role] = self.spent.get(role, Usage()) + reply.usage
+            return reply
+
+    def _body(
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, Any]],
+        params: Mapping[str, Any],
+        refused: set[str],
+    ) -> bytes:
+        import orjson
+
+        kept: dict[str, Any] = {"model": model, "messages": messages}
+        for name, value in params.items():
+            if name not in refused:
+                kept[name] = value
+            elif name in _RENAMED:
+                kept[_RENAMED[name]] = value
+        return orjson.dumps(kept)
+
+    async def _send(self, model: str, body: bytes, n_images: int) -> ChatReply:
+        """Send a request until there is a reply, within the total time."""
+        endpoint = self.endpoint
+        lane = await self._lane()
+        tokens = (len(body) // 4) if not n_images else n_images * _IMAGE_TOKENS
+        try:
+            time_left = TimeLeft(endpoint.total_timeout_s)
+            return await self._persist(lane, model, body, tokens, time_left)
+        except asyncio.TimeoutError:
+            raise EndpointError(
+                f"endpoint {endpoint.name}, model {model}: no reply within "
+                f"total_timeout_s={endpoint.total_timeout_s:g}."
+            ) from None  # its cause may quote the key
+
+    async def _persist(
+        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: TimeLeft
+    ) -> ChatReply:
+        """Try until it works out or is hopeless. Nearly all requests need nothing but `_try`."""
+        try:
+            return await self._try(lane, model, body, tokens, time_left)
+        except TryAgain as error:
+            failures = [error]
+
+        async def again() -> ChatReply:
+            if failures:
+                raise failures.pop()  # the first attempt, which has been made
+            return await self._try(lane, model, body, tokens, time_left)
+
+        retrying = retries(self.endpoint.attempts, time_left)
+        try:
+            return await retrying(again)
+        except TryAgain as error:
+            raise EndpointError(
+                f"endpoint {self.endpoint.name}, model {model}: no reply after "
+                f"{retrying.statistics.get('attempt_number', 1)} attempts, the last: {error}"
+            ) from None
+
+    async def _try(
+        self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: TimeLeft
+    ) -> ChatReply:
+        """One attempt. Says by its exception whether another may help."""
+        for limiter, of_tokens in lane.rates:
+            await limiter.acquire(min(tokens, limiter.max_rate) if of_tokens else 1)
+        async with lane.in_flight:
+            self._circuit.check()
+            try:
+                content = await time_left.allow(self._post(lane, body))
+                reply = self._read(model, content)
+            except TryAgain as error:
+                if error.down:
+                    self._circuit.failed(str(error))
+                raise
+        self._circuit.succeeded()
+        return reply
+
+    async def _post(self, lane: _Lane, body: bytes) -> bytes:
+        import httpx2
+        import openai
+
+        try:
+            response = await lane.openai.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                content=body,
+                options={"headers": {"Content-Type": "application/json"}},
+            )
+            return bytes(response.content)
+        except openai.APIStatusError as error:
+            raise self._status_error(error) from None
+        except (openai.APIConnectionError, httpx2.TransportError, OSError) as error:
+            cause = error.__cause__ or error
+            problem = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
+            raise TryAgain(self._clean(problem)) from None
+
+    def _status_error(self, error: Any) -> Exception:
+        """What an HTTP status means: another try, a parameter to leave out, or the end."""
+        code, message = str(getattr(error, "code", "") or ""), self._clean(error.message)
+        said = f"HTTP {error.status_code}: {message}"
+        where = f"endpoint {self.endpoint.name}: {said}"
+        if code in _HOPELESS_CODES:
+            return EndpointError(where)
+        if error.status_code in _PASSING or error.status_code >= 500:
+            after = retry_after_s(error.response.headers)
+            return TryAgain(said, after, down=after is None and error.status_code != 429)
+        if error.status_code == 400 and (
+            code == "context_length_exceeded" or "context length" in message.lower()
+        ):
+            return ContextTooLongError(where)
+        parameter = getattr(error, "param", None)
+        if error.status_code == 400 and isinstance(parameter, str):
+            return _ParameterError(where, parameter)
+        return EndpointError(where)
+
+    def _read(self, model: str, content: bytes) -> ChatReply:
+        import orjson
+
+        try:
+            reply = orjson.loads(content)
+            choice = reply["choices"][0]
+            message = choice["message"]
+            used = reply.get("usage") or {}
+            usage = self._usage(model, used)
+            return ChatReply(
+                text=message.get("content") or "",
+                reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
+                finish=choice.get("finish_reason") or "stop",
+                usage=usage,
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            raise TryAgain(
+                f"expected a chat completion, got {self._clean(repr(content[:80]))}"
+            ) from None
+
+    def _usage(self, model: str, used: Mapping[str, Any]) -> Usage:
+        prompt = int(used.get("prompt_tokens") or 0)
+        completion = int(used.get("completion_tokens") or 0)
+        cached = int((used.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+        details = used.get("completion_tokens_details") or {}
+        price = find_price(self.endpoint.prices, model)
+        return Usage(
+            1,
+            prompt,
+            cached,
+            completion,
+            int(details.get("reasoning_tokens") or 0),
+            cost_of(price, prompt, cached, completion),
+        )
+
+    def _clean(self, text: str) -> str:
+        return self.endpoint.api_key.cut_from(text)[:500]
+
+    async def _lane(self) -> _Lane:
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+            lane = self._lanes[loop] = self._make_lane()
+            # `asyncio.run` closes asynchronous generators before it closes its loop, and so it
+            # closes the connections: whoever asks needs to know nothing about them.
+            lane.holder = _hold(lane.openai)
+            await anext(lane.holder)
+        return lane
+
+    def _make_lane(self) -> _Lane:
+        import httpx2
+        from aiolimiter import AsyncLimiter
+        from openai import AsyncOpenAI, DefaultAioHttpClient
+
+        endpoint = self.endpoint
+        timeout = httpx2.Timeout(endpoint.read_timeout_s, connect=endpoint.connect_timeout_s)
+        limits = httpx2.Limits(
+            max_connections=endpoint.max_in_flight,
+            max_keepalive_connections=endpoint.max_in_flight,
+            keepalive_expiry=30.0,
+        )
+        client = AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=endpoint.api_key.reveal() or "none",
+            timeout=timeout,
+            max_retries=0,  # retried here, where the limits and the circuit are known
+            http_client=DefaultAioHttpClient(limits=limits, timeout=timeout),
+        )
+        lane = _Lane(client, asyncio.Semaphore(endpoint.max_in_flight))
+        if endpoint.requests_per_minute:
+            lane.rates.append((AsyncLimiter(endpoint.requests_per_minute, 60), False))
+        if endpoint.tokens_per_minute:
+            lane.rates.append((AsyncLimiter(endpoint.tokens_per_minute, 60), True))
+        return lane
+
+
+class _ParameterError(Exception):
+    """The model does not take a parameter."""
+
+    def __init__(self, problem: str, name: str) -> None:
+        super().__init__(problem)
+        self.name = name
+
+
+@lru_cache(maxsize=64)
+def client_for(endpoint: Endpoint) -> ChatClient:
+    """The client of an endpoint: one and the same for all agents of this process."""
+    client = ChatClient(endpoint)
+    _CLIENTS.append(client)
+    return client
+
+
+_CLIENTS: list[ChatClient] = []
+
+
+def spent_by_role() -> dict[str, Usage]:
+    """What this process has used so far, in all endpoints, by who asked."""
+    total: dict[str, Usage] = {}
+    for client in _CLIENTS:
+        for role, usage in client.spent.items():
+            total[role] = total.get(role, Usage()) + usage
+    return total
+
+
+async def _hold(client: AsyncOpenAI) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        yield
+
+
+def _require_extra() -> None:
+    try:
+        import aiohttp
+        import aiolimiter
+        import openai
+        import orjson
+        import tenacity
+    except ImportError as error:
+        raise MissingExtraError(error.name or "openai", "api") from error
+    del aiohttp, aiolimiter, openai, orjson, tenacity

@@ -1,0 +1,299 @@
+"""Generation with transformers, shared by evaluation and training. Imports torch.
+
+One call generates one batch of replies. Each row draws with a generator of its own, stops by
+itself, and gets back exactly the tokens up to its stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from agents.generation.chat import ChatCodec
+from agents.generation.settings import GenerationSettings
+from longvideo_env.errors import PolicyError
+from longvideo_env.game.policy import FinishReason, Reply
+
+__all__ = ["Generated", "GenerationSettings", "Unfinished", "generate_batch", "to_reply"]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One generated reply.
+
+    Attributes:
+        token_ids: The sampled tokens, the one that ended the reply included.
+        logprobs: The log-probability of each under the distribution at the sampling temperature
+            (at temperature 1 when decoding greedily), over all tokens: before top-k and top-p.
+            This is what a trainer computes again from logits divided by the temperature.
+        finish: Why the reply ended.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: FinishReason
+
+
+@dataclass
+class Unfinished:
+    """A reply under way.
+
+    Attributes:
+        limit: The most tokens that it may have.
+        token_ids: Those sampled so far.
+        logprobs: As in `Generated`.
+        finish: Why it ended, once it has.
+    """
+
+    limit: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: FinishReason | None = None
+
+    def done(self) -> Generated:
+        """What was generated."""
+        return Generated(tuple(self.token_ids), tuple(self.logprobs), self.finish or "length")
+
+
+@dataclass
+class _Row(Unfinished):
+    prompt: Sequence[int] = ()
+    seed: int = 0
+
+
+def generate_batch(
+    model: nn.Module,
+    codec: ChatCodec,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    settings: GenerationSettings,
+    *,
+    synced_gpus: bool = False,
+) -> list[Generated]:
+    """Generate a reply to each prompt, all in one batch.
+
+    A row stops at the model's end-of-turn or end-of-sequence token (which it keeps), as soon as
+    an action is closed, or at its limit: `max_turn_tokens`, or what the context has left. A
+    prompt that leaves no room gets an empty reply that finished for `context`.
+
+    What a row draws depends on its own prompt and seed alone, not on its neighbours. The model is
+    put in evaluation mode meanwhile, and its checkpoint's generation defaults are set aside.
+
+    Args:
+        model: A causal language model, or a wrapper that holds one (PEFT).
+        codec: Its tokenizer.
+        prompts: Token ids, one list a row.
+        seeds: One a row.
+        settings: How to generate; `max_batch_size` is the caller's concern.
+        synced_gpus: For ZeRO-3 and FSDP: the call is then a collective of all ranks. A rank
+            without a row to generate takes part with a row of padding.
+
+    Raises:
+        PolicyError: The model's logits are not finite.
+    """
+    inner = _find_generator(model)
+    context = _context_tokens(inner, settings)
+    rows = [
+        _Row(min(settings.max_turn_tokens, context - len(prompt)), prompt=prompt, seed=seed)
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    for row in rows:
+        row.finish = "context" if row.limit < 1 else None
+    batch = [row for row in rows if row.finish is None]
+    if synced_gpus and not batch:
+        batch = [_Row(1, prompt=[codec.end_of_turn_id])]
+    if batch:
+        _run(inner, codec, batch, settings, synced_gpus)
+    return [row.done() for row in rows]
+
+
+def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
+    """A generated reply as the rollout engine wants it."""
+    return Reply(
+        text=codec.decode(generated.token_ids),
+        token_ids=generated.token_ids,
+        logprobs=generated.logprobs,
+        prefix=codec.reply_prefix,
+        finish=generated.finish,
+    )
+
+
+def _run(
+    model: PreTrainedModel,
+    codec: ChatCodec,
+    rows: list[_Row],
+    settings: GenerationSettings,
+    synced_gpus: bool,
+) -> None:
+    """Fill in the rows' tokens, log-probs and finish."""
+    stop_ids = codec.stop_ids(model.generation_config.eos_token_id)
+    pad_id = codec.tokenizer.pad_token_id
+    pad_id = codec.end_of_turn_id if pad_id is None else pad_id
+    input_ids, mask = _pad_left([row.prompt for row in rows], pad_id)
+    config = GenerationConfig(
+        do_sample=False,  # _Sampler has drawn already
+        max_new_tokens=max(row.limit for row in rows),
+        eos_token_id=sorted(stop_ids),
+        pad_token_id=pad_id,
+    )
+    generator: Any = model  # no class is both a GenerationMixin and a PreTrainedModel for mypy
+    with torch.no_grad(), _evaluating(model), _without_defaults(model):
+        generator.generate(
+            input_ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([_Sampler(rows, settings, model.device)]),
+            stopping_criteria=StoppingCriteriaList([_Stopper(rows, codec, stop_ids)]),
+            synced_gpus=synced_gpus,
+        )
+
+
+class _Sampler(LogitsProcessor):
+    """Draws each row's token with the row's own generator, and leaves only that one possible.
+
+    Sampling adds Gumbel noise to the logits and takes the largest, which draws from their softmax
+    and, unlike inverting its cumulative sum, hardly moves when logits differ by rounding.
+    """
+
+    def __init__(
+        self, rows: list[_Row], settings: GenerationSettings, device: torch.device
+    ) -> None:
+        self._rows = rows
+        self._settings = settings
+        self._generators = [torch.Generator(device).manual_seed(row.seed) for row in rows]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Draw. Shape: (batch, tokens), (batch, vocabulary) -> (batch, vocabulary)."""
+        greedy = self._settings.temperature == 0
+        logits = scores if greedy else scores / self._settings.temperature
+        if greedy:
+            tokens = logits.argmax(dim=-1, keepdim=True)
+        else:
+            kept = _keep_likely(logits, self._settings.top_k, self._settings.top_p)
+            tokens = (kept + self._noise(kept)).argmax(dim=-1, keepdim=True)
+        logprobs = logits.gather(-1, tokens) - logits.logsumexp(dim=-1, keepdim=True)
+        drawn = zip(tokens[:, 0].tolist(), logprobs[:, 0].tolist(), strict=True)
+        for row, (token, logprob) in zip(self._rows, drawn, strict=True):
+            if row.finish is None:
+                if not math.isfinite(logprob):
+                    raise PolicyError(
+                        f"the model's logits are not finite after {len(row.token_ids)} tokens. To "
+                        "mend it: its weights are broken or training diverged; take an earlier "
+                        "checkpoint, or a dtype with a wider range."
+                    )
+                row.token_ids.append(token)
+                row.logprobs.append(logprob)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)
+
+    def _noise(self, logits: Tensor) -> Tensor:
+        """Gumbel noise; none is drawn for rows that are done."""
+        noise = torch.ones_like(logits)
+        for i, (row, generator) in enumerate(zip(self._rows, self._generators, strict=True)):
+            if row.finish is None:
+                noise[i].exponential_(generator=generator)
+        return -noise.clamp_min_(torch.finfo(noise.dtype).tiny).log_()
+
+
+class _Stopper(StoppingCriteria):
+    """Says for each row whether it is done, and notes why."""
+
+    def __init__(self, rows: list[_Row], codec: ChatCodec, stop_ids: set[int]) -> None:
+        self._rows = rows
+        self._codec = codec
+        self._stop_ids = stop_ids
+
+    def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
+        """Look at each row's newest token. Shape: (batch, tokens) -> (batch,)."""
+        for row in self._rows:
+            if row.finish is None:
+                row.finish = self._reason(row)
+        done = [row.finish is not None for row in self._rows]
+        return torch.tensor(done, device=input_ids.device)
+
+    def _reason(self, row: _Row) -> FinishReason | None:
+        newest = row.token_ids[-1]
+        if newest in self._stop_ids:
+            return "end_of_turn"
+        if self._codec.closes_action(row.token_ids):
+            return "stop"
+        return "length" if len(row.token_ids) >= row.limit else None
+
+
+def _keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Set all but the likeliest tokens to -inf. Shape: (batch, vocabulary)."""
+    if 0 < top_k < logits.shape[-1]:
+        smallest = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < smallest, -torch.inf)
+    if top_p < 1:
+        ordered, order = logits.sort(dim=-1, descending=True)
+        probabilities = ordered.softmax(dim=-1)
+        # A token stays if those before it do not reach top_p; the first always stays.
+        beyond = probabilities.cumsum(dim=-1) - probabilities >= top_p
+        logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
+    return logits
+
+
+def _pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask. Shape: (batch, tokens) each."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask
+
+
+def _context_tokens(model: PreTrainedModel, settings: GenerationSettings) -> int:
+    """The most tokens that prompt and reply may have together."""
+    # Not every architecture bounds its positions; such a config lacks the attribute.
+    bound = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    bounds = [n for n in (settings.max_context_tokens, bound) if n is not None]
+    return min(bounds, default=1 << 40)
+
+
+def _find_generator(model: nn.Module) -> PreTrainedModel:
+    """The module whose `generate` it is: the model, or what a wrapper such as PEFT's holds."""
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and isinstance(module, GenerationMixin):
+            return module
+    raise TypeError(f"expected a transformers model that generates, got {type(model).__name__}.")
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout, key-value cache on) for a while, module by module."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _without_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """Set the checkpoint's generation defaults aside.
+
+    `generate` fills whatever a config leaves open with them: Qwen's ship a repetition penalty.
+    """
+    defaults = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = defaults

@@ -1,0 +1,294 @@
+"""A master policy on transformers: the spec `hf:PATH`, or `hf:BASE+ADAPTER` for a LoRA adapter.
+
+Importing this module needs no extra.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agents.generation.chat import ChatCodec
+from agents.generation.settings import GenerationSettings
+from agents.policies.starter import resolve_model
+from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
+from longvideo_env.game.policy import Codec, Context, Reply
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_QUIET_TICKS = 3
+_PROBE = "<answer>a0</answer>"
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+class MicroBatcher(Generic[T, R]):
+    """Turns single requests into batches: what is ready together runs together.
+
+    Batches run one after another in a thread of their own, so that the event loop goes on with
+    tools and other episodes meanwhile.
+
+    Args:
+        run: Takes a batch and returns one result a request, in order.
+        max_batch_size: The most requests in a batch.
+    """
+
+    def __init__(self, run: Callable[[list[T]], Sequence[R]], max_batch_size: int) -> None:
+        self._run = run
+        self._max_batch_size = max_batch_size
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, request: T) -> R:
+        """Run a request in the next batch that has room.
+
+        Raises:
+            PolicyError: The batch failed, or the batcher is closed.
+        """
+        if self._closed:
+            raise PolicyError("the policy is closed. To mend it: build a new one.")
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.ensure_future(self._work())
+        return await future
+
+    async def aclose(self) -> None:
+        """Finish the requests that wait, then let go of the thread."""
+        self._closed = True
+        if self._worker is not None and not self._worker.done():
+            await self._worker
+        self._thread.shutdown()
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await self._let_others_join()
+            size = min(len(self._waiting), self._max_batch_size)
+            batch = [self._waiting.popleft() for _ in range(size)]
+            # Whoever was cancelled meanwhile no longer waits for a result.
+            batch = [(request, future) for request, future in batch if not future.done()]
+            if batch:
+                await self._run_batch(batch)
+
+    async def _let_others_join(self) -> None:
+        """Let all coroutines that are ready run until they have submitted or have to wait."""
+        quiet = 0
+        while quiet < _QUIET_TICKS and len(self._waiting) < self._max_batch_size:
+            before = len(self._waiting)
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._waiting) == before else 0
+
+    async def _run_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        requests = [request for request, _ in batch]
+        loop = asyncio.get_running_loop()
+        try:
+            results = await loop.run_in_executor(self._thread, self._run, requests)
+            paired = list(zip(batch, results, strict=True))
+        except Exception as error:  # noqa: BLE001 - the boundary: each request gets to know
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(_batch_error(error, len(batch)))
+            return
+        for (_, future), result in paired:
+            if not future.done():
+                future.set_result(result)
+
+
+class HFPolicy:
+    """A causal language model, run in this process by transformers.
+
+    Requests that are ready together are generated together. A reply depends on its own context
+    and seed, not on the batch that it shares (as far as the device computes alike for batches of
+    other shapes: in float32 on a CPU the tokens are the same).
+
+    Args:
+        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`; with
+            `+ADAPTER` behind it, the folder of a LoRA adapter to apply.
+        settings: How it generates.
+        device: Such as `cuda:0`; by default a GPU where there is one.
+        dtype: Such as `bfloat16`; by default the checkpoint's own, and float32 on a CPU.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        SpecError: No model can be loaded from the path, or its tokenizer has no chat template.
+    """
+
+    codec: Codec
+
+    def __init__(
+        self,
+        path: str | Path,
+        settings: GenerationSettings | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self._settings = settings or GenerationSettings()
+        model, self._chat = load_model(path, device=device, dtype=dtype)
+        self._model: PreTrainedModel | None = model
+        self.codec = self._chat
+        self._batcher = MicroBatcher(self._generate, self._settings.max_batch_size)
+
+    async def act(self, context: Context, /) -> Reply:
+        """Generate a reply to all that the context holds.
+
+        Raises:
+            PolicyError: Generation failed.
+        """
+        return await self._batcher.submit((context.token_ids, context.seed))
+
+    async def aclose(self) -> None:
+        """Finish the replies under way and free the model's memory."""
+        import torch
+
+        await self._batcher.aclose()
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _generate(self, requests: list[tuple[list[int], int]]) -> list[Reply]:
+        from agents.generation.batches import generate_batch, to_reply
+
+        assert self._model is not None, "the batcher runs nothing once it is closed"
+        prompts = [prompt for prompt, _ in requests]
+        seeds = [seed for _, seed in requests]
+        replies = generate_batch(self._model, self._chat, prompts, seeds, self._settings)
+        return [to_reply(generated, self._chat) for generated in replies]
+
+
+def load_model(
+    path: str | Path, *, device: str | None = None, dtype: str | None = None
+) -> tuple[PreTrainedModel, ChatCodec]:
+    """Load a causal language model for generation, and its tokenizer as a codec.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        SpecError: No model can be loaded from the path, or its tokenizer has no chat template.
+    """
+    try:
+        import torch
+        from safetensors import SafetensorError
+        from transformers import AutoModelForCausalLM
+    except ImportError as error:
+        raise MissingExtraError("transformers", "train") from error
+    base, adapter = split_adapter(str(path))
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype is None:
+        dtype = "float32" if device == "cpu" else "auto"
+    codec = load_codec(base, adapter)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(  # annotated as the model alone
+            base, dtype=dtype, output_loading_info=True
+        )
+        model, loading = loaded
+        if adapter is not None:
+            model = _apply_adapter(model, adapter)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _cannot_load(str(path), error) from error
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise SpecError(
+            f"the model in {base!r} lacks {len(missing)} of its weights, such as "
+            f"{missing[0]}. To mend it: copy or save the model again."
+        )
+    model.to(device).eval()
+    return model, codec
+
+
+def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
+    """The tokenizer of a model as a codec; the adapter's own where one was saved with it.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        SpecError: There is no tokenizer, or it has no chat template or vocabulary.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise MissingExtraError("transformers", "train") from error
+    _check_path(base)
+    path = base
+    if adapter is not None and Path(adapter, "tokenizer_config.json").is_file():
+        path = adapter
+    try:
+        codec = ChatCodec(AutoTokenizer.from_pretrained(path))
+    except SpecError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise _cannot_load(path, error) from error
+    if codec.decode(codec.encode(_PROBE)).strip() != _PROBE:
+        # transformers makes up an empty tokenizer where its file is missing.
+        raise SpecError(
+            f"the tokenizer in {path!r} cannot write {_PROBE!r}: its vocabulary is missing. "
+            "To mend it: copy or save the tokenizer again."
+        )
+    return codec
+
+
+def split_adapter(path: str) -> tuple[str, str | None]:
+    """`BASE+ADAPTER` as the base model and the adapter's folder; a path alone has no adapter.
+
+    Raises:
+        SpecError: What stands behind the `+` is not the folder of an adapter.
+    """
+    base, plus, adapter = path.rpartition("+")
+    if not plus or Path(path).exists():
+        return resolve_model(path), None
+    if not Path(adapter, "adapter_config.json").is_file():
+        raise SpecError(
+            f"{adapter!r} holds no adapter: expected an adapter_config.json. To mend it: name the "
+            "folder that training with LoRA wrote, as in BASE+ADAPTER."
+        )
+    return resolve_model(base), adapter
+
+
+def _apply_adapter(model: Any, adapter: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError("peft", "train") from error
+    # Merged, because a forward then costs what it costs without the adapter.
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def _cannot_load(path: str, error: Exception) -> SpecError:
+    return SpecError(
+        f"no model can be loaded from {path!r}: {error} To mend it: name a folder that "
+        "holds a whole model and its tokenizer, as `save_pretrained` writes them."
+    )
+
+
+def _check_path(path: str) -> None:
+    folder = Path(path)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+            raise SpecError(
+                f"{path!r} holds no model: expected a config.json. To mend it: name a folder that "
+                "`save_pretrained` wrote, such as a checkpoint of a training run."
+            )
+    elif not _HUB_ID.fullmatch(path):
+        raise SpecError(f"no model in {path!r}: there is no such folder, and no hub id is like it.")
+
+
+def _batch_error(error: Exception, size: int) -> PolicyError:
+    """An error of its own for each request of a batch: they are raised in different coroutines."""
+    if isinstance(error, PolicyError):
+        problem = PolicyError(str(error))
+    else:
+        name = type(error).__name__
+        problem = PolicyError(f"generating a batch of {size} failed: {name}: {error}")
+    problem.__cause__ = error
+    return problem

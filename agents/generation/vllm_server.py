@@ -1,0 +1,182 @@
+"""Replies from a vLLM server: token ids in, token ids and log-probs out. Imports torch.
+
+Used in training with `--vllm_mode server`. Each reply is one request, so the server batches all
+that are under way. It stops at an action's closing tag. Where such a tag stands inside the
+reasoning, and so closes nothing, the reply is continued by another request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from agents.generation.batches import Generated
+from agents.generation.chat import ChatCodec
+from agents.generation.settings import GenerationSettings
+from longvideo_env.errors import MissingExtraError, PolicyError
+from longvideo_env.game.policy import FinishReason
+from longvideo_env.game.rules import TAG_SETS
+from longvideo_env.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+REQUEST_TIMEOUT_S = 600.0
+MAX_RETRIES = 3
+
+
+def stop_strings() -> list[str]:
+    """The closing tags of every action, in every tag set, and grounding's self-closed form."""
+    names = {name for tags in TAG_SETS.values() for name in (tags.look, tags.ground, tags.answer)}
+    grounds = {f"<{tags.ground}/>" for tags in TAG_SETS.values()}
+    return sorted({f"</{name}>" for name in names} | grounds)
+
+
+class VLLMServer:
+    """A client of `vllm serve`, for coroutines on one event loop.
+
+    Args:
+        base_url: Such as `http://host:8000`.
+        codec: The model's tokenizer.
+        settings: How replies are drawn.
+        eos_token_id: What the checkpoint's generation config calls end of sequence.
+
+    Attributes:
+        busy_s: Seconds in which at least one request was under way.
+
+    Raises:
+        MissingExtraError: openai is not installed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        codec: ChatCodec,
+        settings: GenerationSettings,
+        eos_token_id: int | Sequence[int] | None = None,
+    ) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise MissingExtraError("openai", "api") from error
+        self.busy_s = 0.0
+        self._base_url = base_url.rstrip("/")
+        self._codec = codec
+        self._settings = settings
+        self._stop_ids = codec.stop_ids(eos_token_id)
+        self._client: AsyncOpenAI = openai.AsyncOpenAI(
+            base_url=f"{self._base_url}/v1",
+            api_key="none",
+            timeout=REQUEST_TIMEOUT_S,
+            max_retries=MAX_RETRIES,
+        )
+        self._model: tuple[str, int] | None = None
+        self._lock = asyncio.Lock()
+        self._under_way = 0
+        self._busy_since = 0.0
+
+    async def generate(self, prompt: Sequence[int], seed: int) -> Generated:
+        """Generate a reply.
+
+        Raises:
+            PolicyError: The server did not answer, or not with tokens.
+        """
+        if self._under_way == 0:
+            self._busy_since = time.perf_counter()
+        self._under_way += 1
+        try:
+            return await self._generate(prompt, seed)
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self.busy_s += time.perf_counter() - self._busy_since
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _generate(self, prompt: Sequence[int], seed: int) -> Generated:
+        model, context = await self._describe()
+        limit = min(self._settings.max_turn_tokens, context - len(prompt))
+        if limit < 1:
+            return Generated((), (), "context")
+        ids: list[int] = []
+        logprobs: list[float] = []
+        while True:
+            part = derive_seed(seed, len(ids)) if ids else seed
+            more = await self._complete(model, [*prompt, *ids], limit - len(ids), part)
+            for token, logprob in zip(*more, strict=True):
+                ids.append(token)
+                logprobs.append(logprob)
+                finish = self._reason(ids, limit)
+                if finish is not None:
+                    return Generated(tuple(ids), tuple(logprobs), finish)
+            if not more[0]:
+                raise PolicyError(f"the vLLM server at {self._base_url} sent an empty reply.")
+
+    async def _complete(
+        self, model: str, prompt: list[int], limit: int, seed: int
+    ) -> tuple[list[int], list[float]]:
+        import openai
+
+        extra = {
+            "top_k": self._settings.top_k,
+            "stop_token_ids": sorted(self._stop_ids),
+            "include_stop_str_in_output": True,
+            "skip_special_tokens": False,
+            "return_token_ids": True,
+        }
+        try:
+            completion = await self._client.completions.create(
+                model=model,
+                prompt=prompt,
+                max_tokens=limit,
+                temperature=self._settings.temperature,
+                top_p=self._settings.top_p,
+                seed=seed,
+                stop=stop_strings(),
+                logprobs=0,
+                extra_body=extra,
+            )
+        except openai.OpenAIError as error:
+            raise PolicyError(
+                f"the vLLM server at {self._base_url} failed: {type(error).__name__}: {error}"
+            ) from error
+        return self._tokens(completion.choices[0])
+
+    def _tokens(self, choice: Any) -> tuple[list[int], list[float]]:
+        ids = (choice.model_extra or {}).get("token_ids")
+        found = None if choice.logprobs is None else choice.logprobs.token_logprobs
+        if ids is None or found is None or len(found) != len(ids):
+            raise PolicyError(
+                f"the vLLM server at {self._base_url} sent no token ids with log-probs. To mend "
+                "it: it must be `vllm serve` of vLLM 0.22 or later."
+            )
+        return list(ids), [float(value) for value in found]
+
+    def _reason(self, ids: list[int], limit: int) -> FinishReason | None:
+        if ids[-1] in self._stop_ids:
+            return "end_of_turn"
+        if self._codec.closes_action(ids):
+            return "stop"
+        return "length" if len(ids) >= limit else None
+
+    async def _describe(self) -> tuple[str, int]:
+        """The served model's name and the most tokens that it holds."""
+        import openai
+
+        async with self._lock:
+            if self._model is None:
+                try:
+                    models = await self._client.models.list()
+                except openai.OpenAIError as error:
+                    raise PolicyError(
+                        f"no vLLM server answers at {self._base_url}: {error}"
+                    ) from error
+                served = models.data[0]
+                held = (served.model_extra or {}).get("max_model_len") or 1 << 40
+                bound = self._settings.max_context_tokens or 1 << 40
+                self._model = served.id, min(int(held), bound)
+            return self._model

@@ -1,0 +1,203 @@
+"""`openai:MODEL[@ENDPOINT]` as grounding agent: a model that reads the video's subtitles.
+
+It gets every clip that was not visited, with its subtitles, and names one. What it names must be
+one of them; if it is not, it is told so once, and asked again. A video that does not fit the
+model's context is shortlisted by BM25, and the result says so.
+
+Options: `temperature`, `max_tokens`, `context` (tokens that the subtitles may take).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from agents.api.agent import ApiAgent, after_thinking, read_api_options, used
+from agents.api.usage import Usage
+from agents.grounding.offline import rank_clips
+from longvideo_env.errors import ContextTooLongError, EndpointError, ToolError
+from longvideo_env.game.protocol.tags import option_label
+from longvideo_env.schema import Video
+from longvideo_env.tools.recording import video_digest
+from longvideo_env.tools.toolbox import GroundingRequest, ToolReply, unvisited
+
+PROMPT_VERSION = 1
+CHARACTERS_A_TOKEN = 3.5
+"""English subtitles have rather more; clip ids have fewer."""
+
+SMALLEST_CONTEXT = 500
+
+SYSTEM = (
+    "You find the clip of a long video that helps most to answer a question. You are given the "
+    "subtitles of its clips, in order of time, each between tags of its id. Think briefly if you "
+    "must, and end with the id of exactly one of these clips, as in <clip>ID</clip>."
+)
+_CLIP = re.compile(r"<clip>\s*(.*?)\s*</clip>", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class GroundingOptions:
+    """What a spec may set. `context`: tokens that subtitles may take."""
+
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    context: int = 100_000
+
+
+class ApiGrounding(ApiAgent):
+    """See the module's docstring. Spec: `openai:MODEL[@ENDPOINT][,name=value...]`."""
+
+    role = "grounding"
+
+    def __init__(self, argument: str) -> None:
+        super().__init__(argument)
+        self.options = read_api_options(GroundingOptions, self._options)
+
+    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+        """Return the clip that the model names.
+
+        Raises:
+            ToolError: The endpoint failed, or the model named no clip of the video twice.
+        """
+        clips = unvisited(request) or request.video.clip_ids
+        if len(clips) == 1:
+            return ToolReply(clips[0], {"only_clip_left": True})
+        budget: float = self.options.context
+        while True:
+            shown = shortlist(request, clips, budget)
+            try:
+                return await self._ask(request, clips, shown)
+            except ContextTooLongError as error:
+                budget = min(budget, _tokens(request.video, shown)) // 2
+                if budget < SMALLEST_CONTEXT:
+                    raise ToolError(str(error)) from error
+            except EndpointError as error:
+                raise ToolError(str(error)) from error
+
+    def record_key(self, request: GroundingRequest, /) -> Mapping[str, Any]:
+        """What the reply depends on; the seed only where the model draws."""
+        drawn = {"seed": request.seed} if self.options.temperature > 0 else {}
+        return {
+            "agent": "openai",
+            "kind": "grounding",
+            "model": self.model,
+            "prompt_version": PROMPT_VERSION,
+            "video_id": request.video.video_id,
+            "video": video_digest(request.video),
+            "question": request.question.text,
+            "options": list(request.question.options),
+            "query": request.query,
+            "visited": sorted(request.visited),
+            "sampling": asdict(self.options),
+            **drawn,
+        }
+
+    async def _ask(
+        self, request: GroundingRequest, clips: Sequence[str], shown: Sequence[str]
+    ) -> ToolReply:
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": SYSTEM},
+            {"role": "user", "content": prompt(request, shown)},
+        ]
+        details: dict[str, Any] = {}
+        if len(shown) < len(clips):
+            details["shortlisted"] = {"shown": len(shown), "of": len(clips)}
+        usage = Usage()
+        for repair in (False, True):
+            reply = await self._client.chat(
+                self.model, messages, role=self.role, extra=self._sampling(request)
+            )
+            usage += reply.usage
+            found = named_clip(reply.text, clips)
+            if found is not None:
+                if repair:
+                    details["repaired"] = True
+                return ToolReply(found, {**details, **used(self.model, usage)})
+            messages += [
+                {"role": "assistant", "content": reply.text},
+                {"role": "user", "content": _repair(shown)},
+            ]
+        raise ToolError(
+            f"{self.model} named no clip of video {request.video.video_id!r} that was not visited, "
+            f"twice; its last words: {reply.text[-100:]!r}."
+        )
+
+    def _sampling(self, request: GroundingRequest) -> dict[str, Any]:
+        options = self.options
+        sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens}
+        return sampling | ({"seed": request.seed} if options.temperature > 0 else {})
+
+
+def prompt(request: GroundingRequest, shown: Sequence[str]) -> str:
+    """The question, what the master wants to see, and the clips."""
+    question = request.question
+    options = [f"{option_label(i)}: {_harmless(o)}" for i, o in enumerate(question.options)]
+    wanted = f"\nLook for: {_harmless(request.query)}" if request.query else ""
+    blocks = "\n".join(subtitle_block(request.video, clip_id) for clip_id in shown)
+    asked = "\n".join([f"Question: {_harmless(question.text)}", *options])
+    return f"{asked}{wanted}\n\n{blocks}\n\nWhich clip? Answer with <clip>ID</clip>."
+
+
+def shortlist(request: GroundingRequest, clips: Sequence[str], context: float) -> tuple[str, ...]:
+    """The clips that fit so many tokens, in order of time: all, or the best by BM25."""
+    if _tokens(request.video, clips) <= context:
+        return tuple(clips)
+    question = request.question
+    query = request.query or " ".join([question.text, *question.options])
+    allowed, left = set(clips), context
+    kept: set[str] = set()
+    for clip_id in rank_clips(request.video, query):
+        cost = _tokens(request.video, [clip_id])
+        if clip_id in allowed and (cost <= left or not kept):
+            kept.add(clip_id)
+            left -= cost
+    return tuple(clip_id for clip_id in clips if clip_id in kept)
+
+
+def named_clip(text: str, clips: Sequence[str]) -> str | None:
+    """The clip that a reply names: the last between tags, or the only one that it mentions."""
+    said = after_thinking(text)
+    tagged = _CLIP.findall(said)
+    if tagged:
+        name = tagged[-1].strip(" \t\n<>[]`'\"/")
+        if name in clips:
+            return str(name)
+        # Models shorten ids that all begin alike: s05e02_seg02_clip_00 becomes seg02_clip_00.
+        ending = [clip_id for clip_id in clips if name and clip_id.endswith(f"_{name}")]
+        return ending[0] if len(ending) == 1 else None
+    mentioned = [c for c in clips if re.search(rf"(?<![\w-]){re.escape(c)}(?![\w-])", said)]
+    return mentioned[0] if len(mentioned) == 1 else None
+
+
+def _repair(shown: Sequence[str]) -> str:
+    return (
+        "That is not one of the clips given to you. Answer with exactly one of these, and nothing "
+        f"else, as in <clip>{shown[0]}</clip>: {', '.join(shown)}"
+    )
+
+
+def _tokens(video: Video, clips: Sequence[str]) -> float:
+    return sum(len(subtitle_block(video, clip_id)) + 1 for clip_id in clips) / CHARACTERS_A_TOKEN
+
+
+def subtitle_block(video: Video, clip_id: str) -> str:
+    """A clip's subtitles between tags of its id."""
+    return _blocks(video)[clip_id]
+
+
+@lru_cache(maxsize=2048)
+def _blocks(video: Video) -> Mapping[str, str]:
+    """Each clip's subtitles between tags of its id."""
+    blocks = {}
+    for clip in video.clips:
+        lines = " ".join(_harmless(line.text) for line in clip.subtitles) or "(no subtitles)"
+        blocks[clip.clip_id] = f"<{clip.clip_id}>{lines}</{clip.clip_id}>"
+    return blocks
+
+
+def _harmless(text: str) -> str:
+    """Text from outside, in which nothing passes for a tag."""
+    return text.replace("<", "&lt;")

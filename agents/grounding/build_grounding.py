@@ -1,0 +1,212 @@
+r"""Ask the grounding agent for the first clip of every question of a split, and record the replies.
+
+    python -m agents.grounding.build_grounding --dataset DIR --split train \
+        --grounding openai:gpt-4o --out runs/first-clips.sqlite
+    python -m agents.grounding.build_grounding --dataset DIR --grounding openai:gpt-4o \
+        --from-cache grounding_cache_tvqa_plus_grok.json --out runs/first-clips.sqlite
+
+Training and evaluation with `--recording reuse --recording-file runs/first-clips.sqlite` and the
+same `--grounding` then ask for no first clip again. The same command resumes: what is recorded is
+not asked for again. `--from-cache` takes the JSON file of the published code's grounding cache:
+its clips are recorded as replies of `--grounding`, and only what it lacks is asked for (with
+--no-ask, not even that). `longvideo-env recording export` makes JSON Lines of the result.
+
+Exit codes: 0 done; 2 bad arguments or data; 3 done, but for some questions the agent failed; 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from agents.grounding.api_grounding import named_clip
+from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.errors import MalformedFileError, SpecError
+from longvideo_env.game.episode import Episode
+from longvideo_env.game.rules import Rules
+from longvideo_env.schema import Task
+from longvideo_env.seeding import derive_seed
+from longvideo_env.tools.recording import call_key
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.toolbox import GroundingRequest, Toolbox, ToolReply
+
+
+def first_request(task: Task, dataset: Dataset, config: EnvConfig, seed: int) -> GroundingRequest:
+    """The request for the first clip, as every episode of the question makes it."""
+    video = dataset.video(task)
+    episode = Episode(task.question, video, Rules.from_config(config), derive_seed(seed, task.qid))
+    request = episode.start()
+    assert request is not None, "a configuration without grounding is refused before"
+    return request
+
+
+def read_cache(path: Path) -> list[dict[str, Any]]:
+    """The entries of the published code's grounding cache.
+
+    Raises:
+        MalformedFileError: The file is none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MalformedFileError(f"cannot be read as JSON ({error}).", path) from error
+    entries = list(found.values()) if isinstance(found, dict) else None
+    if entries is None or not all(isinstance(e, dict) and "question" in e for e in entries):
+        raise MalformedFileError(
+            "expected a grounding cache: a JSON object of entries with `question` and `clip`.", path
+        )
+    return entries
+
+
+def take_cache(
+    entries: Sequence[dict[str, Any]],
+    tasks: Sequence[Task],
+    requests: Sequence[GroundingRequest],
+    toolbox: Toolbox,
+) -> Counter[str]:
+    """Record what a cache holds. Returns how many entries were of use, and why others were not.
+
+    A question is found by its text; where several videos have the same, by the video of the entry.
+    """
+    assert toolbox.recording is not None
+    by_text: dict[str, list[GroundingRequest]] = {}
+    for task, request in zip(tasks, requests, strict=True):
+        by_text.setdefault(task.question.text.strip(), []).append(request)
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        clip = str(entry.get("clip") or "").strip()
+        wanted = by_text.get(str(entry["question"]).strip(), [])
+        if len(wanted) > 1:
+            # The entry's own clip id begins with the id of its video.
+            name = str(entry.get("vid_name") or clip)
+            wanted = [r for r in wanted if name.startswith(f"{r.video.video_id}_")]
+        if not wanted:
+            counts["question not in this split"] += 1
+        for request in wanted:
+            found = named_clip(f"<clip>{clip}</clip>", request.video.clip_ids) if clip else None
+            if found is None:
+                counts["no clip of the video"] += 1
+                continue
+            key = call_key(toolbox.grounding, toolbox.grounding_spec, request)
+            toolbox.recording.put(key, ToolReply(found, {"imported": True}), replace=False)
+            counts["taken"] += 1
+    return counts
+
+
+async def ask_missing(
+    requests: Sequence[GroundingRequest], toolbox: Toolbox, concurrency: int, console: Console
+) -> Counter[str]:
+    """Ask for every first clip that is not recorded. Returns failures, by what went wrong."""
+    todo = iter(requests)
+    errors: Counter[str] = Counter()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("first clips", total=len(requests), state="")
+
+        async def work() -> None:
+            for request in todo:
+                result = await toolbox.call(request)
+                if not result.ok:
+                    errors[str(result.error)] += 1
+                state = f"{errors.total()} failed" if errors else ""
+                progress.update(bar, advance=1, state=state)
+
+        await asyncio.gather(*(work() for _ in range(min(concurrency, len(requests)))))
+    return errors
+
+
+def missing(requests: Sequence[GroundingRequest], toolbox: Toolbox) -> Iterator[GroundingRequest]:
+    """The requests whose replies are not recorded."""
+    assert toolbox.recording is not None
+    for request in requests:
+        if not toolbox.recording.holds(
+            call_key(toolbox.grounding, toolbox.grounding_spec, request)
+        ):
+            yield request
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m agents.grounding.build_grounding",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--dataset", required=True, metavar="DIR", help="The dataset, as for eval/run_policy.py.")
+    add("--split", default="train", help="Its split. Default: train.")
+    add("--grounding", default="bm25", metavar="SPEC", help="The agent that is asked.")
+    add("--out", type=Path, required=True, metavar="FILE", help="The recording.")
+    add("--from-cache", type=Path, metavar="JSON", help="A grounding cache of the published code.")
+    add("--ask", action=argparse.BooleanOptionalAction, default=True, help="Ask the agent at all.")
+    add("--seed", type=int, default=0, help="The seed of the runs that will use it. Default: 0.")
+    add("--limit", type=int, metavar="N", help="Only the first N questions.")
+    add("--concurrency", type=int, default=64, metavar="C", help="Calls at once. Default: 64.")
+    add("--skip-invalid", action="store_true", help="Leave invalid rows out.")
+    return parser
+
+
+def _open(options: argparse.Namespace) -> tuple[EnvConfig, Dataset, Toolbox]:
+    config = EnvConfig(
+        dataset=options.dataset,
+        split=options.split,
+        grounding=options.grounding,
+        vision="none",
+        skip_invalid=options.skip_invalid,
+        recording="reuse",
+        recording_file=str(options.out),
+    )
+    if config.grounding in ("none", "oracle"):
+        raise SpecError(f"--grounding {config.grounding} names first clips that need no recording.")
+    if options.concurrency < 1:
+        raise SpecError(f"--concurrency must be at least 1, got {options.concurrency}.")
+    dataset = load_dataset(config.dataset, config.split, skip_invalid=config.skip_invalid)
+    return config, dataset, build_toolbox(config, dataset)
+
+
+def _run(options: argparse.Namespace) -> int:
+    stderr, stdout = Console(stderr=True, soft_wrap=True), Console(soft_wrap=True)
+    config, dataset, toolbox = _open(options)
+    tasks = dataset.tasks[: options.limit]
+    requests = [first_request(task, dataset, config, options.seed) for task in tasks]
+    if options.from_cache is not None:
+        counts = take_cache(read_cache(options.from_cache), tasks, requests, toolbox)
+        taken = ", ".join(f"{what}: {n:,}" for what, n in counts.items())
+        stdout.print(f"{options.from_cache}: {taken}", markup=False, highlight=False)
+    errors: Counter[str] = Counter()
+    if options.ask:
+        left = list(missing(requests, toolbox))
+        errors = asyncio.run(ask_missing(left, toolbox, options.concurrency, stderr))
+    for error, n in errors.most_common(5):
+        stderr.print(f"failed ({n}): {error}", style="yellow", markup=False, highlight=False)
+    there = len(requests) - sum(1 for _ in missing(requests, toolbox))
+    stdout.print(
+        f"{there:,} of {len(requests):,} first clips are in {options.out}",
+        markup=False,
+        highlight=False,
+    )
+    return EXIT_FAILURES if errors else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    options = build_parser().parse_args(argv)
+    return run_command("build_grounding", lambda: _run(options), resumes=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

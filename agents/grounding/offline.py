@@ -1,0 +1,74 @@
+"""Grounding agents that need no network: `bm25` and `random`.
+
+`oracle` is in the core, since it alone is given gold.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from agents.ranking import Ranking
+from longvideo_env.errors import SpecError
+from longvideo_env.schema import Video
+from longvideo_env.tools.toolbox import GroundingRequest, ToolReply, unvisited
+
+_INDEXES = 2048
+"""How many videos' indexes are kept; LongTVQA has 925 videos."""
+
+_QUERIES = 16384
+"""How many rankings are kept, each of some 25 references."""
+
+
+class BM25Grounding:
+    """Ranks the subtitles of the video's clips against the query by BM25.
+
+    The query is the master's request, else the question and its options. A clip that was visited
+    is never named while another is left. Ties, such as a query that shares no word with any clip,
+    go to the earlier clip.
+    """
+
+    immediate = True
+
+    def __init__(self, argument: str = "") -> None:
+        _no_argument("bm25", argument)
+
+    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+        """Return the best clip that was not visited."""
+        question = request.question
+        query = request.query or " ".join([question.text, *question.options])
+        ranked = rank_clips(request.video, query)
+        return ToolReply(next((c for c in ranked if c not in request.visited), ranked[0]))
+
+
+class RandomGrounding:
+    """Names any clip that was not visited: the floor for grounding agents."""
+
+    immediate = True
+
+    def __init__(self, argument: str = "") -> None:
+        _no_argument("random", argument)
+
+    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+        """Return a clip drawn with the request's seed."""
+        clips = unvisited(request) or request.video.clip_ids
+        rng = np.random.default_rng(request.seed)
+        return ToolReply(clips[int(rng.integers(len(clips)))])
+
+
+# A question is asked again in every rollout of its group, and in every epoch.
+@lru_cache(maxsize=_QUERIES)
+def rank_clips(video: Video, query: str) -> tuple[str, ...]:
+    """All clips of a video, best first by BM25 of their subtitles."""
+    return tuple(video.clip_ids[i] for i in _index_clips(video).order(query))
+
+
+@lru_cache(maxsize=_INDEXES)
+def _index_clips(video: Video) -> Ranking:
+    return Ranking([" ".join(line.text for line in clip.subtitles) for clip in video.clips])
+
+
+def _no_argument(name: str, argument: str) -> None:
+    if argument:
+        raise SpecError(f"grounding agent {name!r} takes no argument, got {name}:{argument}.")

@@ -1,0 +1,165 @@
+"""`openai:MODEL[@ENDPOINT]` as master: the conversation as chat messages, one reply a turn.
+
+The assistant's own turns stay in the conversation. `<think>` blocks of earlier turns are left out
+of what is sent, as makers of reasoning models advise (`think=keep` sends them); the trajectory
+keeps them. Generation stops at an action's closing tag. Servers cut the tag off with the text
+behind it, so it is put back; where the server stopped inside the reasoning, because that mentions
+an action, it is asked again without stopping, and the reply is cut behind its action.
+
+Options: `stop` (false for servers that know no stop sequences), `think` (`drop` or `keep`). How
+replies are drawn is said by the generation settings, as for every model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agents.api.agent import parse_api_spec, read_api_options, used
+from agents.api.client import ChatReply, client_for
+from agents.api.endpoints import load_endpoint
+from agents.api.usage import Usage
+from agents.generation.settings import GenerationSettings
+from longvideo_env.errors import ContextTooLongError, EndpointError, PolicyError, SpecError
+from longvideo_env.game.policy import Codec, Context, FinishReason, Message, Reply, TextCodec
+from longvideo_env.game.protocol.tags import action_closed, cut_reasoning
+from longvideo_env.game.rules import ActionKind, Rules
+
+_THINK = re.compile(r"\A.*?</think>\s*|<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
+_TAG_END = re.compile(r">")
+
+
+@dataclass(frozen=True)
+class MasterOptions:
+    """What a spec may set."""
+
+    stop: bool = True
+    think: str = "drop"
+
+    def __post_init__(self) -> None:
+        if self.think not in ("drop", "keep"):
+            raise SpecError(f"expected think=drop or think=keep, got {self.think!r}.")
+
+
+class ApiPolicy:
+    """See the module's docstring.
+
+    Args:
+        argument: What follows `openai:` in its spec.
+        settings: How replies are drawn.
+
+    Raises:
+        SpecError: The spec or its endpoint has no meaning.
+        MissingExtraError: The extra `api` is not installed.
+    """
+
+    codec: Codec
+
+    def __init__(self, argument: str, settings: GenerationSettings) -> None:
+        spec = parse_api_spec(argument)
+        self.codec = TextCodec()
+        self.model = spec.model
+        self.options = read_api_options(MasterOptions, spec.options)
+        self._settings = settings
+        self._client = client_for(load_endpoint(spec.endpoint))
+
+    async def act(self, context: Context, /) -> Reply:
+        """Ask the model for the reply of one turn.
+
+        Raises:
+            PolicyError: The endpoint gave none.
+        """
+        messages = sent_messages(context.messages, keep_thinking=self.options.think == "keep")
+        sampling = self._sampling(context)
+        stops = stop_sequences(context.rules) if self.options.stop else []
+        usage = Usage()
+        try:
+            reply = await self._ask(messages, sampling | ({"stop": stops} if stops else {}))
+            usage += reply.usage
+            text = closed(reply, stops)
+            if text is None:
+                reply = await self._ask(messages, sampling)
+                usage += reply.usage
+                text = reply.text
+        except ContextTooLongError:
+            return Reply("", finish="context")
+        except EndpointError as error:
+            raise PolicyError(str(error)) from error
+        text = cut_behind_action(text)
+        return Reply(text, finish=_finish(reply, text), usage=used(self.model, usage))
+
+    async def aclose(self) -> None:
+        """Nothing: connections are closed with the event loop."""
+
+    async def _ask(
+        self, messages: Sequence[Mapping[str, Any]], sampling: Mapping[str, Any]
+    ) -> ChatReply:
+        return await self._client.chat(self.model, messages, role="master", extra=sampling)
+
+    def _sampling(self, context: Context) -> dict[str, Any]:
+        settings = self._settings
+        sampling: dict[str, Any] = {
+            "max_tokens": settings.max_turn_tokens,
+            "temperature": settings.temperature,
+        }
+        if settings.temperature > 0:
+            sampling["seed"] = context.seed
+        if settings.top_p < 1:
+            sampling["top_p"] = settings.top_p
+        if settings.top_k > 0:
+            sampling["top_k"] = settings.top_k
+        return sampling
+
+
+def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[dict[str, str]]:
+    """The conversation as it is sent."""
+    sent = []
+    for message in messages:
+        content = message["content"]
+        if message["role"] == "assistant" and not keep_thinking and "</think>" in content:
+            content = _THINK.sub("", content)
+        sent.append({"role": message["role"], "content": content})
+    return sent
+
+
+def stop_sequences(rules: Rules) -> list[str]:
+    """The closing tags of the actions on offer: four at most, which is what servers take."""
+    tags = rules.tags
+    names = {
+        ActionKind.LOOK: tags.look,
+        ActionKind.GROUND: tags.ground,
+        ActionKind.ANSWER: tags.answer,
+    }
+    return [f"</{names[kind]}>" for kind in rules.actions]
+
+
+def closed(reply: ChatReply, stops: Sequence[str]) -> str | None:
+    """A reply with the closing tag at which the server stopped; None if that was in reasoning."""
+    text = reply.text
+    if reply.finish != "stop" or not stops or action_closed(text):
+        return text
+    outside, _, open_tag = cut_reasoning(text)
+    if open_tag or (reply.reasoning and not text.strip()):
+        return None
+    for stop in stops:
+        if stop.replace("</", "<").lower() in outside.lower():
+            return text + stop
+    return text
+
+
+def cut_behind_action(text: str) -> str:
+    """A reply up to the end of its first action: what follows would not have been generated."""
+    if not action_closed(text):
+        return text
+    for tag in _TAG_END.finditer(text):
+        if action_closed(text[: tag.end()]):
+            return text[: tag.end()]
+    return text
+
+
+def _finish(reply: ChatReply, text: str) -> FinishReason:
+    if action_closed(text):
+        return "stop"
+    return "length" if reply.finish == "length" else "end_of_turn"

@@ -1,0 +1,160 @@
+"""A deliberately imperfect teacher for the `mini` world: where a policy's first steps come from.
+
+It knows how `mini` asks and tells, so it can play a question to the end; but at each decision it
+often guesses, or asks a tool that it does not need. Its episodes show every step, and many of them
+in the wrong place: to find out when to ground, when to look and when to answer is what is left to
+learn.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from longvideo_env.errors import SpecError
+from longvideo_env.game.policy import Codec, Context, Reply, TextCodec
+from longvideo_env.game.protocol.tags import Action, format_action, option_label
+from longvideo_env.game.rules import ActionKind
+
+_ASKS_SAY = re.compile(r"when is the (?P<topic>\w+) that \w+ talks about \?")
+_ASKS_LOOK = re.compile(
+    r"when (?P<person>\w+) talks about the (?P<topic>\w+) , what colour is the (?P<thing>\w+) of"
+)
+DEFAULT_GUESS, DEFAULT_DETOUR = 0.5, 0.2
+DRILL = "drill"
+N_RECITED = 3
+
+
+class MiniTeacher:
+    """Plays `mini` one step at a time, and makes mistakes on purpose.
+
+    Spec: `teacher:mini` or `teacher:mini:GUESS:DETOUR`. Before each right step it guesses an answer
+    with probability GUESS, else asks a tool without need with probability DETOUR. Questions that
+    compare two clips it always guesses.
+
+    `teacher:mini:drill` does not play. It says of three options, in random order, which label they
+    have, and answers with the last: looking labels up is what a small model learns last, and here
+    it is shown three times an episode. Of all five, the last could be told from those before it.
+
+    Raises:
+        SpecError: A probability is none.
+    """
+
+    codec: Codec
+
+    def __init__(self, argument: str = "") -> None:
+        self.codec = TextCodec()
+        self._drill = argument == DRILL
+        self._guess, self._detour = (1.0, 0.0) if self._drill else _probabilities(argument)
+
+    async def act(self, context: Context, /) -> Reply:
+        """Write the next step."""
+        rng = np.random.default_rng(context.seed)
+        last = context.turn >= context.rules.max_turns
+        reasoning, action = self._right_step(context, rng)
+        if self._drill:
+            reasoning, action = _recite(context, rng)
+        elif rng.random() < self._guess or (last and action.kind is not ActionKind.ANSWER):
+            reasoning, action = _guess(context, rng)
+        elif not last and rng.random() < self._detour:
+            reasoning, action = _detour(context, rng)
+        tags = context.rules.tags
+        return Reply(
+            f"<{tags.reasoning}> {reasoning} </{tags.reasoning}>" + format_action(action, tags)
+        )
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def _right_step(self, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+        text = context.question.text
+        seen = [message["content"] for message in context.messages if message["role"] == "user"]
+        if (asks := _ASKS_SAY.search(text)) is not None:
+            return _say_step(asks["topic"], seen, context, rng)
+        if (asks := _ASKS_LOOK.search(text)) is not None:
+            return _look_step(asks.groupdict(), seen, context, rng)
+        return _guess(context, rng)
+
+
+def _say_step(
+    topic: str, seen: list[str], context: Context, rng: np.random.Generator
+) -> tuple[str, Action]:
+    for told in re.finditer(rf"the {topic} is on (\w+) \.", "\n".join(seen)):
+        return _conclude(f"the {topic} is on {told[1]}", told[1], context, rng)
+    return _elsewhere(topic, context, rng)
+
+
+def _look_step(
+    asks: dict[str, str], seen: list[str], context: Context, rng: np.random.Generator
+) -> tuple[str, Action]:
+    topic, person, thing = asks["topic"], asks["person"], asks["thing"]
+    told = [i for i, text in enumerate(seen) if f"the {topic} is on" in text]
+    if not told:
+        return _elsewhere(topic, context, rng)
+    for text in seen[told[0] :]:
+        looked = re.search(rf"{person} holds a (\w+) {thing} \.", text)
+        if looked is not None:
+            found = f"{person} holds a {looked[1]}"
+            return _conclude(found, looked[1], context, rng)
+    clip_tag = f"<{context.rules.tags.grounded}>"
+    if told[-1] != max(i for i, text in enumerate(seen) if clip_tag in text):
+        return _guess(context, rng)  # it has gone past the clip, and there is no way back
+    if ActionKind.LOOK not in context.rules.actions:
+        return _guess(context, rng)
+    query = f"{person} {thing} colour"
+    return f"the {topic} is on look .", Action(ActionKind.LOOK, query)
+
+
+def _conclude(
+    found: str, value: str, context: Context, rng: np.random.Generator
+) -> tuple[str, Action]:
+    if value not in context.question.options:
+        return _guess(context, rng)
+    return _pick(found, context.question.options.index(value))
+
+
+def _elsewhere(topic: str, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    if ActionKind.GROUND not in context.rules.actions:
+        return _guess(context, rng)
+    return f"the {topic} , go on .", Action(ActionKind.GROUND)
+
+
+def _guess(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    index = int(rng.integers(len(context.question.options)))
+    return _pick(f"guess {context.question.options[index]}", index)
+
+
+def _recite(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    options = context.question.options
+    order = [int(i) for i in rng.permutation(len(options))[:N_RECITED]]
+    told = " , ".join(f"{options[i]} {option_label(i)}" for i in order)
+    return f"{told} .", Action(ActionKind.ANSWER, option_label(order[-1]))
+
+
+def _pick(found: str, index: int) -> tuple[str, Action]:
+    label = option_label(index)
+    return f"{found} {label} .", Action(ActionKind.ANSWER, label)
+
+
+def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    kinds = [kind for kind in context.rules.actions if kind is not ActionKind.ANSWER]
+    if not kinds:
+        return _guess(context, rng)
+    if kinds[int(rng.integers(len(kinds)))] is ActionKind.GROUND:
+        return "go on .", Action(ActionKind.GROUND)
+    return "look .", Action(ActionKind.LOOK, "the place")
+
+
+def _probabilities(argument: str) -> tuple[float, float]:
+    if not argument:
+        return DEFAULT_GUESS, DEFAULT_DETOUR
+    try:
+        guess, detour = map(float, argument.split(":"))
+    except ValueError as error:
+        raise SpecError(
+            f"expected teacher:mini:GUESS:DETOUR or teacher:mini:{DRILL}, got {argument!r}."
+        ) from error
+    if not (0 <= guess <= 1 and 0 <= detour <= 1):
+        raise SpecError(f"expected probabilities from 0 to 1, got {argument!r}.")
+    return guess, detour

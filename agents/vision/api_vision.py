@@ -1,0 +1,159 @@
+"""`openai:MODEL[@ENDPOINT]` as vision agent: a model that is shown frames of the evidence window.
+
+Frames are spread evenly over all that the window's clips have on disk, whatever their length.
+
+Options: `frames` (how many), `max_side` (longest side in pixels; larger ones are scaled down),
+`detail` (`low`, `high`, `auto`), `temperature`, `max_tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from agents.api.agent import ApiAgent, after_thinking, read_api_options, used
+from agents.api.images import image_part
+from longvideo_env.errors import EndpointError, SpecError, ToolError
+from longvideo_env.media.frames import Frame, list_frames, spread
+from longvideo_env.schema import Video
+from longvideo_env.tools.toolbox import ToolReply, VisionRequest
+
+PROMPT_VERSION = 1
+
+SYSTEM = (
+    "You look at frames of a video for somebody who cannot see them. Say what the frames show that "
+    "bears on the request: people, objects, actions, places, text, in plain sentences, with the "
+    "time where it matters. Say so if the frames do not show it. Do not guess."
+)
+
+
+@dataclass(frozen=True)
+class VisionOptions:
+    """What a spec may set."""
+
+    frames: int = 16
+    max_side: int = 0
+    detail: str = "auto"
+    temperature: float = 0.0
+    max_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.max_side < 0:
+            raise SpecError(
+                f"expected frames of 1 or more and max_side of 0 (no limit) or more, got "
+                f"{self.frames} and {self.max_side}."
+            )
+        if self.detail not in ("low", "high", "auto"):
+            raise SpecError(f"expected detail=low, high or auto, got {self.detail!r}.")
+
+
+@dataclass(frozen=True)
+class PlacedFrame:
+    """A frame with its clip."""
+
+    clip_id: str
+    frame: Frame
+
+
+class ApiVision(ApiAgent):
+    """See the module's docstring. Spec: `openai:MODEL[@ENDPOINT][,name=value...]`."""
+
+    role = "vision"
+
+    def __init__(self, argument: str) -> None:
+        super().__init__(argument)
+        self.options = read_api_options(VisionOptions, self._options)
+
+    async def look(self, request: VisionRequest, /) -> ToolReply:
+        """Return what the model says of the frames.
+
+        Raises:
+            ToolError: There are no frames, or the endpoint failed.
+        """
+        options = self.options
+        frames = self._frames(request)
+        parts = [image_part(f.frame.path, options.max_side, options.detail).part for f in frames]
+        content = [{"type": "text", "text": prompt(request, frames)}, *parts]
+        sampling: dict[str, Any] = {
+            "temperature": options.temperature,
+            "max_tokens": options.max_tokens,
+        }
+        if options.temperature > 0:
+            sampling["seed"] = request.seed
+        try:
+            reply = await self._client.chat(
+                self.model,
+                [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}],
+                role=self.role,
+                extra=sampling,
+                n_images=len(frames),
+            )
+        except EndpointError as error:
+            raise ToolError(str(error)) from error
+        details = {
+            "n_frames": len(frames),
+            "frames": [_named(request.video, frame) for frame in frames],
+            **used(self.model, reply.usage),
+        }
+        return ToolReply(after_thinking(reply.text), details)
+
+    def record_key(self, request: VisionRequest, /) -> Mapping[str, Any]:
+        """What the reply depends on, the frames' bytes among it."""
+        options = self.options
+        frames = self._frames(request)
+        drawn = {"seed": request.seed} if options.temperature > 0 else {}
+        return {
+            "agent": "openai",
+            "kind": "vision",
+            "model": self.model,
+            "prompt_version": PROMPT_VERSION,
+            "clip_ids": list(request.clip_ids),
+            "frames": [
+                image_part(f.frame.path, options.max_side, options.detail).digest for f in frames
+            ],
+            "query": request.query,
+            "sampling": asdict(options),
+            **drawn,
+            **({"boxes": list(request.boxes), "leaky": True} if request.boxes else {}),
+        }
+
+    def _frames(self, request: VisionRequest) -> tuple[PlacedFrame, ...]:
+        frames = pick_frames(request.video, request.clip_ids, self.options.frames)
+        if not frames:
+            root = request.video.frames_root
+            raise ToolError(
+                f"there are no frames of {', '.join(request.clip_ids)} under "
+                f"{root.name + '/' if root else 'any folder'}. To mend it: give --frames-root, the "
+                "folder that holds <clip>/ or <show>_frames/<clip>/; or another --vision."
+            )
+        return frames
+
+
+@lru_cache(maxsize=8192)
+def pick_frames(video: Video, clip_ids: tuple[str, ...], n: int) -> tuple[PlacedFrame, ...]:
+    """`n` frames, spread evenly over all frames of some clips. Listed once for each request."""
+    there = [PlacedFrame(c, frame) for c in clip_ids for frame in list_frames(video, c)]
+    return spread(there, n)
+
+
+def prompt(request: VisionRequest, frames: Sequence[PlacedFrame]) -> str:
+    """What the frames are, and what is asked; the number named is the number sent."""
+    several = len(request.clip_ids) > 1
+    times = ", ".join(
+        f"{f.clip_id} {f.frame.time_s:.1f} s" if several else f"{f.frame.time_s:.1f} s"
+        for f in frames
+    )
+    count = f"{len(frames)} frame{'s' * (len(frames) > 1)}"
+    lines = [f"You see {count}, in order of time, at {times}.", f"Request: {request.query}"]
+    if request.boxes:
+        lines.append(f"Boxes in these frames are labelled: {', '.join(request.boxes)}")
+    return "\n".join(lines)
+
+
+def _named(video: Video, placed: PlacedFrame) -> dict[str, Any]:
+    path, root = placed.frame.path.as_posix(), video.frames_root
+    if root is not None:
+        path = path.removeprefix(f"{root.as_posix()}/")
+    return {"path": path, "clip_id": placed.clip_id, "time_s": round(placed.frame.time_s, 3)}

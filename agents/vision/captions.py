@@ -1,0 +1,57 @@
+"""Vision agents that need no network: `captions`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from agents.ranking import Ranking
+from longvideo_env.errors import SpecError
+from longvideo_env.schema import TimedText, Video
+from longvideo_env.tools.toolbox import ToolReply, VisionRequest
+
+DEFAULT_CAPTIONS = 5
+NOTHING = "Nothing is known about what these clips show."
+
+
+class CaptionVision:
+    """Answers from descriptions of the clips: the best `k`, ranked against the query by BM25.
+
+    What matches best comes first. Spec: `captions` or `captions:K`.
+    """
+
+    immediate = True
+
+    def __init__(self, argument: str = "") -> None:
+        if argument and not (argument.isdecimal() and int(argument) > 0):
+            raise SpecError(f"expected captions:K with a number K above 0, got {argument!r}.")
+        self.k = int(argument) if argument else DEFAULT_CAPTIONS
+
+    async def look(self, request: VisionRequest, /) -> ToolReply:
+        """Return the best captions of the window, one a line, with their times."""
+        lines = _ranked_lines(request.video, request.clip_ids, request.query)[: self.k]
+        return ToolReply("\n".join(lines) or NOTHING, {"n_captions": len(lines)})
+
+
+@lru_cache(maxsize=4096)
+def _ranked_lines(video: Video, clip_ids: tuple[str, ...], query: str) -> tuple[str, ...]:
+    lines, ranking = _index_captions(video, clip_ids)
+    return tuple(lines[i] for i in ranking.order(query))
+
+
+@lru_cache(maxsize=4096)
+def _index_captions(video: Video, clip_ids: tuple[str, ...]) -> tuple[list[str], Ranking]:
+    captions = [(clip_id, caption) for clip_id in clip_ids for caption in video[clip_id].captions]
+    lines = [_line(*named, name_clip=len(clip_ids) > 1) for named in captions]
+    return lines, Ranking([caption.text for _, caption in captions])
+
+
+def _line(clip_id: str, caption: TimedText, *, name_clip: bool) -> str:
+    parts = [clip_id] if name_clip else []
+    if caption.start_s is not None:
+        end_s = caption.start_s if caption.end_s is None else caption.end_s
+        parts.append(f"{_clock(caption.start_s)}-{_clock(end_s)}")
+    return f"[{' '.join(parts)}] {caption.text}" if parts else caption.text
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

@@ -1,0 +1,77 @@
+"""Tokens, money and what tools reported, summed up over a run's episodes.
+
+What is counted is what each episode's calls used when they were made. A call that a recording
+answered counts here as well, though nobody paid for it again; `recording` in the summary says how
+many there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agents.api.usage import Usage, usage_of
+from longvideo_env.records.trajectory import Trajectory, TurnRecord
+
+ROLES = ("master", "grounding", "vision")
+
+
+def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """Usage by role, and what a right answer cost.
+
+    Returns:
+        `usage`: by role, and `total`; `cost_usd`, None unless every call's price is known;
+        `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`: how often a video did not
+        fit the grounding agent's context; `repaired`: how often that agent had to be asked again;
+        `frames_sent`.
+    """
+    by_role = dict.fromkeys(ROLES, Usage())
+    for role, record in _records(trajectories):
+        by_role[role] += usage_of(record)
+    total = sum(by_role.values(), Usage())
+    tokens = total.prompt_tokens + total.completion_tokens
+    n_right = sum(bool(t.correct) for t in trajectories)
+    details = [record for role, record in _records(trajectories) if role != "master"]
+    return {
+        "usage": {
+            **{role: usage.record() for role, usage in by_role.items() if usage.requests},
+            "total": total.record(),
+        },
+        "cost_usd": total.cost_usd,
+        "cost_per_correct_usd": _per(total.cost_usd, n_right),
+        "tokens_per_correct": _per(tokens, n_right) if total.requests else None,
+        "shortlisted": {
+            "calls": sum("shortlisted" in record for record in details),
+            "of": _n_grounding(trajectories),
+        },
+        "repaired": sum(bool(record.get("repaired")) for record in details),
+        "frames_sent": sum(int(record.get("n_frames") or 0) for record in details),
+    }
+
+
+def _records(trajectories: Sequence[Trajectory]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What each reply and each tool call used, by role."""
+    for trajectory in trajectories:
+        for turn in _turns(trajectory):
+            if turn.usage:
+                yield "master", turn.usage
+            if turn.request is not None and turn.result is not None:
+                yield str(turn.request["kind"]), turn.result.get("details") or {}
+
+
+def _turns(trajectory: Trajectory) -> Iterator[TurnRecord]:
+    if trajectory.first is not None:
+        yield trajectory.first
+    yield from trajectory.turns
+
+
+def _n_grounding(trajectories: Sequence[Trajectory]) -> int:
+    return sum(
+        turn.request is not None and turn.request["kind"] == "grounding"
+        for trajectory in trajectories
+        for turn in _turns(trajectory)
+    )
+
+
+def _per(amount: float | None, n: int) -> float | None:
+    return None if amount is None or not n else amount / n

@@ -1,0 +1,240 @@
+"""From folders to runs: what `eval/run_policy.py` and `train/grpo.py` left on disk."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from eval.metrics.pairs import Run
+from eval.runs.lines import ZST, read_records
+from eval.runs.store import CONFIG, EPISODES, SUMMARY
+from longvideo_env.errors import DataError, SpecError, TrajectoryError
+from longvideo_env.media.frames import spread
+from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS
+from longvideo_env.records.metrics_log import Run as Curves
+from longvideo_env.records.metrics_log import read_run as read_curves
+from longvideo_env.records.trajectory import Trajectory
+
+Record: TypeAlias = dict[str, Any]
+
+ROLLOUTS = "rollouts"
+STEP_FILES = "step-*.jsonl*"
+TRAINER_KEYS = ("advantage", "rollout")
+"""What a trainer may note beside a trajectory."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One played episode.
+
+    Attributes:
+        trajectory: What metrics need of it: everything but the segments.
+        record: The record as saved, which may hold more than `Trajectory` knows; token ids and
+            log-probabilities are replaced by their number, `n_tokens`.
+        step: The training step, or None.
+        play: Which of several plays of the same question and sample in this step, from 0.
+    """
+
+    trajectory: Trajectory
+    record: Record
+    step: int | None = None
+    play: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run to report on.
+
+    Attributes:
+        name: What the page calls it.
+        kind: Where its episodes come from.
+        folder: Its folder.
+        config: `config.json` of an evaluation, `environment.json` of a training.
+        episodes: In the order of the dataset, or by step and group.
+        summary: `summary.json` as saved; empty where there is none.
+        curves: What a training logged, or None.
+        notes: What the reader of the page should know.
+    """
+
+    name: str
+    kind: Literal["evaluation", "training"]
+    folder: Path
+    config: Mapping[str, Any]
+    episodes: tuple[Episode, ...]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    curves: Curves | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def trajectories(self) -> list[Trajectory]:
+        """The episodes as metrics want them."""
+        return [episode.trajectory for episode in self.episodes]
+
+    def as_run(self) -> Run:
+        """The run as `eval.metrics.pairs` wants it."""
+        found = {(str(t.qid), t.sample): t for t in self.trajectories}
+        return Run(self.folder, dict(self.config), found)
+
+
+def read_sources(
+    paths: Sequence[Path], names: Sequence[str] | None = None, max_rollouts: int | None = None
+) -> list[Source]:
+    """Read runs. A folder of runs stands for all of them.
+
+    Args:
+        paths: Folders, or their `episodes.jsonl`.
+        names: What to call them, or None: their policies, or folders where these are the same.
+        max_rollouts: The most episodes of a training run; steps are then left out evenly.
+
+    Raises:
+        SpecError: There is no run in a folder, or the names do not fit.
+        TrajectoryError: An episode cannot be read back.
+        MissingExtraError: Rollouts are compressed, and zstandard is not installed.
+    """
+    sources = [
+        _read_one(folder, max_rollouts) for path in paths for folder in _folders_of(Path(path))
+    ]
+    if names and len(names) != len(sources):
+        raise SpecError(f"--name: expected one for each run ({len(sources)}), got {len(names)}.")
+    return [
+        replace(source, name=name)
+        for source, name in zip(sources, names or _names(sources), strict=True)
+    ]
+
+
+def _folders_of(path: Path) -> list[Path]:
+    folder = path.parent if path.name.removesuffix(ZST) == EPISODES else path
+    if _is_run(folder):
+        return [folder]
+    below = sorted(child for child in folder.glob("*/") if _is_run(child))
+    if not below:
+        raise SpecError(
+            f"expected a run, or a folder of runs, got {path}: it holds neither {EPISODES} nor "
+            f"{STEP_FILES} nor {METRICS}. To mend it: give what eval/run_policy.py wrote under "
+            "--out, or the --output_dir or --save_rollouts of train/grpo.py."
+        )
+    return below
+
+
+def _is_run(folder: Path) -> bool:
+    return bool(_episodes_file(folder) or _step_files(folder)) or (folder / METRICS).is_file()
+
+
+def _episodes_file(folder: Path) -> Path | None:
+    places = (folder / EPISODES, folder / f"{EPISODES}{ZST}")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _step_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(STEP_FILES)) or sorted((folder / ROLLOUTS).glob(STEP_FILES))
+
+
+def _read_one(folder: Path, max_rollouts: int | None) -> Source:
+    file = _episodes_file(folder)
+    if file is None:
+        return _read_training(folder, max_rollouts)
+    config = _read_json(folder / CONFIG)
+    episodes = tuple(_read_episodes(file, None))
+    notes = () if config else (f"{folder / CONFIG} is not there: the run's options are unknown.",)
+    return Source(
+        str(config.get("policy", folder.name)),
+        "evaluation",
+        folder,
+        config,
+        episodes,
+        _read_json(folder / SUMMARY),
+        notes=notes,
+    )
+
+
+def _read_training(folder: Path, max_rollouts: int | None) -> Source:
+    files = _step_files(folder)
+    # The folder of the rollouts themselves was given: curves and options lie beside it.
+    home = folder if (folder / METRICS).is_file() or not files else folder.parent
+    steps: dict[int, list[Path]] = {}
+    for path in files:
+        steps.setdefault(_step_of(path), []).append(path)
+    by_step = {step: list(_read_step(paths, step)) for step, paths in sorted(steps.items())}
+    total = sum(map(len, by_step.values()))
+    notes = []
+    if max_rollouts is not None and total > max_rollouts:
+        keep = spread(tuple(by_step), max(1, max_rollouts * len(by_step) // total))
+        notes.append(
+            f"{len(keep)} of {len(by_step)} training steps are shown, evenly spread "
+            "(--max-rollouts)."
+        )
+        by_step = {step: by_step[step] for step in keep}
+    curves = None
+    if (home / METRICS).is_file():
+        try:
+            curves = read_curves(home, folder.name)
+        except DataError as error:
+            notes.append(str(error))
+    episodes = tuple(episode for group in by_step.values() for episode in group)
+    name = home.name or folder.name
+    config = _read_json(home / ENVIRONMENT)
+    return Source(name, "training", folder, config, episodes, {}, curves, tuple(notes))
+
+
+def _read_step(paths: Sequence[Path], step: int) -> Iterator[Episode]:
+    seen: Counter[tuple[str, int]] = Counter()
+    for path in sorted(paths):
+        for episode in _read_episodes(path, step):
+            key = (str(episode.trajectory.qid), episode.trajectory.sample)
+            yield replace(episode, play=seen[key])
+            seen[key] += 1
+
+
+def _step_of(path: Path) -> int:
+    digits = path.name.split("-")[1].partition(".")[0]
+    if not digits.isdecimal():
+        raise SpecError(
+            f"expected a name such as step-000001-rank-000.jsonl, got {path}. To mend it: move "
+            "the file elsewhere."
+        )
+    return int(digits)
+
+
+def _read_episodes(path: Path, step: int | None) -> Iterator[Episode]:
+    for number, record in enumerate(read_records(path), start=1):
+        try:
+            slim = _slim(record)
+            known = {k: v for k, v in slim.items() if k not in TRAINER_KEYS}
+            trajectory = Trajectory.from_json(json.dumps({**known, "segments": []}))
+        except (TrajectoryError, KeyError, TypeError, AttributeError) as error:
+            raise TrajectoryError(f"{path}, line {number}: {error}") from error
+        yield Episode(trajectory, slim, step)
+
+
+def _slim(record: Record) -> Record:
+    """The record without token ids and log-probabilities, which are most of it."""
+    segments = [
+        {
+            **{k: v for k, v in segment.items() if k not in ("token_ids", "logprobs")},
+            "n_tokens": None if segment["token_ids"] is None else len(segment["token_ids"]),
+        }
+        for segment in record["segments"]
+    ]
+    return {**record, "segments": segments}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SpecError(
+            f"{path} is not JSON ({error}). To mend it: play the run again, or remove the file."
+        ) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _names(sources: Sequence[Source]) -> list[str]:
+    """Each run's policy; its folder where several share one."""
+    counts = Counter(source.name for source in sources)
+    return [str(s.folder) if counts[s.name] > 1 else s.name for s in sources]

@@ -1,0 +1,197 @@
+"""Episodes as the page wants them: a short row for lists and filters, and the whole trace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.metrics.cost import Cost, episode_cost
+from eval.report.folders import Episode
+from eval.report.thumbs import Thumbs
+from longvideo_env.schema import Video
+
+MAX_TEXT = 400_000
+"""Characters of one text that the page keeps."""
+
+_CLIP_LINE = re.compile(r"^\[([A-Za-z0-9_-]{1,150})\]$", re.MULTILINE)
+_ACTION_TAG = re.compile(r"<(?:search|visual_query|request_grounding|answer)\b", re.IGNORECASE)
+_KNOWN_TURN = {"turn", "action", "argument", "malformed", "request", "result", "finish"}
+_KNOWN_RESULT = {"agent", "value", "error", "details"}
+_FRAME_KEYS = {"frames", "frame_paths"}
+
+
+def row_of(
+    episode: Episode, run: int, question: int, clips: Sequence[str], advantage: float | None
+) -> dict[str, Any]:
+    """What lists and filters need of an episode. Clips are places in the question's list."""
+    played = episode.trajectory
+    cost = episode_cost(episode.record)
+    actions = [turn.action for turn in played.turns]
+    order = played.option_order
+    choice = played.choice
+    row = {
+        "run": run,
+        "q": question,
+        "id": key_of(episode),
+        "status": played.status,
+        "correct": played.correct,
+        "grounded": played.grounded,
+        "first": played.grounded_first,
+        # The page shows options in the dataset's order, whatever order this episode saw.
+        "choice": order[choice] if order and choice is not None else choice,
+        "turns": played.n_turns,
+        "looks": actions.count("look"),
+        "grounds": actions.count("ground"),
+        "bad": sum(turn.malformed is not None for turn in played.turns),
+        "toolfail": sum(bool((turn.result or {}).get("error")) for turn in played.turns),
+        "reward": _short(played.reward),
+        "adv": _short(advantage),
+        "step": episode.step,
+        "sample": played.sample,
+        "unused": (episode.record.get("rollout") or {}).get("unused"),
+        "visited": _places(played.visited, clips),
+        "seconds": _short(cost.seconds),
+        "tokens": cost.tokens,
+        "usd": _short(cost.usd),
+    }
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def key_of(episode: Episode) -> str:
+    """What a link calls an episode within its run."""
+    played = episode.trajectory
+    parts = [str(played.qid), str(played.sample)]
+    if episode.step is not None:
+        parts.insert(0, str(episode.step))
+    if episode.play:
+        parts.append(str(episode.play))
+    return "~".join(parts)
+
+
+def trace_of(
+    episode: Episode, clips: Sequence[str], video: Video | None, thumbs: Thumbs
+) -> dict[str, Any]:
+    """The whole of an episode, turn by turn.
+
+    Args:
+        episode: The episode.
+        clips: The clips of its video that are known, in order.
+        video: Its video, where the dataset could be read.
+        thumbs: Makes thumbnails of the frames looked at.
+    """
+    record, played = episode.record, episode.trajectory
+    segments = record["segments"]
+    opening = "".join(s["text"] for s in segments if s["turn"] == 0 and s["role"] != "system")
+    first = record.get("first")
+    visited = set(played.visited)
+    trace: dict[str, Any] = {
+        "system": "".join(s["text"] for s in segments if s["role"] == "system"),
+        "opening": _bounded(opening),
+        "opened": _shown(opening, visited, clips) or _places(played.visited[:1], clips),
+        "first": None if first is None else _tool(first),
+        "turns": [
+            _turn(turn, segments, visited, clips, thumbs.of_turn(turn, video))
+            for turn in record["turns"]
+        ],
+        "error": record.get("error"),
+        "order": record.get("option_order"),
+        "terms": record.get("reward_terms") or {},
+        "timings": record.get("timings") or {},
+        "cost": _cost(episode_cost(record)),
+        "prompt_tokens": _count(s for s in segments if not s["sampled"]),
+        "seed": str(record.get("seed")),
+    }
+    return trace
+
+
+def _turn(
+    turn: Mapping[str, Any],
+    segments: Sequence[Mapping[str, Any]],
+    visited: set[str],
+    clips: Sequence[str],
+    frames: dict[str, Any] | None,
+) -> dict[str, Any]:
+    number = turn["turn"]
+    mine = [segment for segment in segments if segment["turn"] == number]
+    # What the template opened the reply with belongs to it: it stands before the sampled part.
+    words = "".join(s["text"] for s in mine if s["sampled"])
+    seen = "".join(s["text"] for s in mine if not s["sampled"] and s["role"] != "assistant")
+    result = turn.get("result") or {}
+    cut = _action_at(words) if turn.get("malformed") is None else None
+    record = {
+        "n": number,
+        "words": _bounded(words if cut is None else words[:cut]),
+        "written": _bounded(words) if cut is not None else None,
+        "action": turn.get("action"),
+        "arg": _bounded(turn["argument"]) if turn.get("argument") else None,
+        "bad": turn.get("malformed"),
+        "finish": turn.get("finish"),
+        "obs": _bounded(seen),
+        "tool": _tool(turn) if turn.get("request") or result else None,
+        "shown": _shown(seen, visited, clips) if turn.get("action") == "ground" else None,
+        "looked": _places((turn.get("request") or {}).get("clip_ids") or (), clips),
+        "frames": frames,
+        "tokens": _count(s for s in mine if s["sampled"]),
+        "more": _plain({k: v for k, v in turn.items() if k not in _KNOWN_TURN | _FRAME_KEYS}),
+    }
+    return {key: value for key, value in record.items() if value not in (None, [], "", {})}
+
+
+def _tool(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tool call gave, in plain values."""
+    result = turn.get("result") or {}
+    details = {k: v for k, v in (result.get("details") or {}).items() if k not in _FRAME_KEYS}
+    extra = {k: v for k, v in result.items() if k not in _KNOWN_RESULT | _FRAME_KEYS}
+    tool = {
+        "agent": result.get("agent"),
+        "value": _bounded(str(result["value"])) if result.get("value") is not None else None,
+        "error": result.get("error"),
+        "more": _plain({**details, **extra}),
+    }
+    return {key: value for key, value in tool.items() if value}
+
+
+def _action_at(words: str) -> int | None:
+    """Where the action begins that ends a well-formed reply."""
+    found = [match.start() for match in _ACTION_TAG.finditer(words)]
+    return found[-1] if found else None
+
+
+def _shown(text: str, visited: set[str], clips: Sequence[str]) -> list[int]:
+    """The clips whose subtitles a text shows; subtitles cannot name clips that were not visited."""
+    return _places([clip for clip in _CLIP_LINE.findall(text) if clip in visited], clips)
+
+
+def _places(ids: Sequence[str], clips: Sequence[str]) -> list[int]:
+    places = {clip: i for i, clip in enumerate(clips)}
+    return [places[clip] for clip in ids if clip in places]
+
+
+def _bounded(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]}\n[… {len(text) - MAX_TEXT:,} more characters are left out]"
+
+
+def _plain(values: Mapping[str, Any]) -> list[list[str]]:
+    """Whatever else was recorded, as names and short texts."""
+    return [
+        [str(key), f"{value:.4g}" if isinstance(value, float) else str(value)[:300]]
+        for key, value in values.items()
+        if value is not None
+    ]
+
+
+def _count(segments: Any) -> int | None:
+    known = [segment["n_tokens"] for segment in segments if segment["n_tokens"] is not None]
+    return sum(known) if known else None
+
+
+def _cost(cost: Cost) -> dict[str, float]:
+    parts = {"tokens": cost.tokens, "usd": cost.usd, "seconds": _short(cost.seconds)}
+    return {key: value for key, value in parts.items() if value is not None}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

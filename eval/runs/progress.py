@@ -1,0 +1,71 @@
+"""A progress bar over episodes that also says how well it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from longvideo_env.records.trajectory import Trajectory
+
+
+class EpisodeProgress:
+    """One bar a policy: episodes done, accuracy so far, failures.
+
+    Args:
+        console: Where to draw; nothing is drawn live unless it is a terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._bar: TaskID | None = None
+        self._right = self._scored = self._failed = 0
+
+    def __enter__(self) -> EpisodeProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def start(self, policy: str, total: int, done: Sequence[Trajectory]) -> None:
+        """Begin a policy's bar, with the episodes that an earlier session finished."""
+        self._right = self._scored = self._failed = 0
+        self._bar = self._progress.add_task(policy, total=total, state="")
+        for trajectory in done:
+            self.advance(trajectory)
+
+    def advance(self, trajectory: Trajectory) -> None:
+        """Count a finished episode."""
+        assert self._bar is not None, "start() comes first"
+        self._failed += trajectory.status == "failed"
+        if trajectory.correct is not None:
+            self._scored += 1
+            self._right += trajectory.correct
+        state = f"acc {self._right / self._scored:.3f}" if self._scored else ""
+        if self._failed:
+            state += f" · {self._failed} failed"
+        self._progress.update(self._bar, advance=1, state=state)

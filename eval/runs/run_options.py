@@ -1,0 +1,170 @@
+"""The options that every command which plays episodes takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.policies.build import POLICY_SPECS, check_policy_spec
+from agents.generation.settings import GenerationSettings
+from eval.runs.flags import add_fields, take_fields
+from longvideo_env import EnvConfig
+from longvideo_env.errors import SpecError
+from longvideo_env.game.reward import parse_reward
+
+RECORDING = "recording.sqlite"
+"""Where tool calls are recorded under --out, unless --recording-file says otherwise."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal parts of a split's questions.
+
+    Attributes:
+        index: Which, from 1.
+        count: Of how many.
+    """
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def parse_shard(text: str) -> Shard:
+    """`2/4` as a shard.
+
+    Raises:
+        SpecError: It is none.
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise SpecError(f"expected --shard I/N with I from 1 to N, such as 1/4, got {text!r}.")
+    return Shard(int(index), int(count))
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs besides the environment and the generation settings."""
+
+    policies: list[str]
+    out: Path
+    limit: int | None
+    seed: int
+    concurrency: int
+    overwrite: bool
+    samples: int = 1
+    shard: Shard | None = None
+
+
+def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.ArgumentParser:
+    """A command line that takes a policy, an environment and generation settings.
+
+    Args:
+        prog: The command's name.
+        doc: Its description, as written.
+        several: Whether `--policy` may be given several times.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--policy",
+        action="append" if several else "store",
+        metavar="SPEC",
+        help=f"Master agent{'; may be given several times' if several else ''}: "
+        f"{', '.join(POLICY_SPECS)}.",
+    )
+    run.add_argument("--out", type=Path, metavar="DIR", help="Where the runs' folders go.")
+    run.add_argument("--limit", type=int, metavar="N", help="Only the first N questions.")
+    run.add_argument(
+        "--samples",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Plays of each question, for avg@N, pass@N and majority@N. Default: 1.",
+    )
+    run.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="Only the Ith of N equal parts of the questions, in a folder of its own; "
+        "eval/merge.py puts them together.",
+    )
+    run.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="Seed of everything drawn, the world of --dataset mini included: with --seed 3 it is "
+        "mini:seed=3, unless it names a seed itself. Default: 0.",
+    )
+    run.add_argument(
+        "--concurrency", type=int, default=64, metavar="C", help="Episodes in flight. Default: 64."
+    )
+    run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
+    add_fields(parser.add_argument_group("environment"), EnvConfig, split="val")
+    add_fields(
+        parser.add_argument_group("generation (hf:PATH, vllm:PATH, openai:MODEL)"),
+        GenerationSettings,
+    )
+    return parser
+
+
+def read_options(
+    options: Mapping[str, Any],
+) -> tuple[RunOptions, EnvConfig, GenerationSettings]:
+    """Check what `build_parser` took.
+
+    Raises:
+        SpecError: An option has no meaning.
+    """
+    policies = options["policy"] or []
+    if isinstance(policies, str):
+        policies = [policies]
+    if not policies or options["out"] is None:
+        raise SpecError("give at least one --policy SPEC, and --out DIR.")
+    for spec in policies:
+        check_policy_spec(spec)
+    if options["concurrency"] < 1:
+        raise SpecError(f"--concurrency must be at least 1, got {options['concurrency']}.")
+    if options["limit"] is not None and options["limit"] < 1:
+        raise SpecError(f"--limit must be at least 1, got {options['limit']}.")
+    if options["samples"] < 1:
+        raise SpecError(f"--samples must be at least 1, got {options['samples']}.")
+    config = EnvConfig.from_mapping(take_fields(EnvConfig, options))
+    if config.recording != "off" and config.recording_file is None:
+        config = replace(config, recording_file=str(Path(options["out"]) / RECORDING))
+    config = replace(config, dataset=fresh_draw(config.dataset, options["seed"]))
+    parse_reward(config.reward)
+    settings = GenerationSettings(**take_fields(GenerationSettings, options))
+    run = RunOptions(
+        policies=list(dict.fromkeys(policies)),
+        out=Path(options["out"]),
+        limit=options["limit"],
+        seed=options["seed"],
+        concurrency=options["concurrency"],
+        overwrite=options["overwrite"],
+        samples=options["samples"],
+        shard=None if options["shard"] is None else parse_shard(str(options["shard"])),
+    )
+    return run, config, settings
+
+
+def fresh_draw(dataset: str, seed: int) -> str:
+    """The dataset that a run's seed draws: `mini` with seed 3 becomes `mini:seed=3`.
+
+    A spec that names its seed stays as it is, and so does every dataset that is not drawn. Seed 0
+    is that of the plain `mini`, which therefore stays plain too.
+    """
+    name, _, rest = dataset.partition(":")
+    if name != "mini" or seed == 0:
+        return dataset
+    if "seed" in (part.partition("=")[0].strip() for part in rest.split(",")):
+        return dataset
+    return f"{dataset}{',' if ':' in dataset else ':'}seed={seed}"

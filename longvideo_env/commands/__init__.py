@@ -1,0 +1,1 @@
+"""The commands of `longvideo-env`, one file each."""

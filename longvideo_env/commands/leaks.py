@@ -1,0 +1,239 @@
+"""Measure what a reader who understands nothing could exploit in a dataset's questions.
+
+    longvideo-env leaks data/tvqa_plus_dev --split val
+
+Each reader picks an option by a rule: the one that shares most words with some text, or the longest
+or shortest one, or the one at the position that is right most often. Ties are drawn. Its accuracy
+stands beside chance with a 95 % Wilson interval. Above chance,
+
+- from question, options or positions alone: the set can be answered in part without any video;
+- from boxes: they name words of the right answer, so no agent may be shown them (here none is);
+- from captions or subtitles of the gold clip: what counting words gets out of text that agents may
+  read. A score means little until it is well above that.
+
+Exit codes: 0 done; 2 bad arguments or data; 3 with --strict, if there is a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.table import Table
+from scipy.stats import binomtest
+
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, output_console, run_command
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.errors import SpecError
+from longvideo_env.schema import Task
+from longvideo_env.seeding import derive_seed
+
+_WORD = re.compile(r"\w+(?:'\w+)?")
+_WRITTEN_TEXT = ("captions of the gold clip", "subtitles of the gold clip")
+
+Scores = Sequence[float]
+"""One number for each option: the reader picks the highest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """How one reader does.
+
+    Attributes:
+        reader: What it goes by.
+        n: Questions to which it applies.
+        right: How many it gets right.
+        chance: What drawing gets right, as a share.
+        low: Lower end of the 95 % Wilson interval of its accuracy.
+        high: Upper end.
+    """
+
+    reader: str
+    n: int
+    right: int
+    chance: float
+    low: float
+    high: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the questions that it gets right."""
+        return self.right / self.n
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the whole interval lies above chance."""
+        return self.low > self.chance
+
+
+def measure_leaks(dataset: Dataset, seed: int = 0) -> list[Leak]:
+    """Measure every reader on the questions whose answer is known.
+
+    Args:
+        dataset: The questions.
+        seed: Draws among options that are level.
+
+    Raises:
+        SpecError: No question has a known answer.
+    """
+    tasks = [task for task in dataset if task.gold.answer is not None]
+    if not tasks:
+        raise SpecError(
+            f"none of the {len(dataset):,} questions of {dataset.name}, split {dataset.split}, has "
+            "a known answer. To mend it: name a split that has answers."
+        )
+    readers: dict[str, Callable[[Task], Scores | None]] = {
+        "words of the question": lambda task: _overlap(task, [task.question.text]),
+        "boxes of the question": _box_scores,
+        "captions of the gold clip": lambda task: _overlap(
+            task, _clip_lines(dataset, task, "captions")
+        ),
+        "subtitles of the gold clip": lambda task: _overlap(
+            task, _clip_lines(dataset, task, "subtitles")
+        ),
+        "the longest option": lambda task: [float(len(o)) for o in task.question.options],
+        "the shortest option": lambda task: [-float(len(o)) for o in task.question.options],
+        "the most frequent position": _position_reader(tasks),
+    }
+    found = (_measure(name, reader, tasks, seed) for name, reader in readers.items())
+    return [leak for leak in found if leak is not None]
+
+
+def _measure(
+    name: str, reader: Callable[[Task], Scores | None], tasks: Sequence[Task], seed: int
+) -> Leak | None:
+    n, right, chance = 0, 0, 0.0
+    for task in tasks:
+        scores = reader(task)
+        if scores is None:
+            continue
+        best = [i for i, score in enumerate(scores) if score == max(scores)]
+        rng = np.random.default_rng(derive_seed(seed, name, task.qid))
+        n += 1
+        right += best[int(rng.integers(len(best)))] == task.gold.answer
+        chance += 1 / len(scores)
+    if not n:
+        return None
+    interval = binomtest(right, n).proportion_ci(method="wilson")
+    return Leak(name, n, right, chance / n, float(interval.low), float(interval.high))
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in _WORD.findall(text.lower())}
+
+
+def _overlap(task: Task, texts: Sequence[str]) -> Scores | None:
+    """How many distinct words of each option the texts hold; None without any text."""
+    known = _words(texts)
+    if not known:
+        return None
+    return [float(len(_words([option]) & known)) for option in task.question.options]
+
+
+def _box_scores(task: Task) -> Scores | None:
+    boxes = task.gold.boxes or {}
+    labels = [
+        str(box["label"])
+        for frame in boxes.values()
+        if isinstance(frame, list)
+        for box in frame
+        if isinstance(box, dict) and "label" in box
+    ]
+    return _overlap(task, labels)
+
+
+def _clip_lines(dataset: Dataset, task: Task, kind: str) -> list[str]:
+    video = dataset.video(task)
+    clips = [video[clip_id] for clip_id in task.gold.clip_ids if clip_id in video]
+    lines = (clip.captions if kind == "captions" else clip.subtitles for clip in clips)
+    return [line.text for found in lines for line in found]
+
+
+def _position_reader(tasks: Sequence[Task]) -> Callable[[Task], Scores | None]:
+    """Learns from one half of the questions which position is right most often, tests the other."""
+    counts = Counter(task.gold.answer for task in tasks[::2])
+    tested = {str(task.qid) for task in tasks[1::2]}
+
+    def read(task: Task) -> Scores | None:
+        if str(task.qid) not in tested:
+            return None
+        return [float(counts[i]) for i in range(len(task.question.options))]
+
+    return read
+
+
+def leak_table(leaks: Sequence[Leak]) -> Table:
+    """The readers side by side."""
+    table = Table("a reader that goes by")
+    for name in ("accuracy", "95% CI", "chance", "n", "verdict"):
+        table.add_column(name, justify="left" if name == "verdict" else "right")
+    for leak in leaks:
+        interval = f"{leak.low:.3f}-{leak.high:.3f}"
+        verdict = "above chance" if leak.above_chance else ""
+        table.add_row(
+            leak.reader,
+            f"{leak.accuracy:.3f}",
+            interval,
+            f"{leak.chance:.3f}",
+            f"{leak.n:,}",
+            verdict,
+        )
+    return table
+
+
+def warnings(leaks: Sequence[Leak]) -> list[str]:
+    """What should be known before a score on this set is believed."""
+    found = []
+    for leak in leaks:
+        if not leak.above_chance:
+            continue
+        told = f"{leak.reader}: {leak.accuracy:.1%} right, chance is {leak.chance:.1%}"
+        if leak.reader.startswith("boxes"):
+            told += ". They give the answer away: never show them to an agent."
+        elif leak.reader in _WRITTEN_TEXT:
+            told += " by counting words. Compare scores with this, not with chance."
+        else:
+            told += ". That much needs no video."
+        found.append(told)
+    return found
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env leaks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("dataset", help="as in EnvConfig.dataset: a folder, a file, mini, embedded, hf:...")
+    add("--split", default="val", help="(default: %(default)s)")
+    add("--seed", type=int, default=0, help="draws among options that are level")
+    add("--skip-invalid", action="store_true", help="leave invalid rows out")
+    add("--strict", action="store_true", help="exit with 3 if there is a warning")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    args = build_parser().parse_args(arguments)
+    return run_command("leaks", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    dataset = load_dataset(args.dataset, args.split, skip_invalid=args.skip_invalid)
+    leaks = measure_leaks(dataset, args.seed)
+    console = output_console()
+    console.print(
+        f"{dataset.name}, split {dataset.split}: {len(dataset):,} questions", markup=False
+    )
+    console.print(leak_table(leaks))
+    found = warnings(leaks)
+    for warning in found:
+        sys.stderr.write(f"warning: {warning}\n")
+    return EXIT_FINDINGS if found and args.strict else EXIT_DONE

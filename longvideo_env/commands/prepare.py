@@ -1,0 +1,301 @@
+"""Fetch LongTVQA or LongTVQA+, and bring everything into one folder that the environment opens.
+
+    longvideo-env prepare longtvqa-plus --out data/plus
+    longvideo-env prepare longtvqa --out data/tvqa --show castle --show house --frames FOLDER
+    longvideo-env prepare longtvqa-plus --out data/plus --source hf:OWNER/NAME
+    longvideo-env prepare longtvqa-plus --out data/plus --source DOWNLOADED_FOLDER
+
+Questions are checked one by one; invalid ones are left out and counted. Given --timed, TVQA's own
+SRT files (a folder of them, or an archive) give the dialogue its times. Given --frames, archives
+`<show>_frames.tar[.gz]` are unpacked: from that folder, or from that dataset on the hub
+(hf:OWNER/NAME). An archive that is unpacked already is left alone, so the same command goes on
+after an interruption. Frames need the publisher's form, signed; nothing here passes them on.
+
+Exit codes: 0 done; 2 bad arguments or data; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from longvideo_env.commands.shared import output_console, progress_bar, run_command
+from longvideo_env.datasets.archives import unpack
+from longvideo_env.datasets.hub import PREFIX, hub_folder
+from longvideo_env.datasets.jsonfile import read_rows
+from longvideo_env.datasets.loading import load_dataset
+from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tvqa.files import find_sources, find_texts, question_files
+from longvideo_env.datasets.tvqa.material import Texts, read_texts
+from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
+from longvideo_env.errors import DatasetNotFoundError, InvalidRowError, SpecError
+from longvideo_env.ids import parse_clip_id, show_of
+from longvideo_env.media.frames import list_frames
+from longvideo_env.media.subtitles import read_subtitles
+
+HUB = {
+    "longtvqa": "hf:longvideoagent/LongTVQA",
+    "longtvqa-plus": "hf:longvideoagent/LongTVQA_plus",
+}
+SHOWS = ("bbt", "friends", "grey", "house", "met", "castle")
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        questions: How many by split.
+        invalid: Rows left out, by split.
+        videos: Videos.
+        clips: Clips.
+        without_text: Clips without dialogue.
+        without_frames: Clips without frames.
+        timed: Clips whose dialogue has times.
+        examples: The first invalid rows, as messages.
+    """
+
+    questions: Counter[str] = field(default_factory=Counter)
+    invalid: Counter[str] = field(default_factory=Counter)
+    videos: int = 0
+    clips: int = 0
+    without_text: int = 0
+    without_frames: int = 0
+    timed: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+def prepare(
+    name: str,
+    out: str | Path,
+    *,
+    source: str | None = None,
+    shows: Sequence[str] = (),
+    frames: str | None = None,
+    timed: str | None = None,
+) -> Report:
+    """Bring a dataset into one folder.
+
+    Args:
+        name: `longtvqa` or `longtvqa-plus`.
+        out: The folder; may hold what an interrupted call left.
+        source: `hf:OWNER/NAME`, or a local folder with the same files; the publisher's by default.
+        shows: Keep these alone, by their short names; all by default.
+        frames: `hf:OWNER/NAME` or a folder with the archives of frames.
+        timed: A folder or archive of TVQA's SRT files.
+
+    Raises:
+        DataError: A source is missing or wrong.
+        SpecError: No such dataset or show.
+        MissingExtraError: huggingface_hub or pysubs2 is needed and not installed.
+    """
+    if name not in HUB:
+        raise SpecError(f"unknown dataset {name!r}; expected one of: {', '.join(HUB)}.")
+    for show in shows:
+        if show not in SHOWS:
+            raise SpecError(f"unknown show {show!r}; expected some of: {', '.join(SHOWS)}.")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    folder = local_folder(source or HUB[name])
+    report = Report()
+    texts = _write_texts(folder, out, shows, timed)
+    found = question_files(folder)
+    if not found:
+        find_sources(str(folder), "train", None)  # says what was expected
+    for split, path in found.items():
+        _write_questions(path, split, out, shows, report)
+    if frames is not None:
+        _unpack_frames(frames, out / "frames", shows or SHOWS)
+    _count(out, texts, report)
+    return report
+
+
+def local_folder(source: str, patterns: tuple[str, ...] | None = None) -> Path:
+    """A folder as it is, or the local copy of a dataset on the hub."""
+    if source.startswith(PREFIX):
+        return hub_folder(source) if patterns is None else hub_folder(source, patterns)
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        raise DatasetNotFoundError("no such folder.", path, None, "pass a folder or hf:OWNER/NAME.")
+    return path
+
+
+def _wanted(clip_or_video: str, shows: Sequence[str]) -> bool:
+    name = parse_clip_id(clip_or_video)
+    video_id = clip_or_video if name is None else name.video_id
+    # TVQA calls one show `friends_` in its ids and in its archive of frames alike.
+    return not shows or show_of(video_id) in shows
+
+
+def _write_texts(folder: Path, out: Path, shows: Sequence[str], timed: str | None) -> Texts:
+    texts = read_texts(find_texts(folder), Rejects(skip_invalid=True))
+    _write(
+        out / "LongTVQA_subtitles_clip_level.json",
+        {c: text for c, text in texts.subtitles.items() if _wanted(c, shows)},
+    )
+    for name, entries in (("captions", texts.captions), ("subtitles", texts.timed)):
+        kept = {clip_id: entries[clip_id] for clip_id in entries if _wanted(clip_id, shows)}
+        if kept:
+            _write(out / f"{name}.json", kept)
+    if timed is not None:
+        _write(out / "subtitles.json", _read_srt_folder(Path(timed), out, shows))
+    return texts
+
+
+def _read_srt_folder(path: Path, out: Path, shows: Sequence[str]) -> dict[str, Any]:
+    """TVQA's `<clip>.srt` files as clip id -> lines with times."""
+    if path.is_file():
+        unpacked = out / "srt"
+        if not unpacked.is_dir():
+            unpack(path, unpacked)
+        path = unpacked
+    files = sorted(file for file in path.rglob("*.srt") if parse_clip_id(file.stem))
+    if not files:
+        raise DatasetNotFoundError(
+            "expected files such as s05e02_seg02_clip_00.srt.", path, None, "check the path."
+        )
+    timed = {}
+    with progress_bar() as bar:
+        for file in bar.track(files, description="subtitles"):
+            if _wanted(file.stem, shows) and file.stat().st_size:
+                lines = read_subtitles(file)
+                timed[file.stem] = [
+                    {"start_s": x.start_s, "end_s": x.end_s, "text": x.text} for x in lines
+                ]
+    return timed
+
+
+def _write_questions(
+    path: Path, split: str, out: Path, shows: Sequence[str], report: Report
+) -> None:
+    rejects = Rejects(skip_invalid=True)
+    kept, seen = [], set()
+    for number, row in read_rows(path, rejects):
+        try:
+            task = read_task(row, RowPlace(path, number))
+        except InvalidRowError as error:
+            rejects.add(error)
+            continue
+        if _wanted(task.question.video_id, shows) and str(task.qid) not in seen:
+            seen.add(str(task.qid))
+            kept.append(row)
+    _write(out / f"questions_{split}.json", kept)
+    report.questions[split] += len(kept)
+    report.invalid[split] += len(rejects.errors)
+    report.examples += [str(error) for error in rejects.errors[:3]]
+
+
+def _unpack_frames(source: str, out: Path, shows: Iterable[str]) -> None:
+    patterns = tuple(f"*{show}_frames.tar*" for show in shows)
+    folder = local_folder(source, patterns)
+    for show in shows:
+        archives = sorted(folder.rglob(f"{show}_frames.tar*"))
+        target = out / f"{show}_frames"
+        if not archives or target.is_dir():
+            continue
+        _unpack_show(archives[0], target)
+
+
+def _unpack_show(archive: Path, target: Path) -> None:
+    scratch = target.with_name(f".{target.name}")
+    if not scratch.is_dir():  # else an interruption came between unpacking and renaming
+        with progress_bar() as bar:
+            # Pictures hardly shrink, so the archive's size is nearly that of its files.
+            task = bar.add_task(target.name, total=archive.stat().st_size)
+            unpack(archive, scratch, tick=lambda n: bar.update(task, completed=n))
+    inner = scratch / target.name
+    (inner if inner.is_dir() else scratch).rename(target)
+    if scratch.is_dir():
+        shutil.rmtree(scratch)
+
+
+def _count(out: Path, texts: Texts, report: Report) -> None:
+    split = next((s for s, n in report.questions.items() if n), None)
+    if split is None:
+        raise DatasetNotFoundError(
+            "no question is left.", out, None, "look at the invalid rows, or at --show."
+        )
+    videos = load_dataset(str(out), split).videos
+    report.videos = len(videos)
+    for video_id in videos:
+        video = videos[video_id]
+        for clip in video.clips:
+            report.clips += 1
+            report.without_text += not clip.subtitles
+            report.timed += bool(clip.subtitles and clip.subtitles[0].start_s is not None)
+            report.without_frames += not list_frames(video, clip.clip_id)
+
+
+def _write(path: Path, value: object) -> None:
+    """Whole or not at all: an interrupted call leaves no half a file."""
+    part = path.with_suffix(".part")
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False)
+    os.replace(part, path)
+
+
+def report_table(report: Report) -> Table:
+    """What was found, as a table."""
+    table = Table("found", "n", show_header=False)
+    for split, n in report.questions.items():
+        left_out = report.invalid[split]
+        table.add_row(
+            f"questions, {split}", f"{n:,}" + (f" ({left_out:,} left out)" if left_out else "")
+        )
+    for label, n in (
+        ("videos", report.videos),
+        ("clips", report.clips),
+        ("clips without text", report.without_text),
+        ("clips whose text has times", report.timed),
+        ("clips without frames", report.without_frames),
+    ):
+        table.add_row(label, f"{n:,}")
+    table.columns[1].justify = "right"
+    return table
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("dataset", choices=sorted(HUB), help="which of them")
+    add("--out", required=True, help="the folder to make, or to go on with")
+    add("--source", help="hf:OWNER/NAME[@REVISION], or a folder with the downloaded files")
+    add("--show", action="append", default=[], choices=SHOWS, help="keep this show; repeatable")
+    add("--frames", metavar="SOURCE", help="hf:OWNER/NAME or a folder with the frames' archives")
+    add("--timed", metavar="PATH", help="folder or archive of TVQA's SRT files")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    args = build_parser().parse_args(arguments)
+    return run_command("prepare", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    report = prepare(
+        args.dataset,
+        args.out,
+        source=args.source,
+        shows=args.show,
+        frames=args.frames,
+        timed=args.timed,
+    )
+    output_console().print(report_table(report))
+    for example in report.examples:
+        sys.stderr.write(f"left out: {example}\n")

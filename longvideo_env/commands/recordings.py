@@ -1,0 +1,100 @@
+"""Export, import and look into recordings of tool calls.
+
+    longvideo-env recording export runs/api/recording.sqlite --out calls.jsonl
+    longvideo-env recording import runs/mine/recording.sqlite calls.jsonl
+    longvideo-env recording show runs/api/recording.sqlite
+
+A recording is what `--recording record` or `--recording reuse` writes: one SQLite file. As JSON
+Lines it can be published with a result, and be read by a person: one call a line, with what it
+depended on, in an order that is always the same. Calls that are there already stay as they are
+when others are imported.
+
+Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from longvideo_env.commands.shared import run_command
+from longvideo_env.errors import RecordingError
+from longvideo_env.tools.recording import export_calls, import_calls
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env recording",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    export = commands.add_parser("export", help="Write the calls as JSON Lines.")
+    export.add_argument("recording", type=Path, metavar="FILE", help="The recording.")
+    export.add_argument("--out", type=Path, metavar="FILE", help="Default: standard output.")
+    taken = commands.add_parser("import", help="Add calls that were exported.")
+    taken.add_argument("recording", type=Path, metavar="FILE", help="Made if it is not there.")
+    taken.add_argument("calls", type=Path, metavar="JSONL", help="What `export` wrote.")
+    show = commands.add_parser("show", help="Count the calls by agent and model.")
+    show.add_argument("recording", type=Path, metavar="FILE", help="The recording.")
+    return parser
+
+
+def _export(recording: Path, out: Path | None) -> None:
+    lines = export_calls(recording)
+    if out is None:
+        sys.stdout.writelines(lines)
+        return
+    partial = out.with_name(out.name + ".partial")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    os.replace(partial, out)
+
+
+def _import(recording: Path, calls: Path) -> None:
+    try:
+        with open(calls, encoding="utf-8") as lines:
+            n = import_calls(recording, iter(lines))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"{calls} cannot be read: {error}") from error
+    sys.stdout.write(f"{n:,} new calls in {recording}\n")
+
+
+def _show(recording: Path) -> None:
+    counts: Counter[str] = Counter()
+    for line in export_calls(recording):
+        request = json.loads(line)["request"]
+        leaky = "  (leaky)" if request.get("leaky") else ""
+        name = " ".join(
+            str(request.get(key)) for key in ("kind", "agent", "model") if key in request
+        )
+        counts[name + leaky] += 1
+    for name, n in sorted(counts.items()):
+        sys.stdout.write(f"{n:>9,}  {name}\n")
+    sys.stdout.write(f"{sum(counts.values()):>9,}  in all\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code."""
+    options = build_parser().parse_args(argv)
+    return run_command("recording", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> None:
+    if options.command == "export":
+        _export(options.recording, options.out)
+    elif options.command == "import":
+        _import(options.recording, options.calls)
+    else:
+        _show(options.recording)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

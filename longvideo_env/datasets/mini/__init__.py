@@ -1,0 +1,1 @@
+"""`mini`: a made-up world of small videos."""

@@ -1,0 +1,1 @@
+"""The layouts of TVQA, LongTVQA and LongTVQA+."""

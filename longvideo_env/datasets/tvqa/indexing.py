@@ -1,0 +1,310 @@
+"""Making an index of a large split. All rows are checked, most of them by a quick look.
+
+The quick look knows rows that are certainly right; every other row goes through `read_task`, which
+says what is wrong. So what is accepted is the same as without an index.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+import shutil
+from array import array
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from json.scanner import make_scanner
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+import longvideo_env.errors as errors_module
+from longvideo_env.datasets.dataset import Dataset, LazyVideos
+from longvideo_env.datasets.jsonfile import read_text
+from longvideo_env.datasets.rejects import MEND_ROW, Rejects
+from longvideo_env.datasets.tvqa.files import Sources
+from longvideo_env.datasets.tvqa.index import (
+    VERSION,
+    ClipEntries,
+    ClipTexts,
+    LazyTasks,
+    read_meta,
+    write_pieces,
+)
+from longvideo_env.datasets.tvqa.material import ClipTimes, Texts, read_texts
+from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_task
+from longvideo_env.errors import DuplicateQidError, InvalidRowError
+from longvideo_env.ids import group_by_video, parse_clip_id
+from longvideo_env.schema import MAX_OPTIONS, Qid, Task
+
+_OPTION_KEYS = ("a0", "a1", "a2", "a3", "a4")
+_KNOWN_KEYS = frozenset(
+    ("qid", "q", *_OPTION_KEYS, "answer", "ts", "episode_name", "occur_clip", "show_name", "bbox")
+)
+_ANSWERS = frozenset(_OPTION_KEYS)
+_FIELDS = itemgetter("qid", "answer", "ts", "occur_clip", "episode_name")
+_TEXTS = itemgetter("q", *_OPTION_KEYS)
+_NUMBERS = (int, float)
+_BOXES = (dict, type(None))
+_SPACE = re.compile(r"\s*")
+_BETWEEN = re.compile(r"\s*([,\]])\s*")
+
+
+class IrregularFileError(Exception):
+    """A file that only the slower reader can judge."""
+
+
+class _Rows:
+    """Checks rows one by one and writes those that are right.
+
+    Args:
+        file: The questions.
+        rejects: Takes what is wrong.
+    """
+
+    def __init__(self, file: Path, rejects: Rejects) -> None:
+        self._file = file
+        self._rejects = rejects
+        self._text = read_text(file)
+        with open(file, "rb") as head:
+            self._offset = len(BOM_UTF8) if head.read(len(BOM_UTF8)) == BOM_UTF8 else 0
+        self._ascii = self._text.isascii()
+        # Half of a surrogate pair cannot be written as UTF-8: rows with one need a close look.
+        self._escapes = "\\ud" in self._text or "\\uD" in self._text
+        self._at_char = self._at_byte = 0
+        self._bounds = array("Q")
+        self._first: dict[str, int] = {}
+        self._videos = _VideoOfClip()
+        self.qids: list[Qid] = []
+        self.clips: list[str | None] = []
+        self.without_clip: dict[int, tuple[int, str]] = {}
+        self.fewest_options = MAX_OPTIONS
+
+    def read(self) -> None:
+        """Check all rows."""
+        try:
+            for number, start, end, row in _raw_rows(self._text):
+                self._add(number, start, end, row)
+        except TypeError as error:  # such as a list for an answer
+            raise IrregularFileError from error
+        self._text = ""
+
+    def _add(self, number: int, start: int, end: int, row: object) -> None:
+        """Check a row, and keep it or reject it. Start and end are its place in the text."""
+        if not self._ascii:
+            start, end = self._place_in_bytes(start, end)
+        clip_id = self._quick_clip(row)
+        if clip_id is not None:
+            qid, n_options = cast("dict[str, Any]", row)["qid"], len(_OPTION_KEYS)
+        else:
+            task = self._read(number, row)
+            if task is None:
+                return
+            qid, clip_id = task.qid, task.gold.clip_id
+            n_options = len(task.question.options)
+            if clip_id is None:
+                self.without_clip[len(self.qids)] = (number, task.question.video_id)
+        first = self._first.setdefault(str(qid), number)
+        if first != number:
+            self._rejects.add(
+                RowPlace(self._file, number, qid).error(
+                    DuplicateQidError,
+                    f"expected a qid of its own, but rows {first} and {number} share it.",
+                )
+            )
+            return
+        if n_options < self.fewest_options:
+            self.fewest_options = n_options
+        self.qids.append(qid)
+        self.clips.append(clip_id)
+        self._bounds.extend((start, end))
+
+    def write(self, folder: Path) -> None:
+        """Write the rows: the whole file as it stands, and where each row lies in it."""
+        shutil.copyfile(self._file, folder / "rows.bin")
+        bounds = np.frombuffer(self._bounds, dtype=np.uint64).reshape(-1, 2)
+        np.save(folder / "rows.npy", bounds + np.uint64(self._offset))
+
+    def _place_in_bytes(self, start: int, end: int) -> tuple[int, int]:
+        """From characters to bytes; rows come in order, and between them is nothing but ASCII."""
+        start_byte = self._at_byte + start - self._at_char
+        raw = self._text[start:end]
+        n_bytes = end - start if raw.isascii() else len(raw.encode())
+        self._at_char, self._at_byte = end, start_byte + n_bytes
+        return start_byte, self._at_byte
+
+    def _read(self, number: int, row: object) -> Task | None:
+        try:
+            return read_task(row, RowPlace(self._file, number))
+        except InvalidRowError as error:
+            self._rejects.add(error, error.__cause__)
+            return None
+
+    def _quick_clip(self, row: object) -> str | None:
+        """The gold clip of a row that is certainly right, else None."""
+        if self._escapes or type(row) is not dict or not _KNOWN_KEYS.issuperset(row):
+            return None
+        try:
+            qid, answer, (start, end), clip_id, video_id = _FIELDS(row)
+            good = all(map(str.strip, _TEXTS(row))) and answer in _ANSWERS
+            good = good and self._videos[clip_id] == video_id
+        except (KeyError, TypeError, ValueError):
+            return None
+        if not good or type(qid) is not int or type(row["ts"]) is not list:
+            return None
+        if type(start) not in _NUMBERS or type(end) not in _NUMBERS:
+            return None
+        return clip_id if type(row.get("bbox")) in _BOXES else None
+
+
+class _VideoOfClip(dict[str, str | None]):
+    """Clip id -> its video's id, or None for what is no clip id."""
+
+    def __missing__(self, clip_id: str) -> str | None:
+        name = parse_clip_id(clip_id)
+        self[clip_id] = name.video_id if name else None
+        return self[clip_id]
+
+
+def build_index(folder: Path, sources: Sources, skip_invalid: bool) -> None:
+    """Fill an empty folder with the index of a split.
+
+    Raises:
+        DataError: As `load_dataset`.
+        IrregularFileError: The plain reader has to judge the file.
+    """
+    rejects = Rejects(skip_invalid)
+    with _no_collector():
+        rows = _Rows(sources.questions, rejects)
+        rows.read()
+        texts = read_texts(sources, rejects)
+    videos = group_by_video({*texts.clip_ids, *(clip for clip in rows.clips if clip)})
+    for number, video_id in rows.without_clip.values():
+        if video_id not in videos:
+            if not skip_invalid:
+                raise no_clip_error(sources.questions, number, None, video_id)
+            raise IrregularFileError
+    _write(folder, rows, texts, videos, rejects)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Rows live for a moment and hold no cycles: looking for cycles would take half the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _write(
+    folder: Path,
+    rows: _Rows,
+    texts: Texts,
+    videos: Mapping[str, tuple[str, ...]],
+    rejects: Rejects,
+) -> None:
+    rows.write(folder)
+    clips = [clip_id for ids in videos.values() for clip_id in ids]
+    numbers: dict[str | None, int] = {clip_id: i for i, clip_id in enumerate(clips)}
+    write_pieces(folder / "subtitles", (texts.subtitles.get(c, "") for c in clips))
+    for name, entries in (("timed", texts.timed), ("captions", texts.captions)):
+        write_pieces(
+            folder / name,
+            (json.dumps(entries[c]) if c in entries else "" for c in clips),
+        )
+    gold = np.fromiter((numbers.get(c, -1) for c in rows.clips), np.int32, len(rows.clips))
+    np.save(folder / "gold.npy", gold)
+    (folder / "qids.json").write_text(json.dumps(rows.qids), encoding="utf-8")
+    meta = {
+        "version": VERSION,
+        "videos": videos,
+        "times": texts.times.as_json(),
+        "fewest_options": rows.fewest_options,
+        "skipped": [
+            [type(e).__name__, e.problem, None if e.file is None else str(e.file), e.row]
+            for e in rejects.errors
+        ],
+    }
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def open_index(folder: Path, sources: Sources) -> Dataset:
+    """The dataset of an index."""
+    meta = read_meta(folder)
+    videos = {video_id: tuple(ids) for video_id, ids in meta["videos"].items()}
+    clips = [clip_id for ids in videos.values() for clip_id in ids]
+    numbers = {clip_id: i for i, clip_id in enumerate(clips)}
+    return Dataset(
+        name=sources.name,
+        split=sources.split,
+        tasks=LazyTasks(folder, sources.questions),
+        videos=LazyVideos(
+            videos,
+            ClipTexts(folder / "subtitles", numbers),
+            ClipEntries(ClipTexts(folder / "captions", numbers)),
+            sources.frames_root,
+            timed=ClipEntries(ClipTexts(folder / "timed", numbers)),
+            times=ClipTimes.from_json(meta["times"]),
+        ),
+        skipped=tuple(_error(*fields) for fields in meta["skipped"]),
+        root=sources.root,
+    )
+
+
+def _error(kind: str, problem: str, file: str | None, row: int | str | None) -> InvalidRowError:
+    made: InvalidRowError = vars(errors_module)[kind](
+        problem, None if file is None else Path(file), row, MEND_ROW
+    )
+    return made
+
+
+def _raw_rows(text: str) -> Iterator[tuple[int, int, int, object]]:
+    """Each row's number, where its JSON starts and ends, and its value."""
+    start = _after_space(text, 0)
+    if text.startswith("[", start):
+        return _array_rows(text, start + 1)
+    if text.startswith("{", start):
+        return _line_rows(text)
+    raise IrregularFileError
+
+
+def _array_rows(text: str, start: int) -> Iterator[tuple[int, int, int, object]]:
+    # One value from a place in a text, as `raw_decode` does it, but quicker.
+    scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type] # typeshed names another class
+    at, number, more = _after_space(text, start), 0, ","
+    while more == ",":
+        number += 1
+        try:
+            row, end = scan(text, at)
+        except (StopIteration, ValueError, RecursionError) as error:
+            raise IrregularFileError from error
+        yield number, at, end, row
+        between = _BETWEEN.match(text, end)
+        if between is None:
+            raise IrregularFileError
+        more, at = between[1], between.end()
+    if at != len(text):
+        raise IrregularFileError
+
+
+def _line_rows(text: str) -> Iterator[tuple[int, int, int, object]]:
+    start = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise IrregularFileError from error
+            yield number, start, start + len(line), row
+        start += len(line) + 1
+
+
+def _after_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return at if match is None else match.end()

@@ -1,0 +1,1 @@
+"""What plays episodes: the Gymnasium environment and the rollout engine."""

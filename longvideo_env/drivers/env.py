@@ -1,0 +1,253 @@
+"""`LongTVQA-v0`: the Gymnasium environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.drivers.render import render_transcript
+from longvideo_env.drivers.rollout import play_of
+from longvideo_env.drivers.spaces import ReplySpace, TextSpace
+from longvideo_env.errors import DatasetNotFoundError, EpisodeStateError, SpecError, ToolError
+from longvideo_env.game.episode import Ended, Episode, Observation
+from longvideo_env.game.reward import Score, parse_reward, score
+from longvideo_env.game.rules import Rules
+from longvideo_env.schema import Task
+from longvideo_env.seeding import draw_option_order
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.toolbox import Toolbox
+
+StepReturn = tuple[str, float, bool, bool, dict[str, Any]]
+
+
+class LongTVQAEnv(gym.Env[str, str]):
+    """Answer a multiple-choice question about a long video, turn by turn, in text.
+
+    ## Description
+    The player is the *master agent* of LongVideoAgent (arXiv 2512.20618). It cannot see the video.
+    It reads the question, its options and the subtitles of one evidence window, and in each turn
+    asks the grounding agent for another clip, asks the vision agent what the frames of the window
+    show, or answers.
+
+    ## Action Space
+    A `ReplySpace`: any text. It should hold reasoning and then exactly one action:
+
+    | action | written as |
+    |---|---|
+    | look | `<search>what you want to know</search>`, or `<visual_query>` |
+    | ground | `<request_grounding>what to look for</request_grounding>`, or empty |
+    | answer | `<answer>a0</answer>` |
+
+    Tags inside `<reasoning>` or `<think>` do not count. A reply without exactly one action is a
+    malformed turn: the observation says what is wrong, and the turn is spent.
+    `action_space.sample()` draws well-formed actions.
+
+    ## Observation Space
+    A `TextSpace`. After a reset: the rules, the question, its options, and the first window's
+    subtitles. After a step: the vision agent's description inside `<information>`, the new
+    window's subtitles inside `<New_clip>`, or what was malformed; and the turns left. The last
+    turn says that it is the last.
+
+    ## Starting State
+    `reset(seed=...)` starts a seeded shuffle of the split; each further `reset()` takes its next
+    question. `reset(options={"qid": 122636})` picks one. The grounding agent chooses the first
+    clip; without one (`grounding="none"`) the video opens at its first clip.
+
+    ## Rewards
+    0 until the episode ends, then the weighted sum of the reward's terms. `reward="paper"`: 1 for
+    the right answer + 0.1 * the share of well-formed turns; `reward="reference"`: 1 + 0.2 for a
+    reasoning block + 0.2 for an answer block; `reward="paper,grounding=0.3"` adds 0.3 where the
+    gold clip was visited. A failed tool call, or a question without a gold
+    answer, gives 0 and `info["reward_valid"] = False`: leave such episodes out.
+
+    ## Episode End
+    Terminated when the master answers. Truncated when its turns are used up, or a tool fails.
+
+    ## Information
+    Always: `qid`, `video_id`, `turn` (turns taken), `turns_left`, `visited` (clips shown), `window`
+    (clips seen now), `opened_by` (who chose the first clip), `messages` (the conversation as chat
+    messages). After a step: `action` (`look`, `ground`, `answer` or None) and `malformed` (the kind
+    of mistake, or None). At the end: `status`, `reward_valid`, `reward_terms`, `is_success`,
+    `grounded`, `error`. Nothing gold is shown before the end.
+
+    ## Arguments
+    The fields of `longvideo_env.EnvConfig`:
+
+    ```python
+    gym.make(
+        "LongTVQA-v0",
+        dataset="mini",
+        split="train",
+        grounding="bm25",
+        ground_action=True,
+        vision="captions",
+        max_turns=5,
+        window=1,
+        tags="reference",
+        instructions=True,
+        reward="paper",
+        shuffle_options=False,
+        frames_root=None,
+        skip_invalid=False,
+        recording="off",
+        recording_file=None,
+        unsafe_boxes=False,
+    )
+    ```
+
+    `mini` is a procedural world of small videos; `dataset="embedded"` is a handful that were
+    written by hand; or give a folder. `instructions=False` leaves the rules out of the prompt, for
+    policies that know them. `render_mode="ansi"` makes `render()` return the transcript so far.
+
+    ## Version History
+    - v0: first release.
+
+    Raises:
+        SpecError: An option has no meaning.
+        DataError: The dataset is missing or wrong.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - as gym.Env
+
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise SpecError(f"render_mode must be None or 'ansi', got {render_mode!r}.")
+        self.render_mode = render_mode
+        self.config = EnvConfig.from_mapping(options)
+        self.rules = Rules.from_config(self.config)
+        self._weights = parse_reward(self.config.reward)
+        self._episode: Episode | None = None
+        self._task: Task | None = None
+        self._score: Score | None = None
+        self._walk: list[int] = []
+        self._load()
+        self.observation_space = TextSpace()
+        self.action_space = ReplySpace(self.rules, n_options=self.dataset.fewest_options)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Open a question.
+
+        Args:
+            seed: Restarts the shuffled walk through the split.
+            options: `{"qid": ...}` picks a question.
+
+        Raises:
+            SpecError: An option is unknown.
+            DataError: There is no such question.
+            ToolError: The grounding agent failed on the first clip.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._walk = []
+        task = self._pick(options or {})
+        episode_seed = int(self.np_random.integers(2**63 - 1))
+        if self.config.shuffle_options:
+            task = task.reorder(draw_option_order(len(task.question.options), episode_seed))
+        self._task, self._score = task, None
+        video = self.dataset.video(task.question)
+        episode = self._episode = Episode(task.question, video, self.rules, episode_seed)
+        request = episode.start()
+        if request is not None and isinstance(
+            episode.receive(self.toolbox.call_blocking(request)), Ended
+        ):
+            raise ToolError(f"question {task.qid}: no first clip: {episode.error}")
+        return "\n\n".join(message["content"] for message in episode.messages), self._info()
+
+    def step(self, action: str) -> StepReturn:
+        """Take one turn with the master's reply.
+
+        Raises:
+            EpisodeStateError: `reset` was not called, or the episode is over.
+        """
+        episode = self._episode
+        if episode is None:
+            raise EpisodeStateError("step() was called before reset(). To mend it: reset first.")
+        move = episode.reply(action)
+        if not isinstance(move, Observation | Ended):
+            move = episode.receive(self.toolbox.call_blocking(move))
+        if isinstance(move, Observation):
+            return move.text, 0.0, False, False, self._step_info()
+        return self._end()
+
+    def render(self) -> str | None:
+        """The transcript so far, for a person to read."""
+        if self.render_mode is None or self._episode is None:
+            return None
+        return render_transcript(self._episode, self._score)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The dataset and the agents are loaded again from the configuration, not carried along.
+        state = self.__dict__.copy()
+        del state["dataset"], state["toolbox"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._load()
+
+    def _load(self) -> None:
+        config = self.config
+        self.dataset: Dataset = load_dataset(
+            config.dataset,
+            config.split,
+            frames_root=config.frames_root,
+            skip_invalid=config.skip_invalid,
+        )
+        if not self.dataset.tasks:
+            raise DatasetNotFoundError(
+                f"expected questions in {config.dataset!r}, split {config.split!r}, but all "
+                f"{len(self.dataset.skipped)} rows were left out as invalid.",
+                mend="look at the rows with load_dataset(..., skip_invalid=True).skipped.",
+            )
+        self.toolbox: Toolbox = build_toolbox(config, self.dataset)
+
+    def _pick(self, options: dict[str, Any]) -> Task:
+        unknown = sorted(set(options) - {"qid"})
+        if unknown:
+            raise SpecError(f"unknown reset option {unknown[0]!r}; options: qid.")
+        if "qid" in options:
+            return self.dataset.task(options["qid"])
+        if not self._walk:
+            self._walk = self.np_random.permutation(len(self.dataset)).tolist()
+        return self.dataset.tasks[self._walk.pop()]
+
+    def _end(self) -> StepReturn:
+        assert self._episode is not None
+        assert self._task is not None
+        result = self._score = score(play_of(self._episode), self._task.gold, self._weights)
+        terminated = self._episode.status == "answered"
+        choice = self._episode.choice
+        text = f"You answered a{choice}." if choice is not None else "The episode is over."
+        info = self._step_info() | {
+            "status": self._episode.status,
+            "reward_valid": result.reward is not None,
+            "reward_terms": dict(result.terms),
+            "is_success": result.correct,
+            "grounded": result.grounded,
+            "error": self._episode.error,
+        }
+        return text, float(result.reward or 0.0), terminated, not terminated, info
+
+    def _step_info(self) -> dict[str, Any]:
+        assert self._episode is not None
+        last = self._episode.turns[-1]
+        return self._info() | {"action": last.action, "malformed": last.malformed}
+
+    def _info(self) -> dict[str, Any]:
+        episode = self._episode
+        assert episode is not None
+        return {
+            "qid": episode.question.qid,
+            "video_id": episode.video.video_id,
+            "turn": len(episode.turns),
+            "turns_left": episode.turns_left,
+            "visited": list(episode.visited),
+            "window": list(episode.window),
+            "opened_by": self.config.grounding if episode.first else "start of the video",
+            "messages": list(episode.messages),
+        }

@@ -1,0 +1,81 @@
+"""A transcript of an episode, as a person would want to read it."""
+
+from __future__ import annotations
+
+import textwrap
+
+from longvideo_env.game.episode import Episode
+from longvideo_env.game.protocol.tags import option_label
+from longvideo_env.game.reward import Score
+
+WIDTH = 88
+
+
+def render_transcript(episode: Episode, result: Score | None = None) -> str:
+    """Question, options, then each turn: what the master wrote and what came back.
+
+    Args:
+        episode: Under way or ended.
+        result: Its score, once it has ended.
+    """
+    question, video = episode.question, episode.video
+    lines = [
+        f"Question {question.qid} · video {video.video_id}, {len(video.clips)} clips",
+        *_wrapped(question.text, "  "),
+    ]
+    for i, option in enumerate(question.options):
+        mark = "→" if episode.choice == i else " "
+        lines += _wrapped(option, f"  {mark} {option_label(i)}  ")
+    if episode.opened_at:
+        lines.append(f"Opened {_opened_by(episode)}: {', '.join(episode.opened_at)}")
+        lines += _conversation(episode)
+    return "\n".join([*lines, *_ending(episode, result)])
+
+
+def _opened_by(episode: Episode) -> str:
+    if episode.first is None or episode.first.result is None:
+        return "at its start"
+    return f"by {episode.first.result['agent']}"
+
+
+def _conversation(episode: Episode) -> list[str]:
+    lines = []
+    turn = 0
+    for message in episode.messages:
+        if message["role"] == "system":
+            continue
+        if message["role"] == "assistant":
+            turn += 1
+            lines += ["", f"─ Turn {turn} of {episode.rules.max_turns} ".ljust(WIDTH, "─")]
+            lines += _wrapped(message["content"], "  master │ ")
+        elif turn:
+            lines += _wrapped(message["content"], "         │ ")
+        else:
+            lines += _wrapped(message["content"].split("You are at:\n", 1)[-1], "  ")
+    return lines
+
+
+def _ending(episode: Episode, result: Score | None) -> list[str]:
+    if episode.status is None:
+        return ["", f"({episode.turns_left} turns left)"]
+    words = {
+        "answered": f"Answered {episode.words or option_label(episode.choice or 0)}",
+        "out_of_turns": "Out of turns, no answer",
+        "out_of_context": "Out of context, no answer",
+        "failed": f"Failed: {episode.error}",
+    }[episode.status]
+    if result is not None and result.correct is not None:
+        words += ": right" if result.correct else ": wrong"
+    if result is not None and result.reward is not None:
+        terms = ", ".join(f"{name} {value:.3g}" for name, value in result.terms.items())
+        words += f" · reward {result.reward:.3g} ({terms})"
+    return ["", words]
+
+
+def _wrapped(text: str, head: str) -> list[str]:
+    """Wrapped lines behind `head`, which stands on the first one only unless it draws a bar."""
+    rest = "         │ " if "│" in head else " " * len(head)
+    lines: list[str] = []
+    for paragraph in text.strip().splitlines() or [""]:
+        lines += textwrap.wrap(paragraph, WIDTH - len(head)) or [""]
+    return [(head if i == 0 else rest) + line for i, line in enumerate(lines)]

@@ -1,0 +1,109 @@
+"""Gymnasium spaces for prose.
+
+`gymnasium.spaces.Text` wants a character set, which prose does not have: with all of Unicode it
+takes seconds to build and its vectorised form pads strings. This space checks type and length.
+Vectorise it without shared memory (`vector_kwargs={"shared_memory": False}`).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import Space
+
+from longvideo_env.game.protocol.tags import Action, format_action, option_label
+from longvideo_env.game.rules import ActionKind, Rules
+
+MAX_TEXT_LENGTH = 4_000_000
+"""Longest text in characters. A bound that nothing real reaches: it is there to catch mistakes."""
+
+
+class TextSpace(Space[str]):
+    """All strings of up to `max_length` characters."""
+
+    def __init__(
+        self, max_length: int = MAX_TEXT_LENGTH, seed: int | np.random.Generator | None = None
+    ) -> None:
+        super().__init__(shape=None, dtype=None, seed=seed)
+        self.max_length = max_length
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        """Text has no array form."""
+        return False
+
+    def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
+        """A short random string. The masks of other spaces have no meaning here.
+
+        Raises:
+            ValueError: A mask was given.
+        """
+        if mask is not None or probability is not None:
+            raise ValueError(f"{self} samples without a mask; got one.")
+        letters = self.np_random.choice(list(string.ascii_letters + " "), size=20)
+        return "".join(letters)[: self.max_length]
+
+    def contains(self, x: Any) -> bool:
+        """Whether `x` is a string of allowed length."""
+        return isinstance(x, str) and len(x) <= self.max_length
+
+    def to_jsonable(self, sample_n: Iterable[str]) -> list[str]:
+        """Strings are JSON already."""
+        return list(sample_n)
+
+    def from_jsonable(self, sample_n: list[Any]) -> list[str]:
+        """Strings are JSON already."""
+        return [str(sample) for sample in sample_n]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(max_length={self.max_length})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self).get("max_length") == vars(other).get(
+            "max_length"
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # spaces are mutable
+
+
+class ReplySpace(TextSpace):
+    """Replies of the master agent. Any text is allowed; `sample` draws well-formed ones.
+
+    Args:
+        rules: Which actions there are, and their tags.
+        n_options: Options of a question, for sampled answers.
+        max_length: Longest reply in characters.
+        seed: Seed of the space's generator.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        n_options: int = 5,
+        max_length: int = MAX_TEXT_LENGTH,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(max_length, seed)
+        self.rules = rules
+        self.n_options = n_options
+
+    def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
+        """A random well-formed action, as text."""
+        if mask is not None or probability is not None:
+            raise ValueError(f"{self} samples without a mask; got one.")
+        return format_action(
+            random_action(self.rules.actions, self.n_options, self.np_random), self.rules.tags
+        )
+
+
+def random_action(
+    actions: Sequence[ActionKind], n_options: int, rng: np.random.Generator
+) -> Action:
+    """Draw one of the actions on offer; an answer is drawn evenly from the options."""
+    kind = actions[int(rng.integers(len(actions)))]
+    if kind is ActionKind.ANSWER:
+        return Action(kind, option_label(int(rng.integers(n_options))))
+    return Action(kind, "What is happening?" if kind is ActionKind.LOOK else None)

@@ -1,0 +1,130 @@
+"""What a master agent, or policy, is: text and tokens in, a reply out.
+
+A policy never sees a `Gold`. A policy that works on tokens brings a `Codec`, which turns messages
+into token ids once, when they are appended: what was sampled is never decoded and encoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+
+from longvideo_env.game.rules import Rules
+from longvideo_env.records.trajectory import Segment
+from longvideo_env.schema import Question
+
+FinishReason: TypeAlias = Literal["stop", "end_of_turn", "length", "context"]
+"""Why a reply ended: an action's closing tag, the model's end-of-turn token, the limit of tokens
+a turn, or no room left in the model's context (the reply is then empty)."""
+
+
+class Message(TypedDict):
+    """A chat message."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the policy wrote in one turn.
+
+    Attributes:
+        text: Its words, as sampled.
+        token_ids: The sampled tokens, or None for a policy without tokens.
+        logprobs: Log-probability of each sampled token among all tokens at the sampling
+            temperature (at temperature 1 where decoding is greedy), before top-k and top-p; or
+            None.
+        prefix: What the chat template put at the head of the reply, such as `<think>`; belongs
+            to the reply when it is parsed.
+        finish: Why it ended.
+        usage: What it used, for policies that count: tokens, requests, money.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    prefix: str = ""
+    finish: FinishReason = "end_of_turn"
+    usage: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """All that a policy may know when it replies.
+
+    Attributes:
+        question: The question; no gold.
+        rules: The rules of the game: which actions there are, and their tags.
+        messages: The conversation so far, as chat messages.
+        segments: The same as the policy's codec rendered it.
+        turn: This turn, counted from 1.
+        seed: Seeds whatever the policy draws in this turn.
+    """
+
+    question: Question
+    rules: Rules
+    messages: Sequence[Message]
+    segments: Sequence[Segment]
+    turn: int
+    seed: int
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Everything so far as token ids; empty for a policy without tokens."""
+        return [i for segment in self.segments for i in segment.token_ids or ()]
+
+
+class Codec(Protocol):
+    """Renders messages into segments. What it renders is never sampled (masked 0)."""
+
+    def open(self, messages: Sequence[Message]) -> list[Segment]:
+        """The segments of the first prompt, up to where the reply begins."""
+        ...
+
+    def close(self, reply: Reply, turn: int) -> list[Segment]:
+        """What ends the assistant's turn, if the reply did not: the end-of-turn token."""
+        ...
+
+    def observe(self, text: str, turn: int) -> list[Segment]:
+        """The segments of an observation, up to where the next reply begins."""
+        ...
+
+
+class TextCodec:
+    """For policies that read messages and write text: one segment a message, no tokens."""
+
+    def open(self, messages: Sequence[Message]) -> list[Segment]:
+        """One segment a message."""
+        return [Segment(message["role"], message["content"], turn=0) for message in messages]
+
+    def close(self, reply: Reply, turn: int) -> list[Segment]:
+        """Nothing: text needs no end-of-turn token."""
+        return []
+
+    def observe(self, text: str, turn: int) -> list[Segment]:
+        """The observation as a user's message."""
+        return [Segment("user", text, turn=turn)]
+
+
+class Policy(Protocol):
+    """The master agent.
+
+    Attributes:
+        codec: How it wants messages rendered.
+    """
+
+    codec: Codec
+
+    async def act(self, context: Context, /) -> Reply:
+        """Write the reply of one turn. Many may be under way at once; a policy may batch them.
+
+        Raises:
+            PolicyError: No reply could be had. The episode counts as failed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of whatever the policy holds (a model, connections)."""
+        ...

@@ -1,0 +1,1 @@
+"""How a reply's text becomes an action, or a malformed turn."""

@@ -1,0 +1,1 @@
+"""Every word that the environment says to the master agent."""

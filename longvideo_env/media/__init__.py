@@ -1,0 +1,1 @@
+"""Films, subtitles and frames."""

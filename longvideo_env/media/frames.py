@@ -1,0 +1,166 @@
+"""Frames of a clip on disk, listed only when a vision agent asks.
+
+TVQA's frames are numbered from 1 at 3 frames a second, in a folder for each clip.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from longvideo_env.errors import DatasetNotFoundError, SpecError
+from longvideo_env.ids import parse_clip_id, show_of
+from longvideo_env.schema import Video
+
+FPS = 3
+"""Frames a second, in TVQA's frames and in its boxes; `Video.frames_fps` is what counts."""
+
+_FRAME_NAME = re.compile(r"([0-9]{1,9})\.(?:jpg|jpeg|png)\Z", re.IGNORECASE)
+
+_TAIL = 4096  # cameras append thumbnails' data and zeros
+_MARKS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"))
+"""How a whole JPEG, and a whole PNG, begin and end."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a clip.
+
+    Attributes:
+        path: The image.
+        frame_index: Its number in the file's name, from 1.
+        time_s: Seconds from the start of the clip.
+    """
+
+    path: Path
+    frame_index: int
+    time_s: float
+
+
+def list_frames(video: Video, clip_id: str) -> tuple[Frame, ...]:
+    """List a clip's frames in order of time: `<root>/<clip>` or `<root>/<show>_frames/<clip>`.
+
+    Any zero padding and any step between the numbers will do. The list is empty where the video
+    has no `frames_root` or the clip no folder.
+
+    Raises:
+        SpecError: The clip is not one of the video's, so no path is made of it.
+        DatasetNotFoundError: The folder is there and cannot be read.
+    """
+    name = parse_clip_id(clip_id)
+    if clip_id not in video:
+        raise SpecError(
+            f"expected one of the {len(video.clips)} clips of {video.video_id!r}, got {clip_id!r}. "
+            "To mend it: check `clip_id in video` first."
+        )
+    if video.frames_root is None or name is None:
+        return ()
+    folders = [video.frames_root / clip_id]
+    if show := show_of(name.video_id):
+        folders.append(video.frames_root / f"{show}_frames" / clip_id)
+    return next((frames for folder in folders if (frames := _scan(folder, video.frames_fps))), ())
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSample:
+    """Frames picked from a clip.
+
+    Attributes:
+        frames: In order of time; every one can be shown.
+        skipped: `(path, what is wrong with it)` for each file that was passed over.
+    """
+
+    frames: tuple[Frame, ...]
+    skipped: tuple[tuple[Path, str], ...] = ()
+
+
+def sample_frames(video: Video, clip_id: str, n: int) -> FrameSample:
+    """Pick `n` frames spread evenly over those that exist; the nearest good one for a bad one.
+
+    Raises:
+        SpecError: The clip is not one of the video's.
+        DatasetNotFoundError: The folder is there and cannot be read.
+    """
+    frames = list_frames(video, clip_id)
+    problems: dict[int, str | None] = {}
+    taken: set[int] = set()
+    for wanted in spread(range(len(frames)), n):
+        for place in sorted(range(len(frames)), key=lambda i: (abs(i - wanted), i)):
+            if place in taken:
+                continue
+            if place not in problems:
+                problems[place] = frame_problem(frames[place].path)
+            if problems[place] is None:
+                taken.add(place)
+                break
+    return FrameSample(
+        tuple(frames[i] for i in sorted(taken)),
+        tuple((frames[i].path, p) for i, p in sorted(problems.items()) if p is not None),
+    )
+
+
+def frame_problem(path: Path) -> str | None:
+    """What is wrong with a file that should be a whole JPEG or PNG; None if nothing is.
+
+    Looks at its first and last bytes; the picture is not decoded.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not size:
+        return "empty"
+    for start, end in _MARKS:
+        if head.startswith(start):
+            return None if end in tail and size > len(start) + len(end) else "truncated"
+    return f"not a JPEG or PNG image (starts with {head[:4].hex(' ')})"
+
+
+def spread(items: Sequence[_T], n: int) -> tuple[_T, ...]:
+    """Pick `n` items evenly over the whole sequence, the first and the last included.
+
+    All of them if there are no more than `n`; the middle one for `n = 1`; none for `n < 1`.
+    """
+    if n < 1 or not items:
+        return ()
+    if n == 1:
+        return (items[(len(items) - 1) // 2],)
+    if n >= len(items):
+        return tuple(items)
+    # Whole numbers, rounded to nearest: no float error, and no item twice.
+    last, gaps = len(items) - 1, n - 1
+    return tuple(items[(2 * i * last + gaps) // (2 * gaps)] for i in range(n))
+
+
+def _scan(folder: Path, fps: float) -> tuple[Frame, ...]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise DatasetNotFoundError(
+            f"the folder of frames cannot be read ({error.strerror}).",
+            folder,
+            None,
+            "check its permissions.",
+        ) from error
+    # One frame for a number: a set of .png beside a set of .jpg is the same frames again.
+    numbered = {
+        int(match[1]): name
+        for name in sorted(names, reverse=True)
+        if (match := _FRAME_NAME.match(name)) and int(match[1]) >= 1
+    }
+    return tuple(
+        Frame(folder / numbered[index], index, (index - 1) / fps) for index in sorted(numbered)
+    )

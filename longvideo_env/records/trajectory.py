@@ -1,0 +1,249 @@
+"""Trajectories: one played episode, saved as one line of JSON.
+
+Joining the segments reproduces exactly what the model saw and wrote. `Segment.sampled` is the loss
+mask; it is never inferred from roles or tags.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from longvideo_env.errors import MissingExtraError, TrajectoryError
+from longvideo_env.schema import Qid
+
+SCHEMA_VERSION = 1
+
+Status: TypeAlias = Literal["answered", "out_of_turns", "out_of_context", "failed"]
+"""How an episode ended. `failed`: a tool or the policy failed; it has no reward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of what the model saw or wrote.
+
+    Attributes:
+        role: `system`, `user` or `assistant`; `prompt` where a chat template rendered several
+            messages into one.
+        text: Its text.
+        sampled: True if the policy wrote it: only these tokens carry a gradient.
+        turn: The turn that it belongs to; 0 is the first prompt.
+        token_ids: Its tokens, or None for a policy without tokens.
+        logprobs: A log-probability for each token, for sampled segments where known.
+    """
+
+    role: str
+    text: str
+    sampled: bool = False
+    turn: int = 0
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """What happened in one turn, in plain values.
+
+    Attributes:
+        turn: Counted from 1.
+        action: `look`, `ground` or `answer`; None if the reply was malformed.
+        argument: The query, or the option's label.
+        malformed: The kind of mistake, if there was one.
+        request: The tool request, if one was made.
+        result: `{"agent", "value", "error", "details"}` of its result.
+        finish: Why the reply ended (see `policy.FinishReason`).
+        usage: What the reply used, where the policy says so: tokens, requests, money.
+        cost_usd: Money of the whole turn, reply and tool together, as far as it is known.
+    """
+
+    turn: int
+    action: str | None = None
+    argument: str | None = None
+    malformed: str | None = None
+    request: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
+    finish: str | None = None
+    usage: Mapping[str, Any] | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall-clock seconds, by where they went. Left out of comparisons."""
+
+    model_s: float = 0.0
+    tools_s: float = 0.0
+    env_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One played episode.
+
+    Attributes:
+        qid: The question's id.
+        video_id: Its video.
+        show: The show, or in `mini` the kind of question, where the source gives it.
+        policy: Spec of the policy.
+        sample: Which of several plays of the same question, from 0.
+        seed: The episode's seed.
+        status: How it ended.
+        error: What failed, if something did.
+        n_options: How many options were shown.
+        option_order: Original index of each option shown, if they were shuffled.
+        choice: Index of the option chosen, as shown, or None.
+        visited: Clips shown, in order, without repeats; the first is where the video was opened.
+        turns: What happened in each.
+        segments: What the model saw and wrote.
+        first: Request and result of the grounding that chose the first clip, as in a turn.
+        correct: Whether the choice is right; None if there is no gold answer or it failed.
+        grounded: Whether the gold clip was visited; None if there is no gold clip.
+        grounded_first: Whether it was among the clips shown at the start.
+        reward: Weighted sum of the terms; None if failed or there is no gold answer.
+        reward_terms: Each term of the reward, unweighted.
+        kind: What the question asks for (see `longvideo_env.datasets.kinds`).
+        leaky: Whether agents were shown boxes (`unsafe_boxes`), which name the answer's words.
+        timings: Where the time went.
+        schema_version: Of this record.
+    """
+
+    qid: Qid
+    video_id: str
+    policy: str
+    sample: int
+    seed: int
+    status: Status
+    n_options: int
+    turns: tuple[TurnRecord, ...]
+    segments: tuple[Segment, ...]
+    show: str | None = None
+    visited: tuple[str, ...] = ()
+    choice: int | None = None
+    option_order: tuple[int, ...] | None = None
+    error: str | None = None
+    first: TurnRecord | None = None
+    correct: bool | None = None
+    grounded: bool | None = None
+    grounded_first: bool | None = None
+    reward: float | None = None
+    reward_terms: Mapping[str, float] = field(default_factory=dict)
+    kind: str | None = None
+    leaky: bool = False
+    timings: Timings = field(default_factory=Timings, compare=False)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def n_turns(self) -> int:
+        """Turns played."""
+        return len(self.turns)
+
+    def to_json(self, *, timings: bool = True) -> str:
+        """One line of JSON.
+
+        Args:
+            timings: False leaves them out: the same seed, config and tool calls then give the
+                same bytes.
+        """
+        record = _shallow(self)
+        record["turns"] = [_shallow(turn) for turn in self.turns]
+        record["segments"] = [_shallow(segment) for segment in self.segments]
+        record["first"] = None if self.first is None else _shallow(self.first)
+        record["timings"] = _shallow(self.timings)
+        if not timings:
+            del record["timings"]
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Trajectory:
+        """Read a line that `to_json` wrote.
+
+        Raises:
+            TrajectoryError: The line is torn, or of another schema.
+        """
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise TrajectoryError(
+                f"expected one JSON object, got a line that breaks off or is not JSON ({error})."
+            ) from error
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if version != SCHEMA_VERSION:
+            raise TrajectoryError(
+                f"expected a trajectory of schema version {SCHEMA_VERSION}, got {version!r}. "
+                "To mend it: read the file with the release that wrote it."
+            )
+        record.pop("rollout", None)  # what a training run notes of its rollouts
+        try:
+            return _from_record(cls, record)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise TrajectoryError(
+                f"not a trajectory of schema {SCHEMA_VERSION}: {error}"
+            ) from error
+
+
+def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
+    """Read a JSON Lines file of trajectories, one at a time; one packed with zstd by its suffix.
+
+    Raises:
+        TrajectoryError: A line cannot be read; names the file and the line.
+        MissingExtraError: The file is packed, and zstandard is not installed.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        try:
+            yield Trajectory.from_json(line)
+        except TrajectoryError as error:
+            raise TrajectoryError(f"{path}, line {number}: {error}") from error
+
+
+def read_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a text file, or of one packed with zstd whose name ends in `.zst`.
+
+    Raises:
+        TrajectoryError: It was cut off, or is not what its name says.
+        MissingExtraError: It is packed, and zstandard is not installed.
+    """
+    if Path(path).suffix != ".zst":
+        with open(path, encoding="utf-8") as file:
+            yield from file
+        return
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingExtraError("zstandard", "train") from error
+    with open(path, "rb") as packed:
+        # Each step adds a frame of its own to the file.
+        reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+        try:
+            yield from io.TextIOWrapper(reader, encoding="utf-8")
+        except (zstandard.ZstdError, UnicodeDecodeError) as error:
+            raise TrajectoryError(
+                f"{path}: it is torn, or not packed with zstd: {error}"
+            ) from error
+
+
+def _shallow(record: Any) -> dict[str, Any]:
+    # `dataclasses.asdict` copies every token id on its own; this leaves containers as they are.
+    return {f.name: getattr(record, f.name) for f in fields(record)}
+
+
+def _from_record(cls: type[Trajectory], record: dict[str, Any]) -> Trajectory:
+    record["turns"] = tuple(TurnRecord(**turn) for turn in record["turns"])
+    record["segments"] = tuple(_segment(segment) for segment in record["segments"])
+    record["first"] = None if record["first"] is None else TurnRecord(**record["first"])
+    record["timings"] = Timings(**record.get("timings", {}))
+    record["visited"] = tuple(record["visited"])
+    if record["option_order"] is not None:
+        record["option_order"] = tuple(record["option_order"])
+    return cls(**record)
+
+
+def _segment(record: dict[str, Any]) -> Segment:
+    for name in ("token_ids", "logprobs"):
+        if record[name] is not None:
+            record[name] = tuple(record[name])
+    return Segment(**record)

@@ -1,0 +1,1 @@
+"""Tools of the master agent, and the one place where they are called."""

@@ -1,0 +1,375 @@
+"""`train/grpo.py --preflight`: check a configuration before any GPU time is spent.
+
+    python train/grpo.py --config configs/grpo/qwen2.5-3b.yaml --dataset DATA_FOLDER --preflight \
+        --accelerate_config configs/accelerate/zero2.yaml --gpu_memory_gb 80
+
+Runs anywhere, also on a machine without a GPU and without the model's weights: its `config.json` is
+enough. Without its tokenizer, token counts are estimated. Exit code 0: the plan is sound; 2: it is
+not, and the table says what mends it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from transformers import AutoConfig, TrainingArguments
+from trl import GRPOConfig, ModelConfig
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.errors import SpecError
+from longvideo_env.game.rules import Rules
+from longvideo_env.tools.registry import build_toolbox
+from train.grpo_options import GrpoArguments, Options, check, parse
+from train.planning.lengths import count_lengths, estimate_tokens
+from train.planning.memory import (
+    GIB,
+    Shape,
+    Sharding,
+    activations_bytes,
+    in_gib,
+    read_shape,
+    states_bytes,
+)
+
+EXIT_UNSOUND = 2
+PING_S = 5.0
+OVERHEAD = 0.08
+"""Share of a GPU that CUDA, NCCL and fragments take."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the plan.
+
+    Attributes:
+        name: What it is about.
+        text: What was found.
+        mend: How to mend it; empty where nothing is wrong.
+    """
+
+    name: str
+    text: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration, read.
+
+    Attributes:
+        args: Options of the script.
+        env: Of the environment.
+        training: Of TRL.
+        model: The model's.
+        shape: Its size.
+        sharding: How the run is spread.
+        dataset: The questions.
+    """
+
+    args: GrpoArguments
+    env: EnvConfig
+    training: GRPOConfig
+    model: ModelConfig
+    shape: Shape
+    sharding: Sharding
+    dataset: Dataset
+
+
+def read_sharding(path: str | None) -> Sharding:
+    """What an accelerate config says of processes and ZeRO; one process without it.
+
+    Raises:
+        SpecError: It cannot be read.
+    """
+    if path is None:
+        return Sharding()
+    try:
+        options = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        zero = options.get("deepspeed_config", {})
+        return Sharding(
+            int(options["num_processes"]),
+            int(zero.get("zero_stage", 0)),
+            zero.get("offload_optimizer_device", "none") != "none",
+            zero.get("offload_param_device", "none") != "none",
+        )
+    except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise SpecError(f"accelerate_config {path}: not an accelerate config: {error}") from error
+
+
+def read_options(argv: Sequence[str]) -> tuple[Options, Sharding]:
+    """Parse as many processes would.
+
+    Raises:
+        SpecError: An option has no meaning, or the batch cannot be divided; says how to mend it.
+    """
+    path = _flag(argv, "--accelerate_config")
+    sharding = read_sharding(path)
+    spread = patch.object(TrainingArguments, "world_size", property(lambda _: sharding.processes))
+    with spread:
+        try:
+            # A GPU is not needed to read that bf16 will be used on one.
+            options = parse([*argv, "--use_cpu", "true"])
+        except SpecError as error:
+            if "divisible" in str(error):
+                raise SpecError(
+                    f"{error} (with {sharding.processes} processes). To mend it: let "
+                    "per_device_train_batch_size * processes * gradient_accumulation_steps be a "
+                    "multiple of num_generations."
+                ) from error
+            raise
+    return options, sharding
+
+
+def make_plan(options: Options, sharding: Sharding) -> Plan:
+    """Read what the options name.
+
+    Raises:
+        SpecError: There is no such model or tool.
+        DataError: The questions cannot be read.
+    """
+    args, env, training, model = options
+    check(args, env, training, model, packages=False)
+    try:
+        config = AutoConfig.from_pretrained(
+            str(model.model_name_or_path),
+            revision=model.model_revision,
+            trust_remote_code=training.trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"model_name_or_path: no config.json at {model.model_name_or_path!r}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    shape = read_shape(config, lora_r=model.lora_r if model.use_peft else None)
+    dataset = load_dataset(
+        env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
+    )
+    build_toolbox(env, dataset)
+    return Plan(args, env, training, model, shape, sharding, dataset)
+
+
+def inspect(plan: Plan) -> Iterator[Line]:
+    """The plan, line by line."""
+    shape, spread = plan.shape, plan.sharding
+    share = shape.trained / shape.weights
+    how = f"LoRA r={plan.model.lora_r}, {share:.2%} trained" if plan.model.use_peft else "full"
+    yield Line("model", f"{shape.name}, {shape.weights / 1e9:.2f} B weights, {how}")
+    offload = [
+        name
+        for name, is_so in (
+            ("optimizer", spread.offload_optimizer),
+            ("parameters", spread.offload_parameters),
+        )
+        if is_so
+    ]
+    offloaded = f", offloads {' and '.join(offload)}" if offload else ""
+    yield Line("processes", f"{spread.processes}, ZeRO stage {spread.zero_stage}{offloaded}")
+    yield _batch(plan)
+    yield from _lengths(plan)
+    yield from _memory(plan)
+    yield from _tools(plan)
+    yield _disk(plan)
+
+
+def _batch(plan: Plan) -> Line:
+    training = plan.training
+    episodes = training.generation_batch_size or 0
+    groups = episodes // (training.num_generations or 1)
+    uses = (training.steps_per_generation or 1) * training.num_iterations
+    updates = max(1, uses // training.gradient_accumulation_steps)
+    text = (
+        f"{groups} questions x {training.num_generations} = {episodes} episodes, "
+        f"{episodes // plan.sharding.processes} a process, {updates} updates with each batch; "
+        f"{len(plan.dataset.tasks)} questions"
+    )
+    if len(plan.dataset.tasks) < groups:
+        return Line("batch", text, "lower per_device_train_batch_size, or raise num_generations.")
+    return Line("batch", text)
+
+
+def _lengths(plan: Plan) -> Iterator[Line]:
+    count, known = _counter(plan)
+    rules = Rules.from_config(plan.env)
+    lengths = count_lengths(plan.dataset, rules, count)
+    how = "counted" if known else "estimated: no tokenizer there"
+    yield Line(
+        "prompt",
+        f"{lengths.prompt_median} tokens at the median, {lengths.prompt_max} at most "
+        f"({how}, {lengths.n_questions} questions at their longest clip)",
+    )
+    longest = lengths.episode_max(rules.max_turns, plan.args.max_turn_tokens)
+    bound, name = _context(plan)
+    text = (
+        f"{longest} tokens at most: {rules.max_turns} turns of {plan.args.max_turn_tokens}, "
+        f"{lengths.observation_max} between them; {name} holds {bound}"
+    )
+    mend = ""
+    if longest > bound:
+        room = bound - lengths.prompt_max - (rules.max_turns - 1) * lengths.observation_max
+        fits = room // rules.max_turns
+        advice = f"max_turn_tokens {fits}" if fits > 0 else "fewer max_turns or a smaller window"
+        mend = f"take {advice}, or raise {name}: longer episodes end for lack of room."
+    yield Line("episode", text, mend)
+
+
+def _context(plan: Plan) -> tuple[int, str]:
+    bounds = [(plan.shape.context, "the model's context")]
+    if plan.args.max_context_tokens is not None:
+        bounds.append((plan.args.max_context_tokens, "max_context_tokens"))
+    if plan.training.use_vllm and plan.training.vllm_max_model_length is not None:
+        bounds.append((plan.training.vllm_max_model_length, "vllm_max_model_length"))
+    return min(bounds)
+
+
+def _counter(plan: Plan) -> tuple[Callable[[str], int], bool]:
+    """Counts tokens, and whether with the model's own tokenizer."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(plan.model.model_name_or_path)
+        if tokenizer.encode("token", add_special_tokens=False):
+            return lambda text: len(tokenizer.encode(text, add_special_tokens=False)), True
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    return estimate_tokens, False
+
+
+def _memory(plan: Plan) -> Iterator[Line]:
+    training, shape = plan.training, plan.shape
+    gpu = plan.args.gpu_memory_gb * 1e9
+    # LoRA's reference is the model with the adapter switched off.
+    reference = training.beta > 0 and not plan.model.use_peft
+    states = states_bytes(shape, plan.sharding, reference)
+    lengths_bound = min(_context(plan)[0], _row_tokens(plan))
+    batch = training.per_device_train_batch_size
+    states["activations"] = activations_bytes(
+        shape, batch, lengths_bound, checkpointing=training.gradient_checkpointing
+    )
+    colocated = training.use_vllm and training.vllm_mode == "colocate"
+    needed = sum(states.values())
+    share = training.vllm_gpu_memory_utilization if colocated else 0.0
+    asleep = colocated and training.vllm_enable_sleep_mode
+    left = gpu * (1 - OVERHEAD - (0.0 if asleep else share))
+    parts = ", ".join(f"{name} {in_gib(size)}" for name, size in states.items())
+    mend = ""
+    if needed > left:
+        mend = (
+            "take a higher ZeRO stage or offload, LoRA, gradient_checkpointing, a smaller "
+            "per_device_train_batch_size, or less vllm_gpu_memory_utilization."
+        )
+    yield Line("training", f"{in_gib(needed)} a GPU of {in_gib(left)} left ({parts})", mend)
+    if colocated:
+        yield _engine(plan, gpu * share)
+
+
+def _row_tokens(plan: Plan) -> int:
+    rules = Rules.from_config(plan.env)
+    lengths = count_lengths(plan.dataset, rules, _counter(plan)[0], limit=50)
+    return lengths.episode_max(rules.max_turns, plan.args.max_turn_tokens)
+
+
+def _engine(plan: Plan, share: float) -> Line:
+    shape, ways = plan.shape, plan.training.vllm_tensor_parallel_size
+    weights = shape.weights * 2 / ways
+    cache = share - weights - GIB
+    held, _ = _context(plan)
+    tokens = int(cache * ways / shape.cache_per_token)
+    text = f"{in_gib(share)}: weights {in_gib(weights)}, cache for {max(tokens, 0)} tokens"
+    if tokens < held:
+        return Line(
+            "vLLM",
+            text,
+            f"one episode may take {held} tokens: raise vllm_gpu_memory_utilization or "
+            "vllm_tensor_parallel_size, or lower vllm_max_model_length.",
+        )
+    return Line("vLLM", f"{text}, {tokens / held:.1f} episodes of full length")
+
+
+def _tools(plan: Plan) -> Iterator[Line]:
+    yield Line("tools", f"grounding {plan.env.grounding}, vision {plan.env.vision}")
+    places = re.findall(r"https?://[^\s,;]+", f"{plan.env.grounding} {plan.env.vision}")
+    if plan.training.use_vllm and plan.training.vllm_mode == "server":
+        training = plan.training
+        url = f"http://{training.vllm_server_host}:{training.vllm_server_port}"
+        places.append(training.vllm_server_base_url or url)
+    for place in dict.fromkeys(places):
+        yield _ping(place)
+
+
+def _ping(url: str) -> Line:
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname or "", port), timeout=PING_S):
+            return Line("endpoint", f"{url} answers")
+    except OSError as error:
+        return Line("endpoint", f"{url}: {error}", "start it, or mend its address.")
+
+
+def _disk(plan: Plan) -> Line:
+    training = plan.training
+    # A checkpoint holds the weights and, for what is trained, the optimizer's state.
+    weights = plan.shape.trained * 2 if plan.model.use_peft else plan.shape.weights * 2
+    size = weights + plan.shape.trained * 12
+    kept = 0
+    if training.save_strategy != "no":
+        made = max(1, int(training.max_steps // max(training.save_steps, 1)))
+        kept = min(made, training.save_total_limit or made) + 1
+    folder = Path(str(training.output_dir)).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    needed = kept * size + weights
+    text = f"{kept} checkpoints of {in_gib(size)}, {in_gib(free)} free"
+    if needed > free:
+        return Line("disk", text, f"free {in_gib(needed - free)}, or lower save_total_limit.")
+    return Line("disk", text)
+
+
+def show(lines: Sequence[Line], console: Console) -> None:
+    """Print the plan as a table, and what has to be mended below it."""
+    table = Table(title="Plan")
+    for name in ("", "what", "finding"):
+        table.add_column(name)
+    for line in lines:
+        mark = "[red]mend[/]" if line.mend else "[green]ok[/]"
+        table.add_row(mark, line.name, escape(line.text))
+    console.print(table)
+    for line in lines:
+        if line.mend:
+            console.print(f"{line.name}: {line.text}. To mend it: {line.mend}", markup=False)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Check a command line of `train/grpo.py`. Returns the exit code.
+
+    Raises:
+        SpecError: An option has no meaning.
+        DataError: The questions cannot be read.
+    """
+    plan = make_plan(*read_options(argv))
+    lines = list(inspect(plan))
+    show(lines, Console(width=120))
+    return EXIT_UNSOUND if any(line.mend for line in lines) else 0
+
+
+def _flag(argv: Sequence[str], name: str) -> str | None:
+    for i, word in enumerate(argv):
+        if word == name and i + 1 < len(argv):
+            return argv[i + 1]
+        if word.startswith(name + "="):
+            return word.partition("=")[2]
+    return None

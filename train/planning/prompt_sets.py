@@ -1,0 +1,234 @@
+"""Write the prompt set of GRPO: which questions to train on, where each opens, and how long it is.
+
+    python -m train.planning.prompt_sets --dataset DATA_FOLDER --out runs/prompts --tokenizer Qwen/Qwen2.5-3B-Instruct
+    accelerate launch [...] train/grpo.py --questions runs/prompts/train.parquet [...]
+
+Writes `train.parquet`, and with `--val_share` `val.parquet`, whose videos are others. A row holds
+`qid`, `video_id`, `show`, `question`, `options` (all of them), `first_clip` (named by the grounding
+agent), `prompt_tokens` (of the first prompt, opened there) and `prompt_version`. It holds no gold:
+neither the answer nor its clip. The same seed gives the same rows.
+"""  # noqa: E501 - a command
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from longvideo_env.commands.shared import run_command
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.errors import (
+    DataError,
+    MissingExtraError,
+    SpecError,
+    ToolError,
+)
+from longvideo_env.game.rules import Rules
+from longvideo_env.game.words.prompts import PROMPT_VERSION
+from longvideo_env.schema import Task
+from longvideo_env.seeding import derive_seed
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.toolbox import GroundingRequest, Toolbox
+from train.planning.lengths import estimate_tokens, opening
+
+IN_FLIGHT = 32
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which questions to take.
+
+    Attributes:
+        limit: The most questions, drawn at random; None takes all.
+        per_video: The most of one video, drawn at random.
+        val_share: Share of the videos, and all their questions, that go to `val`.
+        seed: Of everything drawn.
+    """
+
+    limit: int | None = None
+    per_video: int | None = None
+    val_share: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_share < 1:
+            raise SpecError(f"val_share must be at least 0 and below 1, got {self.val_share}.")
+        for name, value in (("limit", self.limit), ("per_video", self.per_video)):
+            if value is not None and value < 1:
+                raise SpecError(f"{name} must be at least 1, got {value}.")
+
+
+def select(tasks: Sequence[Task], selection: Selection) -> dict[str, list[Task]]:
+    """The questions of each split, in the dataset's order."""
+    by_video: dict[str, list[int]] = defaultdict(list)
+    for place, task in enumerate(tasks):
+        by_video[task.question.video_id].append(place)
+    if selection.per_video is not None:
+        by_video = {
+            video: _draw(places, selection.per_video, selection.seed, "video", video)
+            for video, places in by_video.items()
+        }
+    n_val = round(len(by_video) * selection.val_share)
+    val = set(_draw(list(by_video), n_val, selection.seed, "val"))
+    splits = {
+        "train": [p for video, places in by_video.items() if video not in val for p in places],
+        "val": [p for video, places in by_video.items() if video in val for p in places],
+    }
+    if selection.limit is not None:
+        splits["train"] = _draw(splits["train"], selection.limit, selection.seed, "limit")
+    return {name: [tasks[place] for place in sorted(places)] for name, places in splits.items()}
+
+
+def _draw(items: Sequence[Any], count: int, *seed: int | str) -> list[Any]:
+    rng = np.random.default_rng(derive_seed("prepare", *seed))
+    order = rng.permutation(len(items))[:count]
+    return [items[int(i)] for i in order]
+
+
+async def make_rows(
+    tasks: Sequence[Task],
+    dataset: Dataset,
+    config: EnvConfig,
+    count: Callable[[str], int],
+    advance: Callable[[], None],
+) -> list[dict[str, Any]]:
+    """One row a question. Asks the grounding agent, so many at a time.
+
+    Raises:
+        ToolError: It could not name a first clip.
+    """
+    toolbox, rules = build_toolbox(config, dataset), Rules.from_config(config)
+    slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def make(task: Task) -> dict[str, Any]:
+        async with slots:
+            clip_id = await _first_clip(task, dataset, toolbox, rules)
+        question, video = task.question, dataset.video(task.question)
+        messages = opening(question, video, video.window(clip_id, rules.window), rules)
+        advance()
+        return {
+            "qid": str(task.qid),
+            "video_id": question.video_id,
+            "show": question.show,
+            "question": question.text,
+            "options": list(question.options),
+            "first_clip": clip_id,
+            "prompt_tokens": sum(count(message["content"]) for message in messages),
+            "prompt_version": PROMPT_VERSION,
+        }
+
+    return list(await asyncio.gather(*map(make, tasks)))
+
+
+async def _first_clip(task: Task, dataset: Dataset, toolbox: Toolbox, rules: Rules) -> str:
+    video = dataset.video(task.question)
+    if not rules.grounded_start:
+        return video.clip_ids[0]
+    result = await toolbox.call(GroundingRequest(task.question, video))
+    if result.value is None:
+        raise ToolError(f"question {task.qid}: no first clip ({result.agent}): {result.error}")
+    return result.value
+
+
+def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write rows; the file appears whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(pa.Table.from_pylist(list(rows)), partial)
+    partial.replace(path)
+
+
+def read_qids(path: str | Path) -> list[str]:
+    """The questions of a prompt set.
+
+    Raises:
+        DataError: It cannot be read, or is none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return [str(qid) for qid in pq.read_table(path, columns=["qid"])["qid"].to_pylist()]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise DataError(
+            f"not a prompt set: {error}",
+            path,
+            mend="make one with train/planning/prompt_sets.py.",
+        ) from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the prompt set. Returns the exit code."""
+    args = _parser().parse_args(argv)
+    return run_command("prepare", lambda: _prepare(args))
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    selection = Selection(args.limit, args.per_video, args.val_share, args.seed)
+    config = EnvConfig(
+        dataset=args.dataset, split=args.split, grounding=args.grounding, window=args.window
+    )
+    dataset = load_dataset(config.dataset, config.split, skip_invalid=args.skip_invalid)
+    count = _counter(args.tokenizer)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, tasks in select(dataset.tasks, selection).items():
+        if not tasks:
+            continue
+        with Progress() as progress:
+            bar = progress.add_task(name, total=len(tasks))
+            rows = asyncio.run(
+                make_rows(tasks, dataset, config, count, lambda bar=bar: progress.advance(bar))  # type: ignore[misc]
+            )
+        write_parquet(rows, args.out / f"{name}.parquet")
+        lengths = [row["prompt_tokens"] for row in rows]
+        videos = len({row["video_id"] for row in rows})
+        print(
+            f"{args.out / name}.parquet: {len(rows)} questions of {videos} videos, prompts of "
+            f"{int(np.median(lengths))} tokens at the median and {max(lengths)} at most"
+        )
+
+
+def _counter(tokenizer: str | None) -> Callable[[str], int]:
+    if tokenizer is None:
+        return estimate_tokens
+    try:
+        from agents.generation.hf import load_codec
+    except ImportError as error:
+        raise MissingExtraError("transformers", "train") from error
+    from agents.policies.starter import resolve_model
+
+    codec = load_codec(resolve_model(tokenizer))
+    return lambda text: len(codec.encode(text))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", required=True, help="As everywhere: a folder, mini, embedded.")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--out", required=True, type=Path, help="Folder of the parquet files.")
+    parser.add_argument("--grounding", default="bm25", help="Names the first clips.")
+    parser.add_argument("--window", type=int, default=1, help="Evidence window.")
+    parser.add_argument("--limit", type=int, help="The most training questions, at random.")
+    parser.add_argument("--per_video", type=int, help="The most questions of one video.")
+    parser.add_argument("--val_share", type=float, default=0.0, help="Share of videos held out.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tokenizer", help="Counts tokens; without it they are estimated.")
+    parser.add_argument("--skip_invalid", action="store_true", help="Leave bad rows out.")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Episodes for TRL's trainer."""

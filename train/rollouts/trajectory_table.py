@@ -1,0 +1,41 @@
+"""A few whole trajectories in W&B, every so many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from longvideo_env.records.trajectory import Trajectory
+
+COLUMNS = ("step", "qid", "sample", "status", "correct", "grounded", "reward", "text")
+
+
+class TrajectoryTable:
+    """Shows the first trajectories of a batch in a table of W&B's.
+
+    Args:
+        every: Show those of each so-manieth step.
+        count: How many of them.
+    """
+
+    def __init__(self, every: int, count: int = 4) -> None:
+        self._every = every
+        self._count = count
+
+    def show(self, trajectories: Sequence[Trajectory], step: int) -> None:
+        """Add a table, if it is time and a W&B run is open."""
+        if step % self._every:
+            return
+        import wandb
+
+        run: Any = wandb.run
+        if run is not None:
+            rows = [_row(trajectory, step) for trajectory in trajectories[: self._count]]
+            table = wandb.Table(columns=list(COLUMNS), data=rows)
+            run.log({"trajectories": table}, commit=False)
+
+
+def _row(trajectory: Trajectory, step: int) -> list[Any]:
+    text = "".join(segment.text for segment in trajectory.segments)
+    known = (trajectory.status, trajectory.correct, trajectory.grounded, trajectory.reward)
+    return [step, str(trajectory.qid), trajectory.sample, *known, text]
