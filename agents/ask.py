@@ -26,7 +26,7 @@ from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.loading import load_videos
 from longvideo_env.errors import SpecError
-from longvideo_env.game.words.prompts import clock
+from longvideo_env.game.game import clock
 from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Question, Task, Video
 from longvideo_env.sync import run_blocking

@@ -45,11 +45,11 @@ from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
-from longvideo_env.game.protocol.tags import Action, option_label, parse
-from longvideo_env.game.rules import ActionKind
+from longvideo_env.game.game import default_game
+from longvideo_env.game.protocol.base import Action, option_label
 from longvideo_env.ids import parse_clip_id
 from longvideo_env.schema import Task
-from longvideo_env.tools.toolbox import GroundingRequest
+from longvideo_env.tools.tool import ToolCall
 
 PROMPT_VERSION = 1
 MODES = ("subtitles", "subtitles+frames")
@@ -80,7 +80,7 @@ class Baseline:
 
     async def ask(self, task: Task, dataset: Dataset) -> Answer:
         """Ask one question."""
-        request = GroundingRequest(task.question, dataset.video(task))
+        request = ToolCall(task.question, dataset.video(task))
         clips = request.video.clip_ids
         budget = float(self.context)
         details: dict[str, Any] = {}
@@ -98,7 +98,7 @@ class Baseline:
                 return Answer(task.qid, FAILED, error=str(error))
 
     async def _send(
-        self, request: GroundingRequest, shown: Sequence[str], details: dict[str, Any]
+        self, request: ToolCall, shown: Sequence[str], details: dict[str, Any]
     ) -> Answer:
         content: list[Any] = []
         if self.mode != "subtitles":
@@ -125,7 +125,7 @@ class Baseline:
         )
 
 
-def prompt(request: GroundingRequest, shown: Sequence[str], n_frames: int) -> str:
+def prompt(request: ToolCall, shown: Sequence[str], n_frames: int) -> str:
     """The question, its options, and the video's subtitles."""
     question = request.question
     options = "\n".join(f"{option_label(i)}: {text}" for i, text in enumerate(question.options))
@@ -146,7 +146,7 @@ def prompt(request: GroundingRequest, shown: Sequence[str], n_frames: int) -> st
 
 def parse_answer(text: str, n_options: int) -> int | None:
     """The option that a reply names, or None if it names none, or not exactly one."""
-    outcome = parse(after_thinking(text), n_options, (ActionKind.ANSWER,)).outcome
+    outcome = default_game().protocol.parse(after_thinking(text), n_options).outcome
     return outcome.choice if isinstance(outcome, Action) else None
 
 

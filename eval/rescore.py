@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
-from longvideo_env.game.protocol.tags import Action, parse
-from longvideo_env.game.reward import Play, parse_reward, score
-from longvideo_env.game.rules import Rules
+from longvideo_env.game.game import Game
+from longvideo_env.game.protocol.base import Action
+from longvideo_env.game.reward import Play, score
 from longvideo_env.records.trajectory import Trajectory
 
 SHOWN = ("accuracy", "grounding_accuracy", "grounding_accuracy_first", "mean_reward")
@@ -49,14 +49,12 @@ class Scorer:
     Attributes:
         dataset: Where their gold is.
         config: Their environment.
-        rules: Its rules.
-        weights: Of the reward's terms.
+        game: Its game, with the reward.
     """
 
     dataset: Dataset
     config: EnvConfig
-    rules: Rules
-    weights: Mapping[str, float]
+    game: Game
 
     def rescore(self, played: Trajectory) -> Trajectory:
         """An episode with its choice, facts and reward computed again.
@@ -73,7 +71,7 @@ class Scorer:
                 f"dataset has {len(task.question.options)}."
             )
         words = [s.text for s in played.segments if s.sampled]
-        parsed = [parse(text, played.n_options, self.rules.actions) for text in words]
+        parsed = [self.game.protocol.parse(text, played.n_options) for text in words]
         choice = None
         if parsed and isinstance(parsed[-1].outcome, Action):
             choice = parsed[-1].outcome.choice
@@ -82,8 +80,10 @@ class Scorer:
             status = "answered"
         elif choice is None and status == "answered":
             status = "out_of_turns"
-        play = Play(status, choice, parsed, played.turns, played.visited, self._opened(played))
-        result = score(play, task.gold, self.weights)
+        play = Play(
+            status, choice, parsed, played.turns, played.visited, self._opened(played), words
+        )
+        result = score(play, task.gold, self.game.reward)
         return replace(
             played,
             status=status,
@@ -94,16 +94,17 @@ class Scorer:
             grounded_first=result.grounded_first,
             reward=result.reward,
             reward_terms=result.terms,
+            reward_error=result.error,
         )
 
     def _opened(self, played: Trajectory) -> tuple[str, ...]:
         """The clips that were shown at the start."""
         if not played.visited:
             return ()
-        first = (played.first.result or {}).get("value") if played.first is not None else None
+        first = (played.first.result or {}).get("view") if played.first is not None else None
         video = self.dataset.video(self.dataset.task(played.qid))
         clip_id = first if first in video else video.clip_ids[0]
-        return video.window(str(clip_id), self.rules.window)
+        return video.window(str(clip_id), self.game.window)
 
 
 def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
@@ -124,7 +125,7 @@ def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
         config, reward=reward or config.reward, dataset=dataset or config.dataset, frames_root=None
     )
     data = load_dataset(config.dataset, config.split, skip_invalid=True)
-    return Scorer(data, config, Rules.from_config(config), parse_reward(config.reward))
+    return Scorer(data, config, Game.from_config(config))
 
 
 def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], Counter[str]]:

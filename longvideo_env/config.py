@@ -1,20 +1,28 @@
 """One vocabulary of options: the fields of `EnvConfig`.
 
-`gym.make` keywords, YAML keys and command-line flags are all named after them.
+`gym.make` keywords, YAML keys and command-line flags are all named after them. A field that is not
+given takes the default of the game.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from longvideo_env.errors import SpecError
+from longvideo_env.specs import find_part, unknown
 
-TAG_SET_NAMES = ("reference", "paper")
+if TYPE_CHECKING:
+    from longvideo_env.game.game import GameSpec
+
 MAX_WINDOW = 5
 RECORDING_MODES = ("off", "record", "replay", "reuse")
+PROTOCOLS = ("tags",)
+TAG_SET_NAMES = ("reference", "paper")
 
 
 def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field` itself is
@@ -23,13 +31,16 @@ def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field`
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Everything that describes an environment, in plain values.
+    """Everything that describes an environment.
+
+    All values are plain, but `dataset`, `tools` and `reward` take objects too: rows or a
+    `Dataset`, functions, and functions with weights.
 
     Raises:
-        SpecError: A value is out of range.
+        SpecError: A value is out of range, or of another type.
     """
 
-    dataset: str = _option(
+    dataset: Any = _option(
         "mini",
         "Which videos and questions: `mini`, a procedural world (or such as "
         "`mini:videos=200,seed=3,difficulty=0.5`); `embedded`, a handful written by hand; "
@@ -37,6 +48,22 @@ class EnvConfig:
         "from the hub; or `cgbench:DIR` and others (docs/data.md).",
     )
     split: str = _option("train", "Split of the dataset, such as train, val or test.")
+    game: str = _option(
+        "longvideoagent",
+        "The game: a bundle of tools, words, reward and rules, whose parts the options below "
+        "replace. A name, or module:attribute.",
+    )
+    tools: Any = _option(
+        None,
+        "Tools of the master agent: names or module:attribute, with commas between. They add to "
+        "the game's own, unless one of these is among them: then they are all there are.",
+    )
+    protocol: str = _option(None, "How actions are written: tags.")
+    prompts: str | None = _option(
+        None,
+        "A file of words in place of the default ones, whole or in part; `longvideo-env prompts` "
+        "shows them.",
+    )
     grounding: str = _option(
         "bm25",
         "Grounding agent: bm25, random, openai:MODEL[@ENDPOINT], oracle (is given the gold "
@@ -44,29 +71,29 @@ class EnvConfig:
     )
     ground_action: bool = _option(
         True,
-        "Offer the grounding action. Without it the grounding agent names the first clip and is "
-        "not asked again (an ablation).",
+        "Offer the tools that the grounding agent stands behind. Without them it names the first "
+        "clip and is not asked again (an ablation).",
     )
     vision: str = _option(
         "captions",
         "Vision agent: captions, openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
     )
-    max_turns: int = _option(5, "Turns the master agent has (K in the paper); at least 1.")
-    window: int = _option(1, "Evidence window: adjacent clips seen at once, 1 to 5.")
+    max_turns: int = _option(None, "Turns the master agent has (K in the paper); at least 1.")
+    window: int = _option(None, "Evidence window: adjacent clips seen at once, 1 to 5.")
     tags: str = _option(
-        "reference",
+        None,
         "Tag set shown in the prompt: `reference` (<search>, as released checkpoints write) or "
         "`paper` (<visual_query>). Both are always understood.",
     )
     instructions: bool = _option(
-        True,
+        None,
         "Open with the rules of the game. A policy that was trained on the game can do without, "
         "and its prompts are then half as long.",
     )
-    reward: str = _option(
-        "paper",
-        "Reward preset, `paper` or `reference`, with weights to override: "
-        "`paper,validity=0.2,tool_calls=-0.05`.",
+    reward: Any = _option(
+        None,
+        "Reward: a preset, `paper` or `reference`, with weights of terms to override or add: "
+        "`paper,validity=0.2,my_parts:thrift=0.5`.",
     )
     shuffle_options: bool = _option(False, "Show the options in an order drawn from the seed.")
     frames_root: str | None = _option(
@@ -90,16 +117,19 @@ class EnvConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.recording not in RECORDING_MODES:
-            raise SpecError(
-                f"recording must be one of {', '.join(RECORDING_MODES)}, got {self.recording!r}."
-            )
+        self._check("game")
+        for name, value in self._game().defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for name in _adapters():
+            self._check(name)
+        self._one_of("recording", RECORDING_MODES)
+        self._one_of("tags", TAG_SET_NAMES)
+        self._one_of("protocol", PROTOCOLS)
         if self.max_turns < 1:
             raise SpecError(f"max_turns must be at least 1, got {self.max_turns}.")
         if not 1 <= self.window <= MAX_WINDOW:
             raise SpecError(f"window must be 1 to {MAX_WINDOW} clips, got {self.window}.")
-        if self.tags not in TAG_SET_NAMES:
-            raise SpecError(f"tags must be one of {', '.join(TAG_SET_NAMES)}, got {self.tags!r}.")
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> EnvConfig:
@@ -111,9 +141,70 @@ class EnvConfig:
         known = [f.name for f in fields(cls)]
         for name in options:
             if name not in known:
-                close = get_close_matches(name, known, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise SpecError(
-                    f"unknown environment option {name!r}.{hint} Options: {', '.join(known)}."
-                )
+                raise SpecError(unknown("environment option", name, known))
         return cls(**options)
+
+    def record(self) -> dict[str, Any]:
+        """Plain values; objects are shown by their names."""
+        return {item.name: spec_of(getattr(self, item.name)) for item in fields(self)}
+
+    def _game(self) -> GameSpec:
+        game: GameSpec = find_part("games", self.game)
+        return game
+
+    def _check(self, name: str) -> None:
+        value = getattr(self, name)
+        try:
+            _adapters()[name].validate_python(value)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]["msg"]
+            raise SpecError(
+                f"{name}: {problem[:1].lower()}{problem[1:]}, got {value!r:.80} "
+                f"({type(value).__name__})."
+            ) from error
+
+    def _one_of(self, name: str, values: tuple[str, ...]) -> None:
+        if getattr(self, name) not in values:
+            raise SpecError(
+                f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}."
+            )
+
+
+@cache
+def _adapters() -> Mapping[str, TypeAdapter[Any]]:
+    """A strict check for each field of plain values."""
+    hints = get_type_hints(EnvConfig)
+    strict = ConfigDict(strict=True)
+    return {
+        item.name: TypeAdapter(hints[item.name], config=strict)
+        for item in fields(EnvConfig)
+        if hints[item.name] is not Any
+    }
+
+
+def spec_of(part: Any) -> Any:
+    """A part as plain values: a function by its place, an object by its name."""
+    if part is None or isinstance(part, str | int | float | bool):
+        return part
+    if isinstance(part, Mapping):
+        return {str(spec_of(key)): spec_of(value) for key, value in part.items()}
+    if isinstance(part, list | tuple) and all(
+        isinstance(one, str) or callable(one) or hasattr(one, "spec") for one in part
+    ):
+        return [spec_of(one) for one in part]
+    if isinstance(spec := getattr(part, "spec", None), str):
+        return spec
+    if callable(part):
+        return f"{part.__module__}:{getattr(part, '__qualname__', type(part).__name__)}"
+    return f"{type(part).__name__} in memory"
+
+
+def live_parts(config: EnvConfig) -> list[str]:
+    """The fields that hold objects, which cannot be written into a file or named in a flag."""
+    found = []
+    for name in ("dataset", "tools", "reward"):
+        value = getattr(config, name)
+        many = [*value] if isinstance(value, list | tuple | Mapping) else [value]
+        if not all(isinstance(one, str | None) for one in many):
+            found.append(name)
+    return found

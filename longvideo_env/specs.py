@@ -143,7 +143,9 @@ def find_part(kind: str, text: str, own: Mapping[str, Any] | None = None) -> Any
     if is_attribute(text):
         return load_attribute(text)
     names = {*points, *(own or {})}
-    what = {"policies": "policy"}.get(kind, kind.rstrip("s"))
+    what = {"policies": "policy", "grounding": "grounding agent", "vision": "vision agent"}.get(
+        kind, kind.rstrip("s")
+    )
     raise SpecError(f"{unknown(what, text, names)} Or give module:attribute.")
 
 

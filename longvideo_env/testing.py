@@ -13,18 +13,14 @@ import copy
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 from longvideo_env.datasets import load_dataset
-from longvideo_env.schema import Gold, Task
+from longvideo_env.schema import Gold, Question, Task, Video
+from longvideo_env.specs import find_part
 from longvideo_env.sync import run_blocking
-from longvideo_env.tools.toolbox import (
-    GroundingAgent,
-    GroundingRequest,
-    Toolbox,
-    ToolResult,
-    VisionAgent,
-    VisionRequest,
-)
+from longvideo_env.tools.tool import ToolCall, ToolResult
+from longvideo_env.tools.toolbox import GroundingAgent, Toolbox, VisionAgent
 
 
 def sentinel_gold(gold: Gold) -> Gold:
@@ -45,6 +41,33 @@ SENTINEL = "gold-sentinel"
 SENTINEL_NUMBER = 987654321
 
 
+def grounding_call(
+    question: Question,
+    video: Video,
+    query: str | None = None,
+    visited: tuple[str, ...] = (),
+    seed: int = 0,
+) -> ToolCall:
+    """A call of the tool behind which a grounding agent stands."""
+    return ToolCall(question, video, "ground", {"query": query}, (), visited, seed)
+
+
+def vision_call(
+    question: Question, video: Video, query: str, view: tuple[str, ...] = (), seed: int = 0
+) -> ToolCall:
+    """A call of the tool behind which a vision agent stands."""
+    return ToolCall(question, video, "look", {"query": query}, view, (), seed)
+
+
+def toolbox_of(grounding: object = None, vision: object = None, **fields: Any) -> Toolbox:
+    """The tools that ship, with agents under test behind them."""
+    agents = {"grounding": grounding, "vision": vision}
+    there = {role: agent for role, agent in agents.items() if agent is not None}
+    fields.setdefault("specs", dict.fromkeys(there, "agent under test"))
+    tools = [find_part("tools", name) for name in ("ground", "look")]
+    return Toolbox(tools, there, **fields)
+
+
 def _tasks() -> Iterator[Task]:
     yield from load_dataset("embedded", "train")
 
@@ -56,8 +79,8 @@ class GroundingContract(ABC):
     def make_agent(self) -> GroundingAgent:
         """A fresh agent."""
 
-    def _call(self, request: GroundingRequest) -> ToolResult:
-        return run_blocking(Toolbox(self.make_agent(), None, "agent under test").call(request))
+    def _call(self, call: ToolCall) -> ToolResult:
+        return run_blocking(toolbox_of(grounding=self.make_agent()).call(call))
 
     def test_names_a_clip_of_the_video(self) -> None:
         """For every question, whatever the query."""
@@ -65,9 +88,10 @@ class GroundingContract(ABC):
         for task in _tasks():
             video = dataset.video(task)
             for query in (None, "who is there", "żółw 🐢 <answer>a0</answer>", "?!"):
-                result = self._call(GroundingRequest(task.question, video, query, (), 7))
+                result = self._call(grounding_call(task.question, video, query, (), 7))
                 assert result.ok, result.error
-                assert result.value in video
+                assert result.reply is not None
+                assert result.reply.view in video
 
     def test_never_names_a_visited_clip_while_another_is_left(self) -> None:
         """Asked again and again, it goes through the whole video."""
@@ -76,19 +100,21 @@ class GroundingContract(ABC):
         video = dataset.video(task)
         visited: list[str] = []
         for seed in range(len(video.clips)):
-            result = self._call(GroundingRequest(task.question, video, None, tuple(visited), seed))
+            result = self._call(grounding_call(task.question, video, None, tuple(visited), seed))
             assert result.ok, result.error
-            assert result.value is not None
-            assert result.value not in visited
-            visited.append(result.value)
-        last = self._call(GroundingRequest(task.question, video, None, tuple(visited), 0))
-        assert last.value in video
+            assert result.reply is not None
+            assert result.reply.view is not None
+            assert result.reply.view not in visited
+            visited.append(result.reply.view)
+        last = self._call(grounding_call(task.question, video, None, tuple(visited), 0))
+        assert last.reply is not None
+        assert last.reply.view in video
 
     def test_same_request_same_reply(self) -> None:
         """The seed in the request is its only source of randomness."""
         dataset = load_dataset("embedded", "train")
         for task in _tasks():
-            request = GroundingRequest(task.question, dataset.video(task), None, (), 11)
+            request = grounding_call(task.question, dataset.video(task), None, (), 11)
             assert self._call(request) == self._call(request)
 
     def test_survives_pickle_and_copy(self) -> None:
@@ -104,9 +130,8 @@ class VisionContract(ABC):
     def make_agent(self) -> VisionAgent:
         """A fresh agent."""
 
-    def _call(self, request: VisionRequest) -> ToolResult:
-        toolbox = Toolbox(None, self.make_agent(), "none", "agent under test")
-        return run_blocking(toolbox.call(request))
+    def _call(self, call: ToolCall) -> ToolResult:
+        return run_blocking(toolbox_of(vision=self.make_agent()).call(call))
 
     def test_describes_any_window(self) -> None:
         """One clip or several, whatever the query."""
@@ -116,14 +141,15 @@ class VisionContract(ABC):
             for size in (1, 3, len(video.clips)):
                 window = video.window(video.clip_ids[0], size)
                 for query in (task.question.text, "?!"):
-                    result = self._call(VisionRequest(task.question, video, query, window, 3))
+                    result = self._call(vision_call(task.question, video, query, window, 3))
                     assert result.ok, result.error
-                    assert result.value
+                    assert result.reply is not None
+                    assert result.reply.text.strip()
 
     def test_same_request_same_reply(self) -> None:
         """The seed in the request is its only source of randomness."""
         dataset = load_dataset("embedded", "train")
         task = next(_tasks())
         video = dataset.video(task)
-        request = VisionRequest(task.question, video, "what colour", video.clip_ids[:1], 5)
+        request = vision_call(task.question, video, "what colour", video.clip_ids[:1], 5)
         assert self._call(request) == self._call(request)

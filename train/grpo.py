@@ -194,8 +194,8 @@ def build_backend(
 def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) -> EpisodeTrainer:
     """TRL's trainer, for the episodes of `rollouts`."""
     engine, codec = rollouts.engine, rollouts.codec
-    training.reward_weights = list(engine.weights.values())
-    training.max_completion_length = engine.rules.max_turns * rollouts.max_turn_tokens
+    training.reward_weights = list(engine.game.reward.values())
+    training.max_completion_length = engine.game.max_turns * rollouts.max_turn_tokens
     training.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
@@ -210,7 +210,7 @@ def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) 
             processing_class=codec.tokenizer,
             # Ids and nothing else: neither gold nor text goes through TRL's data.
             train_dataset=Prompts.from_dict({"prompt": [str(task.qid) for task in engine.dataset]}),
-            reward_funcs=[*reward_functions(tuple(engine.weights))],
+            reward_funcs=[*reward_functions(tuple(engine.game.reward))],
             rollout_func=rollouts,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),

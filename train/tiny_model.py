@@ -13,15 +13,14 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longvideo_env.config import TAG_SET_NAMES, EnvConfig
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import MissingExtraError, SpecError
-from longvideo_env.game.protocol.tags import option_label
-from longvideo_env.game.rules import TAG_SETS, Rules
-from longvideo_env.game.words.prompts import malformed_prompt, question_prompt, system_prompt
+from longvideo_env.game.game import Game, default_game
+from longvideo_env.game.protocol.base import Malformed, MalformedKind, option_label
 from longvideo_env.schema import MAX_OPTIONS
 
 if TYPE_CHECKING:
@@ -170,12 +169,15 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
     right after the option's words, and not after a token that says nothing.
     """
     names = ["think"]
-    for tags in TAG_SETS.values():
-        names += [value for key, value in asdict(tags).items() if key != "name"]
+    for tag_set in TAG_SET_NAMES:
+        protocol = Game.from_config(EnvConfig(tags=tag_set)).protocol
+        tags = protocol.tags
+        names += [protocol.tag(tool.name) for tool in default_game().tools]
+        names += [tags.reasoning, tags.answer, tags.reply, tags.view]
     texts: list[str] = []
     for name in names:
         texts += [f"<{name}>", f"</{name}>"]
-    texts += [f"<{tags.ground}/>" for tags in TAG_SETS.values()]
+    texts += [text for text in default_game().protocol.endings if text.endswith("/>")]
     labels = [option_label(i) for i in range(MAX_OPTIONS)]
     texts += labels + [f" {label}" for label in labels]
     videos = load_dataset(dataset, "train").videos.values()
@@ -205,13 +207,14 @@ def _check_free(out: Path) -> None:
 def _corpus(name: str) -> Iterator[str]:
     """All text of a dataset, and the prompts around it."""
     dataset = load_dataset(name, "train")
-    for tags in TAG_SETS.values():
-        rules = Rules(tags=tags)
-        yield system_prompt(rules, MAX_OPTIONS)
-        yield malformed_prompt("", rules, rules.max_turns)
+    for tags in TAG_SET_NAMES:
+        game = Game.from_config(EnvConfig(tags=tags))
+        yield game.rules_text(MAX_OPTIONS)
+        problem = Malformed(MalformedKind.NO_ACTION)
+        yield game.malformed_text(problem, game.max_turns, MAX_OPTIONS)
         for task in dataset.tasks:
             video = dataset.video(task)
-            yield question_prompt(task.question, video, video.clip_ids[:1], rules)
+            yield game.opening_text(task.question, video, video.clip_ids[:1])
     for video in dataset.videos.values():
         for clip in video.clips:
             yield from (line.text for line in (*clip.subtitles, *clip.captions))

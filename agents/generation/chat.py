@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from longvideo_env.errors import SpecError
+from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Message, Reply
-from longvideo_env.game.protocol.tags import action_closed, cut_reasoning
+from longvideo_env.game.protocol.base import ReplyProtocol
+from longvideo_env.game.protocol.reasoning import cut_reasoning
 from longvideo_env.records.trajectory import Segment
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class ChatCodec:
 
     Attributes:
         tokenizer: The tokenizer.
+        protocol: Says when a reply is complete; an engine sets its game's.
         end_of_turn_id: The token that the template writes after an assistant's message; the
             tokenizer's end-of-sequence token where the template writes no special one.
         reply_prefix: What the template opens a reply with that belongs to it, such as `<think>`.
@@ -56,6 +59,7 @@ class ChatCodec:
                 "take an instruct checkpoint, or set the tokenizer's `chat_template`."
             )
         self.tokenizer = tokenizer
+        self.protocol: ReplyProtocol = default_game().protocol
         self._template_kwargs = dict(chat_template_kwargs or {})
         self._special = _special_tokens_pattern(tokenizer)
         self._has_system_role = self._renders_system_role()
@@ -131,7 +135,7 @@ class ChatCodec:
         """Whether the newest token of a reply under way closes an action."""
         if not self.has_tag_end(token_ids[-1]):
             return False
-        return action_closed(self.reply_prefix + self.decode(token_ids))
+        return self.protocol.complete(self.reply_prefix + self.decode(token_ids))
 
     def _render(self, messages: Sequence[Message]) -> str:
         from jinja2 import TemplateError

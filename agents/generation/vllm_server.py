@@ -17,7 +17,6 @@ from agents.generation.chat import ChatCodec
 from agents.generation.settings import GenerationSettings
 from longvideo_env.errors import MissingExtraError, PolicyError
 from longvideo_env.game.policy import FinishReason
-from longvideo_env.game.rules import TAG_SETS
 from longvideo_env.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT_S = 600.0
 MAX_RETRIES = 3
-
-
-def stop_strings() -> list[str]:
-    """The closing tags of every action, in every tag set, and grounding's self-closed form."""
-    names = {name for tags in TAG_SETS.values() for name in (tags.look, tags.ground, tags.answer)}
-    grounds = {f"<{tags.ground}/>" for tags in TAG_SETS.values()}
-    return sorted({f"</{name}>" for name in names} | grounds)
 
 
 class VLLMServer:
@@ -136,7 +128,7 @@ class VLLMServer:
                 temperature=self._settings.temperature,
                 top_p=self._settings.top_p,
                 seed=seed,
-                stop=stop_strings(),
+                stop=self._codec.protocol.endings,
                 logprobs=0,
                 extra_body=extra,
             )

@@ -19,10 +19,10 @@ from agents.api.agent import ApiAgent, after_thinking, read_api_options, used
 from agents.api.usage import Usage
 from agents.grounding.offline import rank_clips
 from longvideo_env.errors import ContextTooLongError, EndpointError, ToolError
-from longvideo_env.game.protocol.tags import option_label
+from longvideo_env.game.protocol.base import option_label
 from longvideo_env.schema import Video
 from longvideo_env.tools.recording import video_digest
-from longvideo_env.tools.toolbox import GroundingRequest, ToolReply, unvisited
+from longvideo_env.tools.tool import ToolCall, ToolReply
 
 PROMPT_VERSION = 1
 CHARACTERS_A_TOKEN = 3.5
@@ -56,15 +56,15 @@ class ApiGrounding(ApiAgent):
         super().__init__(argument)
         self.options = read_api_options(GroundingOptions, self._options)
 
-    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+    async def ground(self, request: ToolCall, /) -> ToolReply:
         """Return the clip that the model names.
 
         Raises:
             ToolError: The endpoint failed, or the model named no clip of the video twice.
         """
-        clips = unvisited(request) or request.video.clip_ids
+        clips = request.unvisited or request.video.clip_ids
         if len(clips) == 1:
-            return ToolReply(clips[0], {"only_clip_left": True})
+            return ToolReply(clips[0], details={"only_clip_left": True})
         budget: float = self.options.context
         while True:
             shown = shortlist(request, clips, budget)
@@ -77,7 +77,7 @@ class ApiGrounding(ApiAgent):
             except EndpointError as error:
                 raise ToolError(str(error)) from error
 
-    def record_key(self, request: GroundingRequest, /) -> Mapping[str, Any]:
+    def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
         """What the reply depends on; the seed only where the model draws."""
         drawn = {"seed": request.seed} if self.options.temperature > 0 else {}
         return {
@@ -96,7 +96,7 @@ class ApiGrounding(ApiAgent):
         }
 
     async def _ask(
-        self, request: GroundingRequest, clips: Sequence[str], shown: Sequence[str]
+        self, request: ToolCall, clips: Sequence[str], shown: Sequence[str]
     ) -> ToolReply:
         messages: list[dict[str, Any]] = [
             {"role": "system", "content": SYSTEM},
@@ -115,7 +115,7 @@ class ApiGrounding(ApiAgent):
             if found is not None:
                 if repair:
                     details["repaired"] = True
-                return ToolReply(found, {**details, **used(self.model, usage)})
+                return ToolReply(found, details={**details, **used(self.model, usage)})
             messages += [
                 {"role": "assistant", "content": reply.text},
                 {"role": "user", "content": _repair(shown)},
@@ -125,13 +125,13 @@ class ApiGrounding(ApiAgent):
             f"twice; its last words: {reply.text[-100:]!r}."
         )
 
-    def _sampling(self, request: GroundingRequest) -> dict[str, Any]:
+    def _sampling(self, request: ToolCall) -> dict[str, Any]:
         options = self.options
         sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens}
         return sampling | ({"seed": request.seed} if options.temperature > 0 else {})
 
 
-def prompt(request: GroundingRequest, shown: Sequence[str]) -> str:
+def prompt(request: ToolCall, shown: Sequence[str]) -> str:
     """The question, what the master wants to see, and the clips."""
     question = request.question
     options = [f"{option_label(i)}: {_harmless(o)}" for i, o in enumerate(question.options)]
@@ -141,7 +141,7 @@ def prompt(request: GroundingRequest, shown: Sequence[str]) -> str:
     return f"{asked}{wanted}\n\n{blocks}\n\nWhich clip? Answer with <clip>ID</clip>."
 
 
-def shortlist(request: GroundingRequest, clips: Sequence[str], context: float) -> tuple[str, ...]:
+def shortlist(request: ToolCall, clips: Sequence[str], context: float) -> tuple[str, ...]:
     """The clips that fit so many tokens, in order of time: all, or the best by BM25."""
     if _tokens(request.video, clips) <= context:
         return tuple(clips)

@@ -22,7 +22,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,19 @@ from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.game.episode import Episode
-from longvideo_env.game.rules import Rules
+from longvideo_env.game.game import Game
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed
 from longvideo_env.tools.recording import call_key
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.toolbox import GroundingRequest, Toolbox, ToolReply
+from longvideo_env.tools.tool import ToolCall, ToolReply
+from longvideo_env.tools.toolbox import Toolbox
 
 
-def first_request(task: Task, dataset: Dataset, config: EnvConfig, seed: int) -> GroundingRequest:
+def first_request(task: Task, dataset: Dataset, config: EnvConfig, seed: int) -> ToolCall:
     """The request for the first clip, as every episode of the question makes it."""
     video = dataset.video(task)
-    episode = Episode(task.question, video, Rules.from_config(config), derive_seed(seed, task.qid))
+    episode = Episode(task.question, video, Game.from_config(config), derive_seed(seed, task.qid))
     request = episode.start()
     assert request is not None, "a configuration without grounding is refused before"
     return request
@@ -72,7 +73,7 @@ def read_cache(path: Path) -> list[dict[str, Any]]:
 def take_cache(
     entries: Sequence[dict[str, Any]],
     tasks: Sequence[Task],
-    requests: Sequence[GroundingRequest],
+    requests: Sequence[ToolCall],
     toolbox: Toolbox,
 ) -> Counter[str]:
     """Record what a cache holds. Returns how many entries were of use, and why others were not.
@@ -80,7 +81,7 @@ def take_cache(
     A question is found by its text; where several videos have the same, by the video of the entry.
     """
     assert toolbox.recording is not None
-    by_text: dict[str, list[GroundingRequest]] = {}
+    by_text: dict[str, list[ToolCall]] = {}
     for task, request in zip(tasks, requests, strict=True):
         by_text.setdefault(task.question.text.strip(), []).append(request)
     counts: Counter[str] = Counter()
@@ -98,14 +99,14 @@ def take_cache(
             if found is None:
                 counts["no clip of the video"] += 1
                 continue
-            key = call_key(toolbox.grounding, toolbox.grounding_spec, request)
-            toolbox.recording.put(key, ToolReply(found, {"imported": True}), replace=False)
+            reply = ToolReply(view=found, details={"imported": True})
+            toolbox.recording.put(_key(request, toolbox), reply, replace=False)
             counts["taken"] += 1
     return counts
 
 
 async def ask_missing(
-    requests: Sequence[GroundingRequest], toolbox: Toolbox, concurrency: int, console: Console
+    requests: Sequence[ToolCall], toolbox: Toolbox, concurrency: int, console: Console
 ) -> Counter[str]:
     """Ask for every first clip that is not recorded. Returns failures, by what went wrong."""
     todo = iter(requests)
@@ -129,14 +130,16 @@ async def ask_missing(
     return errors
 
 
-def missing(requests: Sequence[GroundingRequest], toolbox: Toolbox) -> Iterator[GroundingRequest]:
+def missing(requests: Sequence[ToolCall], toolbox: Toolbox) -> Iterator[ToolCall]:
     """The requests whose replies are not recorded."""
     assert toolbox.recording is not None
     for request in requests:
-        if not toolbox.recording.holds(
-            call_key(toolbox.grounding, toolbox.grounding_spec, request)
-        ):
+        if not toolbox.recording.holds(_key(request, toolbox)):
             yield request
+
+
+def _key(request: ToolCall, toolbox: Toolbox) -> Mapping[str, Any]:
+    return call_key(toolbox.agents["grounding"], toolbox.specs["grounding"], request)
 
 
 def build_parser() -> argparse.ArgumentParser:

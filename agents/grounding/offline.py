@@ -12,7 +12,7 @@ import numpy as np
 from agents.ranking import Ranking
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Video
-from longvideo_env.tools.toolbox import GroundingRequest, ToolReply, unvisited
+from longvideo_env.tools.tool import ToolCall, ToolReply
 
 _INDEXES = 2048
 """How many videos' indexes are kept; LongTVQA has 925 videos."""
@@ -34,7 +34,7 @@ class BM25Grounding:
     def __init__(self, argument: str = "") -> None:
         _no_argument("bm25", argument)
 
-    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+    async def ground(self, request: ToolCall, /) -> ToolReply:
         """Return the best clip that was not visited."""
         question = request.question
         query = request.query or " ".join([question.text, *question.options])
@@ -50,9 +50,9 @@ class RandomGrounding:
     def __init__(self, argument: str = "") -> None:
         _no_argument("random", argument)
 
-    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+    async def ground(self, request: ToolCall, /) -> ToolReply:
         """Return a clip drawn with the request's seed."""
-        clips = unvisited(request) or request.video.clip_ids
+        clips = request.unvisited or request.video.clip_ids
         rng = np.random.default_rng(request.seed)
         return ToolReply(clips[int(rng.integers(len(clips)))])
 

@@ -24,11 +24,14 @@ from agents.api.usage import Usage
 from agents.generation.settings import GenerationSettings
 from longvideo_env.errors import ContextTooLongError, EndpointError, PolicyError, SpecError
 from longvideo_env.game.policy import Codec, Context, FinishReason, Message, Reply, TextCodec
-from longvideo_env.game.protocol.tags import action_closed, cut_reasoning
-from longvideo_env.game.rules import ActionKind, Rules
+from longvideo_env.game.protocol.base import ReplyProtocol
+from longvideo_env.game.protocol.reasoning import cut_reasoning
 
 _THINK = re.compile(r"\A.*?</think>\s*|<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
 _TAG_END = re.compile(r">")
+
+STOPS_TAKEN = 4
+"""How many stop sequences servers take. The answer's is the last, and always among them."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,13 @@ class ApiPolicy:
         """
         messages = sent_messages(context.messages, keep_thinking=self.options.think == "keep")
         sampling = self._sampling(context)
-        stops = stop_sequences(context.rules) if self.options.stop else []
+        protocol = context.game.protocol
+        stops = protocol.stop_strings[-STOPS_TAKEN:] if self.options.stop else []
         usage = Usage()
         try:
             reply = await self._ask(messages, sampling | ({"stop": stops} if stops else {}))
             usage += reply.usage
-            text = closed(reply, stops)
+            text = closed(reply, stops, protocol)
             if text is None:
                 reply = await self._ask(messages, sampling)
                 usage += reply.usage
@@ -87,8 +91,8 @@ class ApiPolicy:
             return Reply("", finish="context")
         except EndpointError as error:
             raise PolicyError(str(error)) from error
-        text = cut_behind_action(text)
-        return Reply(text, finish=_finish(reply, text), usage=used(self.model, usage))
+        text = cut_behind_action(text, protocol)
+        return Reply(text, finish=_finish(reply, text, protocol), usage=used(self.model, usage))
 
     async def aclose(self) -> None:
         """Nothing: connections are closed with the event loop."""
@@ -124,21 +128,10 @@ def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[d
     return sent
 
 
-def stop_sequences(rules: Rules) -> list[str]:
-    """The closing tags of the actions on offer: four at most, which is what servers take."""
-    tags = rules.tags
-    names = {
-        ActionKind.LOOK: tags.look,
-        ActionKind.GROUND: tags.ground,
-        ActionKind.ANSWER: tags.answer,
-    }
-    return [f"</{names[kind]}>" for kind in rules.actions]
-
-
-def closed(reply: ChatReply, stops: Sequence[str]) -> str | None:
+def closed(reply: ChatReply, stops: Sequence[str], protocol: ReplyProtocol) -> str | None:
     """A reply with the closing tag at which the server stopped; None if that was in reasoning."""
     text = reply.text
-    if reply.finish != "stop" or not stops or action_closed(text):
+    if reply.finish != "stop" or not stops or protocol.complete(text):
         return text
     outside, _, open_tag = cut_reasoning(text)
     if open_tag or (reply.reasoning and not text.strip()):
@@ -149,17 +142,17 @@ def closed(reply: ChatReply, stops: Sequence[str]) -> str | None:
     return text
 
 
-def cut_behind_action(text: str) -> str:
+def cut_behind_action(text: str, protocol: ReplyProtocol) -> str:
     """A reply up to the end of its first action: what follows would not have been generated."""
-    if not action_closed(text):
+    if not protocol.complete(text):
         return text
     for tag in _TAG_END.finditer(text):
-        if action_closed(text[: tag.end()]):
+        if protocol.complete(text[: tag.end()]):
             return text[: tag.end()]
     return text
 
 
-def _finish(reply: ChatReply, text: str) -> FinishReason:
-    if action_closed(text):
+def _finish(reply: ChatReply, text: str, protocol: ReplyProtocol) -> FinishReason:
+    if protocol.complete(text):
         return "stop"
     return "length" if reply.finish == "length" else "end_of_turn"

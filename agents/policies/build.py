@@ -1,19 +1,17 @@
-"""Master policies: the function that turns a spec into one, and those that need no model."""
+"""From a spec, or a function, to a master policy."""
 
 from __future__ import annotations
 
-import re
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from agents.generation.settings import GenerationSettings
+from agents.policies.function import FunctionPolicy
+from agents.policies.scripted import RandomPolicy, ScriptedPolicy
 from agents.policies.teacher import MiniTeacher
-from agents.ranking import content_words
-from longvideo_env.drivers.spaces import random_action
-from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
-from longvideo_env.game.policy import Codec, Context, Policy, Reply, TextCodec
-from longvideo_env.game.protocol.tags import Action, format_action, option_label
-from longvideo_env.game.rules import ActionKind
+from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.game.policy import Policy
+from longvideo_env.specs import Spec, entry_point_names, is_attribute, load_attribute, parse_spec
 
 POLICY_SPECS = (
     "random",
@@ -26,37 +24,36 @@ POLICY_SPECS = (
     "vllm:PATH",
     "vllm:BASE+ADAPTER",
     "openai:MODEL[@ENDPOINT]",
+    "MODULE:FUNCTION",
 )
 
 
-_NO_LINE = re.compile(r"</?New_clip>|You have |This is your last|\[[\w-]+_clip_\d+\]$|\(no sub|$")
-_TIMES = re.compile(r"^\[[^\]]*\] ")
-_SCRIPTS: dict[str, tuple[ActionKind, ...]] = {
-    "scripted:answer": (),
-    "scripted:ground-look-answer": (ActionKind.GROUND, ActionKind.LOOK),
-}
-
-
-def check_policy_spec(spec: str) -> None:
-    """Refuse a spec that names no policy, before any time is spent.
+def check_policy_spec(spec: Any) -> None:
+    """Refuse what names no policy, before any time is spent.
 
     Raises:
         SpecError: No such policy.
     """
-    kind, _, argument = spec.partition(":")
-    if kind == "teacher" and argument.partition(":")[0] == "mini":
+    if callable(spec) or hasattr(spec, "act"):
         return
-    if kind in ("hf", "vllm", "openai") and argument:
+    parsed = parse_spec(spec)
+    if parsed.name in _BUILDERS:
+        if bool(parsed.argument) == (parsed.name != "random"):
+            return
+    elif parsed.name in entry_point_names("policies"):
         return
-    if spec != "random" and spec not in _SCRIPTS:
-        raise SpecError(f"unknown policy {spec!r}; expected one of: {', '.join(POLICY_SPECS)}.")
+    elif is_attribute(spec):
+        if not callable(load_attribute(spec)):
+            raise SpecError(f"{spec!r} is not a function.")
+        return
+    raise SpecError(f"unknown policy {spec!r}; expected one of: {', '.join(POLICY_SPECS)}.")
 
 
-def build_policy(spec: str, settings: GenerationSettings | None = None) -> Policy:
-    """The policy that a spec names.
+def build_policy(spec: Any, settings: GenerationSettings | None = None) -> Policy:
+    """The policy that a spec names; a function `messages -> str`, or a `Policy`, is one already.
 
     Args:
-        spec: One of `POLICY_SPECS`.
+        spec: One of `POLICY_SPECS`, a function, or a policy.
         settings: How models generate; policies without a model take no notice.
 
     Raises:
@@ -64,122 +61,56 @@ def build_policy(spec: str, settings: GenerationSettings | None = None) -> Polic
         MissingExtraError: Its libraries are not installed.
     """
     check_policy_spec(spec)
-    if spec == "random":
-        return RandomPolicy()
-    if spec in _SCRIPTS:
-        return ScriptedPolicy(_SCRIPTS[spec])
-    kind, _, argument = spec.partition(":")
-    if kind == "teacher":
-        return MiniTeacher(argument.partition(":")[2])
-    if kind == "vllm":
-        try:
-            from agents.generation.vllm_engine import VLLMPolicy  # so is torch
-        except ImportError as error:
-            raise MissingExtraError("torch", "vllm") from error
-        return VLLMPolicy(argument, settings)
-    if kind == "openai":
-        from agents.policies.api_policy import ApiPolicy  # its client is an extra
+    if not isinstance(spec, str):
+        policy: Policy = spec if hasattr(spec, "act") else FunctionPolicy(spec)
+        return policy
+    parsed = parse_spec(spec)
+    if parsed.name in _BUILDERS:
+        builder = _BUILDERS[parsed.name]
+        return builder(spec.partition(":")[2], settings or GenerationSettings())
+    points: Mapping[str, Any] = entry_point_names("policies")
+    if parsed.name in points:
+        return build_policy(_part(points[parsed.name].load(), parsed))
+    return build_policy(load_attribute(spec))
 
-        return ApiPolicy(argument, settings or GenerationSettings())
+
+def _part(part: Any, spec: Spec) -> Any:
+    """What an entry point names: a policy, or a class that takes the spec's argument."""
+    return part(spec.argument) if isinstance(part, type) else part
+
+
+def _teacher(argument: str, settings: GenerationSettings) -> Policy:
+    name, _, rest = argument.partition(":")
+    if name != "mini":
+        raise SpecError(f"unknown teacher {name!r}; expected teacher:mini.")
+    return MiniTeacher(rest)
+
+
+def _vllm(argument: str, settings: GenerationSettings) -> Policy:
+    try:
+        from agents.generation.vllm_engine import VLLMPolicy  # so is torch
+    except ImportError as error:
+        raise MissingExtraError("torch", "vllm") from error
+    return VLLMPolicy(argument, settings)
+
+
+def _openai(argument: str, settings: GenerationSettings) -> Policy:
+    from agents.policies.api_policy import ApiPolicy  # its client is an extra
+
+    return ApiPolicy(argument, settings)
+
+
+def _hf(argument: str, settings: GenerationSettings) -> Policy:
     from agents.generation.hf import HFPolicy  # torch and transformers are an extra
 
-    return HFPolicy(argument, settings or GenerationSettings())
+    return HFPolicy(argument, settings)
 
 
-class _TextPolicy:
-    """What policies without tokens share."""
-
-    codec: Codec
-
-    def __init__(self) -> None:
-        self.codec = TextCodec()
-
-    async def aclose(self) -> None:
-        """Nothing to let go of."""
-
-
-class RandomPolicy(_TextPolicy):
-    """Draws evenly among the actions on offer; in the last turn it answers at random."""
-
-    async def act(self, context: Context, /) -> Reply:
-        """Write a random well-formed action."""
-        rng = np.random.default_rng(context.seed)
-        if not context.question.options:
-            raise PolicyError("the policy random needs options to choose from.")
-        last = context.turn >= context.rules.max_turns
-        actions = (ActionKind.ANSWER,) if last else context.rules.actions
-        action = random_action(actions, len(context.question.options), rng)
-        return Reply(format_action(action, context.rules.tags))
-
-
-class ScriptedPolicy(_TextPolicy):
-    """Takes some actions in order, then answers by overlap of words.
-
-    The answer is the option that shares most words with what the policy has read.
-
-    Words of the question say nothing about which option is right, and a word that stands in every
-    option neither: both are left out. Longer options share more words by chance, so the shared
-    words are divided by the square root of the option's. Ties are drawn with the turn's seed.
-
-    Args:
-        plan: Actions to take before the answer. Those not on offer are left out, and the last
-            turn is kept for the answer.
-    """
-
-    def __init__(self, plan: tuple[ActionKind, ...]) -> None:
-        super().__init__()
-        self._plan = plan
-
-    async def act(self, context: Context, /) -> Reply:
-        """Write the next action of the plan, or the answer."""
-        plan = [kind for kind in self._plan if kind in context.rules.actions]
-        plan = plan[: context.rules.max_turns - 1]
-        tags = context.rules.tags
-        if context.turn <= len(plan):
-            action, why = self._next(plan[context.turn - 1], context)
-        elif context.question.options:
-            action, why = Action(ActionKind.ANSWER, option_label(best_option(context))), "answer"
-        else:
-            action, why = Action(ActionKind.ANSWER, best_line(context)), "answer"
-        reasoning = f"<{tags.reasoning}>Next step: {why}.</{tags.reasoning}>"
-        return Reply(reasoning + format_action(action, tags))
-
-    def _next(self, kind: ActionKind, context: Context) -> tuple[Action, str]:
-        question = context.question
-        if kind is ActionKind.GROUND:
-            return Action(kind), "look for another clip"
-        words = " ".join([question.text, *question.options]).replace("<", " ")
-        return Action(kind, words), "ask what is to be seen"
-
-
-def best_line(context: Context) -> str:
-    """The line of all that was read which shares most words with the question; the first of these.
-
-    It quotes and does not understand: a floor for answers in words.
-    """
-    wanted = content_words(context.question.text)
-    lines = [
-        line
-        for message in context.messages
-        if message["role"] == "user"
-        for line in message["content"].rpartition("You are at:\n")[2].splitlines()
-        if not _NO_LINE.match(line)
-    ]
-    best = max(lines, key=lambda line: len(content_words(line) & wanted), default="")
-    return _TIMES.sub("", best).replace("<", " ").strip() or "nothing was said"
-
-
-def best_option(context: Context) -> int:
-    """Index of the option that shares most words with what came from subtitles and tools."""
-    question = context.question
-    options = [content_words(option) for option in question.options]
-    empty = content_words(question.text) | set.intersection(*options)
-    seen: set[str] = set()
-    for message in context.messages:
-        if message["role"] == "user":
-            # In the first message the question and its options stand before the clips.
-            seen |= content_words(message["content"].rpartition("You are at:\n")[2])
-    scores = [len((words - empty) & seen) / max(len(words - empty), 1) ** 0.5 for words in options]
-    best = [i for i, value in enumerate(scores) if value == max(scores)]
-    rng = np.random.default_rng(context.seed)
-    return best[int(rng.integers(len(best)))]
+_BUILDERS: Mapping[str, Callable[[str, GenerationSettings], Policy]] = {
+    "random": lambda argument, settings: RandomPolicy(),
+    "scripted": lambda argument, settings: ScriptedPolicy(argument),
+    "teacher": _teacher,
+    "vllm": _vllm,
+    "openai": _openai,
+    "hf": _hf,
+}

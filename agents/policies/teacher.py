@@ -14,8 +14,8 @@ import numpy as np
 
 from longvideo_env.errors import SpecError
 from longvideo_env.game.policy import Codec, Context, Reply, TextCodec
-from longvideo_env.game.protocol.tags import Action, format_action, option_label
-from longvideo_env.game.rules import ActionKind
+from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+from longvideo_env.tools.tool import Tool
 
 _ASKS_SAY = re.compile(r"when is the (?P<topic>\w+) that \w+ talks about \?")
 _ASKS_LOOK = re.compile(
@@ -51,25 +51,25 @@ class MiniTeacher:
     async def act(self, context: Context, /) -> Reply:
         """Write the next step."""
         rng = np.random.default_rng(context.seed)
-        last = context.turn >= context.rules.max_turns
+        last = context.is_last
         reasoning, action = self._right_step(context, rng)
         if self._drill:
             reasoning, action = _recite(context, rng)
-        elif rng.random() < self._guess or (last and action.kind is not ActionKind.ANSWER):
+        elif rng.random() < self._guess or (last and action.name != ANSWER):
             reasoning, action = _guess(context, rng)
         elif not last and rng.random() < self._detour:
             reasoning, action = _detour(context, rng)
-        tags = context.rules.tags
-        return Reply(
-            f"<{tags.reasoning}> {reasoning} </{tags.reasoning}>" + format_action(action, tags)
-        )
+        return Reply(context.write(action, f" {reasoning} "))
 
     async def aclose(self) -> None:
         """Nothing to let go of."""
 
     def _right_step(self, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
         text = context.question.text
-        seen = [message["content"] for message in context.messages if message["role"] == "user"]
+        seen = [
+            "\n".join([*(line.text for line in one.lines), one.reply or ""])
+            for one in context.observations
+        ]
         if (asks := _ASKS_SAY.search(text)) is not None:
             return _say_step(asks["topic"], seen, context, rng)
         if (asks := _ASKS_LOOK.search(text)) is not None:
@@ -97,13 +97,18 @@ def _look_step(
         if looked is not None:
             found = f"{person} holds a {looked[1]}"
             return _conclude(found, looked[1], context, rng)
-    clip_tag = f"<{context.rules.tags.grounded}>"
-    if told[-1] != max(i for i, text in enumerate(seen) if clip_tag in text):
+    if told[-1] != max(i for i, one in enumerate(context.observations) if one.moved):
         return _guess(context, rng)  # it has gone past the clip, and there is no way back
-    if ActionKind.LOOK not in context.rules.actions:
+    look = _tool(context, moves=False)
+    if look is None:
         return _guess(context, rng)
     query = f"{person} {thing} colour"
-    return f"the {topic} is on look .", Action(ActionKind.LOOK, query)
+    return f"the {topic} is on look .", Action(look.name, query)
+
+
+def _tool(context: Context, *, moves: bool) -> Tool | None:
+    """The tool that shows another clip, or the one that says more of this one."""
+    return next((tool for tool in context.game.offered if tool.moves is moves), None)
 
 
 def _conclude(
@@ -115,9 +120,10 @@ def _conclude(
 
 
 def _elsewhere(topic: str, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
-    if ActionKind.GROUND not in context.rules.actions:
+    ground = _tool(context, moves=True)
+    if ground is None:
         return _guess(context, rng)
-    return f"the {topic} , go on .", Action(ActionKind.GROUND)
+    return f"the {topic} , go on .", Action(ground.name)
 
 
 def _guess(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
@@ -129,21 +135,22 @@ def _recite(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     options = context.question.options
     order = [int(i) for i in rng.permutation(len(options))[:N_RECITED]]
     told = " , ".join(f"{options[i]} {option_label(i)}" for i in order)
-    return f"{told} .", Action(ActionKind.ANSWER, option_label(order[-1]))
+    return f"{told} .", Action(ANSWER, option_label(order[-1]))
 
 
 def _pick(found: str, index: int) -> tuple[str, Action]:
     label = option_label(index)
-    return f"{found} {label} .", Action(ActionKind.ANSWER, label)
+    return f"{found} {label} .", Action(ANSWER, label)
 
 
 def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
-    kinds = [kind for kind in context.rules.actions if kind is not ActionKind.ANSWER]
-    if not kinds:
+    tools = context.game.offered
+    if not tools:
         return _guess(context, rng)
-    if kinds[int(rng.integers(len(kinds)))] is ActionKind.GROUND:
-        return "go on .", Action(ActionKind.GROUND)
-    return "look .", Action(ActionKind.LOOK, "the place")
+    tool = tools[int(rng.integers(len(tools)))]
+    if tool.moves:
+        return "go on .", Action(tool.name)
+    return "look .", Action(tool.name, "the place")
 
 
 def _probabilities(argument: str) -> tuple[float, float]:

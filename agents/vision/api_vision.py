@@ -18,7 +18,7 @@ from agents.api.images import image_part
 from longvideo_env.errors import EndpointError, SpecError, ToolError
 from longvideo_env.media.frames import Frame, list_frames, spread
 from longvideo_env.schema import Video
-from longvideo_env.tools.toolbox import ToolReply, VisionRequest
+from longvideo_env.tools.tool import ToolCall, ToolReply
 
 PROMPT_VERSION = 1
 
@@ -66,7 +66,7 @@ class ApiVision(ApiAgent):
         super().__init__(argument)
         self.options = read_api_options(VisionOptions, self._options)
 
-    async def look(self, request: VisionRequest, /) -> ToolReply:
+    async def look(self, request: ToolCall, /) -> ToolReply:
         """Return what the model says of the frames.
 
         Raises:
@@ -97,9 +97,9 @@ class ApiVision(ApiAgent):
             "frames": [_named(request.video, frame) for frame in frames],
             **used(self.model, reply.usage),
         }
-        return ToolReply(after_thinking(reply.text), details)
+        return ToolReply(after_thinking(reply.text), details=details)
 
-    def record_key(self, request: VisionRequest, /) -> Mapping[str, Any]:
+    def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
         """What the reply depends on, the frames' bytes among it."""
         options = self.options
         frames = self._frames(request)
@@ -109,7 +109,7 @@ class ApiVision(ApiAgent):
             "kind": "vision",
             "model": self.model,
             "prompt_version": PROMPT_VERSION,
-            "clip_ids": list(request.clip_ids),
+            "clip_ids": list(request.view),
             "frames": [
                 image_part(f.frame.path, options.max_side, options.detail).digest for f in frames
             ],
@@ -119,12 +119,12 @@ class ApiVision(ApiAgent):
             **({"boxes": list(request.boxes), "leaky": True} if request.boxes else {}),
         }
 
-    def _frames(self, request: VisionRequest) -> tuple[PlacedFrame, ...]:
-        frames = pick_frames(request.video, request.clip_ids, self.options.frames)
+    def _frames(self, request: ToolCall) -> tuple[PlacedFrame, ...]:
+        frames = pick_frames(request.video, request.view, self.options.frames)
         if not frames:
             root = request.video.frames_root
             raise ToolError(
-                f"there are no frames of {', '.join(request.clip_ids)} under "
+                f"there are no frames of {', '.join(request.view)} under "
                 f"{root.name + '/' if root else 'any folder'}. To mend it: give --frames-root, the "
                 "folder that holds <clip>/ or <show>_frames/<clip>/; or another --vision."
             )
@@ -138,9 +138,9 @@ def pick_frames(video: Video, clip_ids: tuple[str, ...], n: int) -> tuple[Placed
     return spread(there, n)
 
 
-def prompt(request: VisionRequest, frames: Sequence[PlacedFrame]) -> str:
+def prompt(request: ToolCall, frames: Sequence[PlacedFrame]) -> str:
     """What the frames are, and what is asked; the number named is the number sent."""
-    several = len(request.clip_ids) > 1
+    several = len(request.view) > 1
     times = ", ".join(
         f"{f.clip_id} {f.frame.time_s:.1f} s" if several else f"{f.frame.time_s:.1f} s"
         for f in frames

@@ -7,7 +7,7 @@ from functools import lru_cache
 from agents.ranking import Ranking
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import TimedText, Video
-from longvideo_env.tools.toolbox import ToolReply, VisionRequest
+from longvideo_env.tools.tool import ToolCall, ToolReply
 
 DEFAULT_CAPTIONS = 5
 NOTHING = "Nothing is known about what these clips show."
@@ -26,10 +26,10 @@ class CaptionVision:
             raise SpecError(f"expected captions:K with a number K above 0, got {argument!r}.")
         self.k = int(argument) if argument else DEFAULT_CAPTIONS
 
-    async def look(self, request: VisionRequest, /) -> ToolReply:
+    async def look(self, request: ToolCall, /) -> ToolReply:
         """Return the best captions of the window, one a line, with their times."""
-        lines = _ranked_lines(request.video, request.clip_ids, request.query)[: self.k]
-        return ToolReply("\n".join(lines) or NOTHING, {"n_captions": len(lines)})
+        lines = _ranked_lines(request.video, request.view, request.query or "")[: self.k]
+        return ToolReply("\n".join(lines) or NOTHING, details={"n_captions": len(lines)})
 
 
 @lru_cache(maxsize=4096)

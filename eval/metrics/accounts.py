@@ -13,21 +13,19 @@ from typing import Any
 from agents.api.usage import Usage, usage_of
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
-ROLES = ("master", "grounding", "vision")
-
 
 def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     """Usage by role, and what a right answer cost.
 
     Returns:
-        `usage`: by role, and `total`; `cost_usd`, None unless every call's price is known;
-        `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`: how often a video did not
-        fit the grounding agent's context; `repaired`: how often that agent had to be asked again;
-        `frames_sent`.
+        `usage`: by role (`master`, or a tool's name), and `total`; `cost_usd`, None unless every
+        call's price is known; `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`: how often a video
+        did not fit the grounding agent's context; `repaired`: how often that agent had to be asked
+        again; `frames_sent`.
     """
-    by_role = dict.fromkeys(ROLES, Usage())
+    by_role: dict[str, Usage] = {}
     for role, record in _records(trajectories):
-        by_role[role] += usage_of(record)
+        by_role[role] = by_role.get(role, Usage()) + usage_of(record)
     total = sum(by_role.values(), Usage())
     tokens = total.prompt_tokens + total.completion_tokens
     n_right = sum(bool(t.correct) for t in trajectories)
@@ -56,7 +54,7 @@ def _records(trajectories: Sequence[Trajectory]) -> Iterator[tuple[str, Mapping[
             if turn.usage:
                 yield "master", turn.usage
             if turn.request is not None and turn.result is not None:
-                yield str(turn.request["kind"]), turn.result.get("details") or {}
+                yield str(turn.request["tool"]), turn.result.get("details") or {}
 
 
 def _turns(trajectory: Trajectory) -> Iterator[TurnRecord]:
@@ -67,7 +65,7 @@ def _turns(trajectory: Trajectory) -> Iterator[TurnRecord]:
 
 def _n_grounding(trajectories: Sequence[Trajectory]) -> int:
     return sum(
-        turn.request is not None and turn.request["kind"] == "grounding"
+        turn.request is not None and turn.moves
         for trajectory in trajectories
         for turn in _turns(trajectory)
     )

@@ -32,8 +32,8 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         (`intervals`); `by_show` and `by_kind` tell those with a gold answer apart by show (in
         `mini`, by kind) and by question word; `samples` has avg@n, pass@n and majority@n; usage and
         cost are those of `accounts`; `behaviour` says when tools were
-        asked for; `malformed_rate` is a share of turns; `tool_calls` counts requests by tool,
-        those for the first clip apart.
+        asked for; `malformed_rate` is a share of turns; `tool_calls` counts calls by tool,
+        those that opened a video apart.
     """
     played = [t for t in trajectories if t.status != "failed"]
     scored = [t for t in played if t.correct is not None]
@@ -47,6 +47,7 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "n_answered": sum(t.status == "answered" for t in trajectories),
         "n_failed": len(trajectories) - len(played),
         "n_scored": len(correct),
+        "n_invalid_reward": sum(t.reward_error is not None for t in trajectories),
         "accuracy": accuracy,
         "accuracy_ci95": interval,
         "accuracy_ci95_clustered": _clustered(scored),
@@ -64,7 +65,9 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "malformed_rate": _mean([turn.malformed is not None for turn in turns]),
         "malformed_kinds": _histogram(turn.malformed for turn in turns if turn.malformed),
         "status": _histogram(t.status for t in trajectories),
-        "errors": dict(Counter(t.error for t in trajectories if t.error).most_common(10)),
+        "errors": dict(
+            Counter(e for t in trajectories if (e := t.error or t.reward_error)).most_common(10)
+        ),
         "model_s": round(sum(t.timings.model_s for t in trajectories), 3),
         "tools_s": round(sum(t.timings.tools_s for t in trajectories), 3),
         **accounts(trajectories),
@@ -109,8 +112,8 @@ def _one_group(episodes: Sequence[Trajectory]) -> dict[str, Any]:
         "n": len(episodes),
         "accuracy": accuracy,
         "accuracy_ci95": interval,
-        "called_grounding": _mean([_asked_for("ground", t) for t in episodes]),
-        "looked": _mean([_asked_for("look", t) for t in episodes]),
+        "called_grounding": _mean([any(turn.moves for turn in t.turns) for t in episodes]),
+        "looked": _mean([any(turn.looks for turn in t.turns) for t in episodes]),
         "mean_turns": _mean([t.n_turns for t in episodes]),
     }
 
@@ -125,19 +128,15 @@ def _behaviour(played: Sequence[Trajectory]) -> dict[str, Any]:
     right = [t for t in played if t.grounded_first is True]
     return {
         "n_first_wrong": len(wrong),
-        "called_grounding_first_wrong": _mean([_asked_for("ground", t) for t in wrong]),
+        "called_grounding_first_wrong": _mean([any(turn.moves for turn in t.turns) for t in wrong]),
         "n_first_right": len(right),
-        "called_grounding_first_right": _mean([_asked_for("ground", t) for t in right]),
-        "looked": _mean([_asked_for("look", t) for t in played]),
+        "called_grounding_first_right": _mean([any(turn.moves for turn in t.turns) for t in right]),
+        "looked": _mean([any(turn.looks for turn in t.turns) for t in played]),
         "mean_turns": _mean([t.n_turns for t in played]),
         "mean_tool_calls": _mean(
             [sum(turn.request is not None for turn in t.turns) for t in played]
         ),
     }
-
-
-def _asked_for(action: str, trajectory: Trajectory) -> bool:
-    return any(turn.action == action for turn in trajectory.turns)
 
 
 def _known(values: Iterable[bool | None]) -> list[bool]:
@@ -157,6 +156,12 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def _errors(trajectories: Sequence[Trajectory]) -> dict[str, int]:
+    """The most frequent reasons why an episode failed or has no reward."""
+    reasons = (t.error or t.reward_error for t in trajectories)
+    return dict(Counter(reason for reason in reasons if reason).most_common(10))
+
+
 def _histogram(values: Iterable[object]) -> dict[str, int]:
     return {str(key): count for key, count in sorted(Counter(values).items(), key=_by_key)}
 
@@ -167,10 +172,9 @@ def _by_key(item: tuple[Any, int]) -> Any:
 
 def _tool_calls(trajectories: Sequence[Trajectory]) -> dict[str, int]:
     calls = Counter(
-        str(turn.request["kind"]) for t in trajectories for turn in t.turns if turn.request
+        str(turn.request["tool"]) for t in trajectories for turn in t.turns if turn.request
     )
     return {
-        "first_grounding": sum(t.first is not None for t in trajectories),
-        "grounding": calls["grounding"],
-        "vision": calls["vision"],
+        "opening": sum(t.first is not None for t in trajectories),
+        **dict(sorted(calls.items())),
     }

@@ -147,9 +147,8 @@ def _natural(label: str) -> tuple[int, str]:
 
 
 def _evidence(played: Trajectory) -> str:
-    asked = {turn.action for turn in played.turns}
     names = [
-        name for action, name in (("ground", "grounding"), ("look", "vision")) if action in asked
+        name for name, moves in (("grounding", True), ("vision", False)) if _count(played, moves)
     ]
     return " and ".join(names) or "neither"
 
@@ -167,8 +166,8 @@ def _histograms(played: Sequence[Played]) -> dict[str, list[list[Any]]]:
     runs = [t for t, _ in played]
     calls = {
         "turns": Counter(t.n_turns for t in runs),
-        "looks": Counter(_count(t, "look") for t in runs),
-        "groundings": Counter(_count(t, "ground") for t in runs),
+        "looks": Counter(_count(t, moves=False) for t in runs),
+        "groundings": Counter(_count(t, moves=True) for t in runs),
         "clips seen": Counter(len(t.visited) for t in runs),
     }
     filled = {
@@ -185,8 +184,8 @@ def _histograms(played: Sequence[Played]) -> dict[str, list[list[Any]]]:
     }
 
 
-def _count(played: Trajectory, action: str) -> int:
-    return sum(turn.action == action for turn in played.turns)
+def _count(played: Trajectory, moves: bool) -> int:
+    return sum(turn.moves if moves else turn.looks for turn in played.turns)
 
 
 def _calibration(played: Sequence[Played]) -> list[dict[str, Any]]:
@@ -221,14 +220,14 @@ def _looks_needed(played: Sequence[Played], needed: bool | None) -> list[Played]
 def _calibrated(
     tool: str, needed: bool | None, why: str, group: Sequence[Played]
 ) -> dict[str, Any]:
-    action = "ground" if tool == "grounding" else "look"
-    asked = [(_count(t, action) > 0, t.correct) for t, _ in group]
+    moves = tool == "grounding"
+    asked = [(_count(t, moves) > 0, t.correct) for t, _ in group]
     rate, interval = share([did for did, _ in asked])
     row: dict[str, Any] = {"tool": tool, "needed": needed, "why": why, "n": len(group)}
     row |= {"asked": rate, "ci": interval}
     for name, wanted in (("right_if_asked", True), ("right_if_not", False)):
         row[name] = share([c for did, c in asked if did is wanted and c is not None])[0]
-    if action == "look":
+    if not moves:
         row["on_gold"] = share(_looks_on_gold(group))[0]
     return row
 
@@ -236,9 +235,9 @@ def _calibrated(
 def _looks_on_gold(group: Sequence[Played]) -> list[bool]:
     """Of each look, whether the gold clip was among the clips looked at."""
     return [
-        q["gold"] in (turn.request or {}).get("clip_ids", ())
+        q["gold"] in (turn.request or {}).get("view", ())
         for t, q in group
         if q["gold"] is not None
         for turn in t.turns
-        if turn.action == "look" and turn.request
+        if turn.looks and turn.request
     ]

@@ -16,8 +16,8 @@ MAX_TEXT = 400_000
 
 _CLIP_LINE = re.compile(r"^\[([A-Za-z0-9_-]{1,150})\]$", re.MULTILINE)
 _ACTION_TAG = re.compile(r"<(?:search|visual_query|request_grounding|answer)\b", re.IGNORECASE)
-_KNOWN_TURN = {"turn", "action", "argument", "malformed", "request", "result", "finish"}
-_KNOWN_RESULT = {"agent", "value", "error", "details"}
+_KNOWN_TURN = {"turn", "action", "argument", "moves", "malformed", "request", "result", "finish"}
+_KNOWN_RESULT = {"agent", "text", "view", "error", "details"}
 _FRAME_KEYS = {"frames", "frame_paths"}
 
 
@@ -27,7 +27,6 @@ def row_of(
     """What lists and filters need of an episode. Clips are places in the question's list."""
     played = episode.trajectory
     cost = episode_cost(episode.record)
-    actions = [turn.action for turn in played.turns]
     order = played.option_order
     choice = played.choice
     row = {
@@ -41,8 +40,8 @@ def row_of(
         # The page shows options in the dataset's order, whatever order this episode saw.
         "choice": order[choice] if order and choice is not None else choice,
         "turns": played.n_turns,
-        "looks": actions.count("look"),
-        "grounds": actions.count("ground"),
+        "looks": sum(turn.looks for turn in played.turns),
+        "grounds": sum(turn.moves for turn in played.turns),
         "bad": sum(turn.malformed is not None for turn in played.turns),
         "toolfail": sum(bool((turn.result or {}).get("error")) for turn in played.turns),
         "reward": _short(played.reward),
@@ -129,8 +128,10 @@ def _turn(
         "finish": turn.get("finish"),
         "obs": _bounded(seen),
         "tool": _tool(turn) if turn.get("request") or result else None,
-        "shown": _shown(seen, visited, clips) if turn.get("action") == "ground" else None,
-        "looked": _places((turn.get("request") or {}).get("clip_ids") or (), clips),
+        "shown": _shown(seen, visited, clips) if turn.get("moves") else None,
+        "looked": None
+        if turn.get("moves")
+        else _places((turn.get("request") or {}).get("view") or (), clips),
         "frames": frames,
         "tokens": _count(s for s in mine if s["sampled"]),
         "more": _plain({k: v for k, v in turn.items() if k not in _KNOWN_TURN | _FRAME_KEYS}),
@@ -145,7 +146,7 @@ def _tool(turn: Mapping[str, Any]) -> dict[str, Any]:
     extra = {k: v for k, v in result.items() if k not in _KNOWN_RESULT | _FRAME_KEYS}
     tool = {
         "agent": result.get("agent"),
-        "value": _bounded(str(result["value"])) if result.get("value") is not None else None,
+        "value": _bounded(str(result.get("view") or result.get("text") or "")) or None,
         "error": result.get("error"),
         "more": _plain({**details, **extra}),
     }

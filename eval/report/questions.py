@@ -11,7 +11,7 @@ from eval.report.folders import Episode, Source
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
-from longvideo_env.game.protocol.tags import neutralise
+from longvideo_env.game.game import default_game
 from longvideo_env.ids import show_of
 from longvideo_env.schema import Task, Video
 
@@ -147,7 +147,7 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
 
 def _is_asked_in(task: Task, prompt: str) -> bool:
     """Whether it is the question of the prompt: equal ids of other datasets are not."""
-    return not prompt or neutralise(task.question.text) in prompt
+    return not prompt or default_game().protocol.neutralise(task.question.text) in prompt
 
 
 def opening_of(record: Mapping[str, Any]) -> str:

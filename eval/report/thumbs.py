@@ -44,14 +44,14 @@ class Thumbs:
             where there are no frames.
         """
         request = turn.get("request") or {}
-        if request.get("kind") != "vision" or not self._most:
+        if not request or turn.get("moves") or not self._most:
             return None
         named = _named(turn)
         if named:
             frames = [self._sent(item, video) for item in spread(named, PER_LOOK)]
             found = [frame for frame in frames if frame is not None]
             return {"sent": True, "total": len(named), "frames": found} if found else None
-        return self._of_clips(request.get("clip_ids") or (), video)
+        return self._of_clips(request.get("view") or (), video)
 
     def _of_clips(self, clip_ids: Sequence[str], video: Video | None) -> dict[str, Any] | None:
         """Frames that the clips hold, where nothing says which were sent."""

@@ -17,8 +17,9 @@ from eval.runs.run_options import RunOptions
 from eval.runs.progress import EpisodeProgress
 from eval.runs.store import RunStore, shard_folder
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
+from longvideo_env.config import spec_of
 from longvideo_env.errors import SpecError
-from longvideo_env.game.words.prompts import PROMPT_VERSION
+from longvideo_env.game.words.words import load_words
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import Toolbox
 
@@ -136,7 +137,7 @@ def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
     config, recording = session.config, session.toolbox.recording
     return {
         "policy": spec,
-        "dataset": config.dataset,
+        "dataset": spec_of(config.dataset),
         "split": config.split,
         "grounding": config.grounding,
         "vision": config.vision,
@@ -159,7 +160,7 @@ def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
         generation.pop(name, None)  # changes the speed, not the episodes
     if not spec.startswith("vllm:"):
         generation.pop("max_model_len", None)
-    environment = asdict(session.config)
+    environment = session.config.record()
     for name in ("recording", "recording_file"):
         del environment[name]  # where replies come from, not what was asked
     unsafe = environment.pop("unsafe_boxes")
@@ -167,7 +168,7 @@ def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
     return {
         "policy": spec,
         "seed": session.run.seed,
-        "prompt_version": PROMPT_VERSION,
+        "words": load_words(session.config.prompts).digest,
         **environment,
         **marks,
         **generation,

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError, TrajectoryError
-from longvideo_env.game.protocol.tags import action_closed
+from longvideo_env.game.game import default_game
 from longvideo_env.records.trajectory import Segment, Trajectory, read_lines
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
@@ -123,7 +123,7 @@ def tokens_after_action(segment: Segment, decode: Decode | None, opened: str = "
         decode: Turns token ids into text.
         opened: The reasoning tag with which the chat template opened the reply.
     """
-    text = opened + segment.text
+    text, action_closed = opened + segment.text, default_game().protocol.complete
     if not action_closed(text):
         return 0
     if decode is None or segment.token_ids is None:

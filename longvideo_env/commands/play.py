@@ -3,8 +3,8 @@
     longvideo-env play
     longvideo-env play --dataset data/plus --split val --questions 5 --vision none
 
-Type `look WORDS`, `ground WORDS` or `ground`, and an option's label such as `a2` to answer; or an
-action as a policy writes it. `help` shows the rules, `quit` ends the game.
+Type a tool's name and what it should do (`look the table`, `ground`), and an option's label such as
+`a2` to answer; or an action as a policy writes it. `help` shows the rules, `quit` ends the game.
 
 Exit codes: 0 done; 2 bad arguments or data; 130 interrupted.
 """
@@ -23,24 +23,22 @@ from longvideo_env.commands.shared import run_command
 from longvideo_env.config import EnvConfig
 from longvideo_env.drivers.env import LongTVQAEnv
 from longvideo_env.errors import SpecError
-from longvideo_env.game.protocol.tags import Action, format_action
-from longvideo_env.game.rules import ActionKind, TagSet
-from longvideo_env.game.words.prompts import system_prompt
+from longvideo_env.game.game import Game, clock
+from longvideo_env.game.policy import Observation
+from longvideo_env.game.protocol.base import ANSWER, Action, option_label
 from longvideo_env.schema import Question, Task
 
 _LABEL = re.compile(r"(?:answer\s+)?(a[0-9])\s*\Z", re.IGNORECASE)
-_COMMAND = re.compile(r"(look|ground)\b\s*(.*)\Z", re.IGNORECASE | re.DOTALL)
-_TIME = re.compile(r"^\[[\d:-]+\]")
 
 
-def as_reply(line: str, tags: TagSet) -> str:
+def as_reply(line: str, game: Game) -> str:
     """What a person typed as a policy would write it; anything else stays as it is."""
     text = line.strip()
     if match := _LABEL.match(text):
-        return format_action(Action(ActionKind.ANSWER, match[1].lower()), tags)
-    if match := _COMMAND.match(text):
-        return format_action(Action(ActionKind(match[1].lower()), match[2] or None), tags)
-    return text
+        return game.protocol.write(Action(ANSWER, match[1].lower()))
+    name, _, rest = text.partition(" ")
+    tool = next((tool for tool in game.offered if tool.name == name.lower()), None)
+    return text if tool is None else game.protocol.write(Action(tool.name, rest.strip() or None))
 
 
 def play(env: LongTVQAEnv, n: int, seed: int, console: Console, ask: Callable[[str], str]) -> int:
@@ -55,10 +53,11 @@ def play(env: LongTVQAEnv, n: int, seed: int, console: Console, ask: Callable[[s
     """
     right, rewards = 0, []
     for number in range(n):
-        text, info = env.reset(seed=seed if number == 0 else None)
+        _, info = env.reset(seed=seed if number == 0 else None)
         console.rule(f"question {number + 1} of {n}")
-        _show(_without_rules(info["messages"], text), console)
         task = env.dataset.task(info["qid"])
+        _show_question(task.question, console)
+        _show(env.observation, env, console)
         final = _episode(env, task.question, console, ask)
         if final is None:
             break
@@ -83,32 +82,35 @@ def _episode(
         if line.lower() in ("quit", "exit", "q"):
             return None
         if line.lower() in ("help", "?", ""):
-            rules = system_prompt(env.rules, len(question.options))
+            rules = env.game.rules_text(len(question.options))
             console.print(escape(rules), style="dim")
             continue
-        text, reward, terminated, truncated, info = env.step(as_reply(line, env.rules.tags))
+        _, reward, terminated, truncated, info = env.step(as_reply(line, env.game))
         if terminated or truncated:
             return reward, info
-        _show(text, console)
+        _show(env.observation, env, console)
 
 
-def _without_rules(messages: Sequence[dict[str, str]], text: str) -> str:
-    users = [message["content"] for message in messages if message["role"] == "user"]
-    return users[0] if users else text
+def _show_question(question: Question, console: Console) -> None:
+    console.print(f"Question: {escape(question.text)}", style="bold", highlight=False)
+    for i, option in enumerate(question.options):
+        console.print(f"{option_label(i)}: {escape(option)}", style="cyan", highlight=False)
 
 
-def _show(text: str, console: Console) -> None:
-    for line in text.splitlines():
-        style = None
-        if line.startswith("Question:"):
-            style = "bold"
-        elif re.match(r"a\d: ", line):
-            style = "cyan"
-        elif line.startswith(("You have", "This is your last", "Your reply")):
-            style = "yellow"
-        elif line.startswith(("<", "[")) and not _TIME.match(line):
-            style = "dim"
-        console.print(escape(line), style=style, highlight=False)
+def _show(seen: Observation, env: LongTVQAEnv, console: Console) -> None:
+    """What came back, from its fields; what was malformed as the master reads it."""
+    if seen.kind in ("malformed", "refused"):
+        console.print(escape(seen.text), style="yellow", highlight=False)
+        return
+    if seen.reply:
+        console.print(escape(seen.reply), highlight=False)
+    for clip_id in seen.view if seen.moved else ():
+        console.print(f"[{clip_id}]", style="dim", markup=False, highlight=False)
+        for line in env.dataset.video(env.question)[clip_id].subtitles:
+            time = "" if line.start_s is None else f"[{clock(line.start_s)}] "
+            console.print(time + line.text, markup=False, highlight=False)
+    left = f"{seen.turns_left} turns left" if seen.turns_left > 1 else "the last turn"
+    console.print(left, style="yellow", highlight=False)
 
 
 def _show_end(task: Task, reward: float, info: dict[str, Any], console: Console) -> None:

@@ -12,10 +12,11 @@ from longvideo_env.drivers.render import render_transcript
 from longvideo_env.drivers.rollout import play_of
 from longvideo_env.drivers.spaces import ReplySpace, TextSpace
 from longvideo_env.errors import DatasetNotFoundError, EpisodeStateError, SpecError, ToolError
-from longvideo_env.game.episode import Ended, Episode, Observation
-from longvideo_env.game.reward import Score, parse_reward, score
-from longvideo_env.game.rules import Rules
-from longvideo_env.schema import Task
+from longvideo_env.game.episode import Ended, Episode
+from longvideo_env.game.game import Game
+from longvideo_env.game.policy import Observation
+from longvideo_env.game.reward import Score, score
+from longvideo_env.schema import Question, Task
 from longvideo_env.seeding import draw_option_order
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import Toolbox
@@ -117,15 +118,14 @@ class LongTVQAEnv(gym.Env[str, str]):
             raise SpecError(f"render_mode must be None or 'ansi', got {render_mode!r}.")
         self.render_mode = render_mode
         self.config = EnvConfig.from_mapping(options)
-        self.rules = Rules.from_config(self.config)
-        self._weights = parse_reward(self.config.reward)
+        self.game = Game.from_config(self.config)
         self._episode: Episode | None = None
         self._task: Task | None = None
         self._score: Score | None = None
         self._walk: list[int] = []
         self._load()
         self.observation_space = TextSpace()
-        self.action_space = ReplySpace(self.rules, n_options=self.dataset.fewest_options)
+        self.action_space = ReplySpace(self.game, n_options=self.dataset.fewest_options)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -150,7 +150,7 @@ class LongTVQAEnv(gym.Env[str, str]):
             task = task.reorder(draw_option_order(len(task.question.options), episode_seed))
         self._task, self._score = task, None
         video = self.dataset.video(task.question)
-        episode = self._episode = Episode(task.question, video, self.rules, episode_seed)
+        episode = self._episode = Episode(task.question, video, self.game, episode_seed)
         request = episode.start()
         if request is not None and isinstance(
             episode.receive(self.toolbox.call_blocking(request)), Ended
@@ -164,15 +164,29 @@ class LongTVQAEnv(gym.Env[str, str]):
         Raises:
             EpisodeStateError: `reset` was not called, or the episode is over.
         """
-        episode = self._episode
-        if episode is None:
-            raise EpisodeStateError("step() was called before reset(). To mend it: reset first.")
+        episode = self._playing
         move = episode.reply(action)
         if not isinstance(move, Observation | Ended):
             move = episode.receive(self.toolbox.call_blocking(move))
         if isinstance(move, Observation):
             return move.text, 0.0, False, False, self._step_info()
         return self._end()
+
+    @property
+    def observation(self) -> Observation:
+        """The newest observation, as fields."""
+        return self._playing.observations[-1]
+
+    @property
+    def question(self) -> Question:
+        """The question that is being played."""
+        return self._playing.question
+
+    @property
+    def _playing(self) -> Episode:
+        if self._episode is None:
+            raise EpisodeStateError("there is no episode yet. Fix: call reset() first.")
+        return self._episode
 
     def render(self) -> str | None:
         """The transcript so far, for a person to read."""
@@ -219,17 +233,17 @@ class LongTVQAEnv(gym.Env[str, str]):
     def _end(self) -> StepReturn:
         assert self._episode is not None
         assert self._task is not None
-        result = self._score = score(play_of(self._episode), self._task.gold, self._weights)
+        result = self._score = score(play_of(self._episode), self._task.gold, self.game.reward)
         terminated = self._episode.status == "answered"
         choice = self._episode.choice
-        text = f"You answered a{choice}." if choice is not None else "The episode is over."
+        text = str.__str__(self.game.ended_text(choice, self._episode.status or ""))
         info = self._step_info() | {
             "status": self._episode.status,
             "reward_valid": result.reward is not None,
             "reward_terms": dict(result.terms),
             "is_success": result.correct,
             "grounded": result.grounded,
-            "error": self._episode.error,
+            "error": self._episode.error or result.error,
         }
         return text, float(result.reward or 0.0), terminated, not terminated, info
 
@@ -247,7 +261,7 @@ class LongTVQAEnv(gym.Env[str, str]):
             "turn": len(episode.turns),
             "turns_left": episode.turns_left,
             "visited": list(episode.visited),
-            "window": list(episode.window),
+            "window": list(episode.view),
             "opened_by": self.config.grounding if episode.first else "start of the video",
             "messages": list(episode.messages),
         }

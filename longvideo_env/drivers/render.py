@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from longvideo_env.game.episode import Episode
-from longvideo_env.game.protocol.tags import option_label
+from longvideo_env.game.protocol.base import option_label
 from longvideo_env.game.reward import Score
 
 WIDTH = 88
@@ -46,12 +46,22 @@ def _conversation(episode: Episode) -> list[str]:
             continue
         if message["role"] == "assistant":
             turn += 1
-            lines += ["", f"─ Turn {turn} of {episode.rules.max_turns} ".ljust(WIDTH, "─")]
+            lines += ["", f"─ Turn {turn} of {episode.game.max_turns} ".ljust(WIDTH, "─")]
             lines += _wrapped(message["content"], "  master │ ")
         elif turn:
             lines += _wrapped(message["content"], "         │ ")
         else:
-            lines += _wrapped(message["content"].split("You are at:\n", 1)[-1], "  ")
+            lines += _opening(episode)
+    return lines
+
+
+def _opening(episode: Episode) -> list[str]:
+    """The first view, from the fields of the opening; question and options stand above."""
+    lines = []
+    for clip_id in episode.opened_at:
+        lines += [f"  [{clip_id}]"]
+        for line in episode.video[clip_id].subtitles:
+            lines += _wrapped(line.text, "    ")
     return lines
 
 

@@ -15,14 +15,15 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import PolicyError
-from longvideo_env.game.episode import Ended, Episode, Observation
-from longvideo_env.game.policy import Context, Policy, Reply
-from longvideo_env.game.reward import Play, parse_reward, score
-from longvideo_env.game.rules import Rules
+from longvideo_env.game.episode import Ended, Episode
+from longvideo_env.game.game import Game
+from longvideo_env.game.policy import Context, Observation, Policy, Reply
+from longvideo_env.game.reward import Play, score_async
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed, draw_option_order
-from longvideo_env.tools.toolbox import Toolbox, ToolRequest, ToolResult
+from longvideo_env.tools.tool import ToolCall, ToolResult
+from longvideo_env.tools.toolbox import Toolbox
 
 
 @dataclass
@@ -72,10 +73,10 @@ class RolloutEngine:
             raise ValueError(f"concurrency must be at least 1, got {concurrency}.")
         self.dataset = dataset
         self.config = config
-        self.rules = Rules.from_config(config)
-        self.weights = parse_reward(config.reward)
+        self.game = Game.from_config(config)
         self.toolbox = toolbox
         self.policy = policy
+        policy.codec.protocol = self.game.protocol
         self.policy_spec = policy_spec
         self.seed = seed
         self.concurrency = concurrency
@@ -107,13 +108,13 @@ class RolloutEngine:
             task = task.reorder(order)
         video = self.dataset.video(task.question)
         tool_seed = derive_seed(shared, task.qid)
-        episode = Episode(task.question, video, self.rules, tool_seed)
+        episode = Episode(task.question, video, self.game, tool_seed)
         record = _Record(seed)
         try:
             await self._drive(episode, record)
         except PolicyError as error:
             episode.fail(f"policy ({self.policy_spec}): {error}")
-        return self._trajectory(task, episode, record, sample, order)
+        return await self._trajectory(task, episode, record, sample, order)
 
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncIterator[Trajectory]:
         """Play many episodes, each a task and its sample, and yield them as they finish."""
@@ -172,8 +173,9 @@ class RolloutEngine:
     async def _act(self, episode: Episode, record: _Record) -> Reply:
         context = Context(
             question=episode.question,
-            rules=self.rules,
+            game=self.game,
             messages=episode.messages,
+            observations=episode.observations,
             segments=record.segments,
             turn=episode.turn,
             seed=derive_seed(record.seed, "policy", episode.turn),
@@ -184,12 +186,12 @@ class RolloutEngine:
         finally:
             record.model_s += time.perf_counter() - start
 
-    async def _call(self, request: ToolRequest, record: _Record) -> ToolResult:
+    async def _call(self, request: ToolCall, record: _Record) -> ToolResult:
         result = await self.toolbox.call(request)
         record.tools_s += result.latency_s
         return result
 
-    def _trajectory(
+    async def _trajectory(
         self,
         task: Task,
         episode: Episode,
@@ -197,7 +199,7 @@ class RolloutEngine:
         sample: int,
         order: tuple[int, ...] | None,
     ) -> Trajectory:
-        result = score(play_of(episode), task.gold, self.weights)
+        result = await score_async(play_of(episode), task.gold, self.game.reward)
         return Trajectory(
             qid=task.qid,
             video_id=task.question.video_id,
@@ -221,6 +223,7 @@ class RolloutEngine:
             grounded_first=result.grounded_first,
             reward=result.reward,
             reward_terms=result.terms,
+            reward_error=result.error,
             timings=record.timings(),
         )
 
@@ -235,6 +238,7 @@ def play_of(episode: Episode) -> Play:
         episode.turns,
         episode.visited,
         episode.opened_at,
+        [message["content"] for message in episode.messages if message["role"] == "assistant"],
     )
 
 

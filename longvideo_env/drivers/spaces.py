@@ -8,14 +8,15 @@ Vectorise it without shared memory (`vector_kwargs={"shared_memory": False}`).
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from gymnasium import Space
 
-from longvideo_env.game.protocol.tags import Action, format_action, option_label
-from longvideo_env.game.rules import ActionKind, Rules
+from longvideo_env.game.game import Game
+from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+from longvideo_env.tools.tool import Tool
 
 MAX_TEXT_LENGTH = 4_000_000
 """Longest text in characters. A bound that nothing real reaches: it is there to catch mistakes."""
@@ -73,7 +74,7 @@ class ReplySpace(TextSpace):
     """Replies of the master agent. Any text is allowed; `sample` draws well-formed ones.
 
     Args:
-        rules: Which actions there are, and their tags.
+        game: Which actions there are, and how they are written.
         n_options: Options of a question, for sampled answers.
         max_length: Longest reply in characters.
         seed: Seed of the space's generator.
@@ -81,29 +82,47 @@ class ReplySpace(TextSpace):
 
     def __init__(
         self,
-        rules: Rules,
+        game: Game,
         n_options: int = 5,
         max_length: int = MAX_TEXT_LENGTH,
         seed: int | np.random.Generator | None = None,
     ) -> None:
         super().__init__(max_length, seed)
-        self.rules = rules
+        self.game = game
         self.n_options = n_options
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
         """A random well-formed action, as text."""
         if mask is not None or probability is not None:
             raise ValueError(f"{self} samples without a mask; got one.")
-        return format_action(
-            random_action(self.rules.actions, self.n_options, self.np_random), self.rules.tags
-        )
+        return self.game.protocol.write(random_action(self.game, self.n_options, self.np_random))
 
 
-def random_action(
-    actions: Sequence[ActionKind], n_options: int, rng: np.random.Generator
-) -> Action:
+def random_action(game: Game, n_options: int, rng: np.random.Generator) -> Action:
     """Draw one of the actions on offer; an answer is drawn evenly from the options."""
-    kind = actions[int(rng.integers(len(actions)))]
-    if kind is ActionKind.ANSWER:
-        return Action(kind, option_label(int(rng.integers(n_options))))
-    return Action(kind, "What is happening?" if kind is ActionKind.LOOK else None)
+    name = game.actions[int(rng.integers(len(game.actions)))]
+    return random_answer(n_options, rng) if name == ANSWER else some_call(game.tool(name), rng)
+
+
+def random_answer(n_options: int, rng: np.random.Generator) -> Action:
+    """Draw an answer evenly from the options."""
+    return Action(ANSWER, option_label(int(rng.integers(n_options))))
+
+
+def some_call(tool: Tool, rng: np.random.Generator, text: str = "What is happening?") -> Action:
+    """A call of a tool: what it must be given is drawn, or is `text` where that is text."""
+    properties = tool.schema.get("properties", {})
+    arguments = {name: _drawn(properties[name], rng, text) for name in tool.required}
+    return Action(tool.name, None, arguments)
+
+
+def _drawn(schema: dict[str, Any], rng: np.random.Generator, text: str) -> Any:
+    if "enum" in schema:
+        return schema["enum"][int(rng.integers(len(schema["enum"])))]
+    kind = str(schema.get("type"))
+    if kind in ("integer", "number"):
+        low = int(schema.get("minimum", 0))
+        number = int(rng.integers(low, int(schema.get("maximum", low + 9)) + 1))
+        return number if kind == "integer" else float(number)
+    plain: dict[str, Any] = {"boolean": False, "array": [], "object": {}}
+    return plain.get(kind, text)

@@ -1,9 +1,9 @@
 """The state machine of one episode. It does no I/O and holds no client, model, clock or thread.
 
-    episode = Episode(question, video, rules, seed)
-    request = episode.start()            # a grounding request, or None: opened at the first clip
+    episode = Episode(question, video, game, seed)
+    call = episode.start()               # a call of the opening tool, or None: opened at the start
     episode.receive(result)              # its result -> Observation, or Ended if it failed
-    move = episode.reply(text)           # a tool request, an Observation (malformed), or Ended
+    move = episode.reply(text)           # a ToolCall, an Observation (malformed), or Ended
     episode.receive(result)              # -> Observation, or Ended
 
 The Gymnasium env and the rollout engine are drivers of this one machine.
@@ -16,21 +16,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from longvideo_env.errors import EpisodeStateError
-from longvideo_env.game.policy import FinishReason, Message
-from longvideo_env.game.protocol.tags import Action, Malformed, ParsedReply, parse
-from longvideo_env.game.rules import ActionKind, Rules
-from longvideo_env.game.words import prompts
+from longvideo_env.game.game import Game
+from longvideo_env.game.policy import FinishReason, Message, Observation
+from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, ParsedReply
 from longvideo_env.records.trajectory import Status, TurnRecord
-from longvideo_env.schema import Question, Video
+from longvideo_env.schema import Question, TimedText, Video
 from longvideo_env.seeding import derive_seed
-from longvideo_env.tools.toolbox import GroundingRequest, ToolRequest, ToolResult, VisionRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What the master agent gets to read next."""
-
-    text: str
+from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +32,7 @@ class Ended:
     status: Status
 
 
-Move: TypeAlias = GroundingRequest | VisionRequest | Observation | Ended
+Move: TypeAlias = ToolCall | Observation | Ended
 
 
 class Episode:
@@ -49,37 +41,40 @@ class Episode:
     Args:
         question: The question; no gold.
         video: Its video.
-        rules: The rules of the game.
-        seed: Seeds the tools' requests.
+        game: The game.
+        seed: Seeds the tools' calls.
 
     Attributes:
         messages: The conversation so far, as chat messages.
+        observations: What the master was shown, as fields.
         turns: What happened in each finished turn.
         parsed: Each reply, understood.
         visited: Clips shown, in order, without repeats.
-        window: The clips seen now.
-        first: The record of the grounding that chose the first clip, or None.
+        view: The clips seen now.
+        opened_at: The clips seen at the start.
+        first: The record of the call that chose the first clip, or None.
         status: How it ended, or None while it goes on.
         choice: Index of the option chosen, or None.
         error: What failed, if something did.
     """
 
-    def __init__(self, question: Question, video: Video, rules: Rules, seed: int = 0) -> None:
+    def __init__(self, question: Question, video: Video, game: Game, seed: int = 0) -> None:
         self.question = question
         self.video = video
-        self.rules = rules
+        self.game = game
         self.seed = seed
         self.messages: list[Message] = []
+        self.observations: list[Observation] = []
         self.turns: list[TurnRecord] = []
         self.parsed: list[ParsedReply] = []
         self.visited: list[str] = []
-        self.window: tuple[str, ...] = ()
+        self.view: tuple[str, ...] = ()
         self.opened_at: tuple[str, ...] = ()
         self.first: TurnRecord | None = None
         self.status: Status | None = None
         self.choice: int | None = None
         self.error: str | None = None
-        self._pending: ToolRequest | None = None
+        self._pending: ToolCall | None = None
         self._action: Action | None = None
         self._finish: FinishReason | None = None
         self._usage: Mapping[str, Any] | None = None
@@ -94,28 +89,29 @@ class Episode:
     @property
     def turns_left(self) -> int:
         """Turns that the master agent still has."""
-        return self.rules.max_turns - len(self.turns)
+        return self.game.max_turns - len(self.turns)
 
     @property
     def turn(self) -> int:
-        """The turn that is under way, counted from 1."""
+        """The present turn, counted from 1."""
         return len(self.turns) + 1
 
-    def start(self) -> GroundingRequest | None:
+    def start(self) -> ToolCall | None:
         """Open the video.
 
         Returns:
-            A request for the first clip; None if there is no grounding agent, and the video was
-            opened at its first clip.
+            A call for the first clip; None if no tool opens the video, which then is open at its
+            start.
         """
         if self._pending is not None or self.messages:
-            raise EpisodeStateError("start() was called on an episode that is under way.")
-        if not self.rules.grounded_start:
+            raise EpisodeStateError("start() was called on an episode that has been started.")
+        if self.game.opening is None:
             self._open(self.video.clip_ids[0])
             return None
-        request = self._grounding_request(None)
-        self._pending = request
-        return request
+        arguments = self.game.opening.check({})
+        if isinstance(arguments, str):
+            raise EpisodeStateError(f"{self.game.opening.name} cannot open a video: {arguments}.")
+        return self._ask(self.game.opening, arguments)
 
     def reply(
         self,
@@ -138,42 +134,37 @@ class Episode:
                 "reply() was called while the episode "
                 + ("is over." if self.status else "waits for a tool, or has not been started.")
             )
-        parsed = parse(text, len(self.question.options), self.rules.actions)
+        parsed = self.game.protocol.parse(text, len(self.question.options))
         self.messages.append({"role": "assistant", "content": text})
         self.parsed.append(parsed)
         self._finish, self._usage = finish, usage
-        if isinstance(parsed.outcome, Malformed):
-            return self._malformed(parsed.outcome)
-        self._action = parsed.outcome
-        return {
-            ActionKind.ANSWER: self._answer,
-            ActionKind.GROUND: self._ground,
-            ActionKind.LOOK: self._look,
-        }[parsed.outcome.kind](parsed.outcome)
+        outcome = parsed.outcome
+        if isinstance(outcome, Malformed):
+            return self._malformed(outcome)
+        self._action = outcome
+        if outcome.name == ANSWER:
+            return self._answer(outcome)
+        return self._use(self.game.tool(outcome.name), outcome)
 
     def receive(self, result: ToolResult) -> Observation | Ended:
-        """Take the result of the tool request that is pending."""
-        request = self._pending
-        if request is None:
-            raise EpisodeStateError("receive() was called while no tool request is pending.")
+        """Take the result of the tool call that is pending."""
+        call = self._pending
+        if call is None:
+            raise EpisodeStateError("receive() was called while no tool call is pending.")
         self._pending = None
         opening = not self.messages
-        record = self._record(request, result, opening)
+        record = self._record(call, result, opening)
         if opening:
             self.first = record
-        if not result.ok or result.value is None:
-            if not opening:
-                self.turns.append(record)
-            return self.fail(f"{result.kind} ({result.agent}): {result.error}")
-        if opening:
-            return self._open(result.value)
-        self.turns.append(record)
-        if isinstance(request, GroundingRequest):
-            self._show(result.value)
-            text = prompts.grounded_prompt(self.video, self.window, self.rules, self.turns_left)
         else:
-            text = prompts.looked_prompt(result.value, self.rules, self.turns_left)
-        return self._observe(text)
+            self.turns.append(record)
+        if result.reply is None:
+            return self.fail(f"{call.tool} ({result.agent}): {result.error}")
+        if not opening:
+            return self._show(call.tool, result.reply)
+        if result.reply.view is None:
+            return self.fail(f"{call.tool} ({result.agent}): it named no clip to open the video at")
+        return self._open(result.reply.view)
 
     def fail(self, error: str) -> Ended:
         """End the episode because a tool or the policy failed: it will have no reward."""
@@ -185,106 +176,115 @@ class Episode:
         return self._end("out_of_context")
 
     def _open(self, clip_id: str) -> Observation:
-        self._show(clip_id)
-        self.opened_at = self.window
-        text = prompts.question_prompt(self.question, self.video, self.window, self.rules)
-        if self.rules.instructions:
-            system = prompts.system_prompt(self.rules, len(self.question.options))
-            self.messages.append({"role": "system", "content": system})
-        return self._observe(text)
+        self._move(clip_id)
+        self.opened_at = self.view
+        if self.game.instructions:
+            rules = self.game.rules_text(len(self.question.options))
+            self.messages.append({"role": "system", "content": str.__str__(rules)})
+        text = self.game.opening_text(self.question, self.video, self.view)
+        lines, options = self._lines(), self.question.options
+        return self._observe(text, "opening", moved=True, lines=lines, options=options)
+
+    def _show(self, tool: str, reply: ToolReply) -> Observation:
+        view = ""
+        fields: dict[str, Any] = {"tool": tool, "reply": reply.text or None}
+        if reply.view is not None:
+            self._move(reply.view)
+            view = self.game.view_text(self.video, self.view)
+            fields |= {"moved": True, "lines": self._lines()}
+        n_options = len(self.question.options)
+        text = self.game.reply_text(tool, reply.text, view, self.turns_left, n_options)
+        return self._observe(text, "reply", **fields)
 
     def _answer(self, action: Action) -> Move:
         self.choice = action.choice if self.question.options else None
         self._finish_turn(action)
         return self._end("answered")
 
-    def _ground(self, action: Action) -> Move:
+    def _use(self, tool: Tool, action: Action) -> Move:
         if self.turns_left == 1:
-            return self._out_of_turns(action)
-        if len(self.visited) == len(self.video.clips):
+            # A tool called in the last turn could tell nobody anything, so it is not called.
             self._finish_turn(action)
-            return self._observe(prompts.all_visited_prompt(self.turns_left))
-        self._pending = self._grounding_request(action.argument)
-        return self._pending
+            return self._end("out_of_turns")
+        call = self._ask(tool, action.arguments)
+        reason = None if tool.refuse is None else tool.refuse(call)
+        if reason is None:
+            return call
+        self._pending = None
+        self._finish_turn(action)
+        n_options = len(self.question.options)
+        text = self.game.refused_text(tool.name, reason, self.turns_left, n_options)
+        return self._observe(text, "refused", tool=tool.name)
 
-    def _look(self, action: Action) -> Move:
-        if self.turns_left == 1:
-            return self._out_of_turns(action)
-        self._pending = VisionRequest(
-            self.question,
-            self.video,
-            action.argument or "",
-            self.window,
-            derive_seed(self.seed, "vision", self.turn),
+    def _ask(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolCall:
+        seed = derive_seed(self.seed, tool.name, self.turn)
+        visited = tuple(self.visited)
+        self._pending = ToolCall(
+            self.question, self.video, tool.name, arguments, self.view, visited, seed
         )
         return self._pending
 
     def _malformed(self, problem: Malformed) -> Move:
+        kind = problem.kind.value
         self.turns.append(
-            TurnRecord(
-                self.turn, malformed=problem.kind.value, finish=self._finish, **self._spent()
-            )
+            TurnRecord(self.turn, malformed=kind, finish=self._finish, **self._spent())
         )
         if self.turns_left == 0:
             return self._end("out_of_turns")
-        return self._observe(prompts.malformed_prompt(problem.message, self.rules, self.turns_left))
-
-    def _out_of_turns(self, action: Action) -> Ended:
-        # A tool called in the last turn could tell nobody anything, so it is not called.
-        self._finish_turn(action)
-        return self._end("out_of_turns")
+        text = self.game.malformed_text(problem, self.turns_left, len(self.question.options))
+        return self._observe(text, "malformed", problem=kind)
 
     def _finish_turn(self, action: Action) -> None:
         self.turns.append(
             TurnRecord(
                 self.turn,
-                action.kind.value,
+                action.name,
                 action.argument,
                 finish=self._finish,
+                moves=self._moves(action),
                 **self._spent(),
             )
         )
 
-    def _record(self, request: ToolRequest, result: ToolResult, opening: bool) -> TurnRecord:
+    def _moves(self, action: Action) -> bool:
+        return action.name != ANSWER and self.game.tool(action.name).moves
+
+    def _record(self, call: ToolCall, result: ToolResult, opening: bool) -> TurnRecord:
         action = None if opening else self._action
         return TurnRecord(
             turn=0 if opening else self.turn,
-            action=action.kind.value if action else None,
+            action=action.name if action else None,
             argument=action.argument if action else None,
-            request=request.record(),
-            result={
-                "agent": result.agent,
-                "value": result.value,
-                "error": result.error,
-                "details": dict(result.details),
-            },
+            request=call.record(),
+            result=result.record(),
             finish=None if opening else self._finish,
-            **self._spent(result),
+            moves=self.game.tool(call.tool).moves,
+            **self._spent(result.reply),
         )
 
-    def _spent(self, result: ToolResult | None = None) -> dict[str, Any]:
+    def _spent(self, reply: ToolReply | None = None) -> dict[str, Any]:
         """What the turn used: the reply, and the tool if one was called."""
-        tool = result.details.get("cost_usd") if result is not None else None
-        reply = self._usage.get("cost_usd") if self._usage is not None else None
-        known = [cost for cost in (reply, tool) if cost is not None]
+        tool = None if reply is None else reply.details.get("cost_usd")
+        master = self._usage.get("cost_usd") if self._usage is not None else None
+        known = [cost for cost in (master, tool) if cost is not None]
         return {"usage": self._usage, "cost_usd": sum(known) if known else None}
 
-    def _grounding_request(self, query: str | None) -> GroundingRequest:
-        return GroundingRequest(
-            self.question,
-            self.video,
-            query,
-            tuple(self.visited),
-            derive_seed(self.seed, "grounding", self.turn),
-        )
+    def _move(self, clip_id: str) -> None:
+        self.view = self.video.window(clip_id, self.game.window)
+        self.visited += [c for c in self.view if c not in self.visited]
 
-    def _show(self, clip_id: str) -> None:
-        self.window = self.video.window(clip_id, self.rules.window)
-        self.visited += [c for c in self.window if c not in self.visited]
+    def _lines(self) -> tuple[TimedText, ...]:
+        if len(self.view) == 1:
+            return self.video[self.view[0]].subtitles
+        return tuple(line for clip_id in self.view for line in self.video[clip_id].subtitles)
 
-    def _observe(self, text: str) -> Observation:
+    def _observe(self, text: str, kind: str, **fields: Any) -> Observation:
+        # A plain copy: the words' own type must not leave the game.
+        text = str.__str__(text)
         self.messages.append({"role": "user", "content": text})
-        return Observation(text)
+        observation = Observation(text, kind, self.turns_left, self.view, **fields)
+        self.observations.append(observation)
+        return observation
 
     def _end(self, status: Status) -> Ended:
         self.status = status

@@ -10,13 +10,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
-from longvideo_env.game.rules import Rules
+from longvideo_env.game.game import Game
+from longvideo_env.game.protocol.base import Action, ReplyProtocol
 from longvideo_env.records.trajectory import Segment
-from longvideo_env.schema import Question
+from longvideo_env.schema import Question, TimedText
 
 FinishReason: TypeAlias = Literal["stop", "end_of_turn", "length", "context"]
 """Why a reply ended: an action's closing tag, the model's end-of-turn token, the limit of tokens
 a turn, or no room left in the model's context (the reply is then empty)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the master agent gets to read next: fields, and the text that was made of them once.
+
+    Attributes:
+        text: As the master reads it.
+        kind: `opening`, `reply` (of a tool), `refused`, or `malformed`.
+        turns_left: Turns that it still has.
+        view: Ids of the clips before it.
+        moved: Whether these clips are new, so that their lines are shown.
+        lines: Lines of dialogue that this observation shows, clip by clip.
+        options: The options, in the opening.
+        tool: The tool that replied or refused.
+        reply: The tool's text.
+        problem: What was wrong with the reply before.
+    """
+
+    text: str
+    kind: str
+    turns_left: int
+    view: tuple[str, ...]
+    moved: bool = False
+    lines: tuple[TimedText, ...] = ()
+    options: tuple[str, ...] = ()
+    tool: str | None = None
+    reply: str | None = None
+    problem: str | None = None
 
 
 class Message(TypedDict):
@@ -56,16 +86,18 @@ class Context:
 
     Attributes:
         question: The question; no gold.
-        rules: The rules of the game: which actions there are, and their tags.
+        game: The game: which tools there are, and how actions are written.
         messages: The conversation so far, as chat messages.
+        observations: What the master was shown, as fields; the last one is new.
         segments: The same as the policy's codec rendered it.
         turn: This turn, counted from 1.
         seed: Seeds whatever the policy draws in this turn.
     """
 
     question: Question
-    rules: Rules
+    game: Game
     messages: Sequence[Message]
+    observations: Sequence[Observation]
     segments: Sequence[Segment]
     turn: int
     seed: int
@@ -75,9 +107,25 @@ class Context:
         """Everything so far as token ids; empty for a policy without tokens."""
         return [i for segment in self.segments for i in segment.token_ids or ()]
 
+    @property
+    def is_last(self) -> bool:
+        """Whether this turn is the last one."""
+        return self.turn >= self.game.max_turns
+
+    def write(self, action: Action, reasoning: str | None = None) -> str:
+        """An action as the game's protocol has it, behind reasoning."""
+        protocol = self.game.protocol
+        return ("" if reasoning is None else protocol.think(reasoning)) + protocol.write(action)
+
 
 class Codec(Protocol):
-    """Renders messages into segments. What it renders is never sampled (masked 0)."""
+    """Renders messages into segments. What it renders is never sampled (masked 0).
+
+    Attributes:
+        protocol: Says when a reply is complete; the engine sets it.
+    """
+
+    protocol: ReplyProtocol
 
     def open(self, messages: Sequence[Message]) -> list[Segment]:
         """The segments of the first prompt, up to where the reply begins."""
@@ -94,6 +142,8 @@ class Codec(Protocol):
 
 class TextCodec:
     """For policies that read messages and write text: one segment a message, no tokens."""
+
+    protocol: ReplyProtocol  # set by the engine; text needs none
 
     def open(self, messages: Sequence[Message]) -> list[Segment]:
         """One segment a message."""

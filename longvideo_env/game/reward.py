@@ -1,4 +1,8 @@
-"""Reward: named terms with weights, computed from what happened and the gold.
+"""Reward: terms with weights, computed from what happened and the gold.
+
+A term is a function `(play, gold) -> float | None`, sync or async. None leaves it out for this
+episode. One that raises makes the episode's reward invalid: it is kept and counted, not trained on,
+and never 0. Terms are named as `module:attribute`, or by the entry points `longvideo_env.terms`.
 
 Presets (LongVideoAgent, arXiv 2512.20618):
 
@@ -7,23 +11,25 @@ Presets (LongVideoAgent, arXiv 2512.20618):
 - `reference`: the published code's 1.0 for the right answer + 0.2 for a reasoning block + 0.2 for
   an answer block.
 
-A spec overrides weights by name: `paper,validity=0.2,tool_calls=-0.05`, or `paper,grounding=0.3`.
+Weights follow the preset: `paper,validity=0.2,tool_calls=-0.05`, or `paper,my_parts:thrift=0.5`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypeAlias
 
 from longvideo_env.errors import SpecError
-from longvideo_env.game.protocol.tags import Malformed, ParsedReply
+from longvideo_env.game.protocol.base import Malformed, ParsedReply
 from longvideo_env.records.trajectory import Status, TurnRecord
 from longvideo_env.schema import Gold
-
-TERMS = ("answer", "validity", "reasoning_block", "answer_block", "tool_calls", "grounding")
-"""Every term, before weighting. `tool_calls` counts the master's calls of tools; `grounding` is 1
-if a gold clip was visited, 0 if not or if none is known, and has a weight in no preset."""
+from longvideo_env.specs import find_part
+from longvideo_env.sync import run_blocking
 
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "paper": {"answer": 1.0, "validity": 0.1},
@@ -42,6 +48,7 @@ class Play:
         turns: The record of each turn.
         visited: Clips shown.
         opened_at: Clips shown at the start.
+        replies: What the master wrote, turn by turn.
     """
 
     status: Status
@@ -50,6 +57,7 @@ class Play:
     turns: Sequence[TurnRecord]
     visited: Sequence[str] = ()
     opened_at: Sequence[str] = ()
+    replies: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,13 @@ class Score:
     """Reward and facts of one episode.
 
     Attributes:
-        reward: Weighted sum of the terms; None if the episode failed or has no gold answer.
+        reward: Weighted sum of the terms; None if the episode failed, has no gold answer, or a
+            term raised.
         terms: The terms that have a weight, unweighted; empty where `reward` is None.
         correct: Whether the choice is right; None if it failed or has no gold answer.
         grounded: Whether the gold clip was shown; None if it failed or is unknown.
         grounded_first: Whether it was shown at the start; None likewise.
+        error: Which term raised, and what.
     """
 
     reward: float | None
@@ -69,62 +79,170 @@ class Score:
     correct: bool | None
     grounded: bool | None
     grounded_first: bool | None
+    error: str | None = None
 
 
-@lru_cache(maxsize=64)
-def parse_reward(spec: str) -> Mapping[str, float]:
-    """Turn a reward spec into weights by term.
+Term: TypeAlias = Callable[[Play, Gold], "float | Awaitable[float | None] | None"]
+
+
+def _share_valid(play: Play, _: Gold) -> float:
+    valid = [not isinstance(reply.outcome, Malformed) for reply in play.parsed]
+    return sum(valid) / len(valid) if valid else 0.0
+
+
+TERMS: Mapping[str, Term] = {
+    "answer": lambda play, gold: float(play.choice == gold.answer),
+    "validity": _share_valid,
+    "reasoning_block": lambda play, _: float(any(reply.has_reasoning for reply in play.parsed)),
+    "answer_block": lambda play, _: float(play.status == "answered"),
+    "tool_calls": lambda play, _: float(sum(turn.request is not None for turn in play.turns)),
+    "grounding": lambda play, gold: float(_any_in(gold.clip_ids, play.visited) or False),
+}
+"""The terms that ship. `tool_calls` counts the master's calls of tools; `grounding` is 1 if a gold
+clip was visited, 0 if not or if none is known, and has a weight in no preset."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reward(Mapping[str, float]):
+    """Terms and their weights: a mapping of term to weight.
+
+    Attributes:
+        weights: Term to weight; none is 0.
+        functions: Term to function.
+    """
+
+    weights: Mapping[str, float]
+    functions: Mapping[str, Term]
+
+    def __getitem__(self, term: str) -> float:
+        return self.weights[term]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The terms that do not ship."""
+        return tuple(term for term in self.weights if term not in TERMS)
+
+
+def parse_reward(spec: Any) -> Reward:
+    """Turn a reward spec into terms with weights.
+
+    Args:
+        spec: Text, such as `paper,validity=0.2`; or a mapping of terms, as names or functions, to
+            weights, in which `preset` may name a preset to start from.
 
     Raises:
         SpecError: No such preset or term, or a weight that is not a number.
     """
+    if isinstance(spec, str):
+        return _parse_text(spec)
+    if not isinstance(spec, Mapping):
+        raise SpecError(f"expected a reward spec or a mapping of term to weight, got {spec!r:.80}.")
+    parts = dict(spec)
+    weights = dict(_preset(parts.pop("preset"))) if "preset" in parts else {}
+    functions: dict[str, Term] = {}
+    for part, weight in parts.items():
+        name = part if isinstance(part, str) else getattr(part, "__name__", "term")
+        if not isinstance(part, str):
+            functions[name] = part
+        weights[name] = _weight(name, weight)
+    return _reward(weights, functions)
+
+
+@lru_cache(maxsize=64)
+def _parse_text(spec: str) -> Reward:
     preset, *overrides = (part.strip() for part in spec.split(","))
-    if preset not in PRESETS:
+    weights = dict(_preset(preset))
+    for override in overrides:
+        term, _, value = override.rpartition("=") if "=" in override else (override, "", "")
+        weights[term] = _weight(term, value)
+    return _reward(weights, {})
+
+
+def _preset(name: Any) -> Mapping[str, float]:
+    if name not in PRESETS:
         raise SpecError(
-            f"unknown reward preset {preset!r}; presets: {', '.join(PRESETS)}. Weights follow it, "
+            f"unknown reward preset {name!r}; presets: {', '.join(PRESETS)}. Weights follow it, "
             "as in 'paper,validity=0.2'."
         )
-    weights = dict(PRESETS[preset])
-    for override in overrides:
-        term, _, value = override.partition("=")
-        if term not in TERMS:
-            raise SpecError(f"unknown reward term {term!r}; terms: {', '.join(TERMS)}.")
-        try:
-            weights[term] = float(value)
-        except ValueError as error:
-            raise SpecError(
-                f"the weight of reward term {term!r} must be a number, got {value!r}."
-            ) from error
-    return {term: weight for term, weight in weights.items() if weight}
+    return PRESETS[name]
 
 
-def score(play: Play, gold: Gold, weights: Mapping[str, float]) -> Score:
+def _weight(term: str, value: Any) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"the weight of reward term {term!r} must be a number, got {value!r}."
+        ) from error
+    if not math.isfinite(weight):
+        raise SpecError(f"the weight of reward term {term!r} must be finite, got {value!r}.")
+    return weight
+
+
+def _reward(weights: Mapping[str, float], functions: Mapping[str, Term]) -> Reward:
+    weights = {term: weight for term, weight in weights.items() if weight}
+    found = {t: functions.get(t) or find_part("terms", t, TERMS) for t in weights}
+    for term, function in found.items():
+        if not callable(function):
+            raise SpecError(f"reward term {term!r} is not a function, but {function!r:.80}.")
+    return Reward(weights, found)
+
+
+def score(play: Play, gold: Gold, reward: Reward) -> Score:
     """Reward and facts of one episode. A failed episode has none: it is never a wrong answer."""
+    facts = _facts(play, gold)
+    if facts.correct is None:
+        return facts
+    if reward.own:
+        return run_blocking(score_async(play, gold, reward))
+    values = {term: reward.functions[term](play, gold) for term in reward}
+    return _weighted(facts, values, reward)
+
+
+async def score_async(play: Play, gold: Gold, reward: Reward) -> Score:
+    """`score` for drivers with an event loop: own terms wait without blocking other episodes."""
+    facts = _facts(play, gold)
+    if facts.correct is None:
+        return facts
+    values: dict[str, Any] = {}
+    for term in reward:
+        function = reward.functions[term]
+        try:
+            if term in TERMS:
+                values[term] = function(play, gold)
+            elif inspect.iscoroutinefunction(function):
+                values[term] = await function(play, gold)
+            else:
+                values[term] = await asyncio.to_thread(function, play, gold)
+            value = values[term]
+            if value is not None and not math.isfinite(float(value)):
+                raise ValueError(f"returned {value!r}")
+        except Exception as error:  # noqa: BLE001 - an own term may raise anything
+            message = f"reward term {term!r}: {type(error).__name__}: {error}"
+            return Score(None, {}, facts.correct, facts.grounded, facts.grounded_first, message)
+    return _weighted(facts, values, reward)
+
+
+def _facts(play: Play, gold: Gold) -> Score:
     if play.status == "failed":
         return Score(None, {}, None, None, None)
     correct = None if gold.answer is None else play.choice == gold.answer
     grounded = _any_in(gold.clip_ids, play.visited)
-    grounded_first = _any_in(gold.clip_ids, play.opened_at)
-    if correct is None:
-        return Score(None, {}, None, grounded, grounded_first)
-    values = _terms(play, correct) | {"grounding": float(grounded or False)}
-    terms = {term: values[term] for term in weights}
-    reward = sum(weight * terms[term] for term, weight in weights.items())
-    return Score(reward, terms, correct, grounded, grounded_first)
+    return Score(None, {}, correct, grounded, _any_in(gold.clip_ids, play.opened_at))
+
+
+def _weighted(facts: Score, values: Mapping[str, Any], reward: Reward) -> Score:
+    terms = {term: float(value) for term, value in values.items() if value is not None}
+    total = sum(weight * terms[term] for term, weight in reward.items() if term in terms)
+    return Score(total, terms, facts.correct, facts.grounded, facts.grounded_first)
 
 
 def _any_in(clip_ids: Sequence[str], shown: Sequence[str]) -> bool | None:
     """Whether one of the gold clips was shown; None where none is known."""
     return any(clip_id in shown for clip_id in clip_ids) if clip_ids else None
-
-
-def _terms(play: Play, correct: bool) -> dict[str, float]:
-    replies = play.parsed
-    valid = [not isinstance(reply.outcome, Malformed) for reply in replies]
-    return {
-        "answer": float(correct),
-        "validity": sum(valid) / len(valid) if valid else 0.0,
-        "reasoning_block": float(any(reply.has_reasoning for reply in replies)),
-        "answer_block": float(play.status == "answered"),
-        "tool_calls": float(sum(turn.request is not None for turn in play.turns)),
-    }

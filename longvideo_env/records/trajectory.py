@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from longvideo_env.errors import MissingExtraError, TrajectoryError
 from longvideo_env.schema import Qid
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status: TypeAlias = Literal["answered", "out_of_turns", "out_of_context", "failed"]
 """How an episode ended. `failed`: a tool or the policy failed; it has no reward."""
@@ -50,11 +50,12 @@ class TurnRecord:
 
     Attributes:
         turn: Counted from 1.
-        action: `look`, `ground` or `answer`; None if the reply was malformed.
-        argument: The query, or the option's label.
+        action: A tool's name, or `answer`; None if the reply was malformed.
+        argument: What was written for it: a query, JSON, or the option's label.
+        moves: Whether it asked for other clips, rather than for more about these.
         malformed: The kind of mistake, if there was one.
         request: The tool request, if one was made.
-        result: `{"agent", "value", "error", "details"}` of its result.
+        result: `{"agent", "text", "view", "error", "details"}` of its result.
         finish: Why the reply ended (see `policy.FinishReason`).
         usage: What the reply used, where the policy says so: tokens, requests, money.
         cost_usd: Money of the whole turn, reply and tool together, as far as it is known.
@@ -69,6 +70,12 @@ class TurnRecord:
     finish: str | None = None
     usage: Mapping[str, Any] | None = None
     cost_usd: float | None = None
+    moves: bool = False
+
+    @property
+    def looks(self) -> bool:
+        """Whether it asked a tool for more about the clips in view."""
+        return self.action not in (None, "answer") and not self.moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +111,10 @@ class Trajectory:
         correct: Whether the choice is right; None if there is no gold answer or it failed.
         grounded: Whether the gold clip was visited; None if there is no gold clip.
         grounded_first: Whether it was among the clips shown at the start.
-        reward: Weighted sum of the terms; None if failed or there is no gold answer.
+        reward: Weighted sum of the terms; None if failed, if there is no gold answer, or if a term
+            raised.
         reward_terms: Each term of the reward, unweighted.
+        reward_error: Which term raised, and what.
         kind: What the question asks for (see `longvideo_env.datasets.kinds`).
         leaky: Whether agents were shown boxes (`unsafe_boxes`), which name the answer's words.
         timings: Where the time went.
@@ -132,6 +141,7 @@ class Trajectory:
     grounded_first: bool | None = None
     reward: float | None = None
     reward_terms: Mapping[str, float] = field(default_factory=dict)
+    reward_error: str | None = None
     kind: str | None = None
     leaky: bool = False
     timings: Timings = field(default_factory=Timings, compare=False)

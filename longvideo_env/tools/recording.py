@@ -29,7 +29,7 @@ from typing import Any, Protocol, runtime_checkable
 from longvideo_env.config import RECORDING_MODES
 from longvideo_env.errors import RecordingError, RecordingMissError
 from longvideo_env.schema import Video
-from longvideo_env.tools.toolbox import GroundingRequest, ToolReply, ToolRequest
+from longvideo_env.tools.tool import ToolCall, ToolReply
 
 MODES = RECORDING_MODES[1:]
 FORMAT = 1
@@ -217,12 +217,12 @@ class Recording:
                 .execute("SELECT value, details FROM calls WHERE key = ?", (digest,))
                 .fetchone()
             )
-        return None if row is None else ToolReply(row[0], json.loads(row[1]))
+        return None if row is None else _reply(row[0], json.loads(row[1]))
 
     def _store(self, digest: str, text: str, reply: ToolReply, *, replace: bool) -> ToolReply:
         """Keep a reply; returns the one that counts, which may be another process's."""
         verb = "REPLACE" if replace else "IGNORE"
-        row = (digest, text, reply.value, _canonical(reply.details))
+        row = (digest, text, _value(reply), _canonical(reply.details))
         with self._lock:
             self._open().execute(f"INSERT OR {verb} INTO calls VALUES (?, ?, ?, ?)", row)
             self._fresh.add(digest)
@@ -278,14 +278,13 @@ def open_recording(path: str | Path, mode: str) -> Recording:
     return recording
 
 
-def call_key(agent: object, spec: str, request: ToolRequest) -> Mapping[str, Any]:
+def call_key(agent: object, spec: str, request: ToolCall) -> Mapping[str, Any]:
     """What the reply to a request depends on."""
     if isinstance(agent, Keyed):
         return agent.record_key(request)
     question = request.question
     record = request.record()
-    if isinstance(request, GroundingRequest):
-        record["visited"] = sorted(request.visited)  # shown in another order, it is the same set
+    record["visited"] = sorted(request.visited)  # shown in another order, it is the same set
     return {
         "agent": spec,
         **record,
@@ -342,7 +341,7 @@ def import_calls(path: str | Path, lines: Iterator[str]) -> int:
             call = json.loads(line)
             text = _canonical(call["request"])
             fits = key_digest(text) == call["key"]
-            reply = ToolReply(str(call["value"]), dict(call["details"]))
+            reply = _reply(str(call["value"]), dict(call["details"]))
         except (ValueError, KeyError, TypeError) as error:
             raise RecordingError(
                 f"line {number}: expected a call as `longvideo-env recording export` writes it, "
@@ -373,6 +372,15 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
         "(key TEXT PRIMARY KEY, request TEXT NOT NULL, value TEXT NOT NULL, details TEXT NOT NULL)"
     )
     database.execute(f"PRAGMA user_version={FORMAT}")
+
+
+def _value(reply: ToolReply) -> str:
+    return _canonical({"text": reply.text, "view": reply.view})
+
+
+def _reply(value: str, details: Mapping[str, Any]) -> ToolReply:
+    kept = json.loads(value)
+    return ToolReply(kept["text"], kept["view"], details)
 
 
 def _canonical(value: object) -> str:

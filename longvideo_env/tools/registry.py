@@ -1,54 +1,72 @@
-"""From specs (plain strings) to agents.
+"""From specs (plain strings) to tools, and to the agents behind them.
 
-Grounding and vision agents are found through the entry points `longvideo_env.grounding` and
-`longvideo_env.vision`, so that the core imports none of them and other packages can add theirs.
-An entry point names a callable that takes what follows the colon in the spec (`""` without one)
-and returns the agent.
+Tools are found through the entry points `longvideo_env.tools`; grounding and vision agents through
+`longvideo_env.grounding` and `longvideo_env.vision`. So the core imports none of them, and other
+packages can add theirs. An agent's entry point names a callable that takes what follows the colon
+in the spec (`""` without one) and returns the agent.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import entry_points
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.errors import SpecError
+from longvideo_env.specs import find_part
 from longvideo_env.tools.recording import Recording, open_recording
-from longvideo_env.tools.toolbox import (
-    GroundingAgent,
-    OracleGrounding,
-    Toolbox,
-    UnsafeBoxes,
-    VisionAgent,
-)
+from longvideo_env.tools.tool import Tool, as_tool
+from longvideo_env.tools.toolbox import Toolbox
+from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
+
+ROLES = ("grounding", "vision")
+"""The options of `EnvConfig` that name agents."""
 
 
 def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
-    """The agents that a configuration names.
+    """The tools of a configuration, and the agents that it names.
 
     Raises:
-        SpecError: A spec names no known agent.
+        SpecError: A spec names no known tool or agent.
         RecordingError: The recording cannot be used.
     """
-    grounding: GroundingAgent | None = None
-    vision: VisionAgent | None = None
-    if config.grounding == "oracle":
-        grounding = OracleGrounding(dataset.gold_clips())
-    elif config.grounding != "none":
-        grounding = cast(GroundingAgent, _build("grounding", config.grounding, ("oracle", "none")))
-    if config.vision != "none":
-        vision = cast(VisionAgent, _build("vision", config.vision, ("none",)))
-        if config.unsafe_boxes:
-            vision = UnsafeBoxes(vision, _box_labels(dataset))
-    return Toolbox(
-        grounding,
-        vision,
-        config.grounding,
-        config.vision,
-        recording=_recording(config),
-    )
+    specs: dict[str, str] = {role: getattr(config, role) for role in ROLES}
+    agents = {
+        role: OracleGrounding(dataset.gold_clips())
+        if (role, spec) == ("grounding", "oracle")
+        else _agent(role, spec)
+        for role, spec in specs.items()
+        if spec != "none"
+    }
+    if config.unsafe_boxes and "vision" in agents:
+        agents["vision"] = UnsafeBoxes(agents["vision"], _box_labels(dataset))
+    tools = find_tools(config.tools, find_part("games", config.game).tools)
+    return Toolbox(tools, agents, specs, recording=_recording(config))
+
+
+def find_tools(wanted: Any, own: Sequence[Any]) -> tuple[Tool, ...]:
+    """Tools from names, `module:attribute`, functions, or a list of these.
+
+    Args:
+        wanted: The option `tools`. Where it names one of the game's own, it is the whole list;
+            otherwise it adds to them.
+        own: The game's own.
+
+    Raises:
+        SpecError: There is no such tool, two have one name, or one is called `answer`.
+    """
+    if isinstance(wanted, str):
+        wanted = [part.strip() for part in wanted.split(",") if part.strip()]
+    parts = [*wanted] if isinstance(wanted, Sequence) else [wanted]
+    if not any(part in own for part in parts if isinstance(part, str)):
+        parts = [*own, *parts]
+    tools = tuple(as_tool(find_part("tools", p) if isinstance(p, str) else p) for p in parts)
+    names = [tool.name for tool in tools]
+    for name in names:
+        if names.count(name) > 1 or name == "answer":
+            raise SpecError(f"two actions have the name {name!r}. Fix: give one another name.")
+    return tools
 
 
 def _recording(config: EnvConfig) -> Recording | None:
@@ -56,7 +74,7 @@ def _recording(config: EnvConfig) -> Recording | None:
         return None
     if config.recording_file is None:
         raise SpecError(
-            f"recording={config.recording} needs a file. To mend it: give recording_file, such as "
+            f"recording={config.recording} needs a file. Fix: give recording_file, such as "
             "runs/calls.sqlite."
         )
     return open_recording(config.recording_file, config.recording)
@@ -73,15 +91,7 @@ def _box_labels(dataset: Dataset) -> dict[str, tuple[str, tuple[str, ...]]]:
     return found
 
 
-def _build(kind: str, spec: str, built_in: tuple[str, ...]) -> object:
+def _agent(role: str, spec: str) -> Any:
     name, _, argument = spec.partition(":")
-    factories = _factories(kind)
-    if name not in factories:
-        names = ", ".join(sorted({*factories, *built_in}))
-        raise SpecError(f"unknown {kind} agent {spec!r}; expected one of: {names}.")
-    return factories[name].load()(argument)
-
-
-@cache
-def _factories(kind: str) -> dict[str, Any]:
-    return {point.name: point for point in entry_points(group=f"longvideo_env.{kind}")}
+    built_in = {"none": None, **({"oracle": None} if role == "grounding" else {})}
+    return find_part(role, name, built_in)(argument)

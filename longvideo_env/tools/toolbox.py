@@ -1,136 +1,27 @@
-"""Tools of the master agent: requests, results, and the one place where they are called.
+"""The one place where tools are called. A failure is data, never an exception and never a reward.
 
-A tool agent is a plain object with one coroutine. It gets a request, which holds no gold, and
-gives a `ToolReply` or raises `ToolError`. `Toolbox.call` turns either into a `ToolResult`: a
-failure is data, never an exception and never a reward.
+Recording, deadline, single flight and the checks of a reply serve every tool in the same way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from longvideo_env.errors import LongVideoEnvError, ToolError
-from longvideo_env.schema import Question, Video
 from longvideo_env.sync import background_loop, run_immediate
+from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
+from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
 
 if TYPE_CHECKING:
     from longvideo_env.tools.recording import Recording
 
-ToolKind: TypeAlias = Literal["grounding", "vision"]
-
-
-@dataclass(frozen=True, slots=True)
-class GroundingRequest:
-    """Asks for the clip of the video that matters.
-
-    Attributes:
-        question: The question; no gold.
-        video: Its video.
-        query: The master's own words, or None: the question and its options then serve.
-        visited: Every clip shown so far. None of them may be returned while another is left.
-        seed: For agents that draw at random.
-    """
-
-    question: Question
-    video: Video = field(repr=False)
-    query: str | None = None
-    visited: tuple[str, ...] = ()
-    seed: int = 0
-
-    def record(self) -> dict[str, Any]:
-        """Plain values that identify the request."""
-        return {
-            "kind": "grounding",
-            "qid": self.question.qid,
-            "video_id": self.video.video_id,
-            "query": self.query,
-            "visited": list(self.visited),
-            "seed": self.seed,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class VisionRequest:
-    """Asks what the frames of the evidence window show.
-
-    Attributes:
-        question: The question; no gold.
-        video: Its video.
-        query: What the master wants to know.
-        clip_ids: The clips of the evidence window, in order; the whole of each is looked at.
-        seed: For agents that draw at random.
-        boxes: What boxes of the clips are labelled; empty unless `unsafe_boxes` is set, because
-            these labels name words of the right answer.
-    """
-
-    question: Question
-    video: Video = field(repr=False)
-    query: str = ""
-    clip_ids: tuple[str, ...] = ()
-    seed: int = 0
-    boxes: tuple[str, ...] = ()
-
-    def record(self) -> dict[str, Any]:
-        """Plain values that identify the request."""
-        return {
-            "kind": "vision",
-            "qid": self.question.qid,
-            "video_id": self.video.video_id,
-            "query": self.query,
-            "clip_ids": list(self.clip_ids),
-            "seed": self.seed,
-            **({"boxes": list(self.boxes), "leaky": True} if self.boxes else {}),
-        }
-
-
-ToolRequest: TypeAlias = GroundingRequest | VisionRequest
-
-
-@dataclass(frozen=True, slots=True)
-class ToolReply:
-    """What an agent gives back.
-
-    Attributes:
-        value: A clip id (grounding) or a description (vision).
-        details: Plain values worth keeping: scores, tokens used, frames sent.
-    """
-
-    value: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """The outcome of a tool request. Exactly one of `value` and `error` is set.
-
-    Attributes:
-        kind: Which tool.
-        agent: The agent's spec.
-        value: A clip id of the video (grounding) or a description (vision).
-        error: Why the tool failed.
-        details: What the agent reported besides.
-        latency_s: Wall-clock seconds that the call took.
-    """
-
-    kind: ToolKind
-    agent: str
-    value: str | None = None
-    error: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-    latency_s: float = field(default=0.0, compare=False)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the tool did its work."""
-        return self.error is None
-
 
 class GroundingAgent(Protocol):
-    """Names the clip that matters.
+    """Names the clip that matters; stands behind the tool `ground`.
 
     Attributes:
         immediate: True if the coroutine never suspends, so that it can be run without an event
@@ -139,8 +30,8 @@ class GroundingAgent(Protocol):
 
     immediate: bool
 
-    async def ground(self, request: GroundingRequest, /) -> ToolReply:
-        """Return the id of a clip of the request's video.
+    async def ground(self, request: ToolCall, /) -> ToolReply:
+        """Return the id of a clip of the request's video, as the reply's text.
 
         Raises:
             ToolError: The work could not be done.
@@ -153,7 +44,7 @@ class VisionAgent(Protocol):
 
     immediate: bool
 
-    async def look(self, request: VisionRequest, /) -> ToolReply:
+    async def look(self, request: ToolCall, /) -> ToolReply:
         """Return a description that answers the request's query.
 
         Raises:
@@ -162,115 +53,72 @@ class VisionAgent(Protocol):
         ...
 
 
-class OracleGrounding:
-    """Names the gold clip: an upper bound for grounding agents, never a fair one.
-
-    The one tool that is given gold, which is why it lives here, is built by `build_toolbox` alone,
-    and marks every summary as `oracle`. Once the gold clip is visited, or where it is unknown, it
-    names the first clip not yet visited.
-
-    Args:
-        gold_clips: `str(qid)` to gold clip id.
-    """
-
-    immediate = True
-
-    def __init__(self, gold_clips: Mapping[str, str]) -> None:
-        self._gold_clips = gold_clips
-
-    async def ground(self, request: GroundingRequest, /) -> ToolReply:
-        """Return the gold clip, or the first one not visited."""
-        gold = self._gold_clips.get(str(request.question.qid))
-        if gold is not None and gold not in request.visited:
-            return ToolReply(gold)
-        left = unvisited(request)
-        return ToolReply(left[0] if left else request.video.clip_ids[0])
-
-
-class UnsafeBoxes:
-    """Hands the boxes of the gold clip to a vision agent, as the published code does.
-
-    They name words of the question and of the right answer, so that what is measured with them is
-    no accuracy. Built by `build_toolbox` alone, where `unsafe_boxes` asks for it; everything that
-    is then written says `leaky`.
-
-    Args:
-        agent: The vision agent.
-        labels: `str(qid)` to the clip that the boxes are of, and their distinct labels.
-    """
-
-    def __init__(
-        self, agent: VisionAgent, labels: Mapping[str, tuple[str, tuple[str, ...]]]
-    ) -> None:
-        self.agent = agent
-        self.immediate = agent.immediate
-        self._labels = labels
-
-    async def look(self, request: VisionRequest, /) -> ToolReply:
-        """Ask the agent, with the boxes if their clip is looked at."""
-        reply = await self.agent.look(self.with_boxes(request))
-        return ToolReply(reply.value, {**reply.details, "leaky": True})
-
-    def with_boxes(self, request: VisionRequest) -> VisionRequest:
-        """The request as the agent gets it."""
-        clip_id, labels = self._labels.get(str(request.question.qid), ("", ()))
-        return replace(request, boxes=labels) if clip_id in request.clip_ids else request
-
-
-def unvisited(request: GroundingRequest) -> tuple[str, ...]:
-    """The clips that a grounding agent may name, in order: those not visited yet."""
-    visited = set(request.visited)
-    return tuple(clip_id for clip_id in request.video.clip_ids if clip_id not in visited)
-
-
 @dataclass(frozen=True)
 class Toolbox:
-    """The agents of one environment. None stands for an agent that the rules do not offer.
+    """The tools of one environment, with the agents behind them.
 
     Attributes:
-        grounding: The grounding agent.
-        vision: The vision agent.
-        grounding_spec: Its spec, for the record.
-        vision_spec: Its spec, for the record.
+        tools: The tools, in the order in which they are offered.
+        agents: By role, such as `grounding`: the agent, or nothing where a tool has none.
+        specs: By role, the agent's spec, for the record.
         timeout_s: The most seconds that a call may take; a slower one is a failed result. None
-            waits for as long as it takes. Agents that never suspend are not interrupted.
+            waits for as long as it takes. What never suspends is not interrupted.
         recording: Where calls are recorded and replayed, or None.
     """
 
-    grounding: GroundingAgent | None = None
-    vision: VisionAgent | None = None
-    grounding_spec: str = "none"
-    vision_spec: str = "none"
+    tools: Sequence[Tool] = ()
+    agents: Mapping[str, Any] = field(default_factory=dict)
+    specs: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
     recording: Recording | None = None
+    _by_name: Mapping[str, Tool] = field(init=False, repr=False)
 
-    async def call(self, request: ToolRequest) -> ToolResult:
-        """Run a request. Never raises for what an agent does wrong: that is a failed result."""
-        kind: ToolKind = "grounding" if isinstance(request, GroundingRequest) else "vision"
-        _, spec = self._agent(request)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {tool.name: tool for tool in self.tools})
+
+    async def call(self, call: ToolCall) -> ToolResult:
+        """Run a call. Never raises for what a tool does wrong: that is a failed result."""
+        tool = self._by_name.get(call.tool)
+        spec = call.tool if tool is None else self.spec_of(tool)
         start = time.perf_counter()
+        reply, message = None, None
         try:
-            reply = await self._dispatch_in_time(request)
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever an agent raises is data
+            if tool is None:
+                raise ToolError(f"there is no tool {call.tool!r}.")
+            reply = await self._in_time(tool, call)
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever a tool raises is data
             ours = isinstance(error, LongVideoEnvError)
             message = str(error) if ours else f"{type(error).__name__}: {error}"
-            return ToolResult(
-                kind,
-                spec,
-                error=message or type(error).__name__,
-                latency_s=time.perf_counter() - start,
-            )
-        return ToolResult(
-            kind, spec, reply.value, details=reply.details, latency_s=time.perf_counter() - start
-        )
+            message = message or type(error).__name__
+        return ToolResult(call.tool, spec, reply, message, time.perf_counter() - start)
 
-    async def _dispatch_in_time(self, request: ToolRequest) -> ToolReply:
-        agent, _ = self._agent(request)
-        if self.timeout_s is None or agent is None or agent.immediate:
-            return await self._dispatch(request)
-        work = asyncio.ensure_future(self._dispatch(request))
+    def call_blocking(self, call: ToolCall) -> ToolResult:
+        """`call` for synchronous drivers; works inside a running event loop, as in a notebook.
+
+        Tools that never suspend run right here; others on the background loop.
+        """
+        tool = self._by_name.get(call.tool)
+        coroutine = self.call(call)
+        # With a recording, an equal call of another thread may have to be waited for.
+        if tool is None or (self._never_suspends(tool) and self.recording is None):
+            return run_immediate(coroutine)
+        return asyncio.run_coroutine_threadsafe(coroutine, background_loop()).result()
+
+    def spec_of(self, tool: Tool) -> str:
+        """Who does a tool's work: the spec of the agent behind it, or where its code lies."""
+        return tool.spec if tool.role is None else self.specs.get(tool.role, "none")
+
+    def _never_suspends(self, tool: Tool) -> bool:
+        if tool.role is not None:
+            return bool(getattr(self.agents.get(tool.role), "immediate", False))
+        return tool.in_place and not tool.is_async
+
+    async def _in_time(self, tool: Tool, call: ToolCall) -> ToolReply:
+        if self.timeout_s is None or self._never_suspends(tool):
+            return await self._recorded(tool, call)
+        work = asyncio.ensure_future(self._recorded(tool, call))
         try:
-            # Unlike `wait_for`, this does not wait for an agent that will not be cancelled.
+            # Unlike `wait_for`, this does not wait for a tool that will not be cancelled.
             done, _ = await asyncio.wait({work}, timeout=self.timeout_s)
         finally:
             work.cancel()
@@ -278,63 +126,54 @@ class Toolbox:
             raise ToolError(f"no reply within {self.timeout_s:g} s, which is the limit.")
         return work.result()
 
-    async def _dispatch(self, request: ToolRequest) -> ToolReply:
-        agent, spec = self._agent(request)
+    async def _recorded(self, tool: Tool, call: ToolCall) -> ToolReply:
+        agent = self._agent(tool)
+        # What gold has chosen is never recorded: a recording is made to be published.
         if self.recording is None or isinstance(agent, OracleGrounding):
-            # What gold has chosen is never recorded: a recording is made to be published.
-            return await self._ask(request)
+            return await self._ask(tool, call, agent)
         from longvideo_env.tools.recording import call_key
 
-        if isinstance(agent, UnsafeBoxes) and isinstance(request, VisionRequest):
-            key = call_key(agent.agent, spec, agent.with_boxes(request))
-        else:
-            key = call_key(agent, spec, request)
-        reply = await self.recording.call(key, lambda: self._ask(request))
-        _check(reply, request)  # a recording is input like any other
+        if isinstance(agent, UnsafeBoxes):
+            agent.add_boxes(call)
+        keyed = agent.agent if isinstance(agent, UnsafeBoxes) else agent
+        key = call_key(keyed, self.spec_of(tool), call)
+        reply = await self.recording.call(key, lambda: self._ask(tool, call, agent))
+        check_reply(reply, call)  # a recording is input like any other
         return reply
 
-    async def _ask(self, request: ToolRequest) -> ToolReply:
-        if isinstance(request, GroundingRequest):
-            if self.grounding is None:
-                raise ToolError("there is no grounding agent.")
-            reply = await self.grounding.ground(request)
-        elif self.vision is None:
-            raise ToolError("there is no vision agent.")
+    async def _ask(self, tool: Tool, call: ToolCall, agent: Any) -> ToolReply:
+        call.agent = agent
+        if tool.is_async:
+            given = await tool.function(call, **call.arguments)  # type: ignore[misc]
+        elif tool.in_place:
+            given = tool.function(call, **call.arguments)
         else:
-            reply = await self.vision.look(request)
-        _check(reply, request)
+            given = await asyncio.to_thread(tool.function, call, **call.arguments)
+        reply = ToolReply(given) if isinstance(given, str) else given
+        check_reply(reply, call)
         return reply
 
-    def _agent(self, request: ToolRequest) -> tuple[GroundingAgent | VisionAgent | None, str]:
-        if isinstance(request, GroundingRequest):
-            return self.grounding, self.grounding_spec
-        return self.vision, self.vision_spec
-
-    def call_blocking(self, request: ToolRequest) -> ToolResult:
-        """`call` for synchronous drivers; works inside a running event loop, as in a notebook.
-
-        Agents that never suspend run right here; others on the background loop.
-        """
-        agent, _ = self._agent(request)
-        coroutine = self.call(request)
-        # With a recording, an equal call of another thread may have to be waited for.
-        if agent is None or (agent.immediate and self.recording is None):
-            return run_immediate(coroutine)
-        return asyncio.run_coroutine_threadsafe(coroutine, background_loop()).result()
+    def _agent(self, tool: Tool) -> Any:
+        if tool.role is None:
+            return None
+        agent = self.agents.get(tool.role)
+        if agent is None:
+            raise ToolError(f"there is no {tool.role} agent.")
+        return agent
 
 
-def _check(reply: ToolReply, request: ToolRequest) -> None:
-    if isinstance(request, GroundingRequest):
-        _check_clip(reply.value, request)
-    elif not isinstance(reply.value, str) or not reply.value.strip():
-        raise ToolError(f"the vision agent returned {reply.value!r:.80}, not a description.")
+def check_reply(reply: Any, call: ToolCall) -> None:
+    """Refuse what is no reply.
 
-
-def _check_clip(clip_id: object, request: GroundingRequest) -> None:
-    if not isinstance(clip_id, str) or clip_id not in request.video:
+    Raises:
+        ToolError: It is neither text nor a clip of the video.
+    """
+    if not isinstance(reply, ToolReply):
+        raise ToolError(f"{call.tool} returned {reply!r:.80}. It must return text or a ToolReply.")
+    if not isinstance(reply.text, str) or (reply.view is None and not reply.text.strip()):
+        raise ToolError(f"{call.tool} returned {reply.text!r:.80}, which says nothing.")
+    if reply.view is not None and reply.view not in call.video:
         raise ToolError(
-            f"the grounding agent named {clip_id!r:.80}, which is not a clip of video "
-            f"{request.video.video_id!r}."
+            f"{call.tool} named {reply.view!r:.80}, which is not a clip of video "
+            f"{call.video.video_id!r}."
         )
-    if clip_id in request.visited and unvisited(request):
-        raise ToolError(f"the grounding agent named {clip_id!r}, which was visited already.")

@@ -26,8 +26,8 @@ from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.game.policy import Context
 from longvideo_env.game.rules import Rules
-from longvideo_env.testing import GroundingContract
-from longvideo_env.tools.toolbox import GroundingRequest, Toolbox, VisionRequest
+from longvideo_env.testing import GroundingContract, grounding_call, vision_call
+from longvideo_env.tools.toolbox import Toolbox
 
 STOPS = ["</search>", "</request_grounding>", "</answer>"]
 
@@ -59,7 +59,7 @@ def test_grounding_reads_every_clip_that_was_not_visited(dataset, task):
     video = dataset.video(task)
     wanted, visited = video.clip_ids[2], video.clip_ids[:1]
     with running(lambda body, n: completion(f"So <clip>{wanted}</clip>")) as server:
-        request = GroundingRequest(task.question, video, "the red mug", visited)
+        request = grounding_call(task.question, video, "the red mug", visited)
         result = ground(server, request)
     assert result.value == wanted
     assert result.details["prompt_tokens"] == 100
@@ -73,7 +73,7 @@ def test_grounding_reads_every_clip_that_was_not_visited(dataset, task):
 def test_a_clip_that_is_none_is_mended_once_and_then_fails(dataset, task):
     video = dataset.video(task)
     replies = ["<clip>s99e99_seg01_clip_00</clip>", f"<clip>{video.clip_ids[0]}</clip>"]
-    request = GroundingRequest(task.question, video)
+    request = grounding_call(task.question, video)
     with running(lambda body, n: completion(replies[n])) as server:
         result = ground(server, request)
     assert result.value == video.clip_ids[0]
@@ -91,7 +91,7 @@ def test_a_clip_that_is_none_is_mended_once_and_then_fails(dataset, task):
 def test_a_visited_clip_is_no_answer(dataset, task):
     video = dataset.video(task)
     replies = [f"<clip>{video.clip_ids[0]}</clip>", f"<clip>{video.clip_ids[1]}</clip>"]
-    request = GroundingRequest(task.question, video, None, video.clip_ids[:1])
+    request = grounding_call(task.question, video, None, video.clip_ids[:1])
     with running(lambda body, n: completion(replies[n])) as server:
         assert ground(server, request).value == video.clip_ids[1]
 
@@ -106,7 +106,7 @@ def test_a_long_video_is_shortlisted_and_the_result_says_so(dataset, task):
         return completion(f"<clip>{clips[0]}</clip>")
 
     with running(answer) as server:
-        result = ground(server, GroundingRequest(task.question, video), ",context=60")
+        result = ground(server, grounding_call(task.question, video), ",context=60")
     assert 1 <= len(shown[0]) < len(video.clip_ids)
     assert result.details["shortlisted"] == {"shown": len(shown[0]), "of": len(video.clip_ids)}
 
@@ -126,7 +126,7 @@ def test_a_context_that_is_smaller_than_thought_shortens_the_list(dataset, task)
         return completion(f"<clip>{found[0]}</clip>")
 
     with running(answer) as server:
-        result = ground(server, GroundingRequest(task.question, video))
+        result = ground(server, grounding_call(task.question, video))
     assert result.ok, result.error
     assert "shortlisted" in result.details
 
@@ -184,7 +184,7 @@ def test_vision_sends_the_files_bytes_and_names_how_many(dataset, task):
     video = dataset.video(task)
     window = video.clip_ids[:2]
     with running(lambda body, n: completion("<think>x</think>A mug.")) as server:
-        result = looked(server, VisionRequest(task.question, video, "who?", window))
+        result = looked(server, vision_call(task.question, video, "who?", window))
     images, text = images_of(server.bodies[0])
     assert result.value == "A mug."
     assert result.details["n_frames"] == len(images) == 6
@@ -201,7 +201,7 @@ def test_vision_sends_the_files_bytes_and_names_how_many(dataset, task):
 
 def test_fewer_frames_and_a_limit_on_their_size(dataset, task):
     video = dataset.video(task)
-    request = VisionRequest(task.question, video, "who?", video.clip_ids[:1])
+    request = vision_call(task.question, video, "who?", video.clip_ids[:1])
     with running(lambda body, n: completion("ok")) as server:
         looked(server, request, ",frames=1,max_side=16")
         looked(server, request, ",frames=1,max_side=10000")
@@ -214,14 +214,14 @@ def test_fewer_frames_and_a_limit_on_their_size(dataset, task):
 def test_without_frames_vision_fails_and_asks_nobody(dataset, task):
     video = dataclasses.replace(dataset.video(task), frames_root=None)
     with running(lambda body, n: completion("ok")) as server:
-        result = looked(server, VisionRequest(task.question, video, "?", video.clip_ids[:1]))
+        result = looked(server, vision_call(task.question, video, "?", video.clip_ids[:1]))
     assert "there are no frames" in result.error
     assert server.bodies == []
 
 
 def test_boxes_are_sent_only_where_the_request_has_them(dataset, task):
     video = dataset.video(task)
-    request = VisionRequest(task.question, video, "?", video.clip_ids[:1])
+    request = vision_call(task.question, video, "?", video.clip_ids[:1])
     with running(lambda body, n: completion("ok")) as server:
         looked(server, request)
         looked(server, dataclasses.replace(request, boxes=("mug-label",)))
@@ -232,7 +232,7 @@ def test_boxes_are_sent_only_where_the_request_has_them(dataset, task):
 def test_equal_frames_and_query_make_equal_keys(dataset, task):
     video = dataset.video(task)
     agent = ApiVision("m@http://127.0.0.1:1/v1")
-    request = VisionRequest(task.question, video, "?", video.clip_ids[:1], seed=1)
+    request = vision_call(task.question, video, "?", video.clip_ids[:1], seed=1)
     assert agent.record_key(request) == agent.record_key(dataclasses.replace(request, seed=2))
     assert agent.record_key(request) != agent.record_key(dataclasses.replace(request, query="!"))
     warm = ApiVision("m@http://127.0.0.1:1/v1,temperature=0.7")

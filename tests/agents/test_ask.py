@@ -8,7 +8,7 @@ from longvideo_env import EnvConfig, Episode, Question
 from longvideo_env.game.protocol.tags import ActionKind, parse
 from longvideo_env.game.rules import Rules
 from longvideo_env.schema import Clip, TimedText, Video
-from longvideo_env.tools.toolbox import ToolResult
+from longvideo_env.tools.tool import ToolResult
 
 ALL = (ActionKind.LOOK, ActionKind.GROUND, ActionKind.ANSWER)
 CLIPS = ("film_seg01_clip_00", "film_seg01_clip_01")

@@ -4,9 +4,8 @@ from agents.grounding.offline import BM25Grounding, RandomGrounding
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.schema import Clip, Question, TimedText, Video
 from longvideo_env.sync import run_immediate
-from longvideo_env.testing import GroundingContract
+from longvideo_env.testing import GroundingContract, grounding_call
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.toolbox import GroundingRequest
 
 
 class TestBM25(GroundingContract):
@@ -20,7 +19,7 @@ class TestRandom(GroundingContract):
 
     def test_reaches_every_clip(self, film, question):
         found = {
-            run_immediate(RandomGrounding().ground(GroundingRequest(question, film, seed=i))).value
+            run_immediate(RandomGrounding().ground(grounding_call(question, film, seed=i))).value
             for i in range(100)
         }
         assert found == set(film.clip_ids)
@@ -41,7 +40,7 @@ def question():
 
 
 def ground(film, question, query=None, visited=()):
-    request = GroundingRequest(question, film, query, visited)
+    request = grounding_call(question, film, query, visited)
     return run_immediate(BM25Grounding().ground(request)).value[-2:]
 
 
@@ -69,7 +68,7 @@ def test_bm25_finds_more_gold_clips_than_chance_on_real_questions(shared_data):
     dataset = load_dataset(folder, "val")
     agent = build_toolbox(EnvConfig(dataset=folder), dataset).grounding
     hits = sum(
-        run_immediate(agent.ground(GroundingRequest(task.question, dataset.video(task)))).value
+        run_immediate(agent.ground(grounding_call(task.question, dataset.video(task)))).value
         == task.gold.clip_id
         for task in dataset
     )

@@ -4,8 +4,7 @@ from agents.vision.captions import NOTHING, CaptionVision
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Clip, Question, TimedText, Video
 from longvideo_env.sync import run_immediate
-from longvideo_env.testing import VisionContract
-from longvideo_env.tools.toolbox import VisionRequest
+from longvideo_env.testing import VisionContract, vision_call
 
 
 class TestCaptions(VisionContract):
@@ -33,7 +32,7 @@ QUESTION = Question(1, "q", ("x", "y"), "s01e01")
 
 def look(query, *clips, spec=""):
     window = tuple(FILM.clip_ids[i] for i in clips)
-    return run_immediate(CaptionVision(spec).look(VisionRequest(QUESTION, FILM, query, window)))
+    return run_immediate(CaptionVision(spec).look(vision_call(QUESTION, FILM, query, window)))
 
 
 def test_what_matches_best_comes_first_with_its_time():

@@ -7,7 +7,7 @@ from longvideo_env.errors import EpisodeStateError
 from longvideo_env.game.episode import Ended, Episode, Observation
 from longvideo_env.game.rules import TAG_SETS, ActionKind, Rules
 from longvideo_env.schema import Clip, Question, Video
-from longvideo_env.tools.toolbox import GroundingRequest, ToolResult, VisionRequest
+from longvideo_env.tools.tool import ToolResult
 
 CLIP = "s01e01_seg01_clip_{:02d}".format
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.errors import RecordingError, RecordingMissError, SpecError, ToolError
+from longvideo_env.testing import grounding_call, vision_call
 from longvideo_env.tools.recording import (
     Recording,
     call_key,
@@ -17,14 +18,9 @@ from longvideo_env.tools.recording import (
     open_recording,
 )
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.toolbox import (
-    GroundingRequest,
-    OracleGrounding,
-    Toolbox,
-    ToolReply,
-    UnsafeBoxes,
-    VisionRequest,
-)
+from longvideo_env.tools.tool import ToolReply
+from longvideo_env.tools.toolbox import Toolbox
+from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
 
 
 class Counting:
@@ -51,7 +47,7 @@ class Counting:
 
 
 def look(question, film, query="who", **fields):
-    return VisionRequest(question, film, query, film.clip_ids[:1], **fields)
+    return vision_call(question, film, query, film.clip_ids[:1], **fields)
 
 
 def play(toolbox, *requests):
@@ -129,7 +125,7 @@ def test_who_waits_asks_when_the_one_who_asked_is_cancelled(tmp_path, question, 
 def test_a_recording_cannot_smuggle_in_a_clip(tmp_path, question, film):
     recording = Recording(tmp_path / "calls.sqlite", "reuse")
     toolbox = Toolbox(Counting(), None, "counting", "none", recording=recording)
-    request = GroundingRequest(question, film)
+    request = grounding_call(question, film)
     recording.put(call_key(toolbox.grounding, "counting", request), ToolReply("../../etc/passwd"))
     assert "not a clip of video" in play(toolbox, request)[0].error
 
@@ -142,7 +138,7 @@ def test_the_oracles_choices_are_not_recorded(tmp_path):
     toolbox = build_toolbox(config, dataset)
     assert isinstance(toolbox.grounding, OracleGrounding)
     task = dataset.tasks[0]
-    assert play(toolbox, GroundingRequest(task.question, dataset.video(task)))[0].ok
+    assert play(toolbox, grounding_call(task.question, dataset.video(task)))[0].ok
     assert play(toolbox, look(task.question, dataset.video(task)))[0].ok
     (line,) = export_calls(tmp_path / "calls.sqlite")
     assert '"kind":"vision"' in line
@@ -152,7 +148,7 @@ def test_keys_go_by_content(question, film):
     def key(request):
         return call_key(Counting(), "spec", request)
 
-    first = GroundingRequest(question, film, None, film.clip_ids[:2], 1)
+    first = grounding_call(question, film, None, film.clip_ids[:2], 1)
     assert key(first) == key(dataclasses.replace(first, visited=film.clip_ids[:2][::-1]))
     other = dataclasses.replace(question, options=(*question.options[1:], question.options[0]))
     assert key(first) != key(dataclasses.replace(first, question=other))
@@ -231,7 +227,7 @@ def test_boxes_reach_the_agent_only_where_they_are_asked_for(tmp_path, question,
     assert result.details["leaky"] is True
     (line,) = export_calls(tmp_path / "calls.sqlite")
     assert '"leaky":true' in line
-    elsewhere = VisionRequest(question, film, "who", film.clip_ids[1:2])
+    elsewhere = vision_call(question, film, "who", film.clip_ids[1:2])
     play(toolbox, elsewhere)
     assert agent.boxes == ()
 

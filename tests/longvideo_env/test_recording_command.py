@@ -1,6 +1,6 @@
 from longvideo_env.commands.recordings import main
 from longvideo_env.tools.recording import Recording, export_calls
-from longvideo_env.tools.toolbox import ToolReply
+from longvideo_env.tools.tool import ToolReply
 
 
 def test_a_recording_goes_out_and_comes_back(tmp_path, capsys):

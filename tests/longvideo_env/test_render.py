@@ -1,7 +1,7 @@
 from longvideo_env.drivers.render import render_transcript
 from longvideo_env.game.episode import Episode
 from longvideo_env.game.rules import Rules
-from longvideo_env.tools.toolbox import ToolResult
+from longvideo_env.tools.tool import ToolResult
 
 
 def test_before_during_and_after(question, film):

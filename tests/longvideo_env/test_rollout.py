@@ -9,7 +9,8 @@ from longvideo_env.game.policy import Reply, TextCodec
 from longvideo_env.records.trajectory import Segment
 from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.toolbox import Toolbox, ToolReply
+from longvideo_env.tools.tool import ToolReply
+from longvideo_env.tools.toolbox import Toolbox
 
 
 def engine(policy="scripted:ground-look-answer", toolbox=None, seed=0, concurrency=8, **options):

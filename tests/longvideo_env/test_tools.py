@@ -6,15 +6,11 @@ from longvideo_env import load_dataset
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError, ToolError
 from longvideo_env.sync import run_blocking, run_immediate
-from longvideo_env.testing import GroundingContract
+from longvideo_env.testing import GroundingContract, grounding_call, vision_call
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.toolbox import (
-    GroundingRequest,
-    OracleGrounding,
-    Toolbox,
-    ToolReply,
-    VisionRequest,
-)
+from longvideo_env.tools.tool import ToolReply
+from longvideo_env.tools.toolbox import Toolbox
+from longvideo_env.tools.with_gold import OracleGrounding
 
 
 class Says:
@@ -49,7 +45,7 @@ CLIP = "s01e01_seg01_clip_00"
     ],
 )
 def test_what_a_grounding_agent_does_wrong_is_a_failed_result(question, film, value, problem):
-    request = GroundingRequest(question, film, None, (CLIP,))
+    request = grounding_call(question, film, None, (CLIP,))
     result = run_immediate(Toolbox(Says(value)).call(request))
     assert not result.ok
     assert result.value is None
@@ -58,23 +54,23 @@ def test_what_a_grounding_agent_does_wrong_is_a_failed_result(question, film, va
 
 @pytest.mark.parametrize("value", ["", "  ", None, 3])
 def test_a_vision_agent_must_say_something(question, film, value):
-    result = run_immediate(Toolbox(None, Says(value)).call(VisionRequest(question, film)))
+    result = run_immediate(Toolbox(None, Says(value)).call(vision_call(question, film)))
     assert "not a description" in result.error
 
 
 def test_missing_agents_fail(question, film):
-    assert not run_immediate(Toolbox().call(GroundingRequest(question, film))).ok
-    assert not run_immediate(Toolbox().call(VisionRequest(question, film))).ok
+    assert not run_immediate(Toolbox().call(grounding_call(question, film))).ok
+    assert not run_immediate(Toolbox().call(vision_call(question, film))).ok
 
 
 def test_when_all_is_visited_any_clip_will_do(question, film):
-    request = GroundingRequest(question, film, None, film.clip_ids)
+    request = grounding_call(question, film, None, film.clip_ids)
     assert run_immediate(Toolbox(Says(CLIP)).call(request)).ok
 
 
 def test_blocking_calls_work_with_and_without_a_running_loop(question, film):
     toolbox = Toolbox(Says(CLIP, immediate=False))
-    request = GroundingRequest(question, film)
+    request = grounding_call(question, film)
     assert toolbox.call_blocking(request).value == CLIP
 
     async def notebook():
@@ -111,7 +107,7 @@ class TestOracle(GroundingContract):
     def test_names_the_gold_clip_first(self):
         dataset = load_dataset("embedded", "train")
         for task in dataset:
-            result = self._call(GroundingRequest(task.question, dataset.video(task)))
+            result = self._call(grounding_call(task.question, dataset.video(task)))
             assert result.value == task.gold.clip_id
 
 
@@ -157,7 +153,7 @@ def test_a_tool_slower_than_the_limit_is_a_failed_result(stubborn):
     toolbox = Toolbox(vision=agent, vision_spec="slow", timeout_s=0.05)
 
     async def call():
-        result = await toolbox.call(VisionRequest(task.question, video, "who"))
+        result = await toolbox.call(vision_call(task.question, video, "who"))
         await asyncio.sleep(0.01)  # the cancellation arrives
         return result
 

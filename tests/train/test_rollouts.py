@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from longvideo_env.game.protocol.tags import option_label
 from longvideo_env.records.trajectory import Segment, Trajectory, read_trajectories
-from longvideo_env.tools.toolbox import ToolReply, VisionRequest
+from longvideo_env.tools.tool import ToolReply
 from train.rollouts.columns import facts, reward_functions, to_rows
 from train.rollouts.groups import without_signal
 

@@ -15,7 +15,7 @@ import torch
 
 from longvideo_env.commands.audit import audit
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
-from longvideo_env.tools.toolbox import GroundingRequest, ToolReply
+from longvideo_env.tools.tool import ToolReply
 
 pytestmark = pytest.mark.vllm
 

@@ -9,9 +9,8 @@ from functools import cache
 import numpy as np
 
 from longvideo_env.datasets import Dataset
+from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Message
-from longvideo_env.game.rules import Rules
-from longvideo_env.game.words.prompts import clips_block, question_prompt, system_prompt
 from longvideo_env.schema import Question, Video
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -52,52 +51,51 @@ def estimate_tokens(text: str) -> int:
 
 
 def count_lengths(
-    dataset: Dataset, rules: Rules, count: Callable[[str], int], limit: int = 200
+    dataset: Dataset, game: Game, count: Callable[[str], int], limit: int = 200
 ) -> Lengths:
     """Count over questions spread evenly over a dataset.
 
     Args:
         dataset: The questions and their videos.
-        rules: The rules of the game.
+        game: The game.
         count: Number of tokens of a text.
         limit: The most questions to count.
     """
     places = np.linspace(0, len(dataset.tasks) - 1, min(limit, len(dataset.tasks)))
     tasks = [dataset.tasks[int(place)] for place in places]
-    longest = cache(lambda video_id: longest_window(dataset.videos[video_id], rules))
-    blocks = cache(lambda video_id: count(_block(dataset.videos[video_id], rules)))
-    prompts, observations = [], [N_LOOK_TOKENS if rules.can_look else 0]
+    longest = cache(lambda video_id: longest_window(dataset.videos[video_id], game))
+    blocks = cache(lambda video_id: count(_block(dataset.videos[video_id], game)))
+    prompts, observations = (
+        [],
+        [N_LOOK_TOKENS if any(not tool.moves for tool in game.offered) else 0],
+    )
     for task in tasks:
         question = task.question
         video = dataset.video(question)
         window = longest(question.video_id)
         prompts.append(
-            sum(
-                count(m["content"]) + N_ROLE_TOKENS for m in opening(question, video, window, rules)
-            )
+            sum(count(m["content"]) + N_ROLE_TOKENS for m in opening(question, video, window, game))
         )
-        if rules.can_ground:
+        if any(tool.moves for tool in game.offered):
             observations.append(blocks(question.video_id) + 40)
     return Lengths(len(tasks), int(np.median(prompts)), max(prompts), max(observations))
 
 
-def opening(
-    question: Question, video: Video, window: tuple[str, ...], rules: Rules
-) -> list[Message]:
+def opening(question: Question, video: Video, window: tuple[str, ...], game: Game) -> list[Message]:
     """The messages of the first prompt, as an episode writes them."""
     messages: list[Message] = []
-    if rules.instructions:
-        text = system_prompt(rules, len(question.options))
+    if game.instructions:
+        text = game.rules_text(len(question.options))
         messages.append({"role": "system", "content": text})
-    text = question_prompt(question, video, window, rules)
+    text = game.opening_text(question, video, window)
     return [*messages, {"role": "user", "content": text}]
 
 
-def longest_window(video: Video, rules: Rules) -> tuple[str, ...]:
+def longest_window(video: Video, game: Game) -> tuple[str, ...]:
     """The evidence window with most to read."""
-    windows = [video.window(clip_id, rules.window) for clip_id in video.clip_ids]
-    return max(windows, key=lambda window: len(clips_block(video, window, rules)))
+    windows = [video.window(clip_id, game.window) for clip_id in video.clip_ids]
+    return max(windows, key=lambda window: len(game.view_text(video, window)))
 
 
-def _block(video: Video, rules: Rules) -> str:
-    return clips_block(video, longest_window(video, rules), rules)
+def _block(video: Video, game: Game) -> str:
+    return str(game.view_text(video, longest_window(video, game)))

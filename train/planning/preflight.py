@@ -30,7 +30,7 @@ from trl import GRPOConfig, ModelConfig
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import SpecError
-from longvideo_env.game.rules import Rules
+from longvideo_env.game.game import Game
 from longvideo_env.tools.registry import build_toolbox
 from train.grpo_options import GrpoArguments, Options, check, parse
 from train.planning.lengths import count_lengths, estimate_tokens
@@ -202,24 +202,24 @@ def _batch(plan: Plan) -> Line:
 
 def _lengths(plan: Plan) -> Iterator[Line]:
     count, known = _counter(plan)
-    rules = Rules.from_config(plan.env)
-    lengths = count_lengths(plan.dataset, rules, count)
+    game = Game.from_config(plan.env)
+    lengths = count_lengths(plan.dataset, game, count)
     how = "counted" if known else "estimated: no tokenizer there"
     yield Line(
         "prompt",
         f"{lengths.prompt_median} tokens at the median, {lengths.prompt_max} at most "
         f"({how}, {lengths.n_questions} questions at their longest clip)",
     )
-    longest = lengths.episode_max(rules.max_turns, plan.args.max_turn_tokens)
+    longest = lengths.episode_max(game.max_turns, plan.args.max_turn_tokens)
     bound, name = _context(plan)
     text = (
-        f"{longest} tokens at most: {rules.max_turns} turns of {plan.args.max_turn_tokens}, "
+        f"{longest} tokens at most: {game.max_turns} turns of {plan.args.max_turn_tokens}, "
         f"{lengths.observation_max} between them; {name} holds {bound}"
     )
     mend = ""
     if longest > bound:
-        room = bound - lengths.prompt_max - (rules.max_turns - 1) * lengths.observation_max
-        fits = room // rules.max_turns
+        room = bound - lengths.prompt_max - (game.max_turns - 1) * lengths.observation_max
+        fits = room // game.max_turns
         advice = f"max_turn_tokens {fits}" if fits > 0 else "fewer max_turns or a smaller window"
         mend = f"take {advice}, or raise {name}: longer episodes end for lack of room."
     yield Line("episode", text, mend)
@@ -276,9 +276,9 @@ def _memory(plan: Plan) -> Iterator[Line]:
 
 
 def _row_tokens(plan: Plan) -> int:
-    rules = Rules.from_config(plan.env)
-    lengths = count_lengths(plan.dataset, rules, _counter(plan)[0], limit=50)
-    return lengths.episode_max(rules.max_turns, plan.args.max_turn_tokens)
+    game = Game.from_config(plan.env)
+    lengths = count_lengths(plan.dataset, game, _counter(plan)[0], limit=50)
+    return lengths.episode_max(game.max_turns, plan.args.max_turn_tokens)
 
 
 def _engine(plan: Plan, share: float) -> Line:

@@ -5,7 +5,7 @@
 
 Writes `train.parquet`, and with `--val_share` `val.parquet`, whose videos are others. A row holds
 `qid`, `video_id`, `show`, `question`, `options` (all of them), `first_clip` (named by the grounding
-agent), `prompt_tokens` (of the first prompt, opened there) and `prompt_version`. It holds no gold:
+agent), `prompt_tokens` (of the first prompt, opened there) and `words` (a hash). It holds no gold:
 neither the answer nor its clip. The same seed gives the same rows.
 """  # noqa: E501 - a command
 
@@ -32,12 +32,12 @@ from longvideo_env.errors import (
     SpecError,
     ToolError,
 )
-from longvideo_env.game.rules import Rules
-from longvideo_env.game.words.prompts import PROMPT_VERSION
+from longvideo_env.game.episode import Episode
+from longvideo_env.game.game import Game
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.toolbox import GroundingRequest, Toolbox
+from longvideo_env.tools.toolbox import Toolbox
 from train.planning.lengths import estimate_tokens, opening
 
 IN_FLIGHT = 32
@@ -106,14 +106,14 @@ async def make_rows(
     Raises:
         ToolError: It could not name a first clip.
     """
-    toolbox, rules = build_toolbox(config, dataset), Rules.from_config(config)
+    toolbox, game = build_toolbox(config, dataset), Game.from_config(config)
     slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def make(task: Task) -> dict[str, Any]:
         async with slots:
-            clip_id = await _first_clip(task, dataset, toolbox, rules)
+            clip_id = await _first_clip(task, dataset, toolbox, game)
         question, video = task.question, dataset.video(task.question)
-        messages = opening(question, video, video.window(clip_id, rules.window), rules)
+        messages = opening(question, video, video.window(clip_id, game.window), game)
         advance()
         return {
             "qid": str(task.qid),
@@ -123,20 +123,21 @@ async def make_rows(
             "options": list(question.options),
             "first_clip": clip_id,
             "prompt_tokens": sum(count(message["content"]) for message in messages),
-            "prompt_version": PROMPT_VERSION,
+            "words": game.words.digest,
         }
 
     return list(await asyncio.gather(*map(make, tasks)))
 
 
-async def _first_clip(task: Task, dataset: Dataset, toolbox: Toolbox, rules: Rules) -> str:
+async def _first_clip(task: Task, dataset: Dataset, toolbox: Toolbox, game: Game) -> str:
     video = dataset.video(task.question)
-    if not rules.grounded_start:
+    call = Episode(task.question, video, game).start()
+    if call is None:
         return video.clip_ids[0]
-    result = await toolbox.call(GroundingRequest(task.question, video))
-    if result.value is None:
+    result = await toolbox.call(call)
+    if result.reply is None or result.reply.view is None:
         raise ToolError(f"question {task.qid}: no first clip ({result.agent}): {result.error}")
-    return result.value
+    return result.reply.view
 
 
 def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:

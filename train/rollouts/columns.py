@@ -59,20 +59,16 @@ def facts(trajectory: Trajectory) -> dict[str, float]:
     turns = trajectory.turns
     known: dict[str, float | None] = {
         "failed": 0.0,
+        "invalid_reward": trajectory.reward_error is not None,
         "accuracy": trajectory.correct,
         "grounded": trajectory.grounded,
         "turns": len(turns),
         "tool_calls": sum(turn.request is not None for turn in turns),
-        "grounding_calls": _calls(trajectory, "grounding"),
-        "vision_calls": _calls(trajectory, "vision"),
+        "grounding_calls": sum(turn.request is not None and turn.moves for turn in turns),
+        "vision_calls": sum(turn.request is not None and turn.looks for turn in turns),
         "malformed": sum(turn.malformed is not None for turn in turns) / max(len(turns), 1),
     }
     return {name: float(value) for name, value in known.items() if value is not None}
-
-
-def _calls(trajectory: Trajectory, kind: str) -> int:
-    requests = [turn.request for turn in trajectory.turns if turn.request is not None]
-    return sum(request["kind"] == kind for request in requests)
 
 
 def reward_functions(terms: Sequence[str]) -> list[RewardFunction]:
@@ -113,7 +109,7 @@ def _tokens(trajectory: Trajectory) -> tuple[list[int], list[int], list[int], li
     completion: list[int] = []
     mask: list[int] = []
     logprobs: list[float] = []
-    counts = trajectory.status != "failed"
+    counts = trajectory.status != "failed" and trajectory.reward_error is None
     for segment in trajectory.segments:
         ids = segment.token_ids or ()
         if segment.turn == 0:

@@ -117,7 +117,7 @@ class Rollouts:
             figures |= {} if hit_rate is None else {"recording/hit_rate": hit_rate}
         return to_rows(
             trajectories,
-            tuple(self.engine.weights),
+            tuple(self.engine.game.reward),
             self.codec.end_of_turn_id,
             {**groups.figures, **figures},
             logprobs=self.backend.has_logprobs,

@@ -76,7 +76,7 @@ function timeline(row, trace, question) {
   trace.turns.forEach((turn) => mark(turn.shown, String(turn.n)));
   (row.visited || []).forEach((clip) => when.has(clip) || when.set(clip, ['?']));
   const looked = new Map();
-  trace.turns.forEach((turn) => (turn.action === 'look' ? turn.looked || [] : []).forEach((clip) => looked.set(clip, [...(looked.get(clip) || []), turn.n])));
+  trace.turns.forEach((turn) => (turn.looked || []).forEach((clip) => looked.set(clip, [...(looked.get(clip) || []), turn.n])));
   const gold = question.gold === null ? -1 : question.clips.indexOf(question.gold);
   const cells = question.clips.map((clip, i) => {
     const shown = when.get(i);

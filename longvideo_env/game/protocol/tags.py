@@ -1,231 +1,254 @@
-"""The language of the game: tags, and how a reply's text becomes an action or a malformed turn.
+"""Actions as tags: `<search>what</search>`, `<answer>a0</answer>`.
 
-What a model writes badly is a typed outcome, never an exception. Reasoning is cut out first: tags
-inside `<reasoning>` or `<think>` are not actions. What is left must hold exactly one action.
+A tool with one argument takes the text of its tag; one with several takes JSON in its tag. What a
+model writes badly is a typed outcome, never an exception. Reasoning is cut out first: tags inside
+it are not actions. What is left must hold exactly one action.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Any
 
-from longvideo_env.game.rules import TAG_SETS, ActionKind, TagSet
-
-_KINDS = {
-    "search": ActionKind.LOOK,
-    "visual_query": ActionKind.LOOK,
-    "request_grounding": ActionKind.GROUND,
-    "answer": ActionKind.ANSWER,
-}
-_REASONING_TAG = re.compile(r"<(/?)(reasoning|think)\s*>", re.IGNORECASE)
-_ACTION_TAG = re.compile(rf"<(/?)({'|'.join(_KINDS)})\s*(/?)>", re.IGNORECASE)
-_LABEL = re.compile(r"""[\s"'(\[]*a([0-9]+)[\s"')\].:]*""", re.IGNORECASE)
-_OPTION = re.compile(r"a([0-9]{1,2})")
-_ANY_TAG = re.compile(
-    rf"<(?=/?(?:{'|'.join(_KINDS)}|reasoning|think|information|new_clip)\s*/?>)", re.IGNORECASE
+from longvideo_env.errors import SpecError
+from longvideo_env.game.protocol.answers import read_answer
+from longvideo_env.game.protocol.base import (
+    ANSWER,
+    Action,
+    Malformed,
+    MalformedKind,
+    Outcome,
+    ParsedReply,
+    option_label,
 )
-
-
-class MalformedKind(str, Enum):
-    """The ways in which a reply can fail to be one action."""
-
-    NO_ACTION = "no_action"
-    SEVERAL_ACTIONS = "several_actions"
-    UNCLOSED = "unclosed"
-    EMPTY = "empty"
-    UNKNOWN_OPTION = "unknown_option"
-    UNAVAILABLE = "unavailable"
+from longvideo_env.game.protocol.reasoning import cut_reasoning
+from longvideo_env.tools.tool import Tool
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """One action.
+class TagSet:
+    """The tags that a prompt shows. The parser understands every set.
 
     Attributes:
-        kind: What to do.
-        argument: The query, the option's label such as `a3`, or the answer in words where there are
-            no options; None for grounding without one.
+        name: `reference` (the published code and checkpoints) or `paper`.
+        reasoning: Tag of the reasoning block.
+        answer: Tag of the answer.
+        reply: Block in which a tool's text is shown.
+        view: Block in which clips are shown.
     """
 
-    kind: ActionKind
-    argument: str | None = None
-
-    @property
-    def choice(self) -> int | None:
-        """Index of the option, for an answer that names one."""
-        if self.kind is not ActionKind.ANSWER or self.argument is None:
-            return None
-        match = _OPTION.fullmatch(self.argument)
-        return int(match[1]) if match else None
+    name: str
+    reasoning: str = "reasoning"
+    answer: str = ANSWER
+    reply: str = "information"
+    view: str = "New_clip"
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A reply that is not exactly one action.
-
-    Attributes:
-        kind: What is wrong.
-        message: The same for the master agent to read.
-    """
-
-    kind: MalformedKind
-    message: str
+TAG_SETS = {name: TagSet(name) for name in ("reference", "paper")}
 
 
-Outcome: TypeAlias = Action | Malformed
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedReply:
-    """A reply, understood.
-
-    Attributes:
-        outcome: Its action, or what is wrong with it.
-        has_reasoning: Whether it holds a closed block of reasoning that is not empty.
-    """
-
-    outcome: Outcome
-    has_reasoning: bool
-
-
-def parse(text: str, n_options: int, actions: tuple[ActionKind, ...]) -> ParsedReply:
-    """Understand a reply. Never raises, whatever the text.
+class TagProtocol:
+    """Reads and writes actions as tags.
 
     Args:
-        text: The whole reply, together with what the chat template opened it with.
-        n_options: How many options the question has; 0 asks for an answer in words.
-        actions: The actions on offer.
+        tools: All tools of the game: their tags are understood, and neutralised in other texts.
+        offered: Names of those that the master may use.
+        tags: The tag set shown.
+
+    Raises:
+        SpecError: Two tools share a tag, or one has the tag of something else.
     """
-    rest, has_reasoning, open_tag = cut_reasoning(text)
-    found = _find_actions(rest)
-    if isinstance(found, Malformed):
-        return ParsedReply(found, has_reasoning)
-    if not found and open_tag:
-        problem = Malformed(MalformedKind.UNCLOSED, f"<{open_tag}> is not closed.")
-        return ParsedReply(problem, has_reasoning)
-    return ParsedReply(_only_action(found, n_options, actions), has_reasoning)
 
+    def __init__(
+        self, tools: Sequence[Tool], offered: Sequence[str], tags: TagSet = TAG_SETS["reference"]
+    ) -> None:
+        self.tags = tags
+        self.offered = tuple(offered)
+        self._tools = {tool.name: tool for tool in tools}
+        self._names = _by_tag(tools, tags)
+        self._self_closed = {t for t, name in self._names.items() if self._needs_nothing(name)}
+        either = "|".join(re.escape(name) for name in self._names)
+        self._action_tag = re.compile(rf"<(/?)({either})\s*(/?)>", re.IGNORECASE | re.ASCII)
+        blocks = "|".join(("reasoning", "think", tags.reply, tags.view))
+        self._any_tag = re.compile(rf"<(?=/?(?:{either}|{blocks})\s*/?>)", re.IGNORECASE | re.ASCII)
 
-def cut_reasoning(text: str) -> tuple[str, bool, str | None]:
-    """Take the reasoning out of a reply.
+    def parse(self, text: str, n_options: int) -> ParsedReply:
+        """Understand a reply. Never raises, whatever the text.
 
-    A closing tag that nothing opened ends reasoning that the chat template opened: all before it
-    is reasoning.
+        Args:
+            text: The whole reply, together with what the chat template opened it with.
+            n_options: How many options the question has; 0 asks for an answer in words.
+        """
+        rest, has_reasoning, open_tag = cut_reasoning(text)
+        found = self._find(rest)
+        if isinstance(found, Malformed):
+            return ParsedReply(found, has_reasoning)
+        if not found and open_tag:
+            problem = Malformed(MalformedKind.UNCLOSED, {"tag": open_tag})
+            return ParsedReply(problem, has_reasoning)
+        return ParsedReply(self._only(found, n_options), has_reasoning)
 
-    Returns:
-        The rest; whether there was a closed, non-empty block; the tag left open, or None.
-    """
-    rest: list[str] = []
-    inside: str | None = None
-    start, seen = 0, False
-    for tag in _REASONING_TAG.finditer(text):
-        name, closing = tag[2].lower(), bool(tag[1])
-        if inside is None:
-            chunk = text[start : tag.start()]
-            if closing:
-                seen = seen or bool("".join([*rest, chunk]).strip())
-                rest = []
+    def complete(self, text: str) -> bool:
+        """Whether an unfinished reply has closed an action outside its reasoning."""
+        if ">" not in text:
+            return False
+        rest = cut_reasoning(text)[0]
+        return any(
+            tag[1] or (tag[3] and tag[2].lower() in self._self_closed)
+            for tag in self._action_tag.finditer(rest)
+        )
+
+    @property
+    def endings(self) -> list[str]:
+        """All that can end a reply: closing tags of every tag set, and self-closed forms."""
+        shown = {self.tag(name) for name in (*self._tools, ANSWER)}
+        closing = {f"</{tag}>" for tag in {*self._names, *shown}}
+        return sorted(closing | {f"<{tag}/>" for tag in self._self_closed})
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """The closing tags of the actions on offer."""
+        return [f"</{self.tag(name)}>" for name in (*self.offered, ANSWER)]
+
+    def tag(self, name: str) -> str:
+        """The tag of a tool, or of the answer, as it is shown."""
+        return self.tags.answer if name == ANSWER else self._tools[name].tag(self.tags.name)
+
+    def write(self, action: Action) -> str:
+        """Write an action down: the inverse of `parse`."""
+        tag = self.tag(action.name)
+        text = action.argument
+        if text is None and action.arguments:
+            text = self._written(action)
+        if not text and self._needs_nothing(action.name):
+            return f"<{tag}/>"
+        return f"<{tag}>{text or ''}</{tag}>"
+
+    def think(self, text: str) -> str:
+        """Write reasoning down."""
+        return f"<{self.tags.reasoning}>{text}</{self.tags.reasoning}>"
+
+    def neutralise(self, text: str) -> str:
+        """Make tags in text from outside harmless: `<answer>` in a subtitle is `&lt;answer>`."""
+        return self._any_tag.sub("&lt;", text) if "<" in text else text
+
+    def _needs_nothing(self, name: str) -> bool:
+        return name != ANSWER and not self._tools[name].required
+
+    def _written(self, action: Action) -> str:
+        if len(self._tools[action.name].parameters) == 1:
+            (value,) = action.arguments.values()
+            return "" if value is None else str(value)
+        return json.dumps(dict(action.arguments), ensure_ascii=False)
+
+    def _find(self, text: str) -> list[tuple[str, str | None]] | Malformed:
+        """Tags with what stands inside: text, or None for one that stands by itself."""
+        tags = list(self._action_tag.finditer(text))
+        found: list[tuple[str, str | None]] = []
+        i = 0
+        while i < len(tags):
+            tag, name = tags[i], tags[i][2].lower()
+            if tag[1]:
+                return Malformed(MalformedKind.UNCLOSED, {"tag": f"/{name}"})
+            following = tags[i + 1] if i + 1 < len(tags) else None
+            if tag[3]:
+                found.append((name, None))
+            elif following is not None and following[1] and following[2].lower() == name:
+                found.append((name, text[tag.end() : following.start()].strip()))
+                i += 1
+            elif name in self._self_closed:
+                found.append((name, None))
             else:
-                rest.append(chunk)
-                inside = name
-            start = tag.end()
-        elif closing and name == inside:
-            seen = seen or bool(text[start : tag.start()].strip())
-            inside, start = None, tag.end()
-    if inside is None:
-        rest.append(text[start:])
-    return "".join(rest), seen, inside
-
-
-def action_closed(text: str) -> bool:
-    """Whether a reply under way has closed an action, so that nothing more need be generated."""
-    if ">" not in text:
-        return False
-    rest = cut_reasoning(text)[0]
-    return any(tag[1] or _is_self_closed_grounding(tag) for tag in _ACTION_TAG.finditer(rest))
-
-
-def format_action(action: Action, tags: TagSet = TAG_SETS["reference"]) -> str:
-    """Write an action down as a tag set has it: the inverse of `parse`."""
-    name = {
-        ActionKind.LOOK: tags.look,
-        ActionKind.GROUND: tags.ground,
-        ActionKind.ANSWER: tags.answer,
-    }[action.kind]
-    if action.kind is ActionKind.GROUND and not action.argument:
-        return f"<{name}/>"
-    return f"<{name}>{action.argument or ''}</{name}>"
-
-
-def option_label(index: int) -> str:
-    """The label of an option, `a0` onward."""
-    return f"a{index}"
-
-
-def neutralise(text: str) -> str:
-    """Make tags in text from outside harmless: `<answer>` in a subtitle becomes `&lt;answer>`."""
-    return _ANY_TAG.sub("&lt;", text) if "<" in text else text
-
-
-def _is_self_closed_grounding(tag: re.Match[str]) -> bool:
-    return bool(tag[3]) and _KINDS[tag[2].lower()] is ActionKind.GROUND
-
-
-def _find_actions(text: str) -> list[tuple[str, str | None]] | Malformed:
-    """Tag names with what stands inside: text, or None for one that stands by itself."""
-    tags = list(_ACTION_TAG.finditer(text))
-    found: list[tuple[str, str | None]] = []
-    i = 0
-    while i < len(tags):
-        tag, name = tags[i], tags[i][2].lower()
-        if tag[1]:
-            return Malformed(MalformedKind.UNCLOSED, f"</{name}> closes nothing.")
-        following = tags[i + 1] if i + 1 < len(tags) else None
-        if tag[3]:
-            found.append((name, None))
-        elif following is not None and following[1] and following[2].lower() == name:
-            found.append((name, text[tag.end() : following.start()].strip()))
+                return Malformed(MalformedKind.UNCLOSED, {"tag": name})
             i += 1
-        elif _KINDS[name] is ActionKind.GROUND:
-            found.append((name, None))
-        else:
-            return Malformed(MalformedKind.UNCLOSED, f"<{name}> is not closed.")
-        i += 1
-    return found
+        return found
+
+    def _only(self, found: list[tuple[str, str | None]], n_options: int) -> Outcome:
+        if not found:
+            return Malformed(MalformedKind.NO_ACTION)
+        if len(found) > 1:
+            names = [name for name, _ in found[:5]]
+            return Malformed(MalformedKind.SEVERAL_ACTIONS, {"n": len(found), "tags": names})
+        tag, text = found[0]
+        name = self._names[tag]
+        if name == ANSWER:
+            if not text:
+                return Malformed(MalformedKind.EMPTY, {"tag": tag})
+            return _answer(text, n_options)
+        if name not in self.offered:
+            return Malformed(MalformedKind.UNAVAILABLE, {"tag": tag})
+        return self._tool_action(self._tools[name], tag, text)
+
+    def _tool_action(self, tool: Tool, tag: str, text: str | None) -> Outcome:
+        if not text:
+            if tool.required:
+                return Malformed(MalformedKind.EMPTY, {"tag": tag})
+            return Action(tool.name, None, tool.check({}))  # type: ignore[arg-type]
+        values = _values(tool, text)
+        checked = values if isinstance(values, str) else tool.check(values)
+        if isinstance(checked, str):
+            return Malformed(
+                MalformedKind.WRONG_ARGUMENTS,
+                {"tag": tag, "said": text, "problem": checked, "expected": expected(tool)},
+            )
+        return Action(tool.name, text, checked)
 
 
-def _only_action(
-    found: list[tuple[str, str | None]], n_options: int, actions: tuple[ActionKind, ...]
-) -> Outcome:
-    if not found:
-        return Malformed(MalformedKind.NO_ACTION, "there is no action in it.")
-    if len(found) > 1:
-        names = ", ".join(f"<{name}>" for name, _ in found[:5])
-        return Malformed(
-            MalformedKind.SEVERAL_ACTIONS, f"there are {len(found)} actions in it ({names})."
+@lru_cache(maxsize=256)
+def expected(tool: Tool) -> str:
+    """What the tag of a tool should hold, as the model would write it."""
+    shown = {}
+    for name, item in tool.schema.get("properties", {}).items():
+        kinds = [item, *item.get("anyOf", ())]
+        kind = next((str(k["type"]) for k in kinds if k.get("type", "null") != "null"), "any")
+        shown[name] = (
+            f"{kind}: {tool.described(name)}" if kind != "string" else tool.described(name)
         )
-    name, argument = found[0]
-    kind = _KINDS[name]
-    if kind not in actions:
-        return Malformed(MalformedKind.UNAVAILABLE, f"<{name}> is not available here.")
-    if kind is ActionKind.GROUND:
-        return Action(kind, argument or None)
-    if not argument:
-        return Malformed(MalformedKind.EMPTY, f"<{name}> is empty.")
-    return _answer(argument, n_options) if kind is ActionKind.ANSWER else Action(kind, argument)
+    if len(shown) == 1:
+        return next(iter(shown.values()))
+    return json.dumps(shown, ensure_ascii=False) if shown else ""
 
 
-def _answer(argument: str, n_options: int) -> Outcome:
+def _values(tool: Tool, text: str) -> dict[str, Any] | str:
+    """What stands in a tag as arguments, unchecked; or what is wrong with it."""
+    if not tool.parameters:
+        return "it takes nothing"
+    (first, *more) = tool.parameters
+    properties = tool.schema["properties"]
+    if not more and properties[first].get("type") not in ("array", "object"):
+        return {first: text}
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return "it is not JSON"
+    if not more:
+        return {first: values}
+    return values if isinstance(values, dict) else "it is not a JSON object"
+
+
+def _answer(text: str, n_options: int) -> Outcome:
     if n_options == 0:
-        return Action(ActionKind.ANSWER, argument)
-    match = _LABEL.fullmatch(argument)
-    # Long runs of digits cannot name an option, and int() refuses the longest.
-    choice = int(match[1]) if match and len(match[1]) <= 2 else n_options
-    if choice >= n_options:
-        return Malformed(
-            MalformedKind.UNKNOWN_OPTION,
-            f"{neutralise(argument)[:40]!r} is not one of the options a0 to a{n_options - 1}.",
-        )
-    return Action(ActionKind.ANSWER, option_label(choice))
+        return Action(ANSWER, text)
+    read = read_answer(text, n_options)
+    if isinstance(read, MalformedKind):
+        return Malformed(read, {"said": text[:40], "last": option_label(n_options - 1)})
+    return Action(ANSWER, option_label(read))
+
+
+def _by_tag(tools: Sequence[Tool], tags: TagSet) -> dict[str, str]:
+    """Tag in lower case -> name, over all tag sets."""
+    taken = {"reasoning", "think", tags.reply.lower(), tags.view.lower()}
+    found: dict[str, str] = {}
+    for tool in tools:
+        for tag in dict.fromkeys(tool.tag(name).lower() for name in TAG_SETS):
+            if found.get(tag, tool.name) != tool.name or tag in taken or tag == tags.answer:
+                raise SpecError(
+                    f"tool {tool.name!r} ({tool.spec}): its tag <{tag}> is taken. Fix: give it "
+                    "another name, or @tool(tags=...)."
+                )
+            found[tag] = tool.name
+    return found | {tags.answer: ANSWER}

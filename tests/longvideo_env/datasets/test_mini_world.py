@@ -17,7 +17,7 @@ from longvideo_env.datasets.mini.generator import load_mini
 from longvideo_env.ids import parse_clip_id
 from longvideo_env.schema import Clip, Task
 from longvideo_env.sync import run_immediate
-from longvideo_env.tools.toolbox import GroundingRequest, VisionRequest
+from longvideo_env.testing import grounding_call, vision_call
 
 LEVELS = (0.0, 0.4, 1.0)
 FACT = re.compile(r"(\w+) : the (\w+) is on (\w+) \.")
@@ -216,7 +216,7 @@ def test_a_decoy_neither_tells_nor_shows(dataset: Dataset) -> None:
 
 
 def ground(dataset: Dataset, task: Task, visited: tuple[str, ...] = ()) -> str:
-    request = GroundingRequest(task.question, dataset.video(task), None, visited)
+    request = grounding_call(task.question, dataset.video(task), None, visited)
     return run_immediate(BM25Grounding().ground(request)).value
 
 
@@ -246,7 +246,7 @@ def test_the_first_caption_answers_a_short_query(dataset: Dataset) -> None:
         if match:
             query = f"{match['teller']} {match['thing']} colour"
             clip_ids = (str(task.gold.clip_id),)
-            request = VisionRequest(task.question, dataset.video(task), query, clip_ids)
+            request = vision_call(task.question, dataset.video(task), query, clip_ids)
             reply = run_immediate(CaptionVision().look(request)).value
             hits.append(right(task) in reply.split("\n")[0].split())
     assert np.mean(hits) >= 0.95

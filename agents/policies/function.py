@@ -1,0 +1,57 @@
+"""Any function from messages to text is a policy, sync or async."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from agents.policies.scripted import TextPolicy
+from longvideo_env.errors import PolicyError
+from longvideo_env.game.policy import Context, Reply
+
+_THREADS = 64
+"""The most sync functions that wait at once."""
+
+
+class FunctionPolicy(TextPolicy):
+    """A function `messages -> str`; messages are dicts with `role` and `content`.
+
+    A sync function runs in a thread of its own, so that one that waits does not block others.
+
+    Args:
+        function: The function.
+    """
+
+    def __init__(self, function: Callable[[list[dict[str, Any]]], Any]) -> None:
+        super().__init__()
+        self._function = function
+        call = getattr(function, "__call__", function)  # noqa: B004 - an object may be callable
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+        self._threads = None if self._is_async else ThreadPoolExecutor(_THREADS, "policy")
+
+    async def act(self, context: Context, /) -> Reply:
+        """Ask the function.
+
+        Raises:
+            PolicyError: It raised, or returned something other than text.
+        """
+        messages: list[dict[str, Any]] = [dict(message) for message in context.messages]
+        try:
+            if self._threads is None:
+                text = await self._function(messages)
+            else:
+                loop = asyncio.get_running_loop()
+                text = await loop.run_in_executor(self._threads, self._function, messages)
+        except Exception as error:
+            raise PolicyError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(text, str):
+            raise PolicyError(f"expected text from the function, got {text!r:.80}.")
+        return Reply(text)
+
+    async def aclose(self) -> None:
+        """Let go of the threads."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,117 @@
+"""Master policies without a model: `random`, and scripts such as `scripted:ground-look-answer`.
+
+They read the fields of observations, never a sentence of the words file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.ranking import content_words
+from longvideo_env.drivers.spaces import random_action, random_answer, some_call
+from longvideo_env.errors import PolicyError, SpecError
+from longvideo_env.game.policy import Codec, Context, Reply, TextCodec
+from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+
+
+class TextPolicy:
+    """What policies without tokens share."""
+
+    codec: Codec
+
+    def __init__(self) -> None:
+        self.codec = TextCodec()
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+
+class RandomPolicy(TextPolicy):
+    """Draws evenly among the actions on offer; in the last turn it answers at random."""
+
+    async def act(self, context: Context, /) -> Reply:
+        """Write a random well-formed action."""
+        rng = np.random.default_rng(context.seed)
+        n_options = len(context.question.options)
+        if not n_options:
+            raise PolicyError("the policy random needs options to choose from.")
+        if context.is_last:
+            rng.integers(1)  # the draw of an action, of which there is one
+            return Reply(context.write(random_answer(n_options, rng)))
+        return Reply(context.write(random_action(context.game, n_options, rng)))
+
+
+class ScriptedPolicy(TextPolicy):
+    """Uses some tools in order, then answers by overlap of words.
+
+    The answer is the option that shares most words with what the policy has read.
+
+    Words of the question say nothing about which option is right, and a word that stands in every
+    option neither: both are left out. Longer options share more words by chance, so the shared
+    words are divided by the square root of the option's. Ties are drawn with the turn's seed.
+
+    Args:
+        argument: Names of tools with `-` between, and `answer` at the end. Those not on offer are
+            left out, and the last turn is kept for the answer.
+
+    Raises:
+        SpecError: It does not end in `answer`.
+    """
+
+    def __init__(self, argument: str) -> None:
+        super().__init__()
+        *self._plan, last = argument.split("-")
+        if last != ANSWER:
+            raise SpecError(
+                f"expected scripted:TOOL-TOOL-answer, such as scripted:ground-look-answer, got "
+                f"'scripted:{argument}'."
+            )
+
+    async def act(self, context: Context, /) -> Reply:
+        """Write the next action of the plan, or the answer."""
+        tools = {tool.name: tool for tool in context.game.offered}
+        plan = [tools[name] for name in self._plan if name in tools][: context.game.max_turns - 1]
+        if context.turn <= len(plan):
+            tool = plan[context.turn - 1]
+            words = " ".join([context.question.text, *context.question.options])
+            rng = np.random.default_rng(context.seed)
+            action = some_call(tool, rng, words.replace("<", " "))
+        elif context.question.options:
+            action = Action(ANSWER, option_label(best_option(context)))
+        else:
+            action = Action(ANSWER, best_line(context))
+        return Reply(context.write(action, f"Next step: {action.name}."))
+
+
+def lines_read(context: Context) -> Sequence[str]:
+    """All that was read: lines of dialogue, and what tools said."""
+    lines: list[str] = []
+    for seen in context.observations:
+        lines += [line.text for line in seen.lines]
+        lines += (seen.reply or "").splitlines()
+    return lines
+
+
+def best_line(context: Context) -> str:
+    """The line of all that was read which shares most words with the question; the first of these.
+
+    It quotes and does not understand: a floor for answers in words.
+    """
+    wanted = content_words(context.question.text)
+    lines = [line for line in lines_read(context) if line.strip()]
+    best = max(lines, key=lambda line: len(content_words(line) & wanted), default="")
+    return best.replace("<", " ").strip() or "nothing was said"
+
+
+def best_option(context: Context) -> int:
+    """Index of the option that shares most words with what came from subtitles and tools."""
+    question = context.question
+    options = [content_words(option) for option in question.options]
+    empty = content_words(question.text) | set.intersection(*options)
+    seen = content_words(" ".join(lines_read(context)))
+    scores = [len((words - empty) & seen) / max(len(words - empty), 1) ** 0.5 for words in options]
+    best = [i for i, value in enumerate(scores) if value == max(scores)]
+    rng = np.random.default_rng(context.seed)
+    return best[int(rng.integers(len(best)))]

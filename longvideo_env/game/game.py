@@ -1,0 +1,253 @@
+"""A game: tools, words, protocol, reward and rules; declared as `GameSpec`, played as `Game`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.game.protocol.base import ANSWER, Malformed, option_label
+from longvideo_env.game.protocol.tags import TAG_SETS, TagProtocol, expected
+from longvideo_env.game.reward import Reward, parse_reward
+from longvideo_env.game.words.fields import (
+    Shown,
+    ShownClip,
+    ShownLine,
+    ShownOption,
+    ShownTags,
+    ShownTool,
+)
+from longvideo_env.game.words.words import Speaker, Words, load_words
+from longvideo_env.schema import Question, Video
+from longvideo_env.specs import find_part
+from longvideo_env.tools.registry import find_tools
+from longvideo_env.tools.tool import Tool
+
+_VIEWS = 1024
+"""How many rendered views a game keeps. A question's first view is shown in every rollout."""
+
+
+@dataclass(frozen=True)
+class GameSpec:
+    """A named bundle of parts, each of which the option of the same name replaces.
+
+    Attributes:
+        tools: Names, `module:attribute`, or functions, in the order in which they are offered.
+        opening: The tool that names the first clip; None opens a video at its start.
+        protocol: How actions are written.
+        prompts: A file of words, or None for the default ones.
+        max_turns: Turns the master has.
+        window: Adjacent clips seen at once.
+        tags: The tag set shown.
+        instructions: Whether the prompt opens with the rules.
+        reward: The reward's terms and weights.
+    """
+
+    tools: Sequence[Any] = ()
+    opening: str | None = None
+    protocol: str = "tags"
+    prompts: str | None = None
+    max_turns: int = 5
+    window: int = 1
+    tags: str = "reference"
+    instructions: bool = True
+    reward: Any = "paper"
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of the options of `EnvConfig` that the game sets."""
+        names = ("tools", "protocol", "prompts", "max_turns", "window", "tags", "instructions")
+        return {name: getattr(self, name) for name in (*names, "reward")}
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """What an episode needs to know: the rules, ready to play.
+
+    Attributes:
+        tools: All tools, those that are not offered among them.
+        offered: Those that the master may use.
+        opening: The tool that names the first clip, or None.
+        max_turns: Turns the master has.
+        window: Adjacent clips seen at once.
+        instructions: Whether the prompt opens with the rules.
+        protocol: Reads and writes replies.
+        words: What is said.
+        reward: The reward's terms and weights.
+    """
+
+    tools: tuple[Tool, ...]
+    offered: tuple[Tool, ...]
+    opening: Tool | None
+    max_turns: int
+    window: int
+    instructions: bool
+    protocol: TagProtocol
+    words: Words
+    reward: Reward
+
+    @classmethod
+    def from_config(cls, config: EnvConfig) -> Game:
+        """The game that a configuration describes.
+
+        Raises:
+            SpecError: A part of it does not exist, or is wrong.
+        """
+        spec: GameSpec = find_part("games", config.game)
+        tools = find_tools(config.tools, spec.tools)
+        agents = {"grounding": config.grounding, "vision": config.vision}
+        there = [tool for tool in tools if agents.get(tool.role or "") != "none"]
+        offered = tuple(tool for tool in there if tool.role != "grounding" or config.ground_action)
+        opening = next((tool for tool in there if tool.name == spec.opening), None)
+        tags = TAG_SETS[config.tags]
+        return cls(
+            tools=tools,
+            offered=offered,
+            opening=opening,
+            max_turns=config.max_turns,
+            window=config.window,
+            instructions=config.instructions,
+            protocol=TagProtocol(tools, [tool.name for tool in offered], tags),
+            words=load_words(config.prompts),
+            reward=parse_reward(config.reward),
+        )
+
+    @cached_property
+    def actions(self) -> tuple[str, ...]:
+        """Names of the actions on offer; `answer` is the last."""
+        return (*(tool.name for tool in self.offered), ANSWER)
+
+    def tool(self, name: str) -> Tool:
+        """The tool of a name."""
+        return next(tool for tool in self.tools if tool.name == name)
+
+    # What is said. Each gives text that is ready to be shown.
+
+    def rules_text(self, n_options: int) -> str:
+        """The rules, for the actions on offer."""
+        return self._rules(n_options)
+
+    def opening_text(self, question: Question, video: Video, view: Sequence[str]) -> str:
+        """The first user message: question, options, and the first view."""
+        options = tuple(
+            ShownOption(option_label(i), text) for i, text in enumerate(question.options)
+        )
+        fields = self._fields(self.max_turns, len(options)) | {
+            "question": question.text,
+            "options": options,
+            "video_id": video.video_id,
+            "n_clips": len(video.clips),
+            "view": self.view_text(video, tuple(view)),
+            "turns": self._turns(self.max_turns),
+        }
+        return self._speaker.say("opening", fields)
+
+    def reply_text(self, tool: str, text: str, view: str, turns_left: int, n_options: int) -> str:
+        """What came of a tool: its text, and the view if it was moved."""
+        fields = self._fields(turns_left, n_options) | {
+            "tool": tool,
+            "reply": text.strip(),
+            "view": view,
+            "turns": self._turns(turns_left),
+        }
+        return self._speaker.say("reply", fields)
+
+    def refused_text(self, tool: str, reason: str, turns_left: int, n_options: int) -> str:
+        """That a tool has nothing to give."""
+        fields = self._fields(turns_left, n_options)
+        fields |= {"tool": tool, "reason": reason, "turns": self._turns(turns_left)}
+        return self._speaker.say("refused", fields)
+
+    def malformed_text(self, problem: Malformed, turns_left: int, n_options: int) -> str:
+        """What was wrong with a reply."""
+        fields = self._fields(turns_left, n_options)
+        fields |= {"problem": self.problem_text(problem), "turns": self._turns(turns_left)}
+        return self._speaker.say("malformed", fields)
+
+    def problem_text(self, problem: Malformed) -> Shown:
+        """The bare reason why a reply does not count."""
+        details: dict[str, Any] = {"tag": "", "n": 0, "said": "", "expected": "", "problem": ""}
+        details |= problem.details
+        details["tags_found"] = details.pop("tags", ())
+        last = details.pop("last", "")
+        return self._speaker.say(
+            problem.kind.value, self._fields(0, 0) | details | {"last_label": last}
+        )
+
+    def ended_text(self, choice: int | None, status: str) -> str:
+        """The last words."""
+        label = "" if choice is None else option_label(choice)
+        return self._speaker.say("ended", self._fields(0, 0) | {"choice": label, "status": status})
+
+    @cached_property
+    def view_text(self) -> Callable[[Video, tuple[str, ...]], Shown]:
+        """`(video, clip ids) -> text`: the clips of a view with their subtitles."""
+        return lru_cache(maxsize=_VIEWS)(self._view)
+
+    def _view(self, video: Video, view: tuple[str, ...]) -> Shown:
+        clips = tuple(
+            ShownClip(
+                clip_id,
+                tuple(
+                    ShownLine(line.text, "" if line.start_s is None else clock(line.start_s))
+                    for line in video[clip_id].subtitles
+                ),
+            )
+            for clip_id in view
+        )
+        return self._speaker.say("view", self._fields(0, 0) | {"clips": clips})
+
+    @cached_property
+    def _rules(self) -> Callable[[int], Shown]:
+        return lru_cache(maxsize=16)(
+            lambda n_options: self._speaker.say("rules", self._fields(self.max_turns, n_options))
+        )
+
+    @cached_property
+    def _turns(self) -> Callable[[int], Shown]:
+        return lru_cache(maxsize=64)(
+            lambda turns_left: self._speaker.say("turns", self._fields(turns_left, 0))
+        )
+
+    @cached_property
+    def _speaker(self) -> Speaker:
+        return self.words.speaker(self.protocol.neutralise)
+
+    @cached_property
+    def _constant_fields(self) -> dict[str, Any]:
+        tags = self.protocol.tags
+        return {
+            "tags": ShownTags(tags.reasoning, tags.answer, tags.reply, tags.view),
+            "tools": tuple(
+                ShownTool(
+                    self.protocol.tag(tool.name),
+                    tool.name,
+                    tool.purpose,
+                    expected(tool),
+                    tool.moves,
+                )
+                for tool in self.offered
+            ),
+            "max_turns": self.max_turns,
+        }
+
+    def _fields(self, turns_left: int, n_options: int) -> dict[str, Any]:
+        return {
+            **self._constant_fields,
+            "turns_left": turns_left,
+            "n_options": n_options,
+            "last_label": option_label(n_options - 1),
+        }
+
+
+@lru_cache(maxsize=1)
+def default_game() -> Game:
+    """The default game, for whoever reads a reply without knowing of another."""
+    return Game.from_config(EnvConfig())
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `mm:ss`; minutes go on beyond 59."""
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

@@ -1,0 +1,1 @@
+"""Games, one file each: bundles of tools, words, protocol, reward and rules with defaults."""

@@ -1,0 +1,105 @@
+"""The fields that each block of the words may use, with values on which a block is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class Shown(str):
+    """Text of ours that was rendered already: it is shown as it is."""
+
+    __slots__ = ()
+
+
+class ShownTool(NamedTuple):
+    """A tool as the rules name it."""
+
+    tag: str
+    name: str
+    purpose: str
+    argument: str
+    moves: bool
+
+
+class ShownOption(NamedTuple):
+    """An option with its label."""
+
+    label: str
+    text: str
+
+
+class ShownLine(NamedTuple):
+    """A line of dialogue; its time is empty where it is unknown."""
+
+    text: str
+    time: str
+
+
+class ShownClip(NamedTuple):
+    """A clip of the view."""
+
+    clip_id: str
+    lines: tuple[ShownLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTags:
+    """Names of tags."""
+
+    reasoning: str = "reasoning"
+    answer: str = "answer"
+    reply: str = "information"
+    view: str = "New_clip"
+
+
+_FAULTS = (
+    *("no_action", "several_actions", "unclosed", "empty", "unavailable"),
+    *("unknown_option", "not_a_label", "wrong_arguments"),
+)
+
+
+def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
+    tools = (
+        ShownTool("ask", "ask", "Asks.", "what", False),
+        ShownTool("go", "go", "Go.", "", True),
+    )
+    common = {
+        "tags": ShownTags(),
+        "tools": tools,
+        "max_turns": 5,
+        "turns_left": 4,
+        "n_options": 5,
+        "last_label": "a4",
+    }
+    last = {"max_turns": 1, "turns_left": 1, "n_options": 0, "last_label": "", "tools": ()}
+    turns = {"turns": Shown("4 turns.")}
+    view = {"view": Shown("<clip>")}
+    clip = ShownClip("s01", (ShownLine("words", "00:01"), ShownLine("words", "")))
+    fault = {"tag": "ask", "tags_found": ("ask", "go"), "n": 2, "said": "x"}
+    fault |= {"expected": "what", "problem": "it is not JSON"}
+    faults = (common | fault, common | last | fault)
+    options = (ShownOption("a0", "red"), ShownOption("a1", "blue"))
+    opening = {"question": "What?", "options": options, "video_id": "s01", "n_clips": 2}
+    reply = {"tool": "ask", "reply": "text", **view, **turns}
+    return {
+        "rules": (common, common | last),
+        "opening": (
+            common | opening | view | turns,
+            common | last | opening | {"options": (), "n_clips": 1} | view | turns,
+        ),
+        "view": (common | {"clips": (clip, ShownClip("s02", ()))}, common | last | {"clips": ()}),
+        "turns": (common, common | last),
+        "reply": (common | reply, common | last | reply | {"reply": "", "view": ""}),
+        "refused": tuple(
+            common | turns | {"tool": "ask", "reason": reason} for reason in ("all_visited", "x")
+        ),
+        "malformed": (common | turns | {"problem": Shown("x")}, common | last | turns | fault),
+        **dict.fromkeys(_FAULTS, faults),
+        "ended": tuple(common | {"choice": choice, "status": "answered"} for choice in ("a3", "")),
+    }
+
+
+SAMPLES = _samples()
+"""Name of a block -> examples of its fields; the first holds every field."""

@@ -1,0 +1,194 @@
+"""All that the environment says, as templates over fields; a hash says which words are in force.
+
+    words = load_words()                    # the default
+    words = load_words("my_prompts.jinja")  # the blocks of a file, over the default
+
+A file holds Jinja blocks. They are rendered in a sandbox, and are tried once when they are loaded:
+an unknown field, a syntax error or a missing template is one line with the file and the line,
+before anything is played.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from importlib.resources import files
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from longvideo_env.errors import SpecError
+from longvideo_env.game.words.fields import SAMPLES, Shown
+
+DEFAULT = "default.jinja"
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One template, checked and compiled; `text` tells two of them apart."""
+
+    name: str
+    text: str
+    code: CodeType
+
+
+class Words:
+    """Named templates.
+
+    Attributes:
+        digest: Sixteen hex digits of all texts: which words these are.
+        source: Where they came from, for people.
+    """
+
+    def __init__(self, blocks: Mapping[str, _Block], source: str) -> None:
+        self.source = source
+        self.blocks = blocks
+        text = "\x1f".join(f"{name}\x1e{blocks[name].text}" for name in sorted(blocks))
+        self.digest = blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def speaker(self, neutralise: Callable[[str], str]) -> Speaker:
+        """The words, ready to be said in a protocol.
+
+        Args:
+            neutralise: Makes text from outside harmless.
+        """
+        return Speaker(self, neutralise)
+
+
+class Speaker:
+    """Renders words. Strings among the fields are neutralised, `Shown` ones are not.
+
+    Args:
+        words: The words.
+        neutralise: Makes text from outside harmless.
+    """
+
+    def __init__(self, words: Words, neutralise: Callable[[str], str]) -> None:
+        environment = _environment(neutralise)
+        self._templates = {
+            name: environment.template_class.from_code(
+                environment, block.code, environment.make_globals(None)
+            )
+            for name, block in words.blocks.items()
+        }
+
+    def say(self, name: str, fields: Mapping[str, Any]) -> Shown:
+        """A block with its fields."""
+        template = self._templates[name]
+        context = template.new_context(fields, shared=True)  # type: ignore[arg-type]
+        return Shown("".join(template.root_render_func(context)))
+
+
+def load_words(path: str | Path | None = None) -> Words:
+    """The words of a file over the default ones; the default alone without a file.
+
+    Raises:
+        SpecError: The file cannot be read, or a block in it is wrong.
+    """
+    if path is None or str(path) == "":
+        return _default()
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"the prompts {path} cannot be read: {error}") from error
+    own = _read(text, str(path))
+    return Words({**_default().blocks, **own}, str(path))
+
+
+def default_text() -> str:
+    """The default words, as `longvideo-env prompts` prints them."""
+    return files("longvideo_env.game.words").joinpath(DEFAULT).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _default() -> Words:
+    return Words(_read(default_text(), DEFAULT), "default")
+
+
+def _environment(neutralise: Callable[[str], str]) -> ImmutableSandboxedEnvironment:
+    def finalize(value: Any) -> Any:
+        return neutralise(value) if type(value) is str and "<" in value else value
+
+    return ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalize
+    )
+
+
+def _read(text: str, file: str) -> dict[str, _Block]:
+    environment = _environment(lambda value: value)
+    try:
+        tree = environment.parse(text, filename=file)
+    except TemplateSyntaxError as error:
+        raise SpecError(f"{file}, line {error.lineno}: {error.message}") from error
+    found: dict[str, _Block] = {}
+    for node in tree.body:
+        if isinstance(node, nodes.Block):
+            found[node.name] = _compile(environment, node, text, file)
+        elif not _is_blank(node):
+            raise SpecError(
+                f"{file}, line {node.lineno}: expected blocks and comments only. Fix: put text "
+                "between {% block NAME %} and {% endblock %}."
+            )
+    if not found:
+        raise SpecError(f"{file}, line 1: there is no block. `longvideo-env prompts` shows them.")
+    return found
+
+
+def _is_blank(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Output) and all(
+        isinstance(part, nodes.TemplateData) and not part.data.strip() for part in node.nodes
+    )
+
+
+def _compile(
+    environment: ImmutableSandboxedEnvironment, node: nodes.Block, text: str, file: str
+) -> _Block:
+    where = f"{file}, line {node.lineno}"
+    if node.name not in SAMPLES:
+        raise SpecError(f"{where}: unknown block {node.name!r}; blocks: {', '.join(SAMPLES)}.")
+    _strip_end(node)
+    tree = nodes.Template(node.body, lineno=node.lineno)
+    tree.set_environment(environment)
+    known = SAMPLES[node.name][0]
+    for name in sorted(meta.find_undeclared_variables(tree) - set(known)):
+        lines = [n.lineno for n in tree.find_all(nodes.Name) if n.name == name]
+        raise SpecError(
+            f"{file}, line {min(lines)}: block {node.name!r} has no field {name!r}; fields: "
+            f"{', '.join(sorted(known))}."
+        )
+    inner = [*tree.find_all((nodes.Block, nodes.Include, nodes.Import, nodes.FromImport))]
+    if inner:
+        raise SpecError(f"{file}, line {inner[0].lineno}: a block cannot hold this.")
+    code = environment.compile(tree, name=node.name, filename=file)
+    assert isinstance(code, CodeType)
+    block = _Block(node.name, repr(node.body), code)
+    speaker = Words({node.name: block}, file).speaker(str)
+    for sample in SAMPLES[node.name]:
+        try:
+            speaker.say(node.name, sample)
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            raise SpecError(f"{file}, line {_line_of(error, file)}: {error}") from error
+    return block
+
+
+def _strip_end(node: nodes.Block) -> None:
+    """Drop the newline before `endblock`, which stands there for the reader."""
+    last = node.body[-1] if node.body else None
+    if isinstance(last, nodes.Output) and isinstance(last.nodes[-1], nodes.TemplateData):
+        last.nodes[-1].data = last.nodes[-1].data.removesuffix("\n")
+
+
+def _line_of(error: BaseException, file: str) -> int | str:
+    """The line of a template in which an error arose."""
+    line: int | str = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
