@@ -19,9 +19,9 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
 
     Returns:
         `usage`: by role (`master`, or a tool's name), and `total`; `cost_usd`, None unless every
-        call's price is known; `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`: how often a video
-        did not fit the grounding agent's context; `repaired`: how often that agent had to be asked
-        again; `frames_sent`.
+        call's price is known; `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`: how
+        often a video did not fit the grounding agent's context; `repaired`: how often that agent
+        had to be asked again; `frames_sent`.
     """
     by_role: dict[str, Usage] = {}
     for role, record in _records(trajectories):

@@ -21,7 +21,6 @@ from longvideo_env.game.policy import FinishReason, Message, Observation
 from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, ParsedReply
 from longvideo_env.records.trajectory import Status, TurnRecord
 from longvideo_env.schema import Question, TimedText, Video
-from longvideo_env.seeding import derive_seed
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 
 
@@ -217,7 +216,7 @@ class Episode:
         return self._observe(text, "refused", tool=tool.name)
 
     def _ask(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolCall:
-        seed = derive_seed(self.seed, tool.name, self.turn)
+        seed = (self.seed, tool.name, self.turn)
         visited = tuple(self.visited)
         self._pending = ToolCall(
             self.question, self.video, tool.name, arguments, self.view, visited, seed

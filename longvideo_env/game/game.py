@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from longvideo_env.config import EnvConfig
-from longvideo_env.game.protocol.base import ANSWER, Malformed, option_label
+from longvideo_env.game.protocol.base import ANSWER, Malformed, MalformedKind, option_label
 from longvideo_env.game.protocol.tags import TAG_SETS, TagProtocol, expected
 from longvideo_env.game.reward import Reward, parse_reward
 from longvideo_env.game.words.fields import (
@@ -24,6 +24,9 @@ from longvideo_env.schema import Question, Video
 from longvideo_env.specs import find_part
 from longvideo_env.tools.registry import find_tools
 from longvideo_env.tools.tool import Tool
+
+_SENTENCES = 256
+"""How many short sentences of a kind a game keeps."""
 
 _VIEWS = 1024
 """How many rendered views a game keeps. A question's first view is shown in every rollout."""
@@ -121,16 +124,27 @@ class Game:
 
     def tool(self, name: str) -> Tool:
         """The tool of a name."""
-        return next(tool for tool in self.tools if tool.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Tool]:
+        return {tool.name: tool for tool in self.tools}
 
     # What is said. Each gives text that is ready to be shown.
 
-    def rules_text(self, n_options: int) -> str:
-        """The rules, for the actions on offer."""
-        return self._rules(n_options)
+    @cached_property
+    def rules_text(self) -> Callable[[int], Shown]:
+        """`n_options -> text`: the rules, for the actions on offer."""
+        return lru_cache(maxsize=16)(
+            lambda n_options: self._speaker.say("rules", self._fields(self.max_turns, n_options))
+        )
 
-    def opening_text(self, question: Question, video: Video, view: Sequence[str]) -> str:
-        """The first user message: question, options, and the first view."""
+    @cached_property
+    def opening_text(self) -> Callable[[Question, Video, tuple[str, ...]], Shown]:
+        """`(question, video, view) -> text`: the first user message."""
+        return lru_cache(maxsize=_VIEWS)(self._opening)
+
+    def _opening(self, question: Question, video: Video, view: tuple[str, ...]) -> Shown:
         options = tuple(
             ShownOption(option_label(i), text) for i, text in enumerate(question.options)
         )
@@ -139,7 +153,7 @@ class Game:
             "options": options,
             "video_id": video.video_id,
             "n_clips": len(video.clips),
-            "view": self.view_text(video, tuple(view)),
+            "view": self.view_text(video, view),
             "turns": self._turns(self.max_turns),
         }
         return self._speaker.say("opening", fields)
@@ -162,9 +176,19 @@ class Game:
 
     def malformed_text(self, problem: Malformed, turns_left: int, n_options: int) -> str:
         """What was wrong with a reply."""
-        fields = self._fields(turns_left, n_options)
-        fields |= {"problem": self.problem_text(problem), "turns": self._turns(turns_left)}
-        return self._speaker.say("malformed", fields)
+        return self._malformed(problem.kind, tuple(problem.details.items()), turns_left, n_options)
+
+    @cached_property
+    def _malformed(self) -> Callable[..., Shown]:
+        def render(
+            kind: MalformedKind, details: tuple[tuple[str, Any], ...], left: int, n_options: int
+        ) -> Shown:
+            fields = self._fields(left, n_options)
+            problem = self.problem_text(Malformed(kind, dict(details)))
+            fields |= {"problem": problem, "turns": self._turns(left)}
+            return self._speaker.say("malformed", fields)
+
+        return lru_cache(maxsize=_SENTENCES)(render)
 
     def problem_text(self, problem: Malformed) -> Shown:
         """The bare reason why a reply does not count."""
@@ -176,10 +200,16 @@ class Game:
             problem.kind.value, self._fields(0, 0) | details | {"last_label": last}
         )
 
-    def ended_text(self, choice: int | None, status: str) -> str:
-        """The last words."""
-        label = "" if choice is None else option_label(choice)
-        return self._speaker.say("ended", self._fields(0, 0) | {"choice": label, "status": status})
+    @cached_property
+    def ended_text(self) -> Callable[[int | None, str], Shown]:
+        """`(choice, status) -> text`: the last words."""
+
+        def render(choice: int | None, status: str) -> Shown:
+            label = "" if choice is None else option_label(choice)
+            fields = self._fields(0, 0) | {"choice": label, "status": status}
+            return self._speaker.say("ended", fields)
+
+        return lru_cache(maxsize=_SENTENCES)(render)
 
     @cached_property
     def view_text(self) -> Callable[[Video, tuple[str, ...]], Shown]:
@@ -198,12 +228,6 @@ class Game:
             for clip_id in view
         )
         return self._speaker.say("view", self._fields(0, 0) | {"clips": clips})
-
-    @cached_property
-    def _rules(self) -> Callable[[int], Shown]:
-        return lru_cache(maxsize=16)(
-            lambda n_options: self._speaker.say("rules", self._fields(self.max_turns, n_options))
-        )
 
     @cached_property
     def _turns(self) -> Callable[[int], Shown]:
@@ -238,7 +262,7 @@ class Game:
             **self._constant_fields,
             "turns_left": turns_left,
             "n_options": n_options,
-            "last_label": option_label(n_options - 1),
+            "last_label": f"a{n_options - 1}",
         }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.base import Action, ReplyProtocol
@@ -20,8 +20,7 @@ FinishReason: TypeAlias = Literal["stop", "end_of_turn", "length", "context"]
 a turn, or no room left in the model's context (the reply is then empty)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What the master agent gets to read next: fields, and the text that was made of them once.
 
     Attributes:

@@ -31,6 +31,7 @@ from pydantic.errors import PydanticUserError
 
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Question, Video
+from longvideo_env.seeding import derive_seed
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -45,7 +46,7 @@ class ToolCall:
         arguments: What the model wrote, checked against the tool's schema.
         view: Ids of the clips that the master sees now; empty before the first.
         visited: Ids of every clip shown so far, in order.
-        seed: For tools that draw at random.
+        seed: For tools that draw at random: a number, or what it is derived from when it is read.
 
     Attributes:
         agent: The agent behind the tool, if it has one.
@@ -67,7 +68,7 @@ class ToolCall:
         arguments: Mapping[str, Any] | None = None,
         view: tuple[str, ...] = (),
         visited: tuple[str, ...] = (),
-        seed: int = 0,
+        seed: int | tuple[int | str, ...] = 0,
     ) -> None:
         self.question = question
         self.video = video
@@ -84,6 +85,8 @@ class ToolCall:
     def seed(self) -> int:
         """For tools that draw at random."""
         self.seed_was_read = True
+        if not isinstance(self._seed, int):
+            self._seed = derive_seed(*self._seed)
         return self._seed
 
     @property
@@ -98,7 +101,7 @@ class ToolCall:
         return tuple(clip_id for clip_id in self.video.clip_ids if clip_id not in visited)
 
     def record(self) -> dict[str, Any]:
-        """Plain values that identify the call."""
+        """Plain values that identify the call; the seed only where the tool took it."""
         return {
             "tool": self.tool,
             "qid": self.question.qid,
@@ -106,7 +109,7 @@ class ToolCall:
             "arguments": dict(self.arguments),
             "view": list(self.view),
             "visited": list(self.visited),
-            "seed": self._seed,
+            "seed": self.seed if self.seed_was_read else None,
             **({"boxes": list(self.boxes), "leaky": True} if self.boxes else {}),
         }
 
@@ -216,6 +219,16 @@ class Tool:
         for item in schema.get("properties", {}).values():
             item.pop("title", None)
         return schema
+
+    @cached_property
+    def takes_text(self) -> str | None:
+        """The only argument, if it is plain text that needs no check; else None."""
+        if len(self.parameters) != 1:
+            return None
+        (name,) = self.parameters
+        item = self.arguments.model_fields[name]
+        plain = item.annotation in (str, str | None) and not item.metadata
+        return name if plain else None
 
     @cached_property
     def is_async(self) -> bool:

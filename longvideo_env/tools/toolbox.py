@@ -115,6 +115,8 @@ class Toolbox:
 
     async def _in_time(self, tool: Tool, call: ToolCall) -> ToolReply:
         if self.timeout_s is None or self._never_suspends(tool):
+            if self.recording is None:
+                return await self._ask(tool, call, self._agent(tool))
             return await self._recorded(tool, call)
         work = asyncio.ensure_future(self._recorded(tool, call))
         try:

@@ -172,7 +172,7 @@ class TagProtocol:
             return Malformed(MalformedKind.NO_ACTION)
         if len(found) > 1:
             names = [name for name, _ in found[:5]]
-            return Malformed(MalformedKind.SEVERAL_ACTIONS, {"n": len(found), "tags": names})
+            return Malformed(MalformedKind.SEVERAL_ACTIONS, {"n": len(found), "tags": tuple(names)})
         tag, text = found[0]
         name = self._names[tag]
         if name == ANSWER:
@@ -188,6 +188,8 @@ class TagProtocol:
             if tool.required:
                 return Malformed(MalformedKind.EMPTY, {"tag": tag})
             return Action(tool.name, None, tool.check({}))  # type: ignore[arg-type]
+        if tool.takes_text:
+            return Action(tool.name, text, {tool.takes_text: text})
         values = _values(tool, text)
         checked = values if isinstance(values, str) else tool.check(values)
         if isinstance(checked, str):

@@ -60,6 +60,13 @@ _FAULTS = (
 )
 
 
+PLAIN: Mapping[type, frozenset[str]] = {
+    ShownTags: frozenset(ShownTags.__dataclass_fields__),
+    **{cls: frozenset(cls._fields) for cls in (ShownTool, ShownOption, ShownLine, ShownClip)},
+}
+"""The attributes that hold plain text: a template may read them without further checks."""
+
+
 def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
     tools = (
         ShownTool("ask", "ask", "Asks.", "what", False),

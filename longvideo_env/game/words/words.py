@@ -20,10 +20,12 @@ from types import CodeType
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.nodes import EvalContext
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from longvideo_env.errors import SpecError
-from longvideo_env.game.words.fields import SAMPLES, Shown
+from longvideo_env.game.words.fields import PLAIN, SAMPLES, Shown
 
 DEFAULT = "default.jinja"
 
@@ -69,7 +71,7 @@ class Speaker:
     """
 
     def __init__(self, words: Words, neutralise: Callable[[str], str]) -> None:
-        environment = _environment(neutralise)
+        environment = self._environment = _environment(neutralise)
         self._templates = {
             name: environment.template_class.from_code(
                 environment, block.code, environment.make_globals(None)
@@ -77,10 +79,10 @@ class Speaker:
             for name, block in words.blocks.items()
         }
 
-    def say(self, name: str, fields: Mapping[str, Any]) -> Shown:
+    def say(self, name: str, fields: dict[str, Any]) -> Shown:
         """A block with its fields."""
         template = self._templates[name]
-        context = template.new_context(fields, shared=True)  # type: ignore[arg-type]
+        context = _Fields(self._environment, fields, name)
         return Shown("".join(template.root_render_func(context)))
 
 
@@ -110,11 +112,42 @@ def _default() -> Words:
     return Words(_read(default_text(), DEFAULT), "default")
 
 
+class _Fields(Context):
+    """A template's variables, without what only inheritance and imports need."""
+
+    def __init__(
+        self, environment: Any, parent: dict[str, Any], name: str | None, *_: Any, **__: Any
+    ) -> None:
+        self.parent = parent
+        self.vars = {}
+        self.environment = environment
+        self.eval_ctx = environment.shared_eval_context
+        self.exported_vars = set()
+        self.name = name
+        self.blocks = {}
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """The sandbox, with a short way to our own fields, which are read in every step."""
+
+    context_class = _Fields
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shared_eval_context = EvalContext(self)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """An attribute of a field."""
+        if attribute in PLAIN.get(type(obj), ()):
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+
 def _environment(neutralise: Callable[[str], str]) -> ImmutableSandboxedEnvironment:
     def finalize(value: Any) -> Any:
         return neutralise(value) if type(value) is str and "<" in value else value
 
-    return ImmutableSandboxedEnvironment(
+    return _Sandbox(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalize
     )
 
@@ -170,7 +203,7 @@ def _compile(
     speaker = Words({node.name: block}, file).speaker(str)
     for sample in SAMPLES[node.name]:
         try:
-            speaker.say(node.name, sample)
+            speaker.say(node.name, dict(sample))
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise SpecError(f"{file}, line {_line_of(error, file)}: {error}") from error
     return block
