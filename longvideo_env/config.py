@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from longvideo_env.errors import SpecError
 from longvideo_env.specs import find_part, unknown
 
-if TYPE_CHECKING:
-    from longvideo_env.game.game import GameSpec
-
 MAX_WINDOW = 5
 RECORDING_MODES = ("off", "record", "replay", "reuse")
 PROTOCOLS = ("tags",)
 TAG_SET_NAMES = ("reference", "paper")
+LIVE = ("dataset", "tools", "reward")
+"""The fields that may hold objects. They are annotated as text, which is what files and flags give."""
 
 
 def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field` itself is
@@ -40,7 +39,7 @@ class EnvConfig:
         SpecError: A value is out of range, or of another type.
     """
 
-    dataset: Any = _option(
+    dataset: str = _option(
         "mini",
         "Which videos and questions: `mini`, a procedural world (or such as "
         "`mini:videos=200,seed=3,difficulty=0.5`); `embedded`, a handful written by hand; "
@@ -53,7 +52,7 @@ class EnvConfig:
         "The game: a bundle of tools, words, reward and rules, whose parts the options below "
         "replace. A name, or module:attribute.",
     )
-    tools: Any = _option(
+    tools: str = _option(
         None,
         "Tools of the master agent: names or module:attribute, with commas between. They add to "
         "the game's own, unless one of these is among them: then they are all there are.",
@@ -90,7 +89,7 @@ class EnvConfig:
         "Open with the rules of the game. A policy that was trained on the game can do without, "
         "and its prompts are then half as long.",
     )
-    reward: Any = _option(
+    reward: str = _option(
         None,
         "Reward: a preset, `paper` or `reference`, with weights of terms to override or add: "
         "`paper,validity=0.2,my_parts:thrift=0.5`.",
@@ -118,7 +117,7 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         self._check("game")
-        for name, value in self._game().defaults.items():
+        for name, value in find_part("games", self.game).defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in _adapters():
@@ -148,10 +147,6 @@ class EnvConfig:
         """Plain values; objects are shown by their names."""
         return {item.name: spec_of(getattr(self, item.name)) for item in fields(self)}
 
-    def _game(self) -> GameSpec:
-        game: GameSpec = find_part("games", self.game)
-        return game
-
     def _check(self, name: str) -> None:
         value = getattr(self, name)
         try:
@@ -178,7 +173,7 @@ def _adapters() -> Mapping[str, TypeAdapter[Any]]:
     return {
         item.name: TypeAdapter(hints[item.name], config=strict)
         for item in fields(EnvConfig)
-        if hints[item.name] is not Any
+        if item.name not in LIVE
     }
 
 
@@ -202,8 +197,8 @@ def spec_of(part: Any) -> Any:
 def live_parts(config: EnvConfig) -> list[str]:
     """The fields that hold objects, which cannot be written into a file or named in a flag."""
     found = []
-    for name in ("dataset", "tools", "reward"):
-        value = getattr(config, name)
+    for name in LIVE:
+        value: Any = getattr(config, name)
         many = [*value] if isinstance(value, list | tuple | Mapping) else [value]
         if not all(isinstance(one, str | None) for one in many):
             found.append(name)

@@ -32,11 +32,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from agents.grounding.api_grounding import named_clip
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.drivers.rollout import open_episode
 from longvideo_env.errors import MalformedFileError, SpecError
-from longvideo_env.game.episode import Episode
 from longvideo_env.game.game import Game
 from longvideo_env.schema import Task
-from longvideo_env.seeding import derive_seed
 from longvideo_env.tools.recording import call_key
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolReply
@@ -45,9 +44,7 @@ from longvideo_env.tools.toolbox import Toolbox
 
 def first_request(task: Task, dataset: Dataset, config: EnvConfig, seed: int) -> ToolCall:
     """The request for the first clip, as every episode of the question makes it."""
-    video = dataset.video(task)
-    episode = Episode(task.question, video, Game.from_config(config), derive_seed(seed, task.qid))
-    request = episode.start()
+    request = open_episode(task, dataset, Game.from_config(config), seed).episode.start()
     assert request is not None, "a configuration without grounding is refused before"
     return request
 

@@ -9,6 +9,7 @@ from agents.generation.settings import GenerationSettings
 from agents.policies.function import FunctionPolicy
 from agents.policies.scripted import RandomPolicy, ScriptedPolicy
 from agents.policies.teacher import MiniTeacher
+from longvideo_env.config import spec_of
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.game.policy import Policy
 from longvideo_env.specs import Spec, entry_point_names, is_attribute, load_attribute, parse_spec
@@ -72,6 +73,11 @@ def build_policy(spec: Any, settings: GenerationSettings | None = None) -> Polic
     if parsed.name in points:
         return build_policy(_part(points[parsed.name].load(), parsed))
     return build_policy(load_attribute(spec))
+
+
+def policy_name(spec: Any) -> str:
+    """What a policy is called in tables and folders."""
+    return str(spec_of(spec)) if callable(spec) or isinstance(spec, str) else type(spec).__name__
 
 
 def _part(part: Any, spec: Spec) -> Any:

@@ -95,6 +95,25 @@ def make_report(options: argparse.Namespace, sources: Sequence[Source], stderr: 
         )
 
 
+def write_report(runs: Sequence[Path], out: Path, *more: str) -> None:
+    """Write a page of runs with the command's own defaults, and say nothing.
+
+    Raises:
+        SpecError: A run cannot be read, or the file cannot be written.
+    """
+    options = build_parser().parse_args([*map(str, runs), "--out", str(out), *more])
+    sources = read_sources(options.runs, options.name, options.max_rollouts)
+    _save(make_report(options, sources, Console(stderr=True, quiet=True)), out)
+
+
+def _save(page: Page, out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, page.html)
+    except OSError as error:
+        raise SpecError(f"--out: cannot write {out}: {error.strerror}.") from error
+
+
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     if options.max_frames < 0 or options.max_rollouts < 1:
@@ -105,11 +124,7 @@ def _run(argv: Sequence[str] | None) -> int:
     page = make_report(options, sources, stderr)
     for note in page.notes:
         stderr.print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    try:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(options.out, page.html)
-    except OSError as error:
-        raise SpecError(f"--out: cannot write {options.out}: {error.strerror}.") from error
+    _save(page, options.out)
     size = options.out.stat().st_size
     Console(soft_wrap=True).print(
         f"{options.out}: {len(sources)} runs, {page.n_episodes} episodes, {page.n_frames} frames, "

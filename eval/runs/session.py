@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.policies.build import build_policy
+from agents.policies.build import build_policy, policy_name
 from agents.generation.settings import GenerationSettings
 from eval.metrics.summary import summarize
 from eval.runs.run_options import RunOptions
@@ -73,18 +73,19 @@ def print_skipped(dataset: Dataset, console: Console) -> None:
 
 
 async def play_split(
-    spec: str, session: Session, folder: Path, progress: EpisodeProgress, label: str
+    spec: Any, session: Session, folder: Path, progress: EpisodeProgress, label: str
 ) -> dict[str, Any]:
     """Play a split with one policy, keep every episode, and return the summary.
 
     Args:
-        spec: The policy.
+        spec: The policy: a spec or a function.
         session: Where it plays.
         folder: The run's folder; a run that lies there is resumed. A shard has one beside it.
         progress: Where the run's bar is drawn.
         label: What the bar is called.
     """
-    fingerprint = _fingerprint(spec, session)
+    name = policy_name(spec)
+    fingerprint = _fingerprint(name, session)
     run, shard = session.run, session.run.shard
     if shard is not None:
         folder = shard_folder(folder, shard.index, shard.count)
@@ -98,14 +99,14 @@ async def play_split(
         try:
             await _play_missing(spec, session, store, progress)
         finally:
-            summary = _summary(spec, session, store)
+            summary = _summary(name, session, store)
             summary["wall_s"] = round(earlier + time.perf_counter() - start, 3)
             store.finish(summary, keys)
     return summary
 
 
 async def _play_missing(
-    spec: str, session: Session, store: RunStore, progress: EpisodeProgress
+    spec: Any, session: Session, store: RunStore, progress: EpisodeProgress
 ) -> None:
     jobs = [job for job in session.jobs if _key(*job) not in store.episodes]
     if not jobs:
@@ -117,7 +118,7 @@ async def _play_missing(
             config=session.config,
             toolbox=session.toolbox,
             policy=policy,
-            policy_spec=spec,
+            policy_spec=policy_name(spec),
             seed=session.run.seed,
             concurrency=min(session.run.concurrency, len(jobs)),
         )
@@ -132,11 +133,11 @@ def _key(task: Task, sample: int) -> tuple[str, int]:
     return str(task.qid), sample
 
 
-def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
+def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
     keys = [_key(*job) for job in session.jobs]
     config, recording = session.config, session.toolbox.recording
     return {
-        "policy": spec,
+        "policy": name,
         "dataset": spec_of(config.dataset),
         "split": config.split,
         "grounding": config.grounding,
@@ -153,12 +154,12 @@ def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
     }
 
 
-def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
+def _fingerprint(name: str, session: Session) -> dict[str, Any]:
     """What makes two calls one run. The limit is left out: a run may be extended."""
-    generation = asdict(session.settings) if spec.startswith(("hf:", "vllm:", "openai:")) else {}
+    generation = asdict(session.settings) if name.startswith(("hf:", "vllm:", "openai:")) else {}
     for name in ("max_batch_size", "tensor_parallel_size", "gpu_memory_utilization"):
         generation.pop(name, None)  # changes the speed, not the episodes
-    if not spec.startswith("vllm:"):
+    if not name.startswith("vllm:"):
         generation.pop("max_model_len", None)
     environment = session.config.record()
     for name in ("recording", "recording_file"):
@@ -166,7 +167,7 @@ def _fingerprint(spec: str, session: Session) -> dict[str, Any]:
     unsafe = environment.pop("unsafe_boxes")
     marks = {"unsafe_boxes": True, "leaky": True} if unsafe else {}
     return {
-        "policy": spec,
+        "policy": name,
         "seed": session.run.seed,
         "words": load_words(session.config.prompts).digest,
         **environment,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import gymnasium as gym
 
-from longvideo_env.config import EnvConfig
+from longvideo_env.config import EnvConfig, live_parts
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.drivers.render import render_transcript
-from longvideo_env.drivers.rollout import play_of
+from longvideo_env.drivers.rollout import open_episode, play_of
 from longvideo_env.drivers.spaces import ReplySpace, TextSpace
 from longvideo_env.errors import DatasetNotFoundError, EpisodeStateError, SpecError, ToolError
 from longvideo_env.game.episode import Ended, Episode
@@ -17,7 +18,6 @@ from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Observation
 from longvideo_env.game.reward import Score, score
 from longvideo_env.schema import Question, Task
-from longvideo_env.seeding import draw_option_order
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import Toolbox
 
@@ -122,6 +122,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         self._episode: Episode | None = None
         self._task: Task | None = None
         self._score: Score | None = None
+        self._seed: int | None = None
         self._walk: list[int] = []
         self._load()
         self.observation_space = TextSpace()
@@ -144,13 +145,14 @@ class LongTVQAEnv(gym.Env[str, str]):
         super().reset(seed=seed)
         if seed is not None:
             self._walk = []
-        task = self._pick(options or {})
-        episode_seed = int(self.np_random.integers(2**63 - 1))
-        if self.config.shuffle_options:
-            task = task.reorder(draw_option_order(len(task.question.options), episode_seed))
-        self._task, self._score = task, None
-        video = self.dataset.video(task.question)
-        episode = self._episode = Episode(task.question, video, self.game, episode_seed)
+        if self._seed is None or seed is not None:
+            self._seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        shuffle = self.config.shuffle_options
+        picked = self._pick(options or {})
+        opened = open_episode(picked, self.dataset, self.game, self._seed, shuffle=shuffle)
+        self._task, self._score = opened.task, None
+        task, episode = opened.task, opened.episode
+        self._episode = episode
         request = episode.start()
         if request is not None and isinstance(
             episode.receive(self.toolbox.call_blocking(request)), Ended
@@ -195,9 +197,19 @@ class LongTVQAEnv(gym.Env[str, str]):
         return render_transcript(self._episode, self._score)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The dataset and the agents are loaded again from the configuration, not carried along.
+        # The dataset, the game and the agents are made again from the configuration. An episode
+        # that is being played is left behind.
+        for name in live_parts(self.config):
+            try:
+                pickle.dumps(getattr(self.config, name))
+            except Exception as error:
+                raise SpecError(
+                    f"the environment cannot be pickled: its option {name} holds an object that "
+                    f"cannot be ({error}). Fix: name it as module:attribute."
+                ) from error
         state = self.__dict__.copy()
-        del state["dataset"], state["toolbox"]
+        for name in ("dataset", "toolbox"):
+            del state[name]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

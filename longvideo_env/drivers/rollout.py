@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
@@ -102,13 +103,9 @@ class RolloutEngine:
         if seed is None:
             seed = derive_seed(self.seed, task.qid, sample)
         shared = self.seed if question_seed is None else question_seed
-        order = None
-        if self.config.shuffle_options:
-            order = draw_option_order(len(task.question.options), shared, task.qid)
-            task = task.reorder(order)
-        video = self.dataset.video(task.question)
-        tool_seed = derive_seed(shared, task.qid)
-        episode = Episode(task.question, video, self.game, tool_seed)
+        shuffle = self.config.shuffle_options
+        opened = open_episode(task, self.dataset, self.game, shared, shuffle=shuffle)
+        task, order, episode = opened.task, opened.order, opened.episode
         record = _Record(seed)
         try:
             await self._drive(episode, record)
@@ -226,6 +223,43 @@ class RolloutEngine:
             reward_error=result.error,
             timings=record.timings(),
         )
+
+
+class Opened(NamedTuple):
+    """An episode to play.
+
+    Attributes:
+        episode: The episode.
+        task: Its question as it is shown, with its gold.
+        order: Original index of each option shown, if they are shuffled.
+    """
+
+    episode: Episode
+    task: Task
+    order: tuple[int, ...] | None
+
+
+def open_episode(
+    task: Task, dataset: Dataset, game: Game, seed: int = 0, *, shuffle: bool = False
+) -> Opened:
+    """An episode of a question.
+
+    What all plays of it share, the order of its options and what its tools draw, derives from the
+    seed and its id alone.
+
+    Args:
+        task: The question with its gold.
+        dataset: Where its video is.
+        game: The game.
+        seed: The run's.
+        shuffle: Whether the options are shuffled.
+    """
+    order = None
+    if shuffle:
+        order = draw_option_order(len(task.question.options), seed, task.qid)
+        task = task.reorder(order)
+    video = dataset.video(task.question)
+    return Opened(Episode(task.question, video, game, derive_seed(seed, task.qid)), task, order)
 
 
 def play_of(episode: Episode) -> Play:

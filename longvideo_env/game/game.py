@@ -70,6 +70,7 @@ class Game:
     """What an episode needs to know: the rules, ready to play.
 
     Attributes:
+        config: What it was made from.
         tools: All tools, those that are not offered among them.
         offered: Those that the master may use.
         opening: The tool that names the first clip, or None.
@@ -81,6 +82,7 @@ class Game:
         reward: The reward's terms and weights.
     """
 
+    config: EnvConfig
     tools: tuple[Tool, ...]
     offered: tuple[Tool, ...]
     opening: Tool | None
@@ -106,6 +108,7 @@ class Game:
         opening = next((tool for tool in there if tool.name == spec.opening), None)
         tags = TAG_SETS[config.tags]
         return cls(
+            config=config,
             tools=tools,
             offered=offered,
             opening=opening,
@@ -116,6 +119,9 @@ class Game:
             words=load_words(config.prompts),
             reward=parse_reward(config.reward),
         )
+
+    def __reduce__(self) -> tuple[Callable[[EnvConfig], Game], tuple[EnvConfig]]:
+        return Game.from_config, (self.config,)
 
     @cached_property
     def actions(self) -> tuple[str, ...]:

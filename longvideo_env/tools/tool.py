@@ -32,6 +32,7 @@ from pydantic.errors import PydanticUserError
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Question, Video
 from longvideo_env.seeding import derive_seed
+from longvideo_env.specs import load_attribute
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
@@ -197,6 +198,10 @@ class Tool:
     refuse: Refuse | None = None
     in_place: bool = False
 
+    def __reduce__(self) -> tuple[Callable[[str], Tool], tuple[str]]:
+        # By its place: where a decorator stands, the function itself has no name any more.
+        return _at, (self.spec,)
+
     def tag(self, tag_set: str) -> str:
         """Its tag in a tag set."""
         return self.tags.get(tag_set, self.name)
@@ -302,6 +307,10 @@ def as_tool(part: Any) -> Tool:
     if not callable(part):
         raise SpecError(f"expected a tool or a function, got {type(part).__name__}: {part!r:.80}")
     return _read(part)
+
+
+def _at(spec: str) -> Tool:
+    return as_tool(load_attribute(spec))
 
 
 def _read(function: ToolFunction) -> Tool:

@@ -26,13 +26,13 @@ from rich.progress import Progress
 from longvideo_env.commands.shared import run_command
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.drivers.rollout import open_episode
 from longvideo_env.errors import (
     DataError,
     MissingExtraError,
     SpecError,
     ToolError,
 )
-from longvideo_env.game.episode import Episode
 from longvideo_env.game.game import Game
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed
@@ -131,7 +131,7 @@ async def make_rows(
 
 async def _first_clip(task: Task, dataset: Dataset, toolbox: Toolbox, game: Game) -> str:
     video = dataset.video(task.question)
-    call = Episode(task.question, video, game).start()
+    call = open_episode(task, dataset, game).episode.start()
     if call is None:
         return video.clip_ids[0]
     result = await toolbox.call(call)

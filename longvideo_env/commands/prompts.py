@@ -1,0 +1,45 @@
+"""Print the words that the environment says, as a file to start one's own from.
+
+    longvideo-env prompts > my_prompts.jinja
+    longvideo-env prompts --check my_prompts.jinja
+    longvideo-env evaluate --policy random --prompts my_prompts.jinja
+
+A file may hold some of the blocks only; the others stay as they are. Comments name the fields that
+each block may use.
+
+Exit codes: 0 done; 2 the file is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from longvideo_env.commands.shared import run_command
+from longvideo_env.game.words.words import default_text, load_words
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env prompts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", metavar="FILE", help="check a file and print its hash instead")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    options = build_parser().parse_args(arguments)
+
+    def work() -> None:
+        if options.check is None:
+            sys.stdout.write(default_text())
+            return
+        words = load_words(options.check)
+        sys.stdout.write(f"{words.source}: {len(words.blocks)} blocks, hash {words.digest}\n")
+
+    return run_command("prompts", work)

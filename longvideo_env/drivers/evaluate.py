@@ -1,0 +1,98 @@
+"""Play the questions of a dataset with a policy, in one call.
+
+import longvideo_env as lv
+
+def shout(messages):                 # any function from messages to text
+return "<answer>a0</answer>"
+
+result = lv.evaluate(shout, dataset="mini", split="test", limit=20)
+print(result.accuracy, result.interval)
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Result(Protocol):
+    """What a run came to. `eval.runs.evaluate.RunResult` is one."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers among the episodes that were scored; None where none was."""
+        ...
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the accuracy, clustered by video."""
+        ...
+
+    def to_pandas(self) -> Any:
+        """A table with a row for each episode."""
+        ...
+
+    def compare(self, other: Result) -> dict[str, Any]:
+        """This run less the other, question by question."""
+        ...
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML page of every episode."""
+        ...
+
+
+def evaluate(
+    policy: Any,
+    *,
+    dataset: Any = "mini",
+    split: str = "val",
+    out: str | Path | None = None,
+    limit: int | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    concurrency: int = 64,
+    overwrite: bool = False,
+    progress: bool = True,
+    generation: dict[str, Any] | None = None,
+    **options: Any,
+) -> Result:
+    """Play questions with a policy, and sum up how it did.
+
+    Args:
+        policy: A spec, such as `openai:gpt-4o` or `my_parts:guess`; or a function
+            `messages -> str`, sync or async.
+        dataset: A spec or a folder, a list of dicts, a pandas DataFrame, a `datasets.Dataset`, or
+            a `Dataset`.
+        split: Its split.
+        out: Where the run's folder goes, the same that `longvideo-env evaluate --out` writes; the
+            same call resumes it. Without it nothing is kept once the result is let go.
+        limit: Only the first so many questions.
+        samples: Plays of each question.
+        seed: Seed of everything drawn.
+        concurrency: Episodes in flight.
+        overwrite: Start anew where a run lies already.
+        progress: Whether to draw a progress bar.
+        generation: How a model writes: the fields of `GenerationSettings`.
+        options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
+
+    Raises:
+        LongVideoEnvError: An option has no meaning, or the data is wrong.
+    """
+    (point,) = entry_points(group="longvideo_env.api", name="evaluate")
+    result: Result = point.load()(
+        policy,
+        out=out,
+        limit=limit,
+        samples=samples,
+        seed=seed,
+        concurrency=concurrency,
+        overwrite=overwrite,
+        progress=progress,
+        generation=generation or {},
+        options={"dataset": dataset, "split": split, **options},
+    )
+    return result
