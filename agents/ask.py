@@ -13,7 +13,6 @@ Exit codes: 0 answered; 2 bad arguments or data; 3 no answer, or an agent failed
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,15 +25,21 @@ from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.loading import load_videos
 from longvideo_env.errors import SpecError
-from longvideo_env.game.game import clock
-from longvideo_env.records.trajectory import Trajectory
-from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Question, Task, Video
+from longvideo_env.records.trajectory import Trajectory, TurnRecord
+from longvideo_env.schema import (
+    MAX_OPTIONS,
+    MIN_OPTIONS,
+    Gold,
+    Question,
+    Task,
+    TimedText,
+    Video,
+    clock,
+)
 from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 
 _WIDTH = 100
-_HEADER = re.compile(r"\[([\w-]+_clip_\d+)\]$")
-_TIME = re.compile(r"\[(?:([\w-]+_clip_\d+) )?(\d+):(\d\d)(?:-(\d+):(\d\d))?\]")
 
 
 def ask(
@@ -107,17 +112,48 @@ def trace(trajectory: Trajectory, video: Video, options: Sequence[str]) -> Itera
     yield f"{video.video_id}: {len(video.clips)} clips, {_place(video, video.clip_ids)}"
     if trajectory.first is not None and trajectory.first.result is not None:
         yield f"opened by {trajectory.first.result['agent']}"
-    turn, film_clock = -1, FilmClock(video)
-    for segment in trajectory.segments:
-        if segment.role == "system" or not segment.text.strip():
-            continue
-        if segment.turn != turn:
-            turn = segment.turn
-            yield f"── turn {turn} " + "─" * 40 if turn else "── start " + "─" * 40
-        who = "master" if segment.sampled else "      "
-        yield from _block(who, film_clock.move(segment.text))
+    yield "── start " + "─" * 40
+    yield from _block("      ", f"Question: {trajectory.question}")
+    yield from _shown(video, trajectory.opened_at)
+    for turn in trajectory.turns:
+        yield f"── turn {turn.turn} " + "─" * 40
+        mine = [s for s in trajectory.segments if s.turn == turn.turn]
+        for segment in mine:
+            if segment.sampled:
+                yield from _block("master", segment.text)
+        yield from _came_back(turn, video, "".join(s.text for s in mine if s.role == "user"))
     yield ""
     yield from _outcome(trajectory, video, options)
+
+
+def _came_back(turn: TurnRecord, video: Video, said: str) -> Iterator[str]:
+    """What a turn brought: a tool's words, the clips that it moved to, or what was wrong."""
+    result = turn.result or {}
+    captions = (result.get("details") or {}).get("captions")
+    if turn.malformed or (turn.request is None and said):
+        yield from _block("      ", said)
+    elif captions:
+        for clip_id, start_s, end_s, text in captions:
+            yield from _block("      ", _timed(video, clip_id, TimedText(text, start_s, end_s)))
+    elif result.get("text"):
+        yield from _block("      ", result["text"])
+    yield from _shown(video, turn.shown)
+
+
+def _shown(video: Video, clip_ids: Sequence[str]) -> Iterator[str]:
+    """Clips with their lines, in the film's time."""
+    for clip_id in clip_ids:
+        yield from _block("      ", f"[{clip_id}, {_place(video, [clip_id])}]")
+        for line in video[clip_id].subtitles:
+            yield from _block("      ", _timed(video, clip_id, line))
+
+
+def _timed(video: Video, clip_id: str, line: TimedText) -> str:
+    start_s = video[clip_id].start_s
+    if start_s is None or line.start_s is None:
+        return line.text
+    end_s = None if line.end_s is None else f"-{clock(start_s + line.end_s)}"
+    return f"[{clock(start_s + line.start_s)}{end_s or ''}] {line.text}"
 
 
 def _outcome(trajectory: Trajectory, video: Video, options: Sequence[str]) -> Iterator[str]:
@@ -131,39 +167,6 @@ def _outcome(trajectory: Trajectory, video: Video, options: Sequence[str]) -> It
         yield f"answer: {trajectory.turns[-1].argument}"
     for clip_id in trajectory.visited:
         yield f"  from {clip_id}, {_place(video, [clip_id])}"
-
-
-class FilmClock:
-    """Moves the times in what the master was shown from the clip's start to the film's.
-
-    Args:
-        video: The film.
-    """
-
-    def __init__(self, video: Video) -> None:
-        self._video = video
-        self._clip_id: str | None = None  # the clip that was shown last
-
-    def move(self, text: str) -> str:
-        """The same text in the film's time."""
-        return "\n".join(map(self._line, text.splitlines()))
-
-    def _line(self, line: str) -> str:
-        header = _HEADER.match(line)
-        if header and header[1] in self._video:
-            self._clip_id = header[1]
-            return f"[{header[1]}, {_place(self._video, [header[1]])}]"
-        return _TIME.sub(self._moved, line)
-
-    def _moved(self, found: re.Match[str]) -> str:
-        clip_id = found[1] or self._clip_id
-        if clip_id is None or clip_id not in self._video:
-            return found[0]
-        start_s = self._video[clip_id].start_s
-        if start_s is None:
-            return found[0]
-        times = [60 * int(found[i]) + int(found[i + 1]) for i in (2, 4) if found[i]]
-        return f"[{'-'.join(clock(start_s + t) for t in times)}]"
 
 
 def _place(video: Video, clip_ids: Sequence[str]) -> str:

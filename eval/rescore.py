@@ -80,9 +80,7 @@ class Scorer:
             status = "answered"
         elif choice is None and status == "answered":
             status = "out_of_turns"
-        play = Play(
-            status, choice, parsed, played.turns, played.visited, self._opened(played), words
-        )
+        play = Play(status, choice, parsed, played.turns, played.visited, played.opened_at, words)
         result = score(play, task.gold, self.game.reward)
         return replace(
             played,
@@ -96,15 +94,6 @@ class Scorer:
             reward_terms=result.terms,
             reward_error=result.error,
         )
-
-    def _opened(self, played: Trajectory) -> tuple[str, ...]:
-        """The clips that were shown at the start."""
-        if not played.visited:
-            return ()
-        first = (played.first.result or {}).get("view") if played.first is not None else None
-        video = self.dataset.video(self.dataset.task(played.qid))
-        clip_id = first if first in video else video.clip_ids[0]
-        return video.window(str(clip_id), self.game.window)
 
 
 def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:

@@ -21,7 +21,7 @@ RECORDING_MODES = ("off", "record", "replay", "reuse")
 PROTOCOLS = ("tags",)
 TAG_SET_NAMES = ("reference", "paper")
 LIVE = ("dataset", "tools", "reward")
-"""The fields that may hold objects. They are annotated as text, which is what files and flags give."""
+"""The fields that may hold objects. Files and flags give text, which is what they are typed as."""
 
 
 def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field` itself is

@@ -171,3 +171,8 @@ class Task:
         answer = self.gold.answer
         gold = replace(self.gold, answer=None if answer is None else list(order).index(answer))
         return Task(question, gold)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `mm:ss`; minutes go on beyond 59."""
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

@@ -5,6 +5,7 @@ They read the fields of observations, never a sentence of the words file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,9 @@ from longvideo_env.drivers.spaces import random_action, random_answer, some_call
 from longvideo_env.errors import PolicyError, SpecError
 from longvideo_env.game.policy import Codec, Context, Reply, TextCodec
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+
+_STAMP = re.compile(r"^\[[^\]]*\] ")
+"""The time that a tool may write before a line."""
 
 
 class TextPolicy:
@@ -90,7 +94,7 @@ def lines_read(context: Context) -> Sequence[str]:
     lines: list[str] = []
     for seen in context.observations:
         lines += [line.text for line in seen.lines]
-        lines += (seen.reply or "").splitlines()
+        lines += [_STAMP.sub("", line) for line in (seen.reply or "").splitlines()]
     return lines
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TypeAlias
 
 from agents.ranking import Ranking
 from longvideo_env.errors import SpecError
-from longvideo_env.schema import TimedText, Video
+from longvideo_env.schema import TimedText, Video, clock
 from longvideo_env.tools.tool import ToolCall, ToolReply
 
 DEFAULT_CAPTIONS = 5
@@ -28,30 +29,33 @@ class CaptionVision:
 
     async def look(self, request: ToolCall, /) -> ToolReply:
         """Return the best captions of the window, one a line, with their times."""
-        lines = _ranked_lines(request.video, request.view, request.query or "")[: self.k]
-        return ToolReply("\n".join(lines) or NOTHING, details={"n_captions": len(lines)})
+        best = _ranked(request.video, request.view, request.query or "")[: self.k]
+        several = len(request.view) > 1
+        lines = [_line(*one, name_clip=several) for one in best]
+        captions = [[clip_id, one.start_s, one.end_s, one.text] for clip_id, one in best]
+        details = {"n_captions": len(best), "captions": captions}
+        return ToolReply("\n".join(lines) or NOTHING, details=details)
+
+
+Placed: TypeAlias = tuple[str, TimedText]
+"""A caption with its clip."""
 
 
 @lru_cache(maxsize=4096)
-def _ranked_lines(video: Video, clip_ids: tuple[str, ...], query: str) -> tuple[str, ...]:
-    lines, ranking = _index_captions(video, clip_ids)
-    return tuple(lines[i] for i in ranking.order(query))
+def _ranked(video: Video, clip_ids: tuple[str, ...], query: str) -> tuple[Placed, ...]:
+    captions, ranking = _index_captions(video, clip_ids)
+    return tuple(captions[i] for i in ranking.order(query))
 
 
 @lru_cache(maxsize=4096)
-def _index_captions(video: Video, clip_ids: tuple[str, ...]) -> tuple[list[str], Ranking]:
+def _index_captions(video: Video, clip_ids: tuple[str, ...]) -> tuple[list[Placed], Ranking]:
     captions = [(clip_id, caption) for clip_id in clip_ids for caption in video[clip_id].captions]
-    lines = [_line(*named, name_clip=len(clip_ids) > 1) for named in captions]
-    return lines, Ranking([caption.text for _, caption in captions])
+    return captions, Ranking([caption.text for _, caption in captions])
 
 
 def _line(clip_id: str, caption: TimedText, *, name_clip: bool) -> str:
     parts = [clip_id] if name_clip else []
     if caption.start_s is not None:
         end_s = caption.start_s if caption.end_s is None else caption.end_s
-        parts.append(f"{_clock(caption.start_s)}-{_clock(end_s)}")
+        parts.append(f"{clock(caption.start_s)}-{clock(end_s)}")
     return f"[{' '.join(parts)}] {caption.text}" if parts else caption.text
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

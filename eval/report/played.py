@@ -14,9 +14,18 @@ from longvideo_env.schema import Video
 MAX_TEXT = 400_000
 """Characters of one text that the page keeps."""
 
-_CLIP_LINE = re.compile(r"^\[([A-Za-z0-9_-]{1,150})\]$", re.MULTILINE)
-_ACTION_TAG = re.compile(r"<(?:search|visual_query|request_grounding|answer)\b", re.IGNORECASE)
-_KNOWN_TURN = {"turn", "action", "argument", "moves", "malformed", "request", "result", "finish"}
+_CLOSING_TAG = re.compile(r"</?(\w+)\s*/?>\s*\Z")
+_KNOWN_TURN = {
+    "turn",
+    "action",
+    "argument",
+    "moves",
+    "malformed",
+    "request",
+    "result",
+    "finish",
+    "shown",
+}
 _KNOWN_RESULT = {"agent", "text", "view", "error", "details"}
 _FRAME_KEYS = {"frames", "frame_paths"}
 
@@ -83,15 +92,13 @@ def trace_of(
     segments = record["segments"]
     opening = "".join(s["text"] for s in segments if s["turn"] == 0 and s["role"] != "system")
     first = record.get("first")
-    visited = set(played.visited)
     trace: dict[str, Any] = {
         "system": "".join(s["text"] for s in segments if s["role"] == "system"),
         "opening": _bounded(opening),
-        "opened": _shown(opening, visited, clips) or _places(played.visited[:1], clips),
+        "opened": _places(played.opened_at, clips),
         "first": None if first is None else _tool(first),
         "turns": [
-            _turn(turn, segments, visited, clips, thumbs.of_turn(turn, video))
-            for turn in record["turns"]
+            _turn(turn, segments, clips, thumbs.of_turn(turn, video)) for turn in record["turns"]
         ],
         "error": record.get("error"),
         "order": record.get("option_order"),
@@ -107,7 +114,6 @@ def trace_of(
 def _turn(
     turn: Mapping[str, Any],
     segments: Sequence[Mapping[str, Any]],
-    visited: set[str],
     clips: Sequence[str],
     frames: dict[str, Any] | None,
 ) -> dict[str, Any]:
@@ -128,7 +134,7 @@ def _turn(
         "finish": turn.get("finish"),
         "obs": _bounded(seen),
         "tool": _tool(turn) if turn.get("request") or result else None,
-        "shown": _shown(seen, visited, clips) if turn.get("moves") else None,
+        "shown": _places(turn.get("shown") or (), clips) or None,
         "looked": None
         if turn.get("moves")
         else _places((turn.get("request") or {}).get("view") or (), clips),
@@ -154,14 +160,12 @@ def _tool(turn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _action_at(words: str) -> int | None:
-    """Where the action begins that ends a well-formed reply."""
-    found = [match.start() for match in _ACTION_TAG.finditer(words)]
-    return found[-1] if found else None
-
-
-def _shown(text: str, visited: set[str], clips: Sequence[str]) -> list[int]:
-    """The clips whose subtitles a text shows; subtitles cannot name clips that were not visited."""
-    return _places([clip for clip in _CLIP_LINE.findall(text) if clip in visited], clips)
+    """Where the action begins that ends a well-formed reply, whatever its tag."""
+    closing = _CLOSING_TAG.search(words)
+    if closing is None:
+        return None
+    start = words.rfind(f"<{closing[1]}", 0, closing.start())
+    return closing.start() if start < 0 else start
 
 
 def _places(ids: Sequence[str], clips: Sequence[str]) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,14 +10,9 @@ from eval.report.folders import Episode, Source
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
-from longvideo_env.game.game import default_game
 from longvideo_env.ids import show_of
 from longvideo_env.schema import Task, Video
 
-_PROMPT = re.compile(
-    r"Question: (?P<text>.*?)\n(?P<options>a0: .*?)\n\nThe video (?P<video>\S+) has ", re.DOTALL
-)
-_OPTION = re.compile(r"^a[0-9]+: ", re.MULTILINE)
 _ASKS = re.compile(r"\b(what|who|whose|whom|where|why|how|when|which)\b", re.IGNORECASE)
 _SAME = {"whose": "who", "whom": "who"}
 MINI = "mini:"
@@ -90,25 +84,21 @@ class Asked:
 
     def place(self, episode: Episode) -> int:
         """The place of an episode's question among all."""
-        prompt = opening_of(episode.record)
-        task = self._tasks.get(str(episode.trajectory.qid))
-        if task is None or self._dataset is None or not _is_asked_in(task, prompt):
+        played = episode.trajectory
+        task = self._tasks.get(str(played.qid))
+        # Equal ids of other datasets are other questions.
+        if task is None or self._dataset is None or task.question.text != played.question:
             self.n_unknown += self._dataset is not None
-            return self._from_prompt(episode, prompt)
+            return self._from_episode(episode)
         video = self._dataset.videos[task.question.video_id]
         key = (self._dataset.name, self._dataset.split, str(task.qid), task.question.text)
         return self._questions.add(key, _from_task(task, video), video)
 
-    def _from_prompt(self, episode: Episode, prompt: str) -> int:
+    def _from_episode(self, episode: Episode) -> int:
         played = episode.trajectory
-        found = _PROMPT.search(prompt)
-        order = played.option_order
-        options: list[str] = []
-        if found is not None:
-            shown = [part.strip("\n") for part in _OPTION.split(found["options"])[1:]]
-            whole = order is not None and sorted(order) == list(range(len(shown)))
-            options = [shown[order.index(i)] for i in range(len(shown))] if whole else shown  # type: ignore[union-attr]
-        text = found["text"] if found else f"(question {played.qid}: its text is not known)"
+        shown, order = played.options, played.option_order
+        options = [shown[order.index(i)] for i in range(len(shown))] if order else list(shown)
+        text = played.question or f"(question {played.qid}: its text is not known)"
         record = {
             "qid": str(played.qid),
             "text": text,
@@ -143,20 +133,6 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
         "gold": gold.clip_id,
         "span": list(gold.span) if gold.span else None,
     }
-
-
-def _is_asked_in(task: Task, prompt: str) -> bool:
-    """Whether it is the question of the prompt: equal ids of other datasets are not."""
-    return not prompt or default_game().protocol.neutralise(task.question.text) in prompt
-
-
-def opening_of(record: Mapping[str, Any]) -> str:
-    """What the master read first, without the rules of the game."""
-    return "".join(
-        segment["text"]
-        for segment in record["segments"]
-        if segment["turn"] == 0 and segment["role"] != "system"
-    )
 
 
 def kind_of(text: str, show: str | None) -> str:

@@ -23,10 +23,10 @@ from longvideo_env.commands.shared import run_command
 from longvideo_env.config import EnvConfig
 from longvideo_env.drivers.env import LongTVQAEnv
 from longvideo_env.errors import SpecError
-from longvideo_env.game.game import Game, clock
+from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Observation
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
-from longvideo_env.schema import Question, Task
+from longvideo_env.schema import Question, Task, clock
 
 _LABEL = re.compile(r"(?:answer\s+)?(a[0-9])\s*\Z", re.IGNORECASE)
 

@@ -245,6 +245,12 @@ class Episode:
             )
         )
 
+    def _window(self, reply: ToolReply | None) -> tuple[str, ...]:
+        """The clips that a reply moves the view to."""
+        if reply is None or reply.view is None:
+            return ()
+        return self.video.window(reply.view, self.game.window)
+
     def _moves(self, action: Action) -> bool:
         return action.name != ANSWER and self.game.tool(action.name).moves
 
@@ -258,6 +264,7 @@ class Episode:
             result=result.record(),
             finish=None if opening else self._finish,
             moves=self.game.tool(call.tool).moves,
+            shown=self._window(result.reply),
             **self._spent(result.reply),
         )
 

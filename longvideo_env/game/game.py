@@ -20,7 +20,7 @@ from longvideo_env.game.words.fields import (
     ShownTool,
 )
 from longvideo_env.game.words.words import Speaker, Words, load_words
-from longvideo_env.schema import Question, Video
+from longvideo_env.schema import Question, Video, clock
 from longvideo_env.specs import find_part
 from longvideo_env.tools.registry import find_tools
 from longvideo_env.tools.tool import Tool
@@ -276,8 +276,3 @@ class Game:
 def default_game() -> Game:
     """The default game, for whoever reads a reply without knowing of another."""
     return Game.from_config(EnvConfig())
-
-
-def clock(seconds: float) -> str:
-    """Seconds as `mm:ss`; minutes go on beyond 59."""
-    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

@@ -52,6 +52,7 @@ class TurnRecord:
         turn: Counted from 1.
         action: A tool's name, or `answer`; None if the reply was malformed.
         argument: What was written for it: a query, JSON, or the option's label.
+        shown: Clips whose lines it showed.
         moves: Whether it asked for other clips, rather than for more about these.
         malformed: The kind of mistake, if there was one.
         request: The tool request, if one was made.
@@ -71,6 +72,7 @@ class TurnRecord:
     usage: Mapping[str, Any] | None = None
     cost_usd: float | None = None
     moves: bool = False
+    shown: tuple[str, ...] = ()
 
     @property
     def looks(self) -> bool:
@@ -95,6 +97,8 @@ class Trajectory:
     Attributes:
         qid: The question's id.
         video_id: Its video.
+        question: Its text.
+        options: Its options, in the order in which they were shown.
         show: The show, or in `mini` the kind of question, where the source gives it.
         policy: Spec of the policy.
         sample: Which of several plays of the same question, from 0.
@@ -104,7 +108,8 @@ class Trajectory:
         n_options: How many options were shown.
         option_order: Original index of each option shown, if they were shuffled.
         choice: Index of the option chosen, as shown, or None.
-        visited: Clips shown, in order, without repeats; the first is where the video was opened.
+        opened_at: Clips shown at the start.
+        visited: Clips shown, in order, without repeats.
         turns: What happened in each.
         segments: What the model saw and wrote.
         first: Request and result of the grounding that chose the first clip, as in a turn.
@@ -130,7 +135,10 @@ class Trajectory:
     n_options: int
     turns: tuple[TurnRecord, ...]
     segments: tuple[Segment, ...]
+    question: str = ""
+    options: tuple[str, ...] = ()
     show: str | None = None
+    opened_at: tuple[str, ...] = ()
     visited: tuple[str, ...] = ()
     choice: int | None = None
     option_order: tuple[int, ...] | None = None
@@ -242,14 +250,20 @@ def _shallow(record: Any) -> dict[str, Any]:
 
 
 def _from_record(cls: type[Trajectory], record: dict[str, Any]) -> Trajectory:
-    record["turns"] = tuple(TurnRecord(**turn) for turn in record["turns"])
+    record["turns"] = tuple(_turn(turn) for turn in record["turns"])
     record["segments"] = tuple(_segment(segment) for segment in record["segments"])
-    record["first"] = None if record["first"] is None else TurnRecord(**record["first"])
+    record["first"] = None if record["first"] is None else _turn(record["first"])
     record["timings"] = Timings(**record.get("timings", {}))
-    record["visited"] = tuple(record["visited"])
+    for name in ("visited", "opened_at", "options"):
+        record[name] = tuple(record.get(name, ()))
     if record["option_order"] is not None:
         record["option_order"] = tuple(record["option_order"])
     return cls(**record)
+
+
+def _turn(record: dict[str, Any]) -> TurnRecord:
+    record["shown"] = tuple(record.get("shown", ()))
+    return TurnRecord(**record)
 
 
 def _segment(record: dict[str, Any]) -> Segment:
