@@ -70,7 +70,7 @@ class Scorer:
                 f"question {played.qid} was played with {played.n_options} options, but the "
                 f"dataset has {len(task.question.options)}."
             )
-        words = [s.text for s in played.segments if s.sampled]
+        words = [s.prefix + s.text for s in played.segments if s.sampled]
         parsed = [self.game.protocol.parse(text, played.n_options) for text in words]
         choice = None
         if parsed and isinstance(parsed[-1].outcome, Action):

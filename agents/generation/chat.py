@@ -16,7 +16,7 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Message, Reply
 from longvideo_env.game.protocol.base import ReplyProtocol
-from longvideo_env.game.protocol.reasoning import cut_reasoning
+from longvideo_env.game.protocol.reasoning import open_reasoning
 from longvideo_env.records.trajectory import Segment
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class ChatCodec:
         self._special = _special_tokens_pattern(tokenizer)
         self._has_system_role = self._renders_system_role()
         generation_prompt = self._after_dummy([_message("user", _DUMMY)])
-        self.reply_prefix = _open_reasoning(generation_prompt)
+        self.reply_prefix = open_reasoning(generation_prompt)
         self.end_of_turn_id, self._end_of_turn = self._find_end_of_turn()
         self._has_tag_end: dict[int, bool] = {}
 
@@ -207,14 +207,6 @@ class ChatCodec:
 
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
-
-
-def _open_reasoning(generation_prompt: str) -> str:
-    """The part of a generation prompt from the reasoning tag that it leaves open, if it does."""
-    open_tag = cut_reasoning(generation_prompt)[2]
-    if open_tag is None:
-        return ""
-    return generation_prompt[generation_prompt.lower().rindex(f"<{open_tag}") :]
 
 
 def _special_tokens_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:

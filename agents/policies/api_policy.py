@@ -13,6 +13,7 @@ replies are drawn is said by the generation settings, as for every model.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,8 +134,8 @@ def closed(reply: ChatReply, stops: Sequence[str], protocol: ReplyProtocol) -> s
     text = reply.text
     if reply.finish != "stop" or not stops or protocol.complete(text):
         return text
-    outside, _, open_tag = cut_reasoning(text)
-    if open_tag or (reply.reasoning and not text.strip()):
+    outside, _, open_form = cut_reasoning(text)
+    if open_form or (reply.reasoning and not text.strip()):
         return None
     for stop in stops:
         if stop.replace("</", "<").lower() in outside.lower():
@@ -146,10 +147,10 @@ def cut_behind_action(text: str, protocol: ReplyProtocol) -> str:
     """A reply up to the end of its first action: what follows would not have been generated."""
     if not protocol.complete(text):
         return text
-    for tag in _TAG_END.finditer(text):
-        if protocol.complete(text[: tag.end()]):
-            return text[: tag.end()]
-    return text
+    ends = [tag.end() for tag in _TAG_END.finditer(text)]
+    # Once an action is complete it stays so: the first such end is found by halving.
+    place = bisect_left(ends, True, key=lambda end: protocol.complete(text[:end]))
+    return text[: ends[place]] if place < len(ends) else text
 
 
 def _finish(reply: ChatReply, text: str, protocol: ReplyProtocol) -> FinishReason:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from typing import Any, TypeAlias
 
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError, TrajectoryError
 from longvideo_env.game.game import default_game
+from longvideo_env.game.protocol.reasoning import open_reasoning
 from longvideo_env.records.trajectory import Segment, Trajectory, read_lines
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
@@ -40,7 +40,6 @@ EXIT_FOUND, EXIT_BAD_INPUT = 1, 2
 SHOWN = 20
 
 # Where a chat template opens a reply with a reasoning tag, the reply belongs behind it.
-_OPENED = re.compile(r"<(think|reasoning)>\s*$", re.IGNORECASE)
 
 
 @dataclass
@@ -108,8 +107,7 @@ def check(trajectory: Trajectory, counts: Counter[str], decode: Decode | None) -
             counts["tokens after an action"] += beyond
             if beyond:
                 yield f"turn {segment.turn}: {beyond} tokens were sampled after an action closed."
-        tag = _OPENED.search(segment.text)
-        opened = tag[0] if tag and not segment.sampled else ""
+        opened = "" if segment.sampled else open_reasoning(segment.text)
 
 
 def tokens_after_action(segment: Segment, decode: Decode | None, opened: str = "") -> int:

@@ -287,4 +287,5 @@ def _sampled(reply: Reply, turn: int) -> Segment:
         turn=turn,
         token_ids=reply.token_ids,
         logprobs=reply.logprobs,
+        prefix=reply.prefix,
     )

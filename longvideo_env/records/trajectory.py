@@ -34,6 +34,8 @@ class Segment:
         turn: The turn that it belongs to; 0 is the first prompt.
         token_ids: Its tokens, or None for a policy without tokens.
         logprobs: A log-probability for each token, for sampled segments where known.
+        prefix: What the chat template opened the reply with, such as `<think>`: it stands in the
+            segment before, and belongs to the reply when it is read.
     """
 
     role: str
@@ -42,6 +44,7 @@ class Segment:
     turn: int = 0
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class TagProtocol:
         if isinstance(found, Malformed):
             return ParsedReply(found, has_reasoning)
         if not found and open_tag:
-            problem = Malformed(MalformedKind.UNCLOSED, {"tag": open_tag})
+            problem = Malformed(MalformedKind.UNCLOSED, _named(open_tag))
             return ParsedReply(problem, has_reasoning)
         return ParsedReply(self._only(found, n_options), has_reasoning)
 
@@ -198,6 +198,11 @@ class TagProtocol:
                 {"tag": tag, "said": text, "problem": checked, "expected": expected(tool)},
             )
         return Action(tool.name, text, checked)
+
+
+def _named(form: str) -> dict[str, str]:
+    """A form of reasoning as the words name it: by its tag, or as it is written."""
+    return {"tag": form} if form[0].isalpha() else {"said": form}
 
 
 @lru_cache(maxsize=256)
