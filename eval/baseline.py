@@ -39,7 +39,14 @@ from agents.api.images import image_part
 from agents.grounding.api_grounding import shortlist, subtitle_block
 from agents.vision.api_vision import pick_frames
 from eval.output.formatting import format_interval, format_number, output_console
-from eval.runs.answers import ANSWERED, FAILED, MISPARSED, Answer, AnswerStore, summarize_answers
+from eval.runs.predictions import (
+    ANSWERED,
+    FAILED,
+    MISPARSED,
+    Answer,
+    AnswerStore,
+    summarize_answers,
+)
 from eval.runs.store import write_json
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command

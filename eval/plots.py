@@ -31,7 +31,7 @@ from eval.metrics.summary import accuracy_interval, summarize
 from eval.report.folders import Source, read_sources
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.errors import MissingExtraError, SpecError
-from longvideo_env.records.metrics_log import Run, read_run
+from longvideo_env.records.metrics_log import TrainingLog, read_run
 from longvideo_env.records.plotting import COLOURS, DARK, GREY, STYLE, save
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _alike_but_for_turns(sources: Sequence[Source]) -> list[Source]:
     return [source for group in best.values() for source in group]
 
 
-def plot_curves(axes: Axes, runs: Sequence[Run], metric: str, smooth: int) -> None:
+def plot_curves(axes: Axes, runs: Sequence[TrainingLog], metric: str, smooth: int) -> None:
     """A metric of training runs over steps, with a band.
 
     Raises:
@@ -241,7 +241,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit code."""
+    """TrainingLog the command line. Returns the exit code."""
     return run_command("plots", lambda: _run(argv))
 
 

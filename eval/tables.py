@@ -52,7 +52,7 @@ K, WINDOWS = (2, 5, 10), (1, 2, 3)
 
 
 @dataclass(frozen=True)
-class Plan:
+class TablePlan:
     """What is played or collected.
 
     Attributes:
@@ -100,7 +100,7 @@ def variants_of(table: str, vision_agents: Sequence[str]) -> list[tuple[str, Var
     ]
 
 
-def all_variants(plan: Plan) -> list[Variant]:
+def all_variants(plan: TablePlan) -> list[Variant]:
     """Every variant that the tables need, once."""
     found = {
         variant.name: variant
@@ -111,7 +111,11 @@ def all_variants(plan: Plan) -> list[Variant]:
 
 
 def play(
-    plan: Plan, run: RunOptions, config: EnvConfig, settings: GenerationSettings, stderr: Console
+    plan: TablePlan,
+    run: RunOptions,
+    config: EnvConfig,
+    settings: GenerationSettings,
+    stderr: Console,
 ) -> dict[str, dict[str, Any]]:
     """Play what is missing. Returns each policy's summaries by variant."""
     summaries = {}
@@ -124,7 +128,7 @@ def play(
     return summaries
 
 
-def collect(plan: Plan, out: Path) -> dict[str, dict[str, Any]]:
+def collect(plan: TablePlan, out: Path) -> dict[str, dict[str, Any]]:
     """Read what was played before; a variant without a summary is left out."""
     summaries: dict[str, dict[str, Any]] = {}
     for policy in plan.policies:
@@ -138,12 +142,12 @@ def collect(plan: Plan, out: Path) -> dict[str, dict[str, Any]]:
     return summaries
 
 
-def make_tables(plan: Plan, summaries: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+def make_tables(plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     """The tables, each policy's rows beside the published ones."""
     return [_make_table(name, plan, summaries) for name in plan.tables]
 
 
-def _make_table(name: str, plan: Plan, summaries: Mapping[str, Mapping[str, Any]]) -> Table:
+def _make_table(name: str, plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> Table:
     columns = ["policy", "variant", "answer", "95% CI", "grounding", "turns", "calls", "failed"]
     columns += ["n", "published answer", "published grounding"]
     rows = [
@@ -244,15 +248,15 @@ def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
     return parse_with_config(parser, argv)
 
 
-def _plan(options: Mapping[str, Any], policies: Sequence[str], heading: str) -> Plan:
+def _plan(options: Mapping[str, Any], policies: Sequence[str], heading: str) -> TablePlan:
     agents = tuple(dict.fromkeys(options["vision_agent"] or ()))
     wanted = options["table"] or [t for t in TABLES if t != "vision" or agents]
     if "vision" in wanted and not agents:
         raise SpecError("--table vision needs --vision-agent SPEC, at least once.")
-    return Plan(tuple(policies), agents, tuple(t for t in TABLES if t in wanted), heading)
+    return TablePlan(tuple(policies), agents, tuple(t for t in TABLES if t in wanted), heading)
 
 
-def _collected(options: Mapping[str, Any]) -> tuple[Plan, Path]:
+def _collected(options: Mapping[str, Any]) -> tuple[TablePlan, Path]:
     """What an earlier call played under --out."""
     if options["out"] is None:
         raise SpecError("give --out DIR, where the runs lie.")

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
-from longvideo_env.records.metrics_log import METRICS, Run, read_run
+from longvideo_env.records.metrics_log import METRICS, TrainingLog, read_run
 from longvideo_env.records.plotting import COLOURS, DARK, DPI, GREY, STYLE, save
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ LEGEND_CHARACTERS = 115  # about what a row of the legend below the panels holds
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A metric in a panel."""
 
     key: str
@@ -55,16 +55,18 @@ class Line:
     right: bool = False  # on an axis of its own, on the right, from 0 to 1
 
 
-REWARD = Line("reward", "reward")
-ACCURACY = Line("episodes/accuracy", "accuracy")
-TURNS = Line("episodes/turns", "turns")
-GROUNDING = Line("episodes/grounding_calls", "grounding")
-VISION = Line("episodes/vision_calls", "vision", "--", COLOURS[1])
-TOOLS = Line("episodes/tool_calls", "all tools")
-MALFORMED = Line("episodes/malformed", "malformed", ":", GREY, right=True)
+REWARD = Curve("reward", "reward")
+ACCURACY = Curve("episodes/accuracy", "accuracy")
+TURNS = Curve("episodes/turns", "turns")
+GROUNDING = Curve("episodes/grounding_calls", "grounding")
+VISION = Curve("episodes/vision_calls", "vision", "--", COLOURS[1])
+TOOLS = Curve("episodes/tool_calls", "all tools")
+MALFORMED = Curve("episodes/malformed", "malformed", ":", GREY, right=True)
 
 
-def draw(runs: Sequence[Run], *, smooth: int, baselines: dict[str, float], title: str) -> Figure:
+def draw(
+    runs: Sequence[TrainingLog], *, smooth: int, baselines: dict[str, float], title: str
+) -> Figure:
     """Draw the four panels.
 
     Args:
@@ -108,7 +110,12 @@ def _smoothing(smooth: int) -> str:
 
 
 def _panel(
-    axes: Axes, title: str, unit: str, lines: Sequence[Line], runs: Sequence[Run], smooth: int
+    axes: Axes,
+    title: str,
+    unit: str,
+    lines: Sequence[Curve],
+    runs: Sequence[TrainingLog],
+    smooth: int,
 ) -> None:
     from matplotlib.lines import Line2D
 
@@ -143,7 +150,7 @@ def _right_axes(axes: Axes) -> Axes:
     return right
 
 
-def _draw_run(axes: Axes, line: Line, run: Run, smooth: int) -> None:
+def _draw_run(axes: Axes, line: Curve, run: TrainingLog, smooth: int) -> None:
     """One run: what was logged, faint; the mean; and the spread of its rewards."""
     steps, colour, marker = run.steps, line.colour, _marker(run.steps)
     if smooth > 1:
@@ -157,7 +164,7 @@ def _draw_run(axes: Axes, line: Line, run: Run, smooth: int) -> None:
         )
 
 
-def _draw_runs(axes: Axes, line: Line, runs: Sequence[Run], smooth: int) -> None:
+def _draw_runs(axes: Axes, line: Curve, runs: Sequence[TrainingLog], smooth: int) -> None:
     """Several runs: each one's mean, the mean over them, and from the least to the most."""
     means = {run: run.mean(line.key, smooth) for run in runs if run.has(line.key)}
     for run, colour in zip(runs, COLOURS, strict=False):

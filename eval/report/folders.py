@@ -14,8 +14,7 @@ from eval.runs.lines import ZST, read_records
 from eval.runs.store import CONFIG, EPISODES, SUMMARY
 from longvideo_env.errors import DataError, SpecError, TrajectoryError
 from longvideo_env.media.frames import spread
-from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS
-from longvideo_env.records.metrics_log import Run as Curves
+from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, TrainingLog
 from longvideo_env.records.metrics_log import read_run as read_curves
 from longvideo_env.records.trajectory import Trajectory
 
@@ -28,7 +27,7 @@ TRAINER_KEYS = ("advantage", "rollout")
 
 
 @dataclass(frozen=True)
-class Episode:
+class SavedEpisode:
     """One played episode.
 
     Attributes:
@@ -64,9 +63,9 @@ class Source:
     kind: Literal["evaluation", "training"]
     folder: Path
     config: Mapping[str, Any]
-    episodes: tuple[Episode, ...]
+    episodes: tuple[SavedEpisode, ...]
     summary: Mapping[str, Any] = field(default_factory=dict)
-    curves: Curves | None = None
+    curves: TrainingLog | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -180,7 +179,7 @@ def _read_training(folder: Path, max_rollouts: int | None) -> Source:
     return Source(name, "training", folder, config, episodes, {}, curves, tuple(notes))
 
 
-def _read_step(paths: Sequence[Path], step: int) -> Iterator[Episode]:
+def _read_step(paths: Sequence[Path], step: int) -> Iterator[SavedEpisode]:
     seen: Counter[tuple[str, int]] = Counter()
     for path in sorted(paths):
         for episode in _read_episodes(path, step):
@@ -199,7 +198,7 @@ def _step_of(path: Path) -> int:
     return int(digits)
 
 
-def _read_episodes(path: Path, step: int | None) -> Iterator[Episode]:
+def _read_episodes(path: Path, step: int | None) -> Iterator[SavedEpisode]:
     for number, record in enumerate(read_records(path), start=1):
         try:
             slim = _slim(record)
@@ -207,7 +206,7 @@ def _read_episodes(path: Path, step: int | None) -> Iterator[Episode]:
             trajectory = Trajectory.from_json(json.dumps({**known, "segments": []}))
         except (TrajectoryError, KeyError, TypeError, AttributeError) as error:
             raise TrajectoryError(f"{path}, line {number}: {error}") from error
-        yield Episode(trajectory, slim, step)
+        yield SavedEpisode(trajectory, slim, step)
 
 
 def _slim(record: Record) -> Record:

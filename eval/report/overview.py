@@ -10,7 +10,7 @@ from typing import Any
 from eval.metrics.cost import episode_cost, mean_cost
 from eval.metrics.pairs import compare, differences, match, n_left_out
 from eval.metrics.summary import share, summarize
-from eval.report.folders import Episode, Source
+from eval.report.folders import SavedEpisode, Source
 from eval.report.questions import MINI, needs_look
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
@@ -105,7 +105,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cost(episodes: Sequence[Episode], summary: dict[str, Any]) -> dict[str, float | None]:
+def _cost(episodes: Sequence[SavedEpisode], summary: dict[str, Any]) -> dict[str, float | None]:
     costs = [episode_cost(episode.record) for episode in episodes]
     cost = mean_cost(costs)
     right = sum(episode.trajectory.correct is True for episode in episodes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.metrics.cost import Cost, episode_cost
-from eval.report.folders import Episode
+from eval.report.folders import SavedEpisode
 from eval.report.thumbs import Thumbs
 from longvideo_env.schema import Video
 
@@ -31,7 +31,7 @@ _FRAME_KEYS = {"frames", "frame_paths"}
 
 
 def row_of(
-    episode: Episode, run: int, question: int, clips: Sequence[str], advantage: float | None
+    episode: SavedEpisode, run: int, question: int, clips: Sequence[str], advantage: float | None
 ) -> dict[str, Any]:
     """What lists and filters need of an episode. Clips are places in the question's list."""
     played = episode.trajectory
@@ -66,7 +66,7 @@ def row_of(
     return {key: value for key, value in row.items() if value is not None}
 
 
-def key_of(episode: Episode) -> str:
+def key_of(episode: SavedEpisode) -> str:
     """What a link calls an episode within its run."""
     played = episode.trajectory
     parts = [str(played.qid), str(played.sample)]
@@ -78,7 +78,7 @@ def key_of(episode: Episode) -> str:
 
 
 def trace_of(
-    episode: Episode, clips: Sequence[str], video: Video | None, thumbs: Thumbs
+    episode: SavedEpisode, clips: Sequence[str], video: Video | None, thumbs: Thumbs
 ) -> dict[str, Any]:
     """The whole of an episode, turn by turn.
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from eval.report.folders import Episode, Source
+from eval.report.folders import SavedEpisode, Source
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
@@ -82,7 +82,7 @@ class Asked:
         self.note = note
         self.n_unknown = 0
 
-    def place(self, episode: Episode) -> int:
+    def place(self, episode: SavedEpisode) -> int:
         """The place of an episode's question among all."""
         played = episode.trajectory
         task = self._tasks.get(str(played.qid))
@@ -94,7 +94,7 @@ class Asked:
         key = (self._dataset.name, self._dataset.split, str(task.qid), task.question.text)
         return self._questions.add(key, _from_task(task, video), video)
 
-    def _from_episode(self, episode: Episode) -> int:
+    def _from_episode(self, episode: SavedEpisode) -> int:
         played = episode.trajectory
         shown, order = played.options, played.option_order
         options = [shown[order.index(i)] for i in range(len(shown))] if order else list(shown)

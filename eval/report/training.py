@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.report.folders import Episode
-from longvideo_env.records.metrics_log import Run as Curves
+from eval.report.folders import SavedEpisode
+from longvideo_env.records.metrics_log import TrainingLog
 
 EPSILON = 1e-4
 """What TRL adds to a group's standard deviation before dividing by it."""
@@ -28,7 +28,7 @@ CURVES = {
 MAX_POINTS = 1500
 
 
-def group_places(episodes: Sequence[Episode]) -> dict[tuple[int, str, int], list[int]]:
+def group_places(episodes: Sequence[SavedEpisode]) -> dict[tuple[int, str, int], list[int]]:
     """The places of each group's episodes: those of one step and question, by sample."""
     groups: dict[tuple[int, str, int], list[int]] = {}
     for place, episode in enumerate(episodes):
@@ -54,7 +54,7 @@ def group_advantages(rewards: Sequence[float | None]) -> list[float | None]:
     return [None if r is None else (r - mean) / (spread + EPSILON) for r in rewards]
 
 
-def advantages(episodes: Sequence[Episode]) -> list[float | None]:
+def advantages(episodes: Sequence[SavedEpisode]) -> list[float | None]:
     """The advantage of each episode: as saved with it, or else computed from its group."""
     found: list[float | None] = [None] * len(episodes)
     for places in group_places(episodes).values():
@@ -64,7 +64,7 @@ def advantages(episodes: Sequence[Episode]) -> list[float | None]:
     return found
 
 
-def describe_steps(episodes: Sequence[Episode], first: int) -> list[dict[str, Any]]:
+def describe_steps(episodes: Sequence[SavedEpisode], first: int) -> list[dict[str, Any]]:
     """The steps with their groups; places count from `first`, where the run's episodes begin."""
     steps: dict[int, list[dict[str, Any]]] = {}
     for (step, qid, _), places in group_places(episodes).items():
@@ -80,7 +80,7 @@ def describe_steps(episodes: Sequence[Episode], first: int) -> list[dict[str, An
     return [{"step": step, "groups": groups} for step, groups in sorted(steps.items())]
 
 
-def describe_curves(curves: Curves | None) -> dict[str, Any] | None:
+def describe_curves(curves: TrainingLog | None) -> dict[str, Any] | None:
     """The curves as numbers: as logged, and their centred mean over some steps."""
     if curves is None:
         return None

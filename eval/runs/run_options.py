@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.policies.build import POLICY_SPECS, check_policy_spec
 from agents.generation.settings import GenerationSettings
+from agents.policies.build import POLICY_SPECS, check_policy_spec
 from eval.runs.flags import add_fields, take_fields
 from longvideo_env import EnvConfig
 from longvideo_env.errors import SpecError

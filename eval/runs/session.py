@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.policies.build import build_policy, policy_name
 from agents.generation.settings import GenerationSettings
+from agents.policies.build import build_policy, policy_name
 from eval.metrics.summary import summarize
-from eval.runs.run_options import RunOptions
 from eval.runs.progress import EpisodeProgress
+from eval.runs.run_options import RunOptions
 from eval.runs.store import RunStore, shard_folder
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
 from longvideo_env.config import spec_of

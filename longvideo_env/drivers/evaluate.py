@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 
 class Result(Protocol):
-    """What a run came to. `eval.runs.evaluate.RunResult` is one."""
+    """What a run came to. `eval.runs.one_call.RunResult` is one."""
 
     folder: Path
     summary: dict[str, Any]

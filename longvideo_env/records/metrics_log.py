@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)  # one is another even if it logged the same
-class Run:
+class TrainingLog:
     """What one run logged.
 
     Attributes:
@@ -55,7 +55,7 @@ class Run:
         return np.where(n > 0, (sums[last] - sums[first]) / np.maximum(n, 1), np.nan)
 
 
-def read_run(path: Path, name: str) -> Run:
+def read_run(path: Path, name: str) -> TrainingLog:
     """Read the metrics of a run.
 
     Args:
@@ -108,13 +108,15 @@ def _parse(line: bytes) -> dict[str, Any]:
     return record
 
 
-def _to_run(name: str, records: Sequence[dict[str, Any]]) -> Run:
+def _to_run(name: str, records: Sequence[dict[str, Any]]) -> TrainingLog:
     keys = dict.fromkeys(key for record in records for key in record)
     columns = {
         key: np.array([_number(record.get(key)) for record in records], dtype=np.float64)
         for key in keys
     }
-    return Run(name, np.array([record["step"] for record in records], dtype=np.int64), columns)
+    return TrainingLog(
+        name, np.array([record["step"] for record in records], dtype=np.int64), columns
+    )
 
 
 def _number(value: object) -> float:

@@ -1,0 +1,138 @@
+"""What stands behind `longvideo_env.evaluate`: a run in a folder, as the command makes it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+
+from agents.generation.settings import GenerationSettings
+from agents.policies.build import check_policy_spec, policy_name
+from eval.metrics.pairs import Run, compare, match, read_run
+from eval.metrics.summary import accuracy_interval
+from eval.output.formatting import format_interval, format_number
+from eval.runs.progress import EpisodeProgress
+from eval.runs.run_options import RunOptions, fresh_draw
+from eval.runs.session import open_session, play_split
+from eval.runs.store import run_folder
+from longvideo_env.config import EnvConfig
+from longvideo_env.errors import MissingExtraError
+from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.sync import run_blocking
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies: `episodes.jsonl`, `summary.json`, `config.json`.
+        summary: Its numbers, as in `summary.json`.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    _kept: TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers among the episodes that were scored; None where none was."""
+        return self.summary["accuracy"]  # type: ignore[no-any-return]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the accuracy, clustered by video."""
+        interval = accuracy_interval(self.summary)
+        return None if interval is None else (float(interval[0]), float(interval[1]))
+
+    @property
+    def run(self) -> Run:
+        """The run, read back from its folder."""
+        return read_run(self.folder)
+
+    @property
+    def episodes(self) -> list[Trajectory]:
+        """Its episodes, in the order of the dataset."""
+        return list(self.run.episodes.values())
+
+    def to_pandas(self) -> Any:
+        """A table with a row for each episode.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtraError("pandas", "report") from error
+        names = (
+            *("qid", "video_id", "show", "kind", "sample", "status", "choice", "correct"),
+            *("reward", "grounded", "grounded_first", "n_turns", "error", "reward_error"),
+        )
+        rows = [{name: getattr(t, name) for name in names} for t in self.episodes]
+        return pandas.DataFrame(rows, columns=list(names))
+
+    def compare(self, other: RunResult | str | Path) -> dict[str, Any]:
+        """This run less the other, on the questions that both played.
+
+        Returns:
+            `difference` with `difference_ci95`, clustered by video, `p`, and more (see
+            `eval.metrics.pairs.compare`, where A is the other and B this one).
+        """
+        folder = other.folder if isinstance(other, RunResult) else Path(other)
+        return compare(match(read_run(folder), self.run))
+
+    def report(self, path: str | Path) -> Path:
+        """Write one HTML page of every episode."""
+        from eval.report.command import write_report  # draws on an extra
+
+        write_report([self.folder], Path(path))
+        return Path(path)
+
+    def __str__(self) -> str:
+        s = self.summary
+        return (
+            f"{s['policy']}: accuracy {format_number(s['accuracy'])} "
+            f"({format_interval(self.interval)}), {s['n_scored']} of {s['n_finished']} episodes "
+            f"scored, {s['n_failed']} failed"
+        )
+
+
+def evaluate(
+    policy: Any,
+    *,
+    out: str | Path | None,
+    limit: int | None,
+    samples: int,
+    seed: int,
+    concurrency: int,
+    overwrite: bool,
+    progress: bool,
+    generation: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> RunResult:
+    """See `longvideo_env.evaluate`."""
+    check_policy_spec(policy)
+    dataset = options.get("dataset", "mini")
+    if isinstance(dataset, str):
+        options = {**options, "dataset": fresh_draw(dataset, seed)}
+    config = EnvConfig.from_mapping(options)
+    settings = GenerationSettings(**generation)
+    kept = TemporaryDirectory(prefix="longvideo-") if out is None else None
+    root = Path(out or (kept.name if kept else "."))
+    run = RunOptions([policy], root, limit, seed, concurrency, overwrite, samples)
+    name = policy_name(policy)
+    folder = run_folder(root, name, [name])
+    console = Console(stderr=True, quiet=not progress or not sys.stderr.isatty())
+
+    async def play() -> dict[str, Any]:
+        session = open_session(run, config, settings)
+        with EpisodeProgress(console) as bar:
+            return await play_split(policy, session, folder, bar, label=name)
+
+    return RunResult(folder, run_blocking(play()), kept)
