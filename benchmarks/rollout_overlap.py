@@ -37,13 +37,8 @@ from longvideo_env.datasets import Dataset
 from longvideo_env.game.policy import Message, Policy, Reply
 from longvideo_env.records.trajectory import Segment, Trajectory
 from longvideo_env.seeding import derive_seed
-from longvideo_env.tools.toolbox import (
-    GroundingRequest,
-    Toolbox,
-    ToolReply,
-    VisionRequest,
-    unvisited,
-)
+from longvideo_env.testing import toolbox_of
+from longvideo_env.tools.tool import ToolCall, ToolReply
 from train.rollouts.lockstep import LockstepPolicy
 from train.rollouts.overlapped import Request, Start
 from train.rollouts.streaming import StreamingPolicy
@@ -124,14 +119,14 @@ class SleepingTools:
     world: World
     immediate = False
 
-    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+    async def ground(self, request: ToolCall, /) -> ToolReply:
         """Name a clip that was not visited."""
         await asyncio.sleep(self.world.tool_s("ground", str(request.question.qid)))
-        return ToolReply(unvisited(request)[0])
+        return ToolReply(request.unvisited[0])
 
-    async def look(self, request: VisionRequest, /) -> ToolReply:
+    async def look(self, request: ToolCall, /) -> ToolReply:
         """Describe nothing in particular."""
-        await asyncio.sleep(self.world.tool_s("look", request.query))
+        await asyncio.sleep(self.world.tool_s("look", str(request.query)))
         return ToolReply("somebody does something")
 
 
@@ -166,7 +161,7 @@ def play(
     engine = RolloutEngine(
         dataset=dataset,
         config=EnvConfig(max_turns=TURNS[1]),
-        toolbox=Toolbox(tools, tools, "sleeping", "sleeping", timeout_s=3600.0),
+        toolbox=toolbox_of(tools, tools, timeout_s=3600.0),
         policy=policy,
         policy_spec="simulated",
     )

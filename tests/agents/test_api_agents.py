@@ -22,13 +22,13 @@ from agents.grounding.api_grounding import ApiGrounding, named_clip
 from agents.policies.api_policy import ApiPolicy, closed, cut_behind_action, sent_messages
 from agents.policies.build import build_policy
 from agents.vision.api_vision import ApiVision
-from longvideo_env import EnvConfig, load_dataset
+from longvideo_env import load_dataset
 from longvideo_env.errors import SpecError
+from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Context
-from longvideo_env.game.rules import Rules
-from longvideo_env.testing import GroundingContract, grounding_call, vision_call
-from longvideo_env.tools.toolbox import Toolbox
+from longvideo_env.testing import GroundingContract, grounding_call, toolbox_of, vision_call
 
+PROTOCOL = default_game().protocol
 STOPS = ["</search>", "</request_grounding>", "</answer>"]
 
 
@@ -52,7 +52,7 @@ def text_of(body):
 
 def ground(server, request, options=""):
     agent = ApiGrounding(f"m@{server.url}{options}")
-    return call(Toolbox(agent, None, "openai:m"), request)
+    return call(toolbox_of(agent, specs={"grounding": "openai:m"}), request)
 
 
 def test_grounding_reads_every_clip_that_was_not_visited(dataset, task):
@@ -61,8 +61,8 @@ def test_grounding_reads_every_clip_that_was_not_visited(dataset, task):
     with running(lambda body, n: completion(f"So <clip>{wanted}</clip>")) as server:
         request = grounding_call(task.question, video, "the red mug", visited)
         result = ground(server, request)
-    assert result.value == wanted
-    assert result.details["prompt_tokens"] == 100
+    assert result.reply.view == wanted
+    assert result.reply.details["prompt_tokens"] == 100
     text = text_of(server.bodies[0])
     assert all(f"<{clip_id}>" in text for clip_id in video.clip_ids[1:])
     assert f"<{visited[0]}>" not in text
@@ -76,9 +76,9 @@ def test_a_clip_that_is_none_is_mended_once_and_then_fails(dataset, task):
     request = grounding_call(task.question, video)
     with running(lambda body, n: completion(replies[n])) as server:
         result = ground(server, request)
-    assert result.value == video.clip_ids[0]
-    assert result.details["repaired"] is True
-    assert result.details["requests"] == 2
+    assert result.reply.view == video.clip_ids[0]
+    assert result.reply.details["repaired"] is True
+    assert result.reply.details["requests"] == 2
     roles = [message["role"] for message in server.bodies[1]["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
     with running(lambda body, n: completion(replies[0])) as server:
@@ -93,7 +93,7 @@ def test_a_visited_clip_is_no_answer(dataset, task):
     replies = [f"<clip>{video.clip_ids[0]}</clip>", f"<clip>{video.clip_ids[1]}</clip>"]
     request = grounding_call(task.question, video, None, video.clip_ids[:1])
     with running(lambda body, n: completion(replies[n])) as server:
-        assert ground(server, request).value == video.clip_ids[1]
+        assert ground(server, request).reply.view == video.clip_ids[1]
 
 
 def test_a_long_video_is_shortlisted_and_the_result_says_so(dataset, task):
@@ -108,7 +108,7 @@ def test_a_long_video_is_shortlisted_and_the_result_says_so(dataset, task):
     with running(answer) as server:
         result = ground(server, grounding_call(task.question, video), ",context=60")
     assert 1 <= len(shown[0]) < len(video.clip_ids)
-    assert result.details["shortlisted"] == {"shown": len(shown[0]), "of": len(video.clip_ids)}
+    assert result.reply.details["shortlisted"] == {"shown": len(shown[0]), "of": len(video.clip_ids)}
 
 
 def test_a_context_that_is_smaller_than_thought_shortens_the_list(dataset, task):
@@ -128,7 +128,7 @@ def test_a_context_that_is_smaller_than_thought_shortens_the_list(dataset, task)
     with running(answer) as server:
         result = ground(server, grounding_call(task.question, video))
     assert result.ok, result.error
-    assert "shortlisted" in result.details
+    assert "shortlisted" in result.reply.details
 
 
 class TestGroundingContract(GroundingContract):
@@ -171,7 +171,7 @@ def test_which_clip_a_reply_names(text, clip):
 
 def looked(server, request, options=""):
     agent = ApiVision(f"m@{server.url}{options}")
-    return call(Toolbox(None, agent, "none", "openai:m"), request)
+    return call(toolbox_of(vision=agent, specs={"vision": "openai:m"}), request)
 
 
 def images_of(body):
@@ -186,11 +186,11 @@ def test_vision_sends_the_files_bytes_and_names_how_many(dataset, task):
     with running(lambda body, n: completion("<think>x</think>A mug.")) as server:
         result = looked(server, vision_call(task.question, video, "who?", window))
     images, text = images_of(server.bodies[0])
-    assert result.value == "A mug."
-    assert result.details["n_frames"] == len(images) == 6
+    assert result.reply.text == "A mug."
+    assert result.reply.details["n_frames"] == len(images) == 6
     assert "You see 6 frames" in text
     assert "who?" in text
-    frames = result.details["frames"]
+    frames = result.reply.details["frames"]
     assert {frame["clip_id"] for frame in frames} == set(window)
     sent = [(video.frames_root / frame["path"]).read_bytes() for frame in frames]
     assert sent == images
@@ -224,7 +224,8 @@ def test_boxes_are_sent_only_where_the_request_has_them(dataset, task):
     request = vision_call(task.question, video, "?", video.clip_ids[:1])
     with running(lambda body, n: completion("ok")) as server:
         looked(server, request)
-        looked(server, dataclasses.replace(request, boxes=("mug-label",)))
+        request.boxes = ("mug-label",)
+        looked(server, request)
     assert "mug-label" not in json.dumps(server.bodies[0])
     assert "mug-label" in json.dumps(server.bodies[1])
 
@@ -232,17 +233,19 @@ def test_boxes_are_sent_only_where_the_request_has_them(dataset, task):
 def test_equal_frames_and_query_make_equal_keys(dataset, task):
     video = dataset.video(task)
     agent = ApiVision("m@http://127.0.0.1:1/v1")
-    request = vision_call(task.question, video, "?", video.clip_ids[:1], seed=1)
-    assert agent.record_key(request) == agent.record_key(dataclasses.replace(request, seed=2))
-    assert agent.record_key(request) != agent.record_key(dataclasses.replace(request, query="!"))
+
+    def request(query="?", seed=1):
+        return vision_call(task.question, video, query, video.clip_ids[:1], seed=seed)
+
+    assert agent.record_key(request()) == agent.record_key(request(seed=2))
+    assert agent.record_key(request()) != agent.record_key(request("!"))
     warm = ApiVision("m@http://127.0.0.1:1/v1,temperature=0.7")
-    assert warm.record_key(request) != warm.record_key(dataclasses.replace(request, seed=2))
-    assert copy.deepcopy(agent).record_key(request) == agent.record_key(request)
+    assert warm.record_key(request()) != warm.record_key(request(seed=2))
+    assert copy.deepcopy(agent).record_key(request()) == agent.record_key(request())
 
 
 def context_of(dataset, task, messages, turn=1):
-    rules = Rules.from_config(EnvConfig())
-    return Context(task.question, rules, messages, [], turn, seed=3)
+    return Context(task.question, default_game(), messages, [], [], turn, seed=3)
 
 
 def act(server, context, options="", **settings):
@@ -307,13 +310,13 @@ def test_a_full_context_ends_the_episode_and_a_broken_endpoint_fails_it(dataset,
     ],
 )  # fmt: skip
 def test_the_tag_that_a_server_cut_off_is_put_back(text, finish, expected):
-    assert closed(ChatReply(text, "", finish, Usage()), STOPS) == expected
+    assert closed(ChatReply(text, "", finish, Usage()), STOPS, PROTOCOL) == expected
 
 
 def test_what_follows_an_action_is_cut():
-    assert cut_behind_action("<answer>a1</answer> and so on") == "<answer>a1</answer>"
-    assert cut_behind_action("<request_grounding/>x") == "<request_grounding/>"
-    assert cut_behind_action("<search>open") == "<search>open"
+    assert cut_behind_action("<answer>a1</answer> and so on", PROTOCOL) == "<answer>a1</answer>"
+    assert cut_behind_action("<request_grounding/>x", PROTOCOL) == "<request_grounding/>"
+    assert cut_behind_action("<search>open", PROTOCOL) == "<search>open"
 
 
 def test_thinking_may_be_kept():

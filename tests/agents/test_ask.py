@@ -4,13 +4,11 @@ from pathlib import Path
 import pytest
 
 from agents.ask import main
-from longvideo_env import EnvConfig, Episode, Question
-from longvideo_env.game.protocol.tags import ActionKind, parse
-from longvideo_env.game.rules import Rules
+from longvideo_env import Episode, Question
+from longvideo_env.game.game import default_game
 from longvideo_env.schema import Clip, TimedText, Video
-from longvideo_env.tools.tool import ToolResult
+from longvideo_env.tools.tool import ToolReply, ToolResult
 
-ALL = (ActionKind.LOOK, ActionKind.GROUND, ActionKind.ANSWER)
 CLIPS = ("film_seg01_clip_00", "film_seg01_clip_01")
 
 
@@ -86,14 +84,15 @@ def test_a_folder_without_clips(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_rules_without_options() -> None:
-    answer = parse("<answer>the old man, a3</answer>", 0, ALL).outcome
+    parse = default_game().protocol.parse
+    answer = parse("<answer>the old man, a3</answer>", 0).outcome
     assert (answer.argument, answer.choice) == ("the old man, a3", None)
-    label = parse("<answer>a1</answer>", 0, ALL).outcome
+    label = parse("<answer>a1</answer>", 0).outcome
     question = Question("q", "Who?", (), "film")
     video = Video("film", (Clip(CLIPS[0], (TimedText("hello", 61.0),)),))
-    episode = Episode(question, video, Rules.from_config(EnvConfig()))
+    episode = Episode(question, video, default_game())
     episode.start()
-    episode.receive(ToolResult("grounding", "test", CLIPS[0]))
+    episode.receive(ToolResult("ground", "test", ToolReply(view=CLIPS[0])))
     rules, user = (message["content"] for message in episode.messages)
     assert "multiple-choice" not in rules
     assert "<answer>your answer</answer> answers in a few words, and ends the episode." in rules

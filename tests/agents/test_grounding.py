@@ -19,7 +19,7 @@ class TestRandom(GroundingContract):
 
     def test_reaches_every_clip(self, film, question):
         found = {
-            run_immediate(RandomGrounding().ground(grounding_call(question, film, seed=i))).value
+            run_immediate(RandomGrounding().ground(grounding_call(question, film, seed=i))).text
             for i in range(100)
         }
         assert found == set(film.clip_ids)
@@ -41,7 +41,7 @@ def question():
 
 def ground(film, question, query=None, visited=()):
     request = grounding_call(question, film, query, visited)
-    return run_immediate(BM25Grounding().ground(request)).value[-2:]
+    return run_immediate(BM25Grounding().ground(request)).text[-2:]
 
 
 def test_bm25_uses_the_question_unless_the_master_says_more(film, question):
@@ -66,9 +66,9 @@ def test_bm25_on_a_video_without_any_words(question):
 def test_bm25_finds_more_gold_clips_than_chance_on_real_questions(shared_data):
     folder = str(shared_data / "tvqa_plus_dev")
     dataset = load_dataset(folder, "val")
-    agent = build_toolbox(EnvConfig(dataset=folder), dataset).grounding
+    agent = build_toolbox(EnvConfig(dataset=folder), dataset).agents["grounding"]
     hits = sum(
-        run_immediate(agent.ground(grounding_call(task.question, dataset.video(task)))).value
+        run_immediate(agent.ground(grounding_call(task.question, dataset.video(task)))).text
         == task.gold.clip_id
         for task in dataset
     )

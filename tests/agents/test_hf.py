@@ -16,8 +16,8 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import load_dataset
 from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
+from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Context
-from longvideo_env.game.rules import Rules
 from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 
@@ -358,7 +358,7 @@ def test_closing_frees_the_model(tiny_path, dataset):
         gc.collect()
         assert model() is None
         question = dataset.tasks[0].question
-        await policy.act(Context(question, Rules(), [], [], 1, 0))
+        await policy.act(Context(question, default_game(), [], [], [], 1, 0))
 
     with pytest.raises(PolicyError, match="closed"):
         asyncio.run(main())

@@ -37,23 +37,23 @@ def look(query, *clips, spec=""):
 
 def test_what_matches_best_comes_first_with_its_time():
     reply = look("where is the red mug", 0)
-    assert reply.value.splitlines()[0] == "[01:01-01:15] A red mug stands on the table."
-    assert "The window is open." in reply.value.splitlines()
+    assert reply.text.splitlines()[0] == "[01:01-01:15] A red mug stands on the table."
+    assert "The window is open." in reply.text.splitlines()
     assert reply.details == {"n_captions": 3}
 
 
 def test_the_whole_window_is_looked_at_and_clips_are_named():
-    lines = look("red boat paint", 0, 1, 2).value.splitlines()
+    lines = look("red boat paint", 0, 1, 2).text.splitlines()
     assert lines[0] == "[s01e01_seg01_clip_01 00:01-00:01] Two people paint a red boat."
     assert len(lines) == 4
 
 
 def test_k_bounds_the_number():
-    assert len(look("mug", 0, 1, spec="2").value.splitlines()) == 2
+    assert len(look("mug", 0, 1, spec="2").text.splitlines()) == 2
     for spec in ("0", "x", "-1", "1.5"):
         with pytest.raises(SpecError, match="captions:K"):
             CaptionVision(spec)
 
 
 def test_nothing_to_tell_is_an_answer_not_a_failure():
-    assert look("mug", 2).value == NOTHING
+    assert look("mug", 2).text == NOTHING

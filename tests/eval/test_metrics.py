@@ -12,7 +12,8 @@ def episode(qid, correct=True, status="answered", turns=("answer",), **fields):
             i,
             action=None if kind == "bad" else kind,
             malformed="empty" * (kind == "bad") or None,
-            request={"kind": "vision"} if kind == "look" else None,
+            request={"tool": "look"} if kind == "look" else None,
+            moves=kind == "ground",
         )
         for i, kind in enumerate(turns, start=1)
     )

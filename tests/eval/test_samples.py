@@ -36,11 +36,11 @@ def test_the_summary_says_what_was_used_and_what_a_right_answer_cost():
     details = {"prompt_tokens": 100, "completion_tokens": 5, "requests": 1, "cost_usd": 0.25}
     turn = TurnRecord(
         1, "look",
-        request={"kind": "vision"},
+        request={"tool": "look"},
         result={"details": {**details, "n_frames": 7, "shortlisted": {"shown": 1, "of": 2}}},
         usage={"model": "m", **details},
     )  # fmt: skip
-    first = TurnRecord(0, request={"kind": "grounding"}, result={"details": {}})
+    first = TurnRecord(0, request={"tool": "ground"}, result={"details": {}})
     runs = [play(1, 0, 1, True, turns=(turn,), first=first), play(2, 0, 1, False)]
     summary = summarize(runs, 2)
     assert summary["usage"]["master"]["prompt_tokens"] == 100

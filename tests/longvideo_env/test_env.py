@@ -9,7 +9,8 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 
 import longvideo_env
 from longvideo_env.errors import DataError, EpisodeStateError, SpecError, ToolError
-from longvideo_env.tools.toolbox import Toolbox
+from longvideo_env.testing import toolbox_of
+from longvideo_env.tools.tool import ToolReply
 
 ENV_ID = "LongTVQA-v0"
 TURNS = [
@@ -141,7 +142,7 @@ def test_a_split_of_invalid_rows_only_is_refused(tmp_path):
 
 
 def test_step_before_reset_is_refused():
-    with pytest.raises(EpisodeStateError, match="reset first"):
+    with pytest.raises(EpisodeStateError, match=r"call reset\(\) first"):
         longvideo_env.LongTVQAEnv().step("x")
 
 
@@ -161,11 +162,11 @@ def test_inside_a_running_event_loop():
 
         async def look(self, request, /):
             await asyncio.sleep(0.001)
-            return longvideo_env.tools.toolbox.ToolReply("a mug")
+            return ToolReply("a mug")
 
     async def notebook():
         env = longvideo_env.LongTVQAEnv()
-        env.toolbox = Toolbox(env.toolbox.grounding, Slow(), "bm25", "slow")
+        env.toolbox = toolbox_of(env.toolbox.agents["grounding"], Slow())
         env.reset(seed=0)
         return env.step(TURNS[0])[0]
 
@@ -183,7 +184,7 @@ class Down:
 
 def test_a_failed_tool_truncates_without_a_valid_reward():
     env = longvideo_env.LongTVQAEnv()
-    env.toolbox = Toolbox(env.toolbox.grounding, Down(), "bm25", "down")
+    env.toolbox = toolbox_of(env.toolbox.agents["grounding"], Down())
     env.reset(seed=0)
     _, reward, terminated, truncated, info = env.step(TURNS[0])
     assert (reward, terminated, truncated) == (0.0, False, True)
@@ -194,7 +195,7 @@ def test_a_failed_tool_truncates_without_a_valid_reward():
 
 def test_no_first_clip_is_an_error_not_a_fallback():
     env = longvideo_env.LongTVQAEnv()
-    env.toolbox = Toolbox(Down(), None, "down", "none")
+    env.toolbox = toolbox_of(Down())
     with pytest.raises(ToolError, match="no first clip"):
         env.reset(seed=0)
 

@@ -5,24 +5,28 @@ from hypothesis import strategies as st
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import EpisodeStateError
 from longvideo_env.game.episode import Ended, Episode, Observation
-from longvideo_env.game.rules import TAG_SETS, ActionKind, Rules
+from longvideo_env.game.game import Game, default_game
 from longvideo_env.schema import Clip, Question, Video
-from longvideo_env.tools.tool import ToolResult
+from longvideo_env.tools.tool import ToolCall, ToolReply, ToolResult
 
 CLIP = "s01e01_seg01_clip_{:02d}".format
 
 
 def grounded(i):
-    return ToolResult("grounding", "test", CLIP(i))
+    return ToolResult("ground", "test", ToolReply(view=CLIP(i)))
 
 
 def looked(text="a red mug"):
-    return ToolResult("vision", "test", text)
+    return ToolResult("look", "test", ToolReply(text))
 
 
-def opened(question, film, clip=2, **rules):
-    episode = Episode(question, film, Rules(**rules), seed=3)
-    assert isinstance(episode.start(), GroundingRequest)
+def calls(move, tool):
+    return isinstance(move, ToolCall) and move.tool == tool
+
+
+def opened(question, film, clip=2, **options):
+    episode = Episode(question, film, Game.from_config(EnvConfig(**options)), seed=3)
+    assert calls(episode.start(), "ground")
     episode.receive(grounded(clip))
     return episode
 
@@ -47,15 +51,15 @@ def test_without_instructions_only_the_question_is_shown(question, film):
 
 
 def test_paper_tags(question, film):
-    episode = opened(question, film, tags=TAG_SETS["paper"])
+    episode = opened(question, film, tags="paper")
     assert "<visual_query>" in episode.messages[0]["content"]
     assert "<search>" not in episode.messages[0]["content"]
 
 
 def test_without_grounding_the_video_opens_at_its_start(question, film):
-    episode = Episode(question, film, Rules(grounded_start=False, can_ground=False))
+    episode = Episode(question, film, Game.from_config(EnvConfig(grounding="none")))
     assert episode.start() is None
-    assert episode.window == (CLIP(0),)
+    assert episode.view == (CLIP(0),)
     assert "request_grounding" not in episode.messages[0]["content"]
     move = episode.reply("<request_grounding/>")
     assert isinstance(move, Observation)
@@ -63,10 +67,10 @@ def test_without_grounding_the_video_opens_at_its_start(question, film):
 
 
 def test_without_the_action_the_agent_only_opens_the_video(question, film):
-    rules = Rules.from_config(EnvConfig(ground_action=False))
-    episode = Episode(question, film, rules)
-    assert isinstance(episode.start(), GroundingRequest)
-    assert rules.actions == (ActionKind.LOOK, ActionKind.ANSWER)
+    game = Game.from_config(EnvConfig(ground_action=False))
+    episode = Episode(question, film, game)
+    assert calls(episode.start(), "ground")
+    assert game.actions == ("look", "answer")
 
 
 def test_answer_ends(question, film):
@@ -79,8 +83,8 @@ def test_answer_ends(question, film):
 def test_look_covers_the_whole_window(question, film):
     episode = opened(question, film, window=3)
     request = episode.reply("<search>the mug</search>")
-    assert isinstance(request, VisionRequest)
-    assert request.clip_ids == (CLIP(1), CLIP(2), CLIP(3))
+    assert calls(request, "look")
+    assert request.view == (CLIP(1), CLIP(2), CLIP(3))
     assert request.query == "the mug"
     move = episode.receive(looked("a <answer>a0</answer> mug"))
     assert "<information>a &lt;answer>a0&lt;/answer> mug</information>" in move.text
@@ -90,7 +94,7 @@ def test_look_covers_the_whole_window(question, film):
 def test_ground_sends_query_and_everything_visited(question, film):
     episode = opened(question, film, window=2)
     request = episode.reply("<request_grounding>the kitchen</request_grounding>")
-    assert isinstance(request, GroundingRequest)
+    assert calls(request, "ground")
     assert request.query == "the kitchen"
     assert request.visited == (CLIP(2), CLIP(3))
     move = episode.receive(grounded(5))
@@ -136,21 +140,21 @@ def test_malformed_turns_cost_and_tell(question, film):
 def test_a_failed_tool_ends_the_episode_as_failed(question, film):
     episode = opened(question, film)
     episode.reply("<search>x</search>")
-    assert episode.receive(ToolResult("vision", "test", error="down")) == Ended("failed")
-    assert episode.error == "vision (test): down"
+    assert episode.receive(ToolResult("look", "test", error="down")) == Ended("failed")
+    assert episode.error == "look (test): down"
     assert episode.turns[0].result["error"] == "down"
 
 
 def test_a_failed_first_grounding_never_opens_the_video(question, film):
-    episode = Episode(question, film, Rules())
+    episode = Episode(question, film, default_game())
     episode.start()
-    assert episode.receive(ToolResult("grounding", "test", error="down")) == Ended("failed")
+    assert episode.receive(ToolResult("ground", "test", error="down")) == Ended("failed")
     assert episode.visited == []
     assert episode.messages == []
 
 
 def test_out_of_order_calls_are_refused(question, film):
-    episode = Episode(question, film, Rules())
+    episode = Episode(question, film, default_game())
     with pytest.raises(EpisodeStateError):
         episode.reply("<answer>a0</answer>")
     with pytest.raises(EpisodeStateError):
@@ -193,11 +197,11 @@ def test_any_play_ends_within_its_turns_and_keeps_its_books(replies, max_turns, 
         if episode.status is not None:
             break
         move = episode.reply(text)
-        if isinstance(move, VisionRequest):
+        if calls(move, "look"):
             episode.receive(looked())
-        elif isinstance(move, GroundingRequest):
+        elif calls(move, "ground"):
             left = [c for c in film.clip_ids if c not in move.visited]
-            episode.receive(ToolResult("grounding", "test", left[0]))
+            episode.receive(ToolResult("ground", "test", ToolReply(view=left[0])))
     assert episode.status in ("answered", "out_of_turns")
     assert 1 <= len(episode.turns) <= max_turns
     assert [turn.turn for turn in episode.turns] == list(range(1, len(episode.turns) + 1))

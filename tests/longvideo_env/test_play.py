@@ -4,9 +4,9 @@ from rich.console import Console
 
 from longvideo_env import LongTVQAEnv
 from longvideo_env.commands.play import as_reply, play
-from longvideo_env.game.rules import TAG_SETS
+from longvideo_env.game.game import default_game
 
-TAGS = TAG_SETS["reference"]
+GAME = default_game()
 
 
 def session(*typed, n=2):
@@ -26,14 +26,14 @@ def session(*typed, n=2):
 
 
 def test_words_become_actions():
-    assert as_reply("look who is there", TAGS) == "<search>who is there</search>"
-    assert as_reply("ground", TAGS) == "<request_grounding/>"
-    assert as_reply(" ground the kitchen ", TAGS) == (
+    assert as_reply("look who is there", GAME) == "<search>who is there</search>"
+    assert as_reply("ground", GAME) == "<request_grounding/>"
+    assert as_reply(" ground the kitchen ", GAME) == (
         "<request_grounding>the kitchen</request_grounding>"
     )
-    assert as_reply("A2", TAGS) == as_reply("answer a2", TAGS) == "<answer>a2</answer>"
-    assert as_reply("<answer>a1</answer>", TAGS) == "<answer>a1</answer>"
-    assert as_reply("looking good", TAGS) == "looking good"
+    assert as_reply("A2", GAME) == as_reply("answer a2", GAME) == "<answer>a2</answer>"
+    assert as_reply("<answer>a1</answer>", GAME) == "<answer>a1</answer>"
+    assert as_reply("looking good", GAME) == "looking good"
 
 
 def test_a_whole_game_counts_the_right_answers():

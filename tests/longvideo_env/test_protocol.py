@@ -2,47 +2,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longvideo_env.game.protocol.tags import (
-    Action,
-    Malformed,
-    MalformedKind,
-    action_closed,
-    cut_reasoning,
-    format_action,
-    neutralise,
-    parse,
-)
-from longvideo_env.game.rules import TAG_SETS, ActionKind
+from longvideo_env.config import EnvConfig
+from longvideo_env.game.game import Game
+from longvideo_env.game.protocol.base import Action, Malformed, MalformedKind
+from longvideo_env.game.protocol.reasoning import cut_reasoning
+from longvideo_env.game.protocol.tags import TAG_SETS
 
-ALL = (ActionKind.LOOK, ActionKind.GROUND, ActionKind.ANSWER)
+GAMES = {tags: Game.from_config(EnvConfig(tags=tags)) for tags in TAG_SETS}
+GAME = GAMES["reference"]
+PROTOCOL = GAME.protocol
 
 
-def outcome(text, n_options=5, actions=ALL):
-    return parse(text, n_options, actions).outcome
+def outcome(text, n_options=5, protocol=PROTOCOL):
+    return protocol.parse(text, n_options).outcome
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "argument"),
     [
-        ("<search>who is there?</search>", ActionKind.LOOK, "who is there?"),
-        ("<visual_query> the mug </visual_query>", ActionKind.LOOK, "the mug"),
-        ("<request_grounding>", ActionKind.GROUND, None),
-        ("<request_grounding/>", ActionKind.GROUND, None),
-        ("<request_grounding />", ActionKind.GROUND, None),
-        ("<request_grounding></request_grounding>", ActionKind.GROUND, None),
-        ("<request_grounding>the kitchen</request_grounding>", ActionKind.GROUND, "the kitchen"),
-        ("I need more. <request_grounding> please", ActionKind.GROUND, None),
-        ("<answer>a3</answer>", ActionKind.ANSWER, "a3"),
-        ("<ANSWER> (A3). </Answer>", ActionKind.ANSWER, "a3"),
-        ("<reasoning>a2? no</reasoning>\n<answer>a0</answer>\n", ActionKind.ANSWER, "a0"),
-        ("<think>I may <search>x</search></think><answer>a1</answer>", ActionKind.ANSWER, "a1"),
-        ("so <answer>a4</answer> hm</think><answer>a1</answer>", ActionKind.ANSWER, "a1"),
+        ("<search>who is there?</search>", "look", "who is there?"),
+        ("<visual_query> the mug </visual_query>", "look", "the mug"),
+        ("<request_grounding>", "ground", None),
+        ("<request_grounding/>", "ground", None),
+        ("<request_grounding />", "ground", None),
+        ("<request_grounding></request_grounding>", "ground", None),
+        ("<request_grounding>the kitchen</request_grounding>", "ground", "the kitchen"),
+        ("I need more. <request_grounding> please", "ground", None),
+        ("<answer>a3</answer>", "answer", "a3"),
+        ("<ANSWER> (A3). </Answer>", "answer", "a3"),
+        ("<reasoning>a2? no</reasoning>\n<answer>a0</answer>\n", "answer", "a0"),
+        ("<think>I may <search>x</search></think><answer>a1</answer>", "answer", "a1"),
+        ("so <answer>a4</answer> hm</think><answer>a1</answer>", "answer", "a1"),
         (
             "<think>a</think><reasoning>or <answer>a0</answer></reasoning><search>y</search>",
-            ActionKind.LOOK,
+            "look",
             "y",
         ),
-        ("<answer>a1</answer> and then <think>", ActionKind.ANSWER, "a1"),
+        ("<answer>a1</answer> and then <think>", "answer", "a1"),
     ],
 )
 def test_actions(text, kind, argument):
@@ -63,9 +59,9 @@ def test_actions(text, kind, argument):
         ("<search></search>", MalformedKind.EMPTY),
         ("<search/>", MalformedKind.EMPTY),
         ("<answer>  </answer>", MalformedKind.EMPTY),
-        ("<answer>a3 or a1</answer>", MalformedKind.UNKNOWN_OPTION),
+        ("<answer>a3 or a1</answer>", MalformedKind.NOT_A_LABEL),
         ("<answer>a5</answer>", MalformedKind.UNKNOWN_OPTION),
-        ("<answer>3</answer>", MalformedKind.UNKNOWN_OPTION),
+        ("<answer>3</answer>", MalformedKind.NOT_A_LABEL),
         ("<answer>a" + "9" * 10_000 + "</answer>", MalformedKind.UNKNOWN_OPTION),
         ("<answer>a3</answer><answer>a3</answer>", MalformedKind.SEVERAL_ACTIONS),
         ("<search>x</search><answer>a3</answer>", MalformedKind.SEVERAL_ACTIONS),
@@ -76,7 +72,7 @@ def test_malformed(text, kind):
     result = outcome(text)
     assert isinstance(result, Malformed)
     assert result.kind is kind
-    assert result.message.endswith(".")
+    assert GAME.problem_text(result).endswith(".")
 
 
 def test_the_first_digit_is_not_the_answer():
@@ -85,7 +81,9 @@ def test_the_first_digit_is_not_the_answer():
 
 
 def test_actions_that_are_not_on_offer():
-    result = outcome("<search>x</search>", actions=(ActionKind.ANSWER,))
+    game = Game.from_config(EnvConfig(grounding="none", vision="none"))
+    assert game.actions == ("answer",)
+    result = outcome("<search>x</search>", protocol=game.protocol)
     assert isinstance(result, Malformed)
     assert result.kind is MalformedKind.UNAVAILABLE
 
@@ -101,7 +99,7 @@ def test_actions_that_are_not_on_offer():
     ],
 )
 def test_has_reasoning(text, has_reasoning):
-    assert parse(text, 5, ALL).has_reasoning is has_reasoning
+    assert PROTOCOL.parse(text, 5).has_reasoning is has_reasoning
 
 
 @pytest.mark.parametrize(
@@ -117,8 +115,8 @@ def test_has_reasoning(text, has_reasoning):
         ("plain", False),
     ],
 )
-def test_action_closed(text, closed):
-    assert action_closed(text) is closed
+def test_complete(text, closed):
+    assert PROTOCOL.complete(text) is closed
 
 
 QUERIES = st.text(min_size=1).map(str.strip).filter(lambda t: t and "<" not in t)
@@ -126,18 +124,19 @@ QUERIES = st.text(min_size=1).map(str.strip).filter(lambda t: t and "<" not in t
 
 @given(
     st.one_of(
-        st.builds(Action, st.just(ActionKind.LOOK), QUERIES),
-        st.builds(Action, st.just(ActionKind.GROUND), st.none() | QUERIES),
-        st.builds(Action, st.just(ActionKind.ANSWER), st.integers(0, 7).map(lambda i: f"a{i}")),
+        st.builds(Action, st.just("look"), QUERIES),
+        st.builds(Action, st.just("ground"), st.none() | QUERIES),
+        st.builds(Action, st.just("answer"), st.integers(0, 7).map(lambda i: f"a{i}")),
     ),
     st.sampled_from(sorted(TAG_SETS)),
     st.text().filter(lambda t: "<" not in t),
 )
 def test_what_is_formatted_parses_back(action, tags, reasoning):
-    text = format_action(action, TAG_SETS[tags])
-    assert outcome(text, 8) == action
+    protocol = GAMES[tags].protocol
+    text = protocol.write(action)
+    assert outcome(text, 8) == outcome(text, 8, protocol) == action
     assert outcome(f"<reasoning>{reasoning}</reasoning>{text}", 8) == action
-    assert action_closed(text)
+    assert PROTOCOL.complete(text)
 
 
 TAGS = ["search", "visual_query", "request_grounding", "answer", "think", "reasoning"]
@@ -148,20 +147,20 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES | st.text(max_size=5)).map("".join), st.integers(2, 8))
 def test_no_text_raises_and_outcomes_are_consistent(text, n_options):
-    parsed = parse(text, n_options, ALL)
-    if isinstance(parsed.outcome, Action) and parsed.outcome.kind is ActionKind.ANSWER:
+    parsed = PROTOCOL.parse(text, n_options)
+    if isinstance(parsed.outcome, Action) and parsed.outcome.name == "answer":
         assert 0 <= parsed.outcome.choice < n_options
     rest, _, _ = cut_reasoning(text)
     assert len(rest) <= len(text)
-    action_closed(text)
+    PROTOCOL.complete(text)
 
 
 @given(st.lists(PIECES | st.text(max_size=5)).map("".join))
 def test_neutralised_text_holds_no_action(text):
-    safe = neutralise(text)
-    assert not action_closed(safe)
+    safe = PROTOCOL.neutralise(text)
+    assert not PROTOCOL.complete(safe)
     assert isinstance(outcome(safe), Malformed)
-    assert neutralise(safe) == safe
+    assert PROTOCOL.neutralise(safe) == safe
 
 
 def test_long_text_is_parsed_in_time():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.errors import RecordingError, RecordingMissError, SpecError, ToolError
-from longvideo_env.testing import grounding_call, vision_call
+from longvideo_env.testing import grounding_call, toolbox_of, vision_call
 from longvideo_env.tools.recording import (
     Recording,
     call_key,
@@ -19,7 +19,6 @@ from longvideo_env.tools.recording import (
 )
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolReply
-from longvideo_env.tools.toolbox import Toolbox
 from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
 
 
@@ -41,7 +40,7 @@ class Counting:
         await asyncio.sleep(0.01)
         if self.error is not None:
             raise self.error
-        return ToolReply(f"{self.value} {mine}", {"n": mine})
+        return ToolReply(f"{self.value} {mine}", details={"n": mine})
 
     ground = look
 
@@ -57,18 +56,19 @@ def play(toolbox, *requests):
     return asyncio.run(together())
 
 
-def toolbox_of(agent, path, mode):
-    return Toolbox(None, agent, "none", "counting", recording=Recording(path, mode))
+def recorded(agent, path, mode):
+    recording = Recording(path, mode)
+    return toolbox_of(vision=agent, specs={"vision": "counting"}, recording=recording)
 
 
 def test_equal_calls_under_way_are_asked_once(tmp_path, question, film):
     agent = Counting()
-    toolbox = toolbox_of(agent, tmp_path / "calls.sqlite", "reuse")
+    toolbox = recorded(agent, tmp_path / "calls.sqlite", "reuse")
     request = look(question, film)
     results = play(toolbox, *[request] * 8, look(question, film, "where"))
     assert agent.asked == 2
-    assert {result.value for result in results[:8]} == {"a mug 1"}
-    assert play(toolbox, request)[0].value == "a mug 1"
+    assert {result.reply.text for result in results[:8]} == {"a mug 1"}
+    assert play(toolbox, request)[0].reply.text == "a mug 1"
     stats = toolbox.recording.stats
     assert (stats.hits, stats.shared, stats.misses) == (1, 7, 2)
     assert stats.hit_rate == 0.8
@@ -76,11 +76,11 @@ def test_equal_calls_under_way_are_asked_once(tmp_path, question, film):
 
 def test_replay_gives_what_was_recorded_and_refuses_the_rest(tmp_path, question, film):
     path = tmp_path / "calls.sqlite"
-    play(toolbox_of(Counting(), path, "record"), look(question, film))
+    play(recorded(Counting(), path, "record"), look(question, film))
     agent = Counting()
-    toolbox = toolbox_of(agent, path, "replay")
+    toolbox = recorded(agent, path, "replay")
     known, unknown = play(toolbox, look(question, film), look(question, film, "where"))
-    assert (known.value, dict(known.details)) == ("a mug 1", {"n": 1})
+    assert (known.reply.text, dict(known.reply.details)) == ("a mug 1", {"n": 1})
     assert not unknown.ok
     assert "does not hold this call" in unknown.error
     assert agent.asked == 0
@@ -88,16 +88,16 @@ def test_replay_gives_what_was_recorded_and_refuses_the_rest(tmp_path, question,
 
 def test_record_asks_anew_but_once_for_each_call(tmp_path, question, film):
     path = tmp_path / "calls.sqlite"
-    play(toolbox_of(Counting("old"), path, "record"), look(question, film))
-    toolbox = toolbox_of(Counting("new"), path, "record")
+    play(recorded(Counting("old"), path, "record"), look(question, film))
+    toolbox = recorded(Counting("new"), path, "record")
     for _ in range(2):
-        assert play(toolbox, look(question, film))[0].value == "new 1"
-    assert play(toolbox_of(Counting(), path, "replay"), look(question, film))[0].value == "new 1"
+        assert play(toolbox, look(question, film))[0].reply.text == "new 1"
+    assert play(recorded(Counting(), path, "replay"), look(question, film))[0].reply.text == "new 1"
 
 
 def test_failures_are_shared_but_never_recorded(tmp_path, question, film):
     agent = Counting(error=ToolError("down"))
-    toolbox = toolbox_of(agent, tmp_path / "calls.sqlite", "reuse")
+    toolbox = recorded(agent, tmp_path / "calls.sqlite", "reuse")
     results = play(toolbox, *[look(question, film)] * 3)
     assert [result.error for result in results] == ["down"] * 3
     assert agent.asked == 1
@@ -108,7 +108,7 @@ def test_failures_are_shared_but_never_recorded(tmp_path, question, film):
 
 def test_who_waits_asks_when_the_one_who_asked_is_cancelled(tmp_path, question, film):
     agent = Counting()
-    toolbox = toolbox_of(agent, tmp_path / "calls.sqlite", "reuse")
+    toolbox = recorded(agent, tmp_path / "calls.sqlite", "reuse")
 
     async def cancelled():
         first = asyncio.ensure_future(toolbox.call(look(question, film)))
@@ -124,9 +124,9 @@ def test_who_waits_asks_when_the_one_who_asked_is_cancelled(tmp_path, question, 
 
 def test_a_recording_cannot_smuggle_in_a_clip(tmp_path, question, film):
     recording = Recording(tmp_path / "calls.sqlite", "reuse")
-    toolbox = Toolbox(Counting(), None, "counting", "none", recording=recording)
+    toolbox = toolbox_of(Counting(), specs={"grounding": "counting"}, recording=recording)
     request = grounding_call(question, film)
-    recording.put(call_key(toolbox.grounding, "counting", request), ToolReply("../../etc/passwd"))
+    recording.put(call_key(toolbox.agents["grounding"], "counting", request), ToolReply(view="../../etc/passwd"))
     assert "not a clip of video" in play(toolbox, request)[0].error
 
 
@@ -136,30 +136,30 @@ def test_the_oracles_choices_are_not_recorded(tmp_path):
         grounding="oracle", recording="reuse", recording_file=str(tmp_path / "calls.sqlite")
     )
     toolbox = build_toolbox(config, dataset)
-    assert isinstance(toolbox.grounding, OracleGrounding)
+    assert isinstance(toolbox.agents["grounding"], OracleGrounding)
     task = dataset.tasks[0]
     assert play(toolbox, grounding_call(task.question, dataset.video(task)))[0].ok
     assert play(toolbox, look(task.question, dataset.video(task)))[0].ok
     (line,) = export_calls(tmp_path / "calls.sqlite")
-    assert '"kind":"vision"' in line
+    assert '"tool":"look"' in line
 
 
 def test_keys_go_by_content(question, film):
-    def key(request):
-        return call_key(Counting(), "spec", request)
+    def key(question=question, film=film, visited=film.clip_ids[:2], seed=1):
+        return call_key(Counting(), "spec", grounding_call(question, film, None, visited, seed))
 
-    first = grounding_call(question, film, None, film.clip_ids[:2], 1)
-    assert key(first) == key(dataclasses.replace(first, visited=film.clip_ids[:2][::-1]))
+    assert key() == key(visited=film.clip_ids[:2][::-1])
+    assert key() != key(visited=film.clip_ids[1:3])
     other = dataclasses.replace(question, options=(*question.options[1:], question.options[0]))
-    assert key(first) != key(dataclasses.replace(first, question=other))
+    assert key() != key(question=other)
     clip = dataclasses.replace(film.clips[0], subtitles=())
     changed = dataclasses.replace(film, clips=(clip, *film.clips[1:]))
-    assert key(first) != key(dataclasses.replace(first, video=changed))
-    assert key(first) != key(dataclasses.replace(first, seed=2))
+    assert key() != key(film=changed)
+    assert key() != key(seed=2)
 
 
 def test_export_and_import_are_inverses(tmp_path, question, film):
-    toolbox = toolbox_of(Counting(), tmp_path / "a.sqlite", "reuse")
+    toolbox = recorded(Counting(), tmp_path / "a.sqlite", "reuse")
     play(toolbox, *(look(question, film, query) for query in ("who", "żółw 🐢", "?!")))
     lines = list(export_calls(tmp_path / "a.sqlite"))
     assert import_calls(tmp_path / "b.sqlite", iter(lines)) == 3
@@ -221,10 +221,10 @@ def test_several_processes_write_at_once(tmp_path):
 def test_boxes_reach_the_agent_only_where_they_are_asked_for(tmp_path, question, film):
     agent = Counting()
     wrapped = UnsafeBoxes(agent, {str(question.qid): (film.clip_ids[0], ("mug", "Sheldon"))})
-    toolbox = toolbox_of(wrapped, tmp_path / "calls.sqlite", "reuse")
+    toolbox = recorded(wrapped, tmp_path / "calls.sqlite", "reuse")
     (result,) = play(toolbox, look(question, film))
     assert agent.boxes == ("mug", "Sheldon")
-    assert result.details["leaky"] is True
+    assert result.reply.details["leaky"] is True
     (line,) = export_calls(tmp_path / "calls.sqlite")
     assert '"leaky":true' in line
     elsewhere = vision_call(question, film, "who", film.clip_ids[1:2])

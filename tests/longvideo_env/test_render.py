@@ -1,24 +1,26 @@
+from longvideo_env.config import EnvConfig
 from longvideo_env.drivers.render import render_transcript
 from longvideo_env.game.episode import Episode
-from longvideo_env.game.rules import Rules
-from longvideo_env.tools.tool import ToolResult
+from longvideo_env.game.game import Game
+from longvideo_env.tools.tool import ToolReply, ToolResult
 
 
 def test_before_during_and_after(question, film):
-    episode = Episode(question, film, Rules(max_turns=2))
+    episode = Episode(question, film, Game.from_config(EnvConfig(max_turns=2)))
     request = episode.start()
     assert "Question 7" in render_transcript(episode)
-    episode.receive(ToolResult("grounding", "bm25", request.video.clip_ids[0]))
+    episode.receive(ToolResult("ground", "bm25", ToolReply(view=request.video.clip_ids[0])))
     text = render_transcript(episode)
     assert "Opened by bm25: s01e01_seg01_clip_00" in text
     assert "(2 turns left)" in text
     episode.reply("<search>x</search>")
-    episode.receive(ToolResult("vision", "eyes", error="down"))
-    assert render_transcript(episode).endswith("Failed: vision (eyes): down")
+    episode.receive(ToolResult("look", "eyes", error="down"))
+    assert render_transcript(episode).endswith("Failed: look (eyes): down")
 
 
 def test_without_grounding(question, film):
-    episode = Episode(question, film, Rules(grounded_start=False, can_ground=False, max_turns=1))
+    game = Game.from_config(EnvConfig(grounding="none", max_turns=1))
+    episode = Episode(question, film, game)
     episode.start()
     episode.reply("nothing")
     text = render_transcript(episode)

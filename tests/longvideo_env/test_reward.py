@@ -3,8 +3,8 @@ import pytest
 from longvideo_env import EnvConfig, Episode, load_dataset
 from longvideo_env.drivers.rollout import play_of
 from longvideo_env.errors import SpecError
+from longvideo_env.game.game import Game
 from longvideo_env.game.reward import Play, parse_reward, score
-from longvideo_env.game.rules import Rules
 from longvideo_env.schema import Gold
 from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
@@ -29,7 +29,7 @@ def test_unknown_specs_are_refused(spec):
 def plays(dataset, task, replies, **options):
     config = EnvConfig(dataset="embedded", **options)
     toolbox = build_toolbox(config, dataset)
-    episode = Episode(task.question, dataset.video(task), Rules.from_config(config))
+    episode = Episode(task.question, dataset.video(task), Game.from_config(config))
     episode.receive(toolbox.call_blocking(episode.start()))
     for reply in replies:
         if episode.status is None:

@@ -8,9 +8,9 @@ from longvideo_env.errors import PolicyError, ToolError
 from longvideo_env.game.policy import Reply, TextCodec
 from longvideo_env.records.trajectory import Segment
 from longvideo_env.sync import run_blocking
+from longvideo_env.testing import toolbox_of
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolReply
-from longvideo_env.tools.toolbox import Toolbox
 
 
 def engine(policy="scripted:ground-look-answer", toolbox=None, seed=0, concurrency=8, **options):
@@ -69,7 +69,7 @@ def test_samples_of_a_question_get_the_same_from_tools_that_draw():
     found = play(engine("random", grounding="random"), samples=4)
     firsts = {}
     for trajectory in found:
-        firsts.setdefault(trajectory.qid, set()).add(trajectory.first.result["value"])
+        firsts.setdefault(trajectory.qid, set()).add(trajectory.first.result["view"])
     assert all(len(first) == 1 for first in firsts.values())
     assert len({t.seed for t in found}) == len(found)
 
@@ -85,7 +85,7 @@ def test_segments_are_the_conversation():
     assert [s.sampled for s in trajectory.segments] == [False, *[False, True] * 3]
     assert [s.turn for s in trajectory.segments] == [0, 0, 1, 1, 2, 2, 3]
     assert [turn.action for turn in trajectory.turns] == ["ground", "look", "answer"]
-    assert trajectory.first.request["kind"] == "grounding"
+    assert trajectory.first.request["tool"] == "ground"
     assert trajectory.timings.total_s > 0
 
 
@@ -118,14 +118,15 @@ class SometimesDown:
 
 
 def test_a_failed_tool_marks_its_own_episode_only():
-    healthy = engine().toolbox
-    found = play(engine(toolbox=Toolbox(healthy.grounding, SometimesDown(), "bm25", "down")))
+    specs = {"grounding": "bm25", "vision": "down"}
+    healthy = engine().toolbox.agents["grounding"]
+    found = play(engine(toolbox=toolbox_of(healthy, SometimesDown(), specs=specs)))
     failed = [t for t in found if t.status == "failed"]
     assert {t.qid for t in failed} == {t.qid for t in found if t.qid % 3 == 0}
     for trajectory in failed:
         assert trajectory.reward is None
         assert trajectory.correct is None
-        assert trajectory.error == "vision (down): the endpoint is down"
+        assert trajectory.error == "look (down): the endpoint is down"
         assert trajectory.segments
     assert all(t.reward is not None for t in found if t.qid % 3)
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from gymnasium.vector.utils import batch_space
 
+from longvideo_env.config import EnvConfig
 from longvideo_env.drivers.spaces import ReplySpace, TextSpace
-from longvideo_env.game.protocol.tags import Action, parse
-from longvideo_env.game.rules import Rules
+from longvideo_env.game.game import Game, default_game
+from longvideo_env.game.protocol.base import Action
 
 
 def test_any_prose_up_to_the_length_is_contained():
@@ -27,19 +28,20 @@ def test_samples_are_seeded_and_contained():
 
 @pytest.mark.parametrize("can_look", [True, False])
 def test_sampled_replies_are_well_formed_and_on_offer(can_look):
-    rules = Rules(can_look=can_look)
-    space = ReplySpace(rules, n_options=3, seed=0)
+    game = Game.from_config(EnvConfig(vision="captions" if can_look else "none"))
+    assert ("look" in game.actions) is can_look
+    space = ReplySpace(game, n_options=3, seed=0)
     kinds = set()
     for _ in range(200):
-        outcome = parse(space.sample(), 3, rules.actions).outcome
+        outcome = game.protocol.parse(space.sample(), 3).outcome
         assert isinstance(outcome, Action)
-        kinds.add(outcome.kind)
-    assert kinds == set(rules.actions)
+        kinds.add(outcome.name)
+    assert kinds == set(game.actions)
 
 
 def test_equality_json_and_pickle():
     assert TextSpace(5) == TextSpace(5) != TextSpace(6)
-    assert TextSpace() != ReplySpace(Rules())
+    assert TextSpace() != ReplySpace(default_game())
     space = TextSpace()
     assert space.from_jsonable(space.to_jsonable(["a", "ż"])) == ["a", "ż"]
     assert pickle.loads(pickle.dumps(space)) == space

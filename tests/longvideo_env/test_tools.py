@@ -6,10 +6,9 @@ from longvideo_env import load_dataset
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError, ToolError
 from longvideo_env.sync import run_blocking, run_immediate
-from longvideo_env.testing import GroundingContract, grounding_call, vision_call
+from longvideo_env.testing import GroundingContract, grounding_call, toolbox_of, vision_call
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolReply
-from longvideo_env.tools.toolbox import Toolbox
 from longvideo_env.tools.with_gold import OracleGrounding
 
 
@@ -46,35 +45,37 @@ CLIP = "s01e01_seg01_clip_00"
 )
 def test_what_a_grounding_agent_does_wrong_is_a_failed_result(question, film, value, problem):
     request = grounding_call(question, film, None, (CLIP,))
-    result = run_immediate(Toolbox(Says(value)).call(request))
+    result = run_immediate(toolbox_of(Says(value)).call(request))
     assert not result.ok
-    assert result.value is None
+    assert result.reply is None
     assert problem in result.error
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, 3])
 def test_a_vision_agent_must_say_something(question, film, value):
-    result = run_immediate(Toolbox(None, Says(value)).call(vision_call(question, film)))
+    result = run_immediate(toolbox_of(None, Says(value)).call(vision_call(question, film, "who")))
     assert "not a description" in result.error
 
 
 def test_missing_agents_fail(question, film):
-    assert not run_immediate(Toolbox().call(grounding_call(question, film))).ok
-    assert not run_immediate(Toolbox().call(vision_call(question, film))).ok
+    for call in (grounding_call(question, film), vision_call(question, film, "who")):
+        result = run_immediate(toolbox_of().call(call))
+        assert not result.ok
+        assert "there is no" in result.error
 
 
 def test_when_all_is_visited_any_clip_will_do(question, film):
     request = grounding_call(question, film, None, film.clip_ids)
-    assert run_immediate(Toolbox(Says(CLIP)).call(request)).ok
+    assert run_immediate(toolbox_of(Says(CLIP)).call(request)).ok
 
 
 def test_blocking_calls_work_with_and_without_a_running_loop(question, film):
-    toolbox = Toolbox(Says(CLIP, immediate=False))
+    toolbox = toolbox_of(Says(CLIP, immediate=False))
     request = grounding_call(question, film)
-    assert toolbox.call_blocking(request).value == CLIP
+    assert toolbox.call_blocking(request).reply.view == CLIP
 
     async def notebook():
-        return toolbox.call_blocking(request).value
+        return toolbox.call_blocking(request).reply.view
 
     assert asyncio.run(notebook()) == CLIP
 
@@ -108,16 +109,15 @@ class TestOracle(GroundingContract):
         dataset = load_dataset("embedded", "train")
         for task in dataset:
             result = self._call(grounding_call(task.question, dataset.video(task)))
-            assert result.value == task.gold.clip_id
+            assert result.reply.view == task.gold.clip_id
 
 
 def test_specs_become_agents():
     dataset = load_dataset("embedded", "val")
     toolbox = build_toolbox(EnvConfig(grounding="none", vision="none"), dataset)
-    assert toolbox.grounding is None
-    assert toolbox.vision is None
+    assert toolbox.agents == {}
     assert isinstance(
-        build_toolbox(EnvConfig(grounding="oracle"), dataset).grounding, OracleGrounding
+        build_toolbox(EnvConfig(grounding="oracle"), dataset).agents["grounding"], OracleGrounding
     )
     with pytest.raises(SpecError, match="bm25, none, openai, oracle, random"):
         build_toolbox(EnvConfig(grounding="bm52"), dataset)
@@ -150,7 +150,7 @@ def test_a_tool_slower_than_the_limit_is_a_failed_result(stubborn):
     task = next(iter(load_dataset("embedded", "train").tasks))
     video = load_dataset("embedded", "train").video(task)
     agent = NeverAnswers(stubborn)
-    toolbox = Toolbox(vision=agent, vision_spec="slow", timeout_s=0.05)
+    toolbox = toolbox_of(vision=agent, specs={"vision": "slow"}, timeout_s=0.05)
 
     async def call():
         result = await toolbox.call(vision_call(task.question, video, "who"))
@@ -159,5 +159,5 @@ def test_a_tool_slower_than_the_limit_is_a_failed_result(stubborn):
 
     result = asyncio.run(call())
     assert result.error == "no reply within 0.05 s, which is the limit."
-    assert result.value is None
+    assert result.reply is None
     assert agent.cancelled

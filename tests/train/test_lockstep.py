@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Context, Reply, TextCodec
-from longvideo_env.game.rules import Rules
 from longvideo_env.records.trajectory import Segment, Trajectory
 from longvideo_env.schema import Question
 from train.rollouts.lockstep import LockstepPolicy
@@ -18,7 +18,7 @@ QUESTION = Question("q", "Why?", ("a", "b"), "v")
 
 def context(token: int, turn: int) -> Context:
     segment = Segment("user", "", token_ids=(token,))
-    return Context(QUESTION, Rules(), [], [segment], turn, seed=token * 10 + turn)
+    return Context(QUESTION, default_game(), [], [], [segment], turn, seed=token * 10 + turn)
 
 
 def episode(

@@ -8,7 +8,7 @@ import yaml
 
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import SpecError
-from longvideo_env.game.rules import Rules
+from longvideo_env.game.game import Game
 from train import grpo
 from train.planning.lengths import count_lengths, estimate_tokens
 from train.planning.memory import GIB, Sharding, read_shape, states_bytes
@@ -173,8 +173,8 @@ def test_accelerate_configs_are_read() -> None:
 
 
 def test_lengths_bound_what_episodes_take() -> None:
-    rules = Rules(max_turns=3)
-    lengths = count_lengths(load_dataset("embedded", "train"), rules, estimate_tokens)
+    game = Game.from_config(EnvConfig(max_turns=3))
+    lengths = count_lengths(load_dataset("embedded", "train"), game, estimate_tokens)
     assert 0 < lengths.prompt_median <= lengths.prompt_max
     assert lengths.episode_max(3, 100) == lengths.prompt_max + 300 + 2 * lengths.observation_max
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longvideo_env.game.protocol.tags import option_label
+from longvideo_env.game.protocol.base import option_label
 from longvideo_env.records.trajectory import Segment, Trajectory, read_trajectories
-from longvideo_env.tools.tool import ToolReply
+from longvideo_env.tools.tool import ToolCall, ToolReply
 from train.rollouts.columns import facts, reward_functions, to_rows
 from train.rollouts.groups import without_signal
 
@@ -24,7 +24,7 @@ ANSWER = "<reasoning>so</reasoning><answer>a0</answer>"
 class BrokenVision:
     immediate = True
 
-    async def look(self, request: VisionRequest, /) -> ToolReply:
+    async def look(self, request: ToolCall, /) -> ToolReply:
         raise TimeoutError("the vision service is away")
 
 

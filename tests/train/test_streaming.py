@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Context, Reply, TextCodec
-from longvideo_env.game.rules import Rules
 from longvideo_env.records.trajectory import Segment, Trajectory
 from longvideo_env.schema import Question
 from train.rollouts.overlapped import Request
@@ -22,7 +22,7 @@ def episode(
         replies = []
         for turn in range(1, turns + 1):
             segment = Segment("user", "", token_ids=(token,))
-            context = Context(QUESTION, Rules(), [], [segment], turn, seed=turn)
+            context = Context(QUESTION, default_game(), [], [], [segment], turn, seed=turn)
             replies.append((await policy.act(context)).text)
         return Trajectory(token, "v", "p", 0, 0, "answered", 2, (), (), error=" ".join(replies))
 

@@ -15,7 +15,7 @@ import torch
 
 from longvideo_env.commands.audit import audit
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
-from longvideo_env.tools.tool import ToolReply
+from longvideo_env.tools.tool import ToolCall, ToolReply
 
 pytestmark = pytest.mark.vllm
 
@@ -33,7 +33,7 @@ class SleepyGrounding:
         self._agent = agent
         self.stuck: set[str] = set()
 
-    async def ground(self, request: GroundingRequest, /) -> ToolReply:
+    async def ground(self, request: ToolCall, /) -> ToolReply:
         if request.visited and not self.stuck:
             self.stuck.add(str(request.question.qid))
             await asyncio.Event().wait()
@@ -68,8 +68,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     ]
     trainer = prepare(*parse(flags))
     engine = trainer.rollout_func.engine
-    agent = SleepyGrounding(engine.toolbox.grounding)
-    engine.toolbox = replace(engine.toolbox, grounding=agent)
+    agent = SleepyGrounding(engine.toolbox.agents["grounding"])
+    agents = {**engine.toolbox.agents, "grounding": agent}
+    engine.toolbox = replace(engine.toolbox, agents=agents)
     trainer.train()
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     yield Run(trainer, folder, [json.loads(line) for line in lines][:STEPS], agent)

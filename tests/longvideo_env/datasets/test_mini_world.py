@@ -217,7 +217,7 @@ def test_a_decoy_neither_tells_nor_shows(dataset: Dataset) -> None:
 
 def ground(dataset: Dataset, task: Task, visited: tuple[str, ...] = ()) -> str:
     request = grounding_call(task.question, dataset.video(task), None, visited)
-    return run_immediate(BM25Grounding().ground(request)).value
+    return run_immediate(BM25Grounding().ground(request)).text
 
 
 def test_bm25_opens_at_the_gold_clip_or_just_beside_it(dataset: Dataset) -> None:
@@ -247,7 +247,7 @@ def test_the_first_caption_answers_a_short_query(dataset: Dataset) -> None:
             query = f"{match['teller']} {match['thing']} colour"
             clip_ids = (str(task.gold.clip_id),)
             request = vision_call(task.question, dataset.video(task), query, clip_ids)
-            reply = run_immediate(CaptionVision().look(request)).value
+            reply = run_immediate(CaptionVision().look(request)).text
             hits.append(right(task) in reply.split("\n")[0].split())
     assert np.mean(hits) >= 0.95
 
