@@ -80,8 +80,7 @@ class ScriptedPolicy(TextPolicy):
         if context.turn <= len(plan):
             tool = plan[context.turn - 1]
             words = " ".join([context.question.text, *context.question.options])
-            rng = np.random.default_rng(context.seed)
-            action = some_call(tool, rng, words.replace("<", " "))
+            action = some_call(tool, context.seed, words.replace("<", " "))
         elif context.question.options:
             action = Action(ANSWER, option_label(best_option(context)))
         else:

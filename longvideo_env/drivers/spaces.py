@@ -109,20 +109,29 @@ def random_answer(n_options: int, rng: np.random.Generator) -> Action:
     return Action(ANSWER, option_label(int(rng.integers(n_options))))
 
 
-def some_call(tool: Tool, rng: np.random.Generator, text: str = "What is happening?") -> Action:
-    """A call of a tool: what it must be given is drawn, or is `text` where that is text."""
+def some_call(
+    tool: Tool, rng: np.random.Generator | int, text: str = "What is happening?"
+) -> Action:
+    """A call of a tool: what it must be given is drawn, or is `text` where that is text.
+
+    Args:
+        tool: The tool.
+        rng: A generator, or a seed: then one is made where something has to be drawn.
+        text: What stands for text.
+    """
     properties = tool.schema.get("properties", {})
     arguments = {name: _drawn(properties[name], rng, text) for name in tool.required}
     return Action(tool.name, None, arguments)
 
 
-def _drawn(schema: dict[str, Any], rng: np.random.Generator, text: str) -> Any:
+def _drawn(schema: dict[str, Any], rng: np.random.Generator | int, text: str) -> Any:
     if "enum" in schema:
-        return schema["enum"][int(rng.integers(len(schema["enum"])))]
+        return schema["enum"][int(np.random.default_rng(rng).integers(len(schema["enum"])))]
     kind = str(schema.get("type"))
     if kind in ("integer", "number"):
         low = int(schema.get("minimum", 0))
-        number = int(rng.integers(low, int(schema.get("maximum", low + 9)) + 1))
+        high = int(schema.get("maximum", low + 9))
+        number = int(np.random.default_rng(rng).integers(low, high + 1))
         return number if kind == "integer" else float(number)
     plain: dict[str, Any] = {"boolean": False, "array": [], "object": {}}
     return plain.get(kind, text)
