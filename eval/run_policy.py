@@ -124,14 +124,15 @@ def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, consol
                 f"{used['completion_tokens']:,} tokens{cost}{each}",
             )
     recording = session.toolbox.recording
-    if recording is not None and recording.stats.hit_rate is not None:
-        stats = recording.stats
-        say(
-            console,
-            f"recording ({recording.mode}): hit rate {stats.hit_rate:.3f}: {stats.hits:,} tool "
-            f"calls recorded before, {stats.shared:,} shared while under way, {stats.misses:,} "
-            "asked",
-        )
+    if recording is None:
+        return
+    counts = {"tool calls": recording.stats, "replies of the policy": recording.policy_stats}
+    for what, stats in counts.items():
+        if stats.hit_rate is not None:
+            say(
+                console,
+                f"recording ({recording.mode}), {what}: hit rate {stats.hit_rate:.3f}: {stats}",
+            )
 
 
 def say(console: Console, text: str) -> None:

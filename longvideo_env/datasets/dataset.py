@@ -73,7 +73,10 @@ class LazyVideos(Mapping[str, Video]):
         for clip_ids in self._clip_ids.values():
             for clip_id in clip_ids:
                 texts = (self._timed.get(clip_id), self._captions.get(clip_id))
-                parts = (self._times.spans.get(clip_id), *map(build_captions, (t or [] for t in texts)))
+                parts = (
+                    self._times.spans.get(clip_id),
+                    *map(build_captions, (t or [] for t in texts)),
+                )
                 found.update(repr((clip_id, self._subtitles.get(clip_id), parts)).encode())
         return found.hexdigest()
 

@@ -1,7 +1,7 @@
-"""What a run is: hashes of all that it was made of. Resume, compare, rescore and recordings ask here.
+"""What a run is: hashes of all that it was made of. Resume, compare and rescore ask here.
 
-    identity = Identity({"questions": ..., "subtitles": ..., "checkpoint": ...})
-    identity.difference(earlier)       # ["the model's files (weights, config, tokenizer)"], or []
+    identity = Identity({"questions": ..., "texts": ..., "checkpoint": ...})
+    identity.difference(earlier)       # ["the answer key"], or [] where nothing differs
 
 Hashes are of content, not of names or times: a moved dataset is the same one.
 """
@@ -190,10 +190,10 @@ def digest_code(part: object) -> str:
     """A digest of the code of a function, class or object: of the file where it is defined."""
     cls = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
     try:
-        file = inspect.getsourcefile(cls)  # type: ignore[arg-type]
+        file = inspect.getsourcefile(cls)
         if file is not None and Path(file).is_file():
             return _hash_bytes(Path(file))
-        return short_hash(inspect.getsource(cls))  # type: ignore[arg-type]
+        return short_hash(inspect.getsource(cls))
     except (OSError, TypeError):
         code = getattr(cls, "__code__", None)  # typed at a prompt: no source is left
         return short_hash(repr((getattr(cls, "__qualname__", ""), code and code.co_code)))

@@ -214,7 +214,9 @@ class UnsafeBoxes:
     def with_boxes(self, request: VisionRequest) -> VisionRequest:
         """The request as the agent gets it."""
         clip_id, labels = self._labels.get(str(request.question.qid), ("", ()))
-        return replace(request, boxes=labels) if clip_id in request.clip_ids else request
+        if clip_id not in request.clip_ids or request.boxes == labels:
+            return request
+        return replace(request, boxes=labels)
 
 
 def unvisited(request: GroundingRequest) -> tuple[str, ...]:
@@ -283,13 +285,18 @@ class Toolbox:
         if self.recording is None or isinstance(agent, OracleGrounding):
             # What gold has chosen is never recorded: a recording is made to be published.
             return await self._ask(request)
-        from longvideo_env.tools.recording import call_key
+        from longvideo_env.tools.recording import call_key, seed_was_read, watch_seed
 
+        asked: object = agent
         if isinstance(agent, UnsafeBoxes) and isinstance(request, VisionRequest):
-            key = call_key(agent.agent, spec, agent.with_boxes(request))
-        else:
-            key = call_key(agent, spec, request)
-        reply = await self.recording.call(key, lambda: self._ask(request))
+            asked, request = agent.agent, agent.with_boxes(request)
+        watched = watch_seed(request)
+
+        async def ask() -> tuple[ToolReply, bool]:
+            return await self._ask(watched), seed_was_read(asked, watched)
+
+        key = call_key(asked, spec, request)
+        reply = await self.recording.call(key, ask, seed=request.seed)
         _check(reply, request)  # a recording is input like any other
         return reply
 
