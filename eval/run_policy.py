@@ -30,11 +30,12 @@ from rich.table import Table
 from agents.generation.settings import GenerationSettings
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.failures import failure_lines
 from eval.runs.flags import parse_with_config
+from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
-from eval.runs.store import run_folder
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 
@@ -152,6 +153,8 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
             summaries.append(await play_split(spec, session, folder, progress, label=spec))
     console = output_console()
     print_table(summaries, console)
+    for line in (*progress.notes, *(line for row in summaries for line in failure_lines(row))):
+        say(console, line)
     print_samples(summaries, console)
     print_accounts(summaries, session, console)
     say(console, f"Episodes and summaries: {run.out}")

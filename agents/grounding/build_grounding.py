@@ -37,7 +37,7 @@ from longvideo_env.game.episode import Episode
 from longvideo_env.game.rules import Rules
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed
-from longvideo_env.tools.recording import call_key
+from longvideo_env.tools.keys import call_key
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import GroundingRequest, Toolbox, ToolReply
 

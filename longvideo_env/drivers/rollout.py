@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 
 from longvideo_env.config import EnvConfig
@@ -115,7 +115,7 @@ class RolloutEngine:
             episode.fail(f"policy ({self.policy_spec}): {error}")
         return self._trajectory(task, episode, record, sample, order)
 
-    async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncIterator[Trajectory]:
+    async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
         """Play many episodes, each a task and its sample, and yield them as they finish."""
         todo = iter(jobs)
         done: asyncio.Queue[Trajectory | asyncio.Task[None]] = asyncio.Queue()

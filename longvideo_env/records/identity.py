@@ -187,8 +187,9 @@ def digest_file(path: Path) -> str:
 
 
 def digest_code(part: object) -> str:
-    """A digest of the code of a function, class or object: of the file where it is defined."""
-    cls = part if inspect.isroutine(part) or inspect.isclass(part) else type(part)
+    """A digest of the code of a function, class, module or object: of the file that holds it."""
+    known = inspect.isroutine(part) or inspect.isclass(part) or inspect.ismodule(part)
+    cls: Any = part if known else type(part)
     try:
         file = inspect.getsourcefile(cls)
         if file is not None and Path(file).is_file():

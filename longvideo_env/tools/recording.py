@@ -1,14 +1,6 @@
 """Record and replay of tool calls.
 
-A call is keyed by its content: the agent, and all that its reply can depend on. An agent that
-knows better than the request what that is (which model, which prompt, which bytes) is `Keyed`;
-for the others the request, the agent's spec and the texts of the video make the key.
-
-The seed belongs to the key only where the agent has read it. So all samples of a question, a second
-epoch and another seed share a call, and an agent that draws still draws anew for each seed. What a
-`Keyed` agent says is final: no seed is added. For a model behind an endpoint that is meant: what it
-said once serves all samples, because a paid reply is worth sharing and no server promises to repeat
-itself for a seed.
+A call is keyed by its content (`longvideo_env.tools.keys`).
 
 A recording is one SQLite file in WAL mode, which several processes may use at once. `export_calls`
 and `import_calls` turn it into JSON Lines and back, so that a result can be published with its
@@ -26,16 +18,14 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, fields
-from functools import cache
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, TypeAlias
 
 from longvideo_env.config import RECORDING_MODES
 from longvideo_env.errors import RecordingError, RecordingMissError
-from longvideo_env.records.identity import video_digest
-from longvideo_env.tools.toolbox import GroundingRequest, ToolReply, ToolRequest
+from longvideo_env.tools.toolbox import ToolReply
 
 MODES = RECORDING_MODES[1:]
 FORMAT = 2
@@ -44,8 +34,6 @@ FORMAT = 2
 Asked: TypeAlias = tuple[ToolReply, bool]
 """A reply, and whether the agent has read the seed."""
 
-R = TypeVar("R", bound=ToolRequest)
-
 REPORT_EVERY = 1000
 """Calls answered without asking between two lines of the log."""
 
@@ -53,15 +41,6 @@ log = logging.getLogger(__name__)
 
 _BUSY_S = 60.0
 """How long a process waits for another one's write."""
-
-
-@runtime_checkable
-class Keyed(Protocol):
-    """An agent that says itself what its reply to a request depends on."""
-
-    def record_key(self, request: Any, /) -> Mapping[str, Any]:
-        """Plain values; equal values must mean that one reply serves for both requests."""
-        ...
 
 
 @dataclass
@@ -319,50 +298,6 @@ def open_recording(path: str | Path, mode: str) -> Recording:
     if recording is None:
         recording = _OPEN[key] = Recording(path, mode)
     return recording
-
-
-def call_key(agent: object, spec: str, request: ToolRequest) -> Mapping[str, Any]:
-    """What the reply to a request depends on, besides the seed."""
-    if isinstance(agent, Keyed):
-        return agent.record_key(request)
-    question = request.question
-    record = request.record()
-    del record["seed"]
-    if isinstance(request, GroundingRequest):
-        record["visited"] = sorted(request.visited)  # shown in another order, it is the same set
-    return {
-        "agent": spec,
-        **record,
-        "question": question.text,
-        "options": list(question.options),
-        "video": video_digest(request.video),
-    }
-
-
-def watch_seed(request: R) -> R:
-    """The same request; its `seed_was_read` becomes True when somebody reads its seed."""
-    cls: Any = type(request)
-    watched: R = object.__new__(_watching(cls))
-    for item in fields(request):
-        object.__setattr__(watched, item.name, getattr(request, item.name))
-    return watched
-
-
-def seed_was_read(agent: object, request: ToolRequest) -> bool:
-    """Whether the reply depends on the seed; a `Keyed` agent has said all in its key."""
-    return not isinstance(agent, Keyed) and bool(getattr(request, "seed_was_read", False))
-
-
-@cache
-def _watching(cls: type[Any]) -> type[Any]:
-    slot = vars(cls)["seed"]
-
-    def read(self: Any) -> int:
-        object.__setattr__(self, "seed_was_read", True)
-        return int(slot.__get__(self))
-
-    members = {"seed": property(read, slot.__set__), "seed_was_read": False}
-    return type(cls.__name__, (cls,), members)
 
 
 def key_digest(text: str) -> str:

@@ -285,7 +285,7 @@ class Toolbox:
         if self.recording is None or isinstance(agent, OracleGrounding):
             # What gold has chosen is never recorded: a recording is made to be published.
             return await self._ask(request)
-        from longvideo_env.tools.recording import call_key, seed_was_read, watch_seed
+        from longvideo_env.tools.keys import call_key, seed_was_read, watch_seed
 
         asked: object = agent
         if isinstance(agent, UnsafeBoxes) and isinstance(request, VisionRequest):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.errors import RecordingError, RecordingMissError, SpecError, ToolError
+from longvideo_env.tools.keys import call_key
 from longvideo_env.tools.recording import (
     Recording,
-    call_key,
     export_calls,
     import_calls,
     open_recording,
