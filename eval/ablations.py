@@ -32,14 +32,15 @@ from rich.table import Table
 from agents.generation.settings import GenerationSettings
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.failures import failure_lines
 from eval.runs.flags import parse_with_config
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import open_session, play_split, print_skipped
-from eval.runs.store import write_json, write_text
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
+from longvideo_env.records.files import write_json, write_text
 
 FULL = "full"
 MARKDOWN_WIDTH = 1000
@@ -157,6 +158,8 @@ async def play_variants(
                 session = open_session(run, changed, settings)
                 summaries[name] = await play_split(policy, session, run.out / name, progress, name)
             rows.append(Row(variant, name, summaries[name]))
+    for line in (*progress.notes, *(s for row in summaries.values() for s in failure_lines(row))):
+        stderr.print(line, markup=False, highlight=False, soft_wrap=True)
     return rows
 
 

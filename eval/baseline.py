@@ -47,7 +47,6 @@ from eval.runs.predictions import (
     AnswerStore,
     summarize_answers,
 )
-from eval.runs.store import write_json
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.datasets.jsonfile import read_object
@@ -55,6 +54,7 @@ from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, 
 from longvideo_env.game.game import default_game
 from longvideo_env.game.protocol.base import Action, option_label
 from longvideo_env.ids import parse_clip_id
+from longvideo_env.records.files import write_json
 from longvideo_env.schema import Task
 from longvideo_env.tools.tool import ToolCall
 

@@ -28,8 +28,8 @@ from rich.table import Table
 from eval.metrics.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
-from eval.runs.store import write_json
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.records.files import write_json
 
 BEHAVIOUR_ROWS = (
     ("grounded, first clip wrong", "called_grounding_first_wrong", 3),

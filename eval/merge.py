@@ -24,7 +24,7 @@ from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
 from eval.output.formatting import output_console
 from eval.runs.run_options import Shard, parse_shard
-from eval.runs.store import SUMMARY, RunStore
+from eval.runs.store import SUMMARY, RunStore, read_questions, refuse_to_overwrite
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
@@ -33,19 +33,24 @@ SUMS = ("wall_s",)
 """What of the shards' summaries is added up; all other numbers are computed again."""
 
 
-def merge(folders: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[str]]:
+def merge(
+    folders: Sequence[Path], out: Path, *, overwrite: bool = False
+) -> tuple[dict[str, Any], list[str]]:
     """Write one run from its shards.
 
     Args:
         folders: The shards' folders.
         out: The folder of the whole.
+        overwrite: Delete a run that lies there.
 
     Returns:
         The summary, and what is missing, in words.
 
     Raises:
-        SpecError: The shards do not belong together.
+        SpecError: The shards do not belong together, or a run lies in `out`.
     """
+    if not overwrite:
+        refuse_to_overwrite(out)
     runs = [read_run(folder) for folder in folders]
     summaries = [_summary_of(run) for run in runs]
     shards = [_shard_of(run, summary) for run, summary in zip(runs, summaries, strict=True)]
@@ -60,7 +65,9 @@ def merge(folders: Sequence[Path], out: Path) -> tuple[dict[str, Any], list[str]
         "shard": None,
         "merged_from": [folder.name for folder in folders],
     }
-    with RunStore(out, runs[0].config, overwrite=True) as store:
+    with RunStore(
+        out, runs[0].config, questions=read_questions(runs[0].folder), overwrite=overwrite
+    ) as store:
         for trajectory in episodes:
             store.add(trajectory)
         store.finish(whole, [(str(t.qid), t.sample) for t in episodes])
@@ -143,6 +150,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Delete a run that lies in --out already."
+    )
     return parser
 
 
@@ -152,7 +162,7 @@ def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     if options.out.resolve() in [folder.resolve() for folder in options.shards]:
         raise SpecError("--out must not be one of the shards.")
-    summary, missing = merge(options.shards, options.out)
+    summary, missing = merge(options.shards, options.out, overwrite=options.overwrite)
     console = output_console()
     print_table([summary], console)
     print_samples([summary], console)

@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from rich.table import Table
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
 from eval.output.formatting import format_number, output_console
-from eval.runs.store import SUMMARY, RunStore
+from eval.runs.identify import questions_of
+from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run, refuse_to_overwrite
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.datasets.kinds import question_kind
@@ -37,6 +38,7 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.base import Action
 from longvideo_env.game.reward import Play, score
+from longvideo_env.records.identity import changed_questions, digest_questions, name_some
 from longvideo_env.records.trajectory import Trajectory
 
 SHOWN = ("accuracy", "grounding_accuracy", "grounding_accuracy_first", "mean_reward")
@@ -123,6 +125,8 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], Co
     Returns:
         The summary, and how many episodes came out otherwise, by what changed.
     """
+    questions = questions_of(scorer.dataset)
+    _check_questions(run, questions)
     changed: Counter[str] = Counter()
     episodes = []
     for played in run.episodes.values():
@@ -134,11 +138,27 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], Co
     n_questions = int(earlier.get("n_questions") or len({t.qid for t in episodes}))
     summary = {**earlier, **summarize(episodes, n_questions), "rescored_from": str(run.folder)}
     config = {**run.config, "reward": scorer.config.reward, "dataset": scorer.config.dataset}
-    with RunStore(out, config, overwrite=True) as store:
+    if IDENTITY in config:
+        config[IDENTITY] = {**config[IDENTITY], **digest_questions(questions)}
+    with RunStore(out, config, questions=questions, overwrite=True) as store:
         for trajectory in episodes:
             store.add(trajectory)
         store.finish(summary, list(run.episodes))
     return summary, +changed
+
+
+def _check_questions(run: Run, now: Mapping[str, Sequence[str]]) -> None:
+    """Refuse to score answers by a dataset that asks something else under the same ids."""
+    if not run.questions:
+        return
+    played = {qid for qid, _ in run.episodes} & run.questions.keys() & now.keys()
+    shown, _ = changed_questions(run.questions, now, played)
+    if shown:
+        raise SpecError(
+            f"{run.folder} was played with another text or other options of {len(shown)} of its "
+            f"questions than the dataset has now: {name_some(shown)}. Fix: give the dataset that "
+            "it was played on as --dataset, or play it again."
+        )
 
 
 def read_summary(run: Run) -> dict[str, Any]:
@@ -174,6 +194,8 @@ def _run(argv: Sequence[str] | None) -> int:
     out = options.out or run.folder / "rescored"
     if out.resolve() == run.folder.resolve():
         raise SpecError("--out must not be the run itself.")
+    if holds_run(out) and "rescored_from" not in read_summary(Run(out, {}, {})):
+        refuse_to_overwrite(out)
     scorer = open_scorer(run, reward=options.reward, dataset=options.dataset)
     before = read_summary(run)
     summary, changed = rescore_run(run, scorer, out)

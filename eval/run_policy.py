@@ -30,11 +30,12 @@ from rich.table import Table
 from agents.generation.settings import GenerationSettings
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.failures import failure_lines
 from eval.runs.flags import parse_with_config
+from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
-from eval.runs.store import run_folder
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 
@@ -124,14 +125,15 @@ def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, consol
                 f"{used['completion_tokens']:,} tokens{cost}{each}",
             )
     recording = session.toolbox.recording
-    if recording is not None and recording.stats.hit_rate is not None:
-        stats = recording.stats
-        say(
-            console,
-            f"recording ({recording.mode}): hit rate {stats.hit_rate:.3f}: {stats.hits:,} tool "
-            f"calls recorded before, {stats.shared:,} shared while under way, {stats.misses:,} "
-            "asked",
-        )
+    if recording is None:
+        return
+    counts = {"tool calls": recording.stats, "replies of the policy": recording.policy_stats}
+    for what, stats in counts.items():
+        if stats.hit_rate is not None:
+            say(
+                console,
+                f"recording ({recording.mode}), {what}: hit rate {stats.hit_rate:.3f}: {stats}",
+            )
 
 
 def say(console: Console, text: str) -> None:
@@ -151,6 +153,8 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
             summaries.append(await play_split(spec, session, folder, progress, label=spec))
     console = output_console()
     print_table(summaries, console)
+    for line in (*progress.notes, *(line for row in summaries for line in failure_lines(row))):
+        say(console, line)
     print_samples(summaries, console)
     print_accounts(summaries, session, console)
     say(console, f"Episodes and summaries: {run.out}")

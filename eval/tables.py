@@ -41,11 +41,13 @@ from eval.output.formatting import output_console
 from eval.output.published import ABLATIONS, MAIN, SOURCE, Published
 from eval.output.typeset import FORMATS, Table, table_name
 from eval.runs.flags import parse_with_config
+from eval.runs.naming import folder_name, run_folder
 from eval.runs.run_options import RunOptions, build_parser, read_options
-from eval.runs.store import SUMMARY, run_folder, write_json, write_text
+from eval.runs.store import SUMMARY
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
+from longvideo_env.records.files import write_json, write_text
 
 PLAN = "tables.json"
 K, WINDOWS = (2, 5, 10), (1, 2, 3)
@@ -95,7 +97,7 @@ def variants_of(table: str, vision_agents: Sequence[str]) -> list[tuple[str, Var
         made = [Variant(f"window-{n}", {"window": n}, f"--window {n}") for n in WINDOWS]
         return [(f"{n} clip{'s' * (n > 1)}", v) for n, v in zip(WINDOWS, made, strict=True)]
     return [
-        (spec, Variant(run_folder(Path(), f"vision-{spec}").name, {"vision": spec}, spec))
+        (spec, Variant(folder_name(f"vision-{spec}"), {"vision": spec}, spec))
         for spec in vision_agents
     ]
 

@@ -18,6 +18,7 @@ LongVideoEnvError
 │   └── ContextTooLongError    the model's context does not hold the request
 ├── RecordingError             a recording cannot be used
 │   └── RecordingMissError     replay was asked for a call that it does not hold
+├── FolderInUseError           another process writes the folder of this run
 ├── TrajectoryError            a saved trajectory cannot be read back
 └── MissingExtraError          an optional dependency is not installed
 """
@@ -124,6 +125,10 @@ class RecordingError(LongVideoEnvError, ValueError):
 
 class RecordingMissError(RecordingError):
     """In mode `replay`, the recording does not hold a call that was made."""
+
+
+class FolderInUseError(LongVideoEnvError):
+    """Another process writes into the folder."""
 
 
 class TrajectoryError(LongVideoEnvError, ValueError):

@@ -20,8 +20,8 @@ from agents.api.usage import Usage
 from agents.grounding.offline import rank_clips
 from longvideo_env.errors import ContextTooLongError, EndpointError, ToolError
 from longvideo_env.game.protocol.base import option_label
+from longvideo_env.records.identity import video_digest
 from longvideo_env.schema import Video
-from longvideo_env.tools.recording import video_digest
 from longvideo_env.tools.tool import ToolCall, ToolReply
 
 PROMPT_VERSION = 1
@@ -78,8 +78,7 @@ class ApiGrounding(ApiAgent):
                 raise ToolError(str(error)) from error
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on; the seed only where the model draws."""
-        drawn = {"seed": request.seed} if self.options.temperature > 0 else {}
+        """What the reply depends on. No seed: what the model said once serves every sample."""
         return {
             "agent": "openai",
             "kind": "grounding",
@@ -92,7 +91,6 @@ class ApiGrounding(ApiAgent):
             "query": request.query,
             "visited": sorted(request.visited),
             "sampling": asdict(self.options),
-            **drawn,
         }
 
     async def _ask(

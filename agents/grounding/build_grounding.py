@@ -36,7 +36,7 @@ from longvideo_env.drivers.rollout import open_episode
 from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.schema import Task
-from longvideo_env.tools.recording import call_key
+from longvideo_env.tools.keys import call_key
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolReply
 from longvideo_env.tools.toolbox import Toolbox

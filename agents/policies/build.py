@@ -120,3 +120,6 @@ _BUILDERS: Mapping[str, Callable[[str, GenerationSettings], Policy]] = {
     "openai": _openai,
     "hf": _hf,
 }
+
+POLICY_KINDS = frozenset(_BUILDERS)
+"""The names with which specs of policies that ship begin."""

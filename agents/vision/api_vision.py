@@ -100,10 +100,9 @@ class ApiVision(ApiAgent):
         return ToolReply(after_thinking(reply.text), details=details)
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on, the frames' bytes among it."""
+        """What the reply depends on, the frames' bytes among it. No seed, as for grounding."""
         options = self.options
         frames = self._frames(request)
-        drawn = {"seed": request.seed} if options.temperature > 0 else {}
         return {
             "agent": "openai",
             "kind": "vision",
@@ -115,7 +114,6 @@ class ApiVision(ApiAgent):
             ],
             "query": request.query,
             "sampling": asdict(options),
-            **drawn,
             **({"boxes": list(request.boxes), "leaky": True} if request.boxes else {}),
         }
 

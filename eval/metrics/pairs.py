@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,8 +16,9 @@ from scipy.stats import binomtest
 
 from eval.metrics.intervals import clustered_mean
 from eval.metrics.summary import summarize
-from eval.runs.store import CONFIG, EPISODES
+from eval.runs.store import CONFIG, EPISODES, read_questions
 from longvideo_env.errors import SpecError
+from longvideo_env.records.identity import changed_questions, name_some
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
 Pair: TypeAlias = tuple[Trajectory, Trajectory]
@@ -35,11 +36,13 @@ class Run:
         folder: Where it lies.
         config: Its `config.json`.
         episodes: By `(str(qid), sample)`, failed ones among them.
+        questions: Digests of each question; none where an earlier release made the run.
     """
 
     folder: Path
     config: dict[str, Any]
     episodes: dict[tuple[str, int], Trajectory]
+    questions: dict[str, list[str]] = field(default_factory=dict)
 
 
 def read_run(path: Path) -> Run:
@@ -63,14 +66,15 @@ def read_run(path: Path) -> Run:
             f"{folder / CONFIG} is not JSON ({error}). To mend it: play the run again."
         ) from error
     found = read_trajectories(folder / EPISODES)
-    return Run(folder, config, {(str(t.qid), t.sample): t for t in found})
+    episodes = {(str(t.qid), t.sample): t for t in found}
+    return Run(folder, config, episodes, read_questions(folder))
 
 
 def match(a: Run, b: Run) -> list[Pair]:
     """The episodes that both runs finished and that have a gold answer, in A's order.
 
     Raises:
-        SpecError: There is none.
+        SpecError: There is none, or the same id stands for other questions or another answer.
     """
     pairs = [
         (mine, theirs)
@@ -85,7 +89,27 @@ def match(a: Run, b: Run) -> list[Pair]:
             f"{a.folder} and {len(b.episodes)} in {b.folder} with none in common. To mend it: play "
             "both with the same --dataset, --split and --seed, on questions that have an answer."
         )
+    _check_questions(a, b, {str(mine.qid) for mine, _ in pairs})
     return pairs
+
+
+def _check_questions(a: Run, b: Run, qids: set[str]) -> None:
+    """Refuse to pair what is not the same question, where both runs say what theirs were."""
+    if not a.questions or not b.questions:
+        return
+    shown, gold = changed_questions(a.questions, b.questions, qids)
+    if shown:
+        raise SpecError(
+            f"expected runs on the same questions, but {len(shown)} of {len(qids)} have another "
+            f"text or other options in {b.folder} than in {a.folder}: {name_some(shown)}. Fix: "
+            "play both on one dataset."
+        )
+    if gold:
+        raise SpecError(
+            f"expected runs scored by one answer key, but that of {len(gold)} of {len(qids)} "
+            f"questions differs between {a.folder} and {b.folder}: {name_some(gold)}. Fix: score "
+            "both again with eval/rescore.py, and compare the results."
+        )
 
 
 def n_left_out(a: Run, b: Run, pairs: Sequence[Pair]) -> int:

@@ -28,9 +28,9 @@ from eval.report.folders import Source, read_sources
 from eval.report.page import Page, build_page
 from eval.report.questions import Questions
 from eval.report.thumbs import Thumbs
-from eval.runs.store import write_text
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.errors import SpecError
+from longvideo_env.records.files import write_text
 
 MAX_FRAMES = 400
 MAX_ROLLOUTS = 6400

@@ -16,10 +16,10 @@ from agents.policies.build import check_policy_spec, policy_name
 from eval.metrics.pairs import Run, compare, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
+from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, fresh_draw
 from eval.runs.session import open_session, play_split
-from eval.runs.store import run_folder
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import MissingExtraError
 from longvideo_env.records.trajectory import Trajectory

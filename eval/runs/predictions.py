@@ -10,10 +10,10 @@ from typing import IO, Any
 
 from agents.api.usage import Usage, usage_of
 from eval.metrics.intervals import clustered_share
-from eval.runs.store import write_text
 from longvideo_env import Dataset
 from longvideo_env.errors import SpecError, TrajectoryError
 from longvideo_env.game.protocol.base import option_label
+from longvideo_env.records.files import write_text
 from longvideo_env.schema import Qid
 
 ANSWERED, MISPARSED, FAILED = "answered", "misparsed", "failed"

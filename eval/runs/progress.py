@@ -24,6 +24,9 @@ class EpisodeProgress:
 
     Args:
         console: Where to draw; nothing is drawn live unless it is a terminal.
+
+    Attributes:
+        notes: Lines for the end of the command's output.
     """
 
     def __init__(self, console: Console) -> None:
@@ -36,6 +39,7 @@ class EpisodeProgress:
             TimeRemainingColumn(),
             console=console,
         )
+        self.notes: list[str] = []
         self._bar: TaskID | None = None
         self._right = self._scored = self._failed = 0
 
@@ -50,6 +54,17 @@ class EpisodeProgress:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+
+    def warn(self, *lines: str) -> None:
+        """Say something above the bars."""
+        for line in lines:
+            self._progress.console.print(
+                f"warning: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            )
+
+    def note(self, line: str) -> None:
+        """Keep a line for the end; see `notes`."""
+        self.notes.append(line)
 
     def start(self, policy: str, total: int, done: Sequence[Trajectory]) -> None:
         """Begin a policy's bar, with the episodes that an earlier session finished."""

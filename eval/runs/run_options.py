@@ -58,6 +58,7 @@ class RunOptions:
     concurrency: int
     overwrite: bool
     samples: int = 1
+    stop_after_failures: int = 20
     shard: Shard | None = None
 
 
@@ -107,6 +108,13 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.Argum
     run.add_argument(
         "--concurrency", type=int, default=64, metavar="C", help="Episodes in flight. Default: 64."
     )
+    run.add_argument(
+        "--stop-after-failures",
+        type=int,
+        default=20,
+        metavar="N",
+        help="Stop once N episodes in a row have failed for one reason; 0: never. Default: 20.",
+    )
     run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
     add_fields(parser.add_argument_group("environment"), EnvConfig, split="val")
     add_fields(
@@ -137,6 +145,10 @@ def read_options(
         raise SpecError(f"--limit must be at least 1, got {options['limit']}.")
     if options["samples"] < 1:
         raise SpecError(f"--samples must be at least 1, got {options['samples']}.")
+    if options["stop_after_failures"] < 0:
+        raise SpecError(
+            f"--stop-after-failures must be 0 or more, got {options['stop_after_failures']}."
+        )
     config = EnvConfig.from_mapping(take_fields(EnvConfig, options))
     if config.recording != "off" and config.recording_file is None:
         config = replace(config, recording_file=str(Path(options["out"]) / RECORDING))
@@ -151,6 +163,7 @@ def read_options(
         concurrency=options["concurrency"],
         overwrite=options["overwrite"],
         samples=options["samples"],
+        stop_after_failures=options["stop_after_failures"],
         shard=None if options["shard"] is None else parse_shard(str(options["shard"])),
     )
     return run, config, settings

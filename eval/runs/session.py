@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import build_policy, policy_name
+from agents.policies.recorded import recorded
 from eval.metrics.summary import summarize
+from eval.runs.failures import FailureWatch, warnings_before
+from eval.runs.identify import identify, questions_of
+from eval.runs.naming import shard_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions
-from eval.runs.store import RunStore, shard_folder
+from eval.runs.store import RunStore
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
 from longvideo_env.config import spec_of
 from longvideo_env.errors import SpecError
-from longvideo_env.game.words.words import load_words
+from longvideo_env.tools.recording import Recording
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import Toolbox
 
@@ -90,16 +95,30 @@ async def play_split(
     if shard is not None:
         folder = shard_folder(folder, shard.index, shard.count)
     timings = session.config.recording != "replay"
-    with RunStore(folder, fingerprint, overwrite=run.overwrite, timings=timings) as store:
+    with RunStore(
+        folder,
+        fingerprint,
+        identity=identify(spec, session.config, session.dataset),
+        questions=questions_of(session.dataset),
+        overwrite=run.overwrite,
+        timings=timings,
+    ) as store:
+        progress.warn(*store.notes)
         earlier, start = store.earlier_wall_s, time.perf_counter()
         keys = [_key(*job) for job in session.jobs]
         progress.start(
             label, total=len(keys), done=[store.episodes[k] for k in keys if k in store.episodes]
         )
+        kept, stopped = sum(key in store.episodes for key in keys), None
         try:
-            await _play_missing(spec, session, store, progress)
+            stopped = await _play_missing(spec, session, store, progress)
         finally:
             summary = _summary(name, session, store)
+            if stopped is not None:
+                summary["stopped"] = stopped
+            if kept:
+                played = summary["n_finished"] - kept
+                progress.note(f"{label}: {played:,} of {len(keys):,} played now, {kept:,} kept")
             summary["wall_s"] = round(earlier + time.perf_counter() - start, 3)
             store.finish(summary, keys)
     return summary
@@ -107,11 +126,15 @@ async def play_split(
 
 async def _play_missing(
     spec: Any, session: Session, store: RunStore, progress: EpisodeProgress
-) -> None:
+) -> str | None:
+    """Play what is not there. Returns why that was stopped, if it was."""
     jobs = [job for job in session.jobs if _key(*job) not in store.episodes]
     if not jobs:
-        return
+        return None
+    progress.warn(*warnings_before(policy_name(spec), session.config, session.dataset))
     policy = build_policy(spec, session.settings)
+    policy = recorded(policy, policy_name(spec), session.settings, session.toolbox.recording)
+    watch = FailureWatch(session.run.stop_after_failures)
     try:
         engine = RolloutEngine(
             dataset=session.dataset,
@@ -122,9 +145,14 @@ async def _play_missing(
             seed=session.run.seed,
             concurrency=min(session.run.concurrency, len(jobs)),
         )
-        async for trajectory in engine.play_all(jobs):
-            store.add(trajectory)
-            progress.advance(trajectory)
+        async with aclosing(engine.play_all(jobs)) as played:
+            async for trajectory in played:
+                store.add(trajectory)
+                progress.advance(trajectory)
+                if reason := watch.see(trajectory):
+                    n = session.run.stop_after_failures
+                    return f"{n:,} episodes in a row failed for one reason: {reason}"
+        return None
     finally:
         await policy.aclose()
 
@@ -146,7 +174,7 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
         "leaky": config.unsafe_boxes,
         "n_samples": session.run.samples,
         "shard": None if session.run.shard is None else str(session.run.shard),
-        "recording": {"mode": config.recording, **(recording.stats.record() if recording else {})},
+        "recording": _recording_record(config, recording),
         "n_skipped_rows": len(session.dataset.skipped),
         **summarize(
             [store.episodes[key] for key in keys if key in store.episodes], len(session.tasks)
@@ -154,23 +182,27 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
     }
 
 
-def _fingerprint(name: str, session: Session) -> dict[str, Any]:
+def _recording_record(config: EnvConfig, recording: Recording | None) -> dict[str, Any]:
+    if recording is None:
+        return {"mode": config.recording}
+    own = (
+        {"policy": recording.policy_stats.record()}
+        if recording.policy_stats.hit_rate is not None
+        else {}
+    )
+    return {"mode": config.recording, **recording.stats.record(), **own}
+
+
+def _fingerprint(policy: str, session: Session) -> dict[str, Any]:
     """What makes two calls one run. The limit is left out: a run may be extended."""
-    generation = asdict(session.settings) if name.startswith(("hf:", "vllm:", "openai:")) else {}
+    generation = asdict(session.settings) if policy.startswith(("hf:", "vllm:", "openai:")) else {}
     for name in ("max_batch_size", "tensor_parallel_size", "gpu_memory_utilization"):
         generation.pop(name, None)  # changes the speed, not the episodes
-    if not name.startswith("vllm:"):
+    if not policy.startswith("vllm:"):
         generation.pop("max_model_len", None)
     environment = session.config.record()
     for name in ("recording", "recording_file"):
         del environment[name]  # where replies come from, not what was asked
     unsafe = environment.pop("unsafe_boxes")
     marks = {"unsafe_boxes": True, "leaky": True} if unsafe else {}
-    return {
-        "policy": name,
-        "seed": session.run.seed,
-        "words": load_words(session.config.prompts).digest,
-        **environment,
-        **marks,
-        **generation,
-    }
+    return {"policy": policy, "seed": session.run.seed, **environment, **marks, **generation}

@@ -1,45 +1,31 @@
 """A run's folder: `config.json`, `episodes.jsonl` as episodes finish, `summary.json`.
 
 A run can be interrupted at any moment and started again: finished episodes are kept, failed ones
-are played again, a last line torn by the interruption is dropped.
+are played again, a last line torn by the interruption is dropped. It is started again only with
+the material that it was made of: `config.json` holds the hashes of it, `questions.json` those of
+each question. While a process writes the folder, no other one does.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections.abc import Iterable, Mapping
-from hashlib import blake2b
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 from longvideo_env.errors import SpecError, TrajectoryError
+from longvideo_env.records.files import hold_folder, write_json, write_text
+from longvideo_env.records.identity import Identity, changed_questions, name_some
 from longvideo_env.records.trajectory import Trajectory
 
 EPISODES = "episodes.jsonl"
 SUMMARY = "summary.json"
 CONFIG = "config.json"
+QUESTIONS = "questions.json"
+IDENTITY = "identity"
 
-
-def shard_folder(folder: Path, index: int, count: int) -> Path:
-    """The folder of one shard of a run."""
-    return folder.with_name(f"{folder.name}.shard-{index}-of-{count}")
-
-
-def run_folder(out: Path, policy: str, others: Iterable[str] = ()) -> Path:
-    """The folder of a policy's run: a readable name, with a digest where two would share one."""
-    name = _slug(policy)
-    if any(other != policy and _slug(other) == name for other in others):
-        name += "-" + blake2b(policy.encode(), digest_size=3).hexdigest()
-    return out / name
-
-
-def _slug(policy: str) -> str:
-    kind, _, rest = policy.partition(":")
-    if "/" in rest:
-        rest = "-".join(Path(rest).parts[-2:])
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{kind}-{rest}" if rest else kind).strip("-.") or "run"
+QuestionDigests = Mapping[str, Sequence[str]]
 
 
 class RunStore:
@@ -48,11 +34,18 @@ class RunStore:
     Args:
         folder: Made if it is not there.
         config: What makes episodes comparable; a run is only resumed with an equal one.
+        identity: Hashes of what the run is made of; a run is only resumed with equal ones.
+        questions: Digests of each question, by `str(qid)`: so that a changed one can be named.
         overwrite: Throw away what is there instead of resuming.
         timings: False leaves them out of the episodes, which a replay then repeats byte by byte.
 
+    Attributes:
+        notes: What the user should know of the run that was resumed.
+        n_kept: Episodes that an earlier session finished.
+
     Raises:
-        SpecError: The folder holds a run with another configuration.
+        FolderInUseError: Another process writes the folder.
+        SpecError: The folder holds a run with another configuration, or of other material.
         TrajectoryError: Its episodes cannot be read back.
     """
 
@@ -61,25 +54,32 @@ class RunStore:
         folder: Path,
         config: Mapping[str, Any],
         *,
+        identity: Identity | None = None,
+        questions: QuestionDigests | None = None,
         overwrite: bool = False,
         timings: bool = True,
     ) -> None:
         self.folder = folder
         self._timings = timings
+        self.notes: list[str] = []
         self.episodes: dict[tuple[str, int], Trajectory] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for name in (EPISODES, SUMMARY, CONFIG):
-                (folder / name).unlink(missing_ok=True)
-        self._check_config(config)
-        self._resume()
-        self._file: IO[str] = open(folder / EPISODES, "a", encoding="utf-8")  # noqa: SIM115
+        with ExitStack() as stack:
+            stack.enter_context(hold_folder(folder))
+            if overwrite:
+                for name in (EPISODES, SUMMARY, CONFIG, QUESTIONS):
+                    (folder / name).unlink(missing_ok=True)
+            self._check(config, identity, questions)
+            self._resume()
+            self.n_kept = len(self.episodes)
+            path = folder / EPISODES
+            self._file: IO[str] = stack.enter_context(open(path, "a", encoding="utf-8"))
+            self._open = stack.pop_all()
 
     def __enter__(self) -> RunStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._open.close()
 
     @property
     def earlier_wall_s(self) -> float:
@@ -109,22 +109,58 @@ class RunStore:
         self._rewrite(ordered)
         write_json(self.folder / SUMMARY, summary)
 
-    def _check_config(self, config: Mapping[str, Any]) -> None:
+    def _check(
+        self,
+        config: Mapping[str, Any],
+        identity: Identity | None,
+        questions: QuestionDigests | None,
+    ) -> None:
         path = self.folder / CONFIG
         if not path.exists():
-            write_json(path, config)
+            if questions is not None:
+                write_text(self.folder / QUESTIONS, json.dumps(questions) + "\n")
+            parts = {} if identity is None else {IDENTITY: dict(identity.parts)}
+            write_json(path, {**config, **parts})
             return
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise SpecError(f"{path} cannot be read ({error}). {_ELSEWHERE}") from error
         now = json.loads(json.dumps(config))
-        for key in sorted({*earlier, *now}):
+        for key in sorted({*earlier, *now} - {IDENTITY}):
             if earlier.get(key) != now.get(key):
                 raise SpecError(
                     f"{self.folder} holds a run with {key}={earlier.get(key)!r}, not "
                     f"{now.get(key)!r}. {_ELSEWHERE}"
                 )
+        if identity is None:
+            return
+        if IDENTITY not in earlier:
+            self.notes.append(
+                f"{self.folder} was made by an earlier release, which kept no hashes: whether its "
+                "dataset and model are still the same cannot be checked."
+            )
+            return
+        self._check_identity(earlier[IDENTITY], identity, questions or {})
+
+    def _check_identity(
+        self, earlier: Mapping[str, Any], now: Identity, questions: QuestionDigests
+    ) -> None:
+        different = now.difference(earlier)
+        if not different:
+            return
+        shown, gold = changed_questions(read_questions(self.folder) or questions, questions)
+        named = {"the questions": shown, "the answer key": gold}
+        what = ", ".join(
+            f"{part} ({name_some(named[part])})" if named.get(part) else part for part in different
+        )
+        again = ""
+        if different == ["the answer key"]:
+            again = f"eval/rescore.py {self.folder} scores its episodes by the new key; or "
+        raise SpecError(
+            f"{self.folder} holds a run made of other material. What has changed since: {what}. "
+            f"Fix: {again}{_ELSEWHERE.removeprefix('Fix: ')}"
+        )
 
     def _resume(self) -> None:
         path = self.folder / EPISODES
@@ -152,19 +188,30 @@ class RunStore:
         return trajectory.to_json(timings=self._timings) + "\n"
 
 
-_ELSEWHERE = "To mend it: give another --out, or --overwrite."
+_ELSEWHERE = "Fix: give another --out, or --overwrite."
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON so that a reader never sees half of it."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def read_questions(folder: Path) -> dict[str, list[str]]:
+    """The digests of each question of a run; none where an earlier release made it."""
+    try:
+        return dict(json.loads((folder / QUESTIONS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader never sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def holds_run(folder: Path) -> bool:
+    """Whether a run lies in a folder."""
+    return any((folder / name).exists() for name in (EPISODES, CONFIG))
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """Keep what lies in a folder from being deleted.
+
+    Raises:
+        SpecError: A run lies there.
+    """
+    if holds_run(folder):
+        raise SpecError(f"{folder} already holds a run. {_ELSEWHERE}")
 
 
 def _key(trajectory: Trajectory) -> tuple[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 from longvideo_env.datasets.tvqa.index import LazyTasks
@@ -65,6 +66,19 @@ class LazyVideos(Mapping[str, Video]):
     def __contains__(self, video_id: object) -> bool:
         """Whether there is a video of that id; does not build it."""
         return video_id in self._clip_ids
+
+    def digest(self) -> str:
+        """A digest of all clips and texts, without building a video."""
+        found = blake2b(digest_size=16)
+        for clip_ids in self._clip_ids.values():
+            for clip_id in clip_ids:
+                texts = (self._timed.get(clip_id), self._captions.get(clip_id))
+                parts = (
+                    self._times.spans.get(clip_id),
+                    *map(build_captions, (t or [] for t in texts)),
+                )
+                found.update(repr((clip_id, self._subtitles.get(clip_id), parts)).encode())
+        return found.hexdigest()
 
     def _build(self, video_id: str) -> Video:
         clips = tuple(map(self._clip, self._clip_ids[video_id]))

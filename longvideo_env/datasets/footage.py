@@ -7,6 +7,7 @@ name through the entry points `longvideo_env.datasets`, and used as `NAME:FOLDER
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,8 @@ class Benchmark:
     clip_s: float = CLIP_S
 
 
+_READ = (".json", ".jsonl", ".srt", ".vtt", ".csv", ".tsv", ".parquet", ".txt")
+
 Reader: TypeAlias = Callable[[Path, str, Rejects], Benchmark]
 """Takes the folder, the split, and what takes the errors of invalid rows."""
 
@@ -106,10 +109,21 @@ def load_benchmark(
     root = Path(folder).expanduser().resolve()
     if not root.is_dir():
         raise DatasetNotFoundError("no such folder.", root, None, f"pass {name}:FOLDER.")
-    stats = sorted((path.name, path.stat()) for path in root.iterdir())
-    state = tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
     frames = root / "frames" if frames_root is None else Path(frames_root).expanduser().resolve()
-    return _load(name, root, split, frames if frames.is_dir() else None, skip_invalid, state)
+    found = frames if frames.is_dir() else None
+    return _load(name, root, split, found, skip_invalid, _state_of(root, frames))
+
+
+def _state_of(root: Path, frames: Path) -> tuple[tuple[str, int, int], ...]:
+    """Time of change and size of each file that a reader may open: frames and videos are not."""
+    state = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if Path(folder, name) != frames]
+        for name in files:
+            if name.endswith(_READ):
+                stat = os.stat(os.path.join(folder, name))
+                state.append((os.path.join(folder, name), stat.st_mtime_ns, stat.st_size))
+    return tuple(sorted(state))
 
 
 @lru_cache(maxsize=8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -113,31 +113,31 @@ class RolloutEngine:
             episode.fail(f"policy ({self.policy_spec}): {error}")
         return await self._trajectory(task, episode, record, sample, order)
 
-    async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncIterator[Trajectory]:
+    async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
         """Play many episodes, each a task and its sample, and yield them as they finish."""
         todo = iter(jobs)
-        # A queue of one makes episodes come out as they finish, even if none ever has to wait.
-        done: asyncio.Queue[Trajectory | BaseException | None] = asyncio.Queue(maxsize=1)
+        done: asyncio.Queue[Trajectory | asyncio.Task[None]] = asyncio.Queue()
 
         async def work() -> None:
-            try:
-                for task, sample in todo:
-                    await done.put(await self.play(task, sample))
-            except Exception as error:  # noqa: BLE001 - handed on, and raised by the consumer
-                await done.put(error)
-            await done.put(None)
+            for task, sample in todo:
+                done.put_nowait(await self.play(task, sample))
+                # Episodes come out as they finish, even if none ever has to wait.
+                await asyncio.sleep(0)
 
         workers = [asyncio.ensure_future(work()) for _ in range(self.concurrency)]
+        for worker in workers:
+            worker.add_done_callback(done.put_nowait)  # whatever ended it
         try:
             left = len(workers)
             while left:
                 item = await done.get()
-                if item is None:
-                    left -= 1
-                elif isinstance(item, BaseException):
-                    raise item
-                else:
+                if isinstance(item, Trajectory):
                     yield item
+                    continue
+                left -= 1
+                if item.cancelled():
+                    raise PolicyError(f"policy ({self.policy_spec}): it cancelled its own episode.")
+                item.result()
         finally:
             for worker in workers:
                 worker.cancel()
@@ -180,6 +180,10 @@ class RolloutEngine:
         start = time.perf_counter()
         try:
             return await self.policy.act(context)
+        except PolicyError:
+            raise
+        except Exception as error:  # the boundary: what a policy raises is its episode's failure
+            raise PolicyError(f"{type(error).__name__}: {error}") from error
         finally:
             record.model_s += time.perf_counter() - start
 

@@ -1,8 +1,6 @@
 """Record and replay of tool calls.
 
-A call is keyed by its content: the agent, and all that its reply can depend on. An agent that
-knows better than the request what that is (which model, which prompt, which bytes) is `Keyed`;
-for the others the request, the agent's spec and the texts of the video make the key.
+A call is keyed by its content (`longvideo_env.tools.keys`).
 
 A recording is one SQLite file in WAL mode, which several processes may use at once. `export_calls`
 and `import_calls` turn it into JSON Lines and back, so that a result can be published with its
@@ -21,18 +19,21 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, TypeAlias
 
 from longvideo_env.config import RECORDING_MODES
 from longvideo_env.errors import RecordingError, RecordingMissError
-from longvideo_env.schema import Video
-from longvideo_env.tools.tool import ToolCall, ToolReply
+from longvideo_env.tools.tool import ToolReply
 
 MODES = RECORDING_MODES[1:]
-FORMAT = 1
+FORMAT = 2
+"""1 had the seed in every key."""
+
+Asked: TypeAlias = tuple[ToolReply, bool]
+"""A reply, and whether the agent has read the seed."""
+
 REPORT_EVERY = 1000
 """Calls answered without asking between two lines of the log."""
 
@@ -42,49 +43,56 @@ _BUSY_S = 60.0
 """How long a process waits for another one's write."""
 
 
-@runtime_checkable
-class Keyed(Protocol):
-    """An agent that says itself what its reply to a request depends on."""
-
-    def record_key(self, request: Any, /) -> Mapping[str, Any]:
-        """Plain values; equal values must mean that one reply serves for both requests."""
-        ...
-
-
 @dataclass
 class RecordingStats:
     """What became of the calls of this process.
 
     Attributes:
         hits: Answered from the recording.
-        shared: Identical to a call under way, whose reply they got.
-        misses: Not in the recording: agents were asked (in mode `replay`: refused).
+        shared: Identical to an unfinished call, whose reply they got.
+        asked: Not in the recording: the agent was asked.
+        not_recorded: Not in the recording, and refused: mode `replay` asks nobody.
     """
 
     hits: int = 0
     shared: int = 0
-    misses: int = 0
+    asked: int = 0
+    not_recorded: int = 0
 
     @property
     def hit_rate(self) -> float | None:
-        """Share of calls for which no agent was asked."""
-        total = self.hits + self.shared + self.misses
+        """Share of calls that were answered without asking an agent."""
+        total = self.hits + self.shared + self.asked + self.not_recorded
         return (self.hits + self.shared) / total if total else None
 
     def since(self, earlier: RecordingStats) -> RecordingStats:
         """What became of the calls after an earlier count."""
-        return RecordingStats(
-            self.hits - earlier.hits, self.shared - earlier.shared, self.misses - earlier.misses
-        )
+        now, then = asdict(self), asdict(earlier)
+        return RecordingStats(**{name: now[name] - then[name] for name in now})
 
     def record(self) -> dict[str, Any]:
         """Plain values."""
         rate = self.hit_rate
         return {**asdict(self), "hit_rate": None if rate is None else round(rate, 4)}
 
+    def __str__(self) -> str:
+        """The counts in words; those that are 0 are left out."""
+        names = {
+            "hits": "recorded before",
+            "shared": "shared with an unfinished call",
+            "asked": "asked",
+            "not_recorded": "not recorded",
+        }
+        counts = {name: count for name, count in asdict(self).items() if count}
+        return ", ".join(f"{count:,} {names[name]}" for name, count in counts.items()) or "no calls"
+
 
 class _Abandoned(Exception):
     """The coroutine that asked was cancelled; whoever waited for it asks in its stead."""
+
+
+class _SeedCounts:
+    """What stands under a call's key without its seed, where the agent has read the seed."""
 
 
 class Recording:
@@ -105,49 +113,59 @@ class Recording:
         self.path = Path(path)
         self.mode = mode
         self.stats = RecordingStats()
+        self.policy_stats = RecordingStats()
         self._lock = threading.RLock()
-        self._flights: dict[str, Future[ToolReply]] = {}
+        self._flights: dict[str, Future[tuple[ToolReply, str]]] = {}
         self._fresh: set[str] = set()
         self._pid = 0
         self._database = self._connect()
 
     async def call(
-        self, key: Mapping[str, Any], ask: Callable[[], Awaitable[ToolReply]]
+        self,
+        key: Mapping[str, Any],
+        ask: Callable[[], Awaitable[Asked]],
+        *,
+        seed: int | None = None,
+        stats: RecordingStats | None = None,
     ) -> ToolReply:
-        """The reply to a call: from the recording, from an equal call under way, or asked for.
+        """The reply to a call: from the recording, from an equal unfinished call, or asked for.
 
         Args:
-            key: What the reply depends on.
-            ask: Asks the agent.
+            key: What the reply depends on, without the seed.
+            ask: Asks the agent; says with the reply whether it has read the seed.
+            seed: The call's seed. It joins the key once an agent has read it.
+            stats: Where the call is counted; by default `self.stats`.
 
         Raises:
             RecordingMissError: In mode `replay`, there is no such call.
         """
-        text = _canonical(key)
-        digest = key_digest(text)
+        stats = self.stats if stats is None else stats
+        plain, seeded = _canonical(key), _canonical({**key, "seed": seed})
         while True:
             with self._lock:
-                known = self._known(digest)
+                text, known = self._look_up(plain, seeded)
                 if known is not None:
-                    self.stats.hits += 1
-                    self._report()
+                    stats.hits += 1
+                    self._report(stats)
                     return known
-                flight = self._flights.get(digest)
+                flight = self._flights.get(text)
                 if flight is None:
-                    self.stats.misses += 1
                     if self.mode == "replay":
+                        stats.not_recorded += 1
                         raise RecordingMissError(self._miss(key))
-                    leading = self._flights[digest] = Future()
+                    stats.asked += 1
+                    leading = self._flights[text] = Future()
             if flight is None:
-                return await self._lead(digest, text, leading, ask)
+                return await self._lead(text, plain, seeded, leading, ask)
             try:
                 # Shielded: a follower that is cancelled must not cancel what others wait for.
-                reply = await asyncio.shield(asyncio.wrap_future(flight))
+                reply, theirs = await asyncio.shield(asyncio.wrap_future(flight))
             except _Abandoned:
                 continue
-            self.stats.shared += 1
-            self._report()
-            return reply
+            if theirs in (plain, seeded):  # otherwise the agent drew with another seed than ours
+                stats.shared += 1
+                self._report(stats)
+                return reply
 
     def put(self, key: Mapping[str, Any], reply: ToolReply, *, replace: bool = True) -> None:
         """Keep the reply to a call.
@@ -157,28 +175,33 @@ class Recording:
             reply: The reply.
             replace: False leaves a reply that is there already.
         """
-        text = _canonical(key)
-        self._store(key_digest(text), text, reply, replace=replace)
+        self._store(_canonical(key), reply, replace=replace)
 
     def holds(self, key: Mapping[str, Any]) -> bool:
-        """Whether the recording has a call."""
-        return self._find(key_digest(_canonical(key))) is not None
+        """Whether the recording has a call, with whatever seed."""
+        return self._find(_canonical(key)) is not None
 
     def __len__(self) -> int:
+        query = "SELECT count(*) FROM calls WHERE value IS NOT NULL"
         with self._lock:
-            return int(self._open().execute("SELECT count(*) FROM calls").fetchone()[0])
+            return int(self._open().execute(query).fetchone()[0])
 
     async def _lead(
         self,
-        digest: str,
         text: str,
-        flight: Future[ToolReply],
-        ask: Callable[[], Awaitable[ToolReply]],
+        plain: str,
+        seeded: str,
+        flight: Future[tuple[ToolReply, str]],
+        ask: Callable[[], Awaitable[Asked]],
     ) -> ToolReply:
         try:
-            reply = await ask()
+            reply, used_seed = await ask()
             # Stored first: from here on an equal call finds it, whether or not it sees the flight.
-            reply = self._store(digest, text, reply, replace=self.mode == "record")
+            replace = self.mode == "record"
+            kept_as = seeded if used_seed or text == seeded else plain
+            stored = self._store(kept_as, reply, replace=replace) or reply
+            if kept_as == seeded:
+                self._store(plain, None, replace=replace)
         except asyncio.CancelledError:
             flight.set_exception(_Abandoned())
             raise
@@ -186,47 +209,46 @@ class Recording:
             flight.set_exception(error)
             raise
         else:
-            flight.set_result(reply)
-            return reply
+            flight.set_result((stored, kept_as))
+            return stored
         finally:
             with self._lock:
-                del self._flights[digest]
+                del self._flights[text]
 
-    def _report(self) -> None:
-        stats = self.stats
+    def _report(self, stats: RecordingStats) -> None:
         if (stats.hits + stats.shared) % REPORT_EVERY == 0:
             log.info(
-                "recording %s (%s): hit rate %.3f: %d recorded before, %d shared, %d asked",
-                self.path,
-                self.mode,
-                stats.hit_rate,
-                stats.hits,
-                stats.shared,
-                stats.misses,
+                "recording %s (%s): hit rate %.3f: %s", self.path, self.mode, stats.hit_rate, stats
             )
 
-    def _known(self, digest: str) -> ToolReply | None:
-        if self.mode == "record" and digest not in self._fresh:
-            return None
-        return self._find(digest)
+    def _look_up(self, plain: str, seeded: str) -> tuple[str, ToolReply | None]:
+        """The key under which a call is to be found or kept, and its reply, if that is known."""
+        for text in (plain, seeded):
+            if self.mode == "record" and text not in self._fresh:
+                return text, None
+            found = self._find(text)
+            if not isinstance(found, _SeedCounts):
+                return text, found
+        return seeded, None
 
-    def _find(self, digest: str) -> ToolReply | None:
+    def _find(self, text: str) -> ToolReply | _SeedCounts | None:
+        query = "SELECT value, details FROM calls WHERE key = ?"
         with self._lock:
-            row = (
-                self._open()
-                .execute("SELECT value, details FROM calls WHERE key = ?", (digest,))
-                .fetchone()
-            )
-        return None if row is None else _reply(row[0], json.loads(row[1]))
+            row = self._open().execute(query, (key_digest(text),)).fetchone()
+        if row is None:
+            return None
+        return _SeedCounts() if row[0] is None else _reply(row[0], json.loads(row[1]))
 
-    def _store(self, digest: str, text: str, reply: ToolReply, *, replace: bool) -> ToolReply:
-        """Keep a reply; returns the one that counts, which may be another process's."""
+    def _store(self, text: str, reply: ToolReply | None, *, replace: bool) -> ToolReply | None:
+        """Keep a reply, or (None) that the seed counts; returns what another process kept first."""
         verb = "REPLACE" if replace else "IGNORE"
-        row = (digest, text, _value(reply), _canonical(reply.details))
+        value, details = (None, {}) if reply is None else (_value(reply), reply.details)
+        row = (key_digest(text), text, value, _canonical(details))
         with self._lock:
             self._open().execute(f"INSERT OR {verb} INTO calls VALUES (?, ?, ?, ?)", row)
-            self._fresh.add(digest)
-            return self._find(digest) or reply
+            self._fresh.add(text)
+            found = self._find(text)
+        return None if isinstance(found, _SeedCounts) else found
 
     def _open(self) -> sqlite3.Connection:
         if self._pid != os.getpid():  # a connection must not be carried over a fork
@@ -236,7 +258,7 @@ class Recording:
     def _connect(self) -> sqlite3.Connection:
         if self.mode == "replay" and not self.path.is_file():
             raise RecordingError(
-                f"expected a recording to replay, but {self.path} is not there. To mend it: make "
+                f"expected a recording to replay, but {self.path} is not there. Fix: make "
                 "it with --recording record, or import one."
             )
         self._pid = os.getpid()
@@ -278,33 +300,6 @@ def open_recording(path: str | Path, mode: str) -> Recording:
     return recording
 
 
-def call_key(agent: object, spec: str, request: ToolCall) -> Mapping[str, Any]:
-    """What the reply to a request depends on."""
-    if isinstance(agent, Keyed):
-        return agent.record_key(request)
-    question = request.question
-    record = request.record()
-    record["visited"] = sorted(request.visited)  # shown in another order, it is the same set
-    return {
-        "agent": spec,
-        **record,
-        "question": question.text,
-        "options": list(question.options),
-        "video": video_digest(request.video),
-    }
-
-
-@lru_cache(maxsize=4096)
-def video_digest(video: Video) -> str:
-    """A digest of a video's clips and texts."""
-    parts: list[str] = []
-    for clip in video.clips:
-        parts.append(clip.clip_id)
-        for line in (*clip.subtitles, *clip.captions):
-            parts += [line.text, repr(line.start_s), repr(line.end_s)]
-    return blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
-
-
 def key_digest(text: str) -> str:
     """The key of a call under which it is stored, of its canonical JSON."""
     return blake2b(text.encode(), digest_size=16).hexdigest()
@@ -341,7 +336,8 @@ def import_calls(path: str | Path, lines: Iterator[str]) -> int:
             call = json.loads(line)
             text = _canonical(call["request"])
             fits = key_digest(text) == call["key"]
-            reply = _reply(str(call["value"]), dict(call["details"]))
+            details = dict(call["details"])
+            reply = None if call["value"] is None else _reply(str(call["value"]), details)
         except (ValueError, KeyError, TypeError) as error:
             raise RecordingError(
                 f"line {number}: expected a call as `longvideo-env recording export` writes it, "
@@ -352,7 +348,7 @@ def import_calls(path: str | Path, lines: Iterator[str]) -> int:
                 f"line {number}: the key {call['key']!r:.60} is not that of its request: the line "
                 "was changed after it was exported."
             )
-        recording._store(call["key"], text, reply, replace=False)
+        recording._store(text, reply, replace=False)
     return len(recording) - before
 
 
@@ -361,15 +357,16 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version not in (0, FORMAT):
         raise RecordingError(
-            f"expected a recording of format {FORMAT}, but {path} has format {version}. To mend "
-            "it: use the release that wrote it to export it."
+            f"expected a recording of format {FORMAT}, but {path} has format {version}, whose keys "
+            "are made in another way. Fix: record anew into another file, or use the release that "
+            "wrote it."
         )
     if version == FORMAT:
         return  # nothing is written, so that a recording may lie where nothing can be
     database.execute("PRAGMA journal_mode=WAL")
     database.execute(
         "CREATE TABLE IF NOT EXISTS calls "
-        "(key TEXT PRIMARY KEY, request TEXT NOT NULL, value TEXT NOT NULL, details TEXT NOT NULL)"
+        "(key TEXT PRIMARY KEY, request TEXT NOT NULL, value TEXT, details TEXT NOT NULL)"
     )
     database.execute(f"PRAGMA user_version={FORMAT}")
 

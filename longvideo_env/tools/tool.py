@@ -86,6 +86,11 @@ class ToolCall:
     def seed(self) -> int:
         """For tools that draw at random."""
         self.seed_was_read = True
+        return self.given_seed
+
+    @property
+    def given_seed(self) -> int:
+        """The same, for whoever only notes it down."""
         if not isinstance(self._seed, int):
             self._seed = derive_seed(*self._seed)
         return self._seed

@@ -133,13 +133,17 @@ class Toolbox:
         # What gold has chosen is never recorded: a recording is made to be published.
         if self.recording is None or isinstance(agent, OracleGrounding):
             return await self._ask(tool, call, agent)
-        from longvideo_env.tools.recording import call_key
+        from longvideo_env.tools.keys import call_key, seed_counts
 
         if isinstance(agent, UnsafeBoxes):
             agent.add_boxes(call)
         keyed = agent.agent if isinstance(agent, UnsafeBoxes) else agent
+
+        async def ask() -> tuple[ToolReply, bool]:
+            return await self._ask(tool, call, agent), seed_counts(keyed, call)
+
         key = call_key(keyed, self.spec_of(tool), call)
-        reply = await self.recording.call(key, lambda: self._ask(tool, call, agent))
+        reply = await self.recording.call(key, ask, seed=call.given_seed)
         check_reply(reply, call)  # a recording is input like any other
         return reply
 

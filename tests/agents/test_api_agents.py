@@ -243,7 +243,7 @@ def test_equal_frames_and_query_make_equal_keys(dataset, task):
     assert agent.record_key(request()) == agent.record_key(request(seed=2))
     assert agent.record_key(request()) != agent.record_key(request("!"))
     warm = ApiVision("m@http://127.0.0.1:1/v1,temperature=0.7")
-    assert warm.record_key(request()) != warm.record_key(request(seed=2))
+    assert warm.record_key(request()) == warm.record_key(request(seed=2))
     assert copy.deepcopy(agent).record_key(request()) == agent.record_key(request())
 
 

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from eval.runs.store import RunStore, run_folder
+from eval.runs.naming import run_folder
+from eval.runs.store import RunStore
 from longvideo_env.errors import SpecError, TrajectoryError
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.errors import RecordingError, RecordingMissError, SpecError, ToolError
 from longvideo_env.testing import grounding_call, toolbox_of, vision_call
+from longvideo_env.tools.keys import call_key
 from longvideo_env.tools.recording import (
     Recording,
-    call_key,
     export_calls,
     import_calls,
     open_recording,
@@ -70,7 +70,7 @@ def test_equal_calls_under_way_are_asked_once(tmp_path, question, film):
     assert {result.reply.text for result in results[:8]} == {"a mug 1"}
     assert play(toolbox, request)[0].reply.text == "a mug 1"
     stats = toolbox.recording.stats
-    assert (stats.hits, stats.shared, stats.misses) == (1, 7, 2)
+    assert (stats.hits, stats.shared, stats.asked) == (1, 7, 2)
     assert stats.hit_rate == 0.8
 
 
@@ -158,7 +158,7 @@ def test_keys_go_by_content(question, film):
     clip = dataclasses.replace(film.clips[0], subtitles=())
     changed = dataclasses.replace(film, clips=(clip, *film.clips[1:]))
     assert key() != key(film=changed)
-    assert key() != key(seed=2)
+    assert key() == key(seed=2), "the seed joins the key when it is read"
 
 
 def test_export_and_import_are_inverses(tmp_path, question, film):
@@ -242,5 +242,47 @@ def test_a_miss_in_replay_is_an_error_of_its_own(tmp_path):
     async def never():
         raise AssertionError("asked")
 
+    replayed = Recording(path, "replay")
     with pytest.raises(RecordingMissError):
-        asyncio.run(Recording(path, "replay").call({"a": 2}, never))
+        asyncio.run(replayed.call({"a": 2}, never))
+    assert (replayed.stats.asked, replayed.stats.not_recorded) == (0, 1)
+    assert str(replayed.stats) == "1 not recorded"
+
+
+class Drawing(Counting):
+    """Reads the seed where it has to choose."""
+
+    async def look(self, request, /):
+        self.asked += 1
+        await asyncio.sleep(0.01)
+        return ToolReply(f"drawn {request.seed}" if request.query == "draw" else "fixed")
+
+
+def test_a_seed_counts_only_where_an_agent_reads_it(tmp_path, question, film):
+    def asks(query):
+        return [look(question, film, query, seed=seed) for seed in (1, 2, 3, 1)]
+
+    path = tmp_path / "calls.sqlite"
+    for mode, asked in (("reuse", 4), ("reuse", 0), ("record", 4), ("replay", 0)):
+        agent = Drawing()
+        toolbox = toolbox_of(agent, path, mode)
+        drawn, fixed = play(toolbox, *asks("draw")), play(toolbox, *asks("say"))
+        assert [r.value for r in drawn] == ["drawn 1", "drawn 2", "drawn 3", "drawn 1"]
+        assert {r.value for r in fixed} == {"fixed"}
+        assert agent.asked == asked
+        stats = toolbox.recording.stats
+        assert stats.hits + stats.shared + stats.asked == 8
+        assert len(toolbox.recording) == 4
+    lines = list(export_calls(path))
+    import_calls(tmp_path / "again.sqlite", iter(lines))
+    assert list(export_calls(tmp_path / "again.sqlite")) == lines
+    again = toolbox_of(Drawing(), tmp_path / "again.sqlite", "replay")
+    assert all(r.ok for r in play(again, *asks("draw"), *asks("say")))
+
+
+def test_a_recording_of_the_first_format_is_refused(tmp_path):
+    old = sqlite3.connect(tmp_path / "old.sqlite")
+    old.execute("PRAGMA user_version=1")
+    old.close()
+    with pytest.raises(RecordingError, match=r"format 1, whose keys .* Fix: record anew"):
+        Recording(tmp_path / "old.sqlite", "reuse")

@@ -143,15 +143,45 @@ def test_a_failed_policy_marks_its_episode():
         assert "out of memory" in trajectory.error
 
 
-def test_bugs_are_not_hidden():
-    class Buggy:
-        codec = TextCodec()
+class Raising:
+    """Raises what it is given, at once or after a moment."""
 
-        async def act(self, context, /):
+    codec = TextCodec()
+
+    def __init__(self, error, pause_s=None):
+        self.error, self.pause_s = error, pause_s
+
+    async def act(self, context, /):
+        if self.pause_s is not None:
+            await asyncio.sleep(self.pause_s)
+        raise self.error
+
+
+@pytest.mark.parametrize("pause_s", [None, 0, 0.001])
+def test_what_a_policy_raises_fails_its_episode_with_its_name(pause_s):
+    for trajectory in play(engine(Raising(TypeError("no text"), pause_s))):
+        assert trajectory.status == "failed"
+        assert trajectory.error == "policy (test): TypeError: no text"
+
+
+@pytest.mark.parametrize("pause_s", [None, 0, 0.001])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
+def test_what_is_no_exception_ends_the_run_and_never_hangs(error, pause_s):
+    wanted = PolicyError if error is asyncio.CancelledError else error
+    rollouts = engine(Raising(error(), pause_s))
+    with pytest.raises(wanted):
+        asyncio.run(asyncio.wait_for(gather(rollouts), 20))
+
+
+def test_a_bug_outside_the_policy_is_not_hidden():
+    class Broken(TextCodec):
+        def observe(self, text, turn):
             raise ZeroDivisionError
 
+    policy = build_policy("scripted:ground-look-answer")
+    policy.codec = Broken()
     with pytest.raises(ZeroDivisionError):
-        play(engine(Buggy()))
+        play(engine(policy))
 
 
 def test_a_full_context_ends_the_episode():

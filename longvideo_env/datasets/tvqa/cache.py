@@ -6,7 +6,6 @@ All of it can be deleted at any time: it is made again.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,17 +13,10 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+from longvideo_env.records.files import cache_root
+
 _MANY = 4
 """How many states of one dataset are kept: more than a split's each."""
-
-
-def cache_root() -> Path:
-    """Where such folders lie."""
-    own = os.environ.get("LONGVIDEO_ENV_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "longvideo-env"
 
 
 def digest(*parts: object) -> str:

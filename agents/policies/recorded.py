@@ -1,0 +1,100 @@
+"""A remote policy whose replies are recorded, so that a run can be played again without a server.
+
+A reply is keyed by the model and its endpoint, the messages, how replies are drawn, and the seed:
+each sample of a question keeps its own. They lie in the recording of the tool calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+from agents.api.agent import parse_api_spec
+from agents.generation.settings import GenerationSettings
+from longvideo_env.errors import PolicyError, RecordingError
+from longvideo_env.game.policy import Codec, Context, FinishReason, Policy, Reply
+from longvideo_env.tools.recording import Recording
+from longvideo_env.tools.tool import ToolReply
+
+REMOTE = "openai:"
+_SPEED = ("max_batch_size", "max_model_len", "tensor_parallel_size", "gpu_memory_utilization")
+
+
+def recorded(
+    policy: Policy, spec: str, settings: GenerationSettings, recording: Recording | None
+) -> Policy:
+    """The policy, with its replies recorded if it is a remote one and there is a recording."""
+    if recording is None or not spec.startswith(REMOTE):
+        return policy
+    return RecordedPolicy(policy, spec, settings, recording)
+
+
+class RecordedPolicy:
+    """See the module's docstring.
+
+    Args:
+        policy: Who is asked for what is not recorded.
+        spec: Its spec, `openai:MODEL[@ENDPOINT][,name=value...]`.
+        settings: How replies are drawn.
+        recording: Where replies are kept.
+    """
+
+    codec: Codec
+
+    def __init__(
+        self, policy: Policy, spec: str, settings: GenerationSettings, recording: Recording
+    ) -> None:
+        self.codec = policy.codec
+        self._policy = policy
+        self._recording = recording
+        parsed = parse_api_spec(spec.removeprefix(REMOTE))
+        drawn = {key: value for key, value in asdict(settings).items() if key not in _SPEED}
+        self._key = {
+            "agent": "policy",
+            "kind": "policy",
+            "model": parsed.model,
+            "endpoint": parsed.endpoint,
+            "options": dict(parsed.options),
+            "sampling": drawn,
+        }
+
+    def record_key(self, context: Context) -> Mapping[str, Any]:
+        """What a reply depends on."""
+        return {
+            **self._key,
+            "messages": [dict(message) for message in context.messages],
+            "actions": list(context.game.actions),
+            "tags": context.game.protocol.tags.name,
+            "seed": context.seed,
+        }
+
+    async def act(self, context: Context, /) -> Reply:
+        """The recorded reply, or one that is asked for.
+
+        Raises:
+            PolicyError: The policy gave none, or it is not in a recording that is replayed.
+        """
+
+        async def ask() -> tuple[ToolReply, bool]:
+            reply = await self._policy.act(context)
+            details = {"finish": reply.finish, "prefix": reply.prefix, "usage": reply.usage}
+            return ToolReply(reply.text, details=details), False
+
+        recording = self._recording
+        try:
+            found = await recording.call(
+                self.record_key(context), ask, stats=recording.policy_stats
+            )
+        except RecordingError as error:
+            raise PolicyError(str(error)) from error
+        return Reply(
+            found.text,
+            prefix=found.details["prefix"],
+            finish=cast(FinishReason, found.details["finish"]),
+            usage=found.details["usage"],
+        )
+
+    async def aclose(self) -> None:
+        """Let go of what the policy holds."""
+        await self._policy.aclose()

@@ -1,0 +1,137 @@
+"""Why episodes failed: reasons counted, a run that only fails stopped, and what is seen before."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
+
+from longvideo_env import Dataset, EnvConfig
+from longvideo_env.errors import LongVideoEnvError
+from longvideo_env.ids import parse_clip_id
+from longvideo_env.media.frames import list_frames
+from longvideo_env.records.trajectory import Trajectory
+
+SHOWN = 3
+"""Reasons that stand under the table."""
+
+_LOOKED_INTO = 20
+_CONNECT_S = 3.0
+_WORD = re.compile(r"[\w-]+")
+
+
+def reason_of(error: str) -> str:
+    """A failure's message without what differs from episode to episode: clip ids and numbers."""
+
+    def plain(match: re.Match[str]) -> str:
+        word = match[0]
+        return "CLIP" if parse_clip_id(word) else re.sub(r"\d{2,}", "N", word)
+
+    return _WORD.sub(plain, error)
+
+
+def top_reasons(errors: Mapping[str, int], most: int = SHOWN) -> list[tuple[str, int]]:
+    """The commonest reasons, with one message of each as it was given, and how often it came."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for error, n in errors.items():
+        reason = reason_of(error)
+        counts[reason] += n
+        examples.setdefault(reason, error)
+    return [(examples[reason], n) for reason, n in counts.most_common(most)]
+
+
+class FailureWatch:
+    """Counts failures in a row that have one reason.
+
+    Args:
+        limit: So many stop the run; 0 never does.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._reason = ""
+        self._n = 0
+
+    def see(self, trajectory: Trajectory) -> str | None:
+        """Take note of an episode. Returns why the run should stop, or None."""
+        if trajectory.status != "failed":
+            self._n = 0
+            return None
+        error = trajectory.error or "no reason was given"
+        reason = reason_of(error)
+        self._n = self._n + 1 if reason == self._reason else 1
+        self._reason = reason
+        return error if self._limit and self._n >= self._limit else None
+
+
+def warnings_before(spec: str, config: EnvConfig, dataset: Dataset) -> list[str]:
+    """What can be known to go wrong before an episode is played, a line each."""
+    found = []
+    videos = list(islice(dataset.videos.values(), _LOOKED_INTO))
+    clips = [(video, clip) for video in videos for clip in video.clips]
+    if config.vision.partition(":")[0] == "captions" and not any(c.captions for _, c in clips):
+        found.append(
+            "there are no captions, which --vision captions reads. Fix: add captions.json, or give "
+            "another --vision (none takes its action away)."
+        )
+    if config.vision.startswith("openai:") and not any(list_frames(v, c.clip_id) for v, c in clips):
+        found.append(
+            f"there are no frames, which --vision {config.vision} looks at. Fix: give "
+            "--frames-root, or another --vision."
+        )
+    if config.recording in ("off", "record"):
+        found += _silent_endpoints((spec, config.grounding, config.vision))
+    return found
+
+
+def _silent_endpoints(specs: Iterable[str]) -> list[str]:
+    urls = {_address(spec.removeprefix("openai:")) for spec in specs if spec.startswith("openai:")}
+    return [
+        f"nothing listens at {url} ({problem}). Fix: start the server, or name another endpoint."
+        for url in sorted(urls - {None}, key=str)
+        if (problem := _unreachable(str(url)))
+    ]
+
+
+def _address(argument: str) -> str | None:
+    from agents.api.agent import parse_api_spec  # its client is an extra
+    from agents.api.endpoints import load_endpoint
+
+    try:
+        return load_endpoint(parse_api_spec(argument).endpoint).base_url
+    except LongVideoEnvError:
+        return None  # building the agent says what is wrong
+
+
+def _unreachable(url: str) -> str | None:
+    """Why no connection can be had to this machine's own address; others may be behind a proxy."""
+    parts = urlsplit(url)
+    if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        return None
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname, port), timeout=_CONNECT_S):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def failure_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What stands under the table of a run in which episodes failed."""
+    lines = []
+    if summary["n_failed"]:
+        lines.append(
+            f"{summary['policy']}: {summary['n_failed']:,} of {summary['n_finished']:,} episodes "
+            "failed:"
+        )
+        lines += [f"  {n:,} x {error}" for error, n in top_reasons(summary["errors"])]
+    if summary.get("stopped"):
+        lines.append(
+            f"  stopped: {summary['stopped']} What was finished is kept; the same command resumes."
+        )
+    return lines

@@ -1,0 +1,126 @@
+"""What a run of a policy was made of, as hashes: what resuming, comparing and rescoring check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agents.policies.build import POLICY_KINDS, policy_name
+from agents.policies.starter import resolve_model
+from longvideo_env import Dataset, EnvConfig
+from longvideo_env.game.game import Game
+from longvideo_env.records.identity import (
+    Identity,
+    digest_code,
+    digest_folder,
+    digest_questions,
+    digest_texts,
+    question_digests,
+    short_hash,
+)
+from longvideo_env.specs import entry_point_names, is_attribute, load_attribute, parse_spec
+
+LOCAL = ("hf", "vllm")
+_OURS = ("agents", "longvideo_env")
+
+
+def identify(policy: Any, config: EnvConfig, dataset: Dataset) -> Identity:
+    """The identity of a policy's run.
+
+    Args:
+        policy: The policy: a spec or a function.
+        config: The environment.
+        dataset: Its questions and videos.
+    """
+    game = Game.from_config(config)
+    parts = {
+        **digest_questions(questions_of(dataset)),
+        "texts": _texts(dataset),
+        "words": game.words.digest,
+        "version": version("longvideo-env"),
+    }
+    if isinstance(policy, str) and (checkpoint := digest_checkpoint(policy)):
+        parts["checkpoint"] = checkpoint
+    own: dict[str, Any] = {tool.spec: tool.function for tool in game.tools}
+    own |= {term: game.reward.functions[term] for term in game.reward.own}
+    own |= {
+        policy_name(part): _code_of(kind, part)
+        for kind, part in (
+            ("policies", policy),
+            ("grounding", config.grounding),
+            ("vision", config.vision),
+        )
+    }
+    if code := digest_own_code(own):
+        parts["code"] = code
+    return Identity(parts)
+
+
+@lru_cache(maxsize=4)
+def questions_of(dataset: Dataset) -> Mapping[str, Sequence[str]]:
+    """Each question's digests."""
+    return question_digests(dataset.tasks)
+
+
+@lru_cache(maxsize=4)
+def _texts(dataset: Dataset) -> str:
+    return digest_texts(dataset)
+
+
+def digest_checkpoint(spec: str) -> str | None:
+    """A digest of the files of a model that runs here; None for others, or if none are there yet.
+
+    `BASE+ADAPTER` counts both. A model of the hub counts as it lies in the hub's cache.
+    """
+    kind, _, path = spec.partition(":")
+    if kind not in LOCAL:
+        return None
+    whole = Path(path).is_dir()
+    folders = [_folder_of(part) for part in ([path] if whole else path.split("+"))]
+    if None in folders:
+        return None
+    try:
+        return short_hash(" ".join(digest_folder(folder) for folder in folders if folder))
+    except OSError:
+        return None  # building the policy says what is wrong
+
+
+def _folder_of(model: str) -> Path | None:
+    folder = Path(resolve_model(model))
+    if folder.is_dir():
+        return folder
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(model, local_files_only=True))
+    except (ImportError, OSError, ValueError):
+        return None
+
+
+def digest_own_code(parts: Mapping[str, Any]) -> str | None:
+    """A digest of the code of those parts that this project does not ship; None if none."""
+    found = {
+        name: digest_code(part)
+        for name, part in parts.items()
+        if part is not None and _root(part) not in _OURS
+    }
+    return short_hash(repr(sorted(found.items()))) if found else None
+
+
+def _root(part: Any) -> str:
+    module = getattr(part, "__module__", None) or type(part).__module__
+    return str(module).partition(".")[0]
+
+
+def _code_of(kind: str, part: Any) -> Any:
+    """The object that a spec names, where a package or a module of somebody else has it."""
+    if not isinstance(part, str):
+        return part
+    point = entry_point_names(kind).get(parse_spec(part).name)
+    if point is not None:
+        return None if point.module.partition(".")[0] in _OURS else point.load()
+    known = parse_spec(part).name in POLICY_KINDS or not is_attribute(part)
+    return None if known else load_attribute(part)

@@ -1,0 +1,82 @@
+"""Files that others may read while they are written, and folders that one process owns at a time.
+
+    write_json(folder / "summary.json", numbers)     # whole or not at all
+    with hold_folder(folder):                        # a second process is refused, and reads why
+        ...
+
+A lock ends with its process, also when that is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from longvideo_env.errors import FolderInUseError
+
+LOCK = ".lock"
+HOLDER = ".lock.holder.json"
+
+
+def cache_root() -> Path:
+    """Where files lie that can be made again: `$LONGVIDEO_ENV_CACHE`, or the user's cache."""
+    own = os.environ.get("LONGVIDEO_ENV_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "longvideo-env"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader never sees half of it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that a reader never sees half of it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Be the only one who writes a folder.
+
+    Raises:
+        FolderInUseError: Another process, or another part of this one, holds it; says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FolderInUseError(
+            f"{folder} is being written by {_holder(folder)}. Fix: wait until it has finished, "
+            "stop it, or give another --out."
+        ) from error
+    try:
+        now = datetime.now(timezone.utc).isoformat(" ", "seconds")
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        write_json(folder / HOLDER, me)
+        yield
+    finally:
+        (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    """Who holds a folder, as it wrote down itself."""
+    try:
+        by = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f"process {by['pid']} on {by['host']}, since {by['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

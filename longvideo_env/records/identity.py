@@ -1,0 +1,230 @@
+"""What a run is: hashes of all that it was made of. Resume, compare and rescore ask here.
+
+    identity = Identity({"questions": ..., "texts": ..., "checkpoint": ...})
+    identity.difference(earlier)       # ["the answer key"], or [] where nothing differs
+
+Hashes are of content, not of names or times: a moved dataset is the same one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+from longvideo_env.records.files import cache_root, write_text
+from longvideo_env.schema import Task, Video
+
+PARTS = {
+    "questions": "the questions",
+    "answers": "the answer key",
+    "texts": "the subtitles, captions or clips",
+    "checkpoint": "the model's files (weights, config, tokenizer)",
+    "code": "own code (a policy, tool or reward term)",
+    "words": "what the environment says to the policy",
+    "version": "the version of longvideo-env",
+}
+"""What a run is made of, and what a message calls it."""
+
+_SHORT = 6
+_PIECE = 1 << 24
+_CACHED_FROM = 1_000_000
+_SETTLED_S = 2.0
+"""A file changed more recently may change once more without a new time stamp: not cached."""
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".model", ".tiktoken", ".jinja", ".py")
+_TRAINING = ("training_args", "optimizer", "scheduler", "rng_state", "trainer_state", "scaler")
+_TEXTS = ("merges.txt", "vocab.txt")
+
+
+class Questions(Protocol):
+    """What is asked of a dataset here."""
+
+    @property
+    def tasks(self) -> Sequence[Task]:
+        """Its questions."""
+        ...
+
+    @property
+    def videos(self) -> Mapping[str, Video]:
+        """Its videos."""
+        ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The hashes of a run.
+
+    Attributes:
+        parts: By the names of `PARTS`. A part that could not be hashed is left out.
+    """
+
+    parts: Mapping[str, str]
+
+    def difference(self, earlier: Mapping[str, Any]) -> list[str]:
+        """What is not as it was, in words. Parts that either side does not know are not compared.
+
+        Args:
+            earlier: The parts of the other identity.
+        """
+        return [
+            words
+            for name, words in PARTS.items()
+            if name in self.parts and name in earlier and self.parts[name] != earlier[name]
+        ]
+
+
+def short_hash(text: str) -> str:
+    """A digest of a text, for the parts of an identity."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def question_digests(tasks: Iterable[Task]) -> dict[str, list[str]]:
+    """`str(qid)` -> a short digest of what is shown of a question, and one of its gold."""
+    return {str(task.qid): [_short(_shown(task)), _short(_gold(task))] for task in tasks}
+
+
+def digest_questions(questions: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The parts `questions` and `answers` of an identity, from `question_digests`."""
+    rows = sorted(questions.items())
+    return {
+        "questions": short_hash(repr([(qid, shown) for qid, (shown, _) in rows])),
+        "answers": short_hash(repr([(qid, gold) for qid, (_, gold) in rows])),
+    }
+
+
+def changed_questions(
+    earlier: Mapping[str, Sequence[str]],
+    now: Mapping[str, Sequence[str]],
+    qids: Iterable[str] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Which questions differ: those whose text or options do, and those where only the gold does.
+
+    Args:
+        earlier: From `question_digests`.
+        now: The same, of the other side.
+        qids: Only these; by default all of either side. One that a side lacks counts as changed.
+    """
+    asked = sorted({*earlier, *now} if qids is None else set(qids))
+    missing = ("", "")
+    pairs = [(qid, earlier.get(qid, missing), now.get(qid, missing)) for qid in asked]
+    shown = [qid for qid, one, other in pairs if one[0] != other[0]]
+    gold = [qid for qid, one, other in pairs if one[0] == other[0] and one[1] != other[1]]
+    return shown, gold
+
+
+def name_some(qids: Sequence[str], most: int = 5) -> str:
+    """A few ids, and how many more there are."""
+    more = f" and {len(qids) - most:,} more" if len(qids) > most else ""
+    return ", ".join(qids[:most]) + more
+
+
+def digest_texts(dataset: Questions) -> str:
+    """A digest of all videos: their clips, subtitles and captions."""
+    # A large dataset knows its texts without building its videos.
+    own = getattr(dataset.videos, "digest", None)
+    if own is not None:
+        return str(own())
+    videos = sorted(dataset.videos)
+    return short_hash("\x1f".join(f"{v}\x1f{video_digest(dataset.videos[v])}" for v in videos))
+
+
+@lru_cache(maxsize=4096)
+def video_digest(video: Video) -> str:
+    """A digest of a video's clips and texts."""
+    parts: list[str] = []
+    for clip in video.clips:
+        parts.append(clip.clip_id)
+        for line in (*clip.subtitles, *clip.captions):
+            parts += [line.text, repr(line.start_s), repr(line.end_s)]
+    return short_hash("\x1f".join(parts))
+
+
+def digest_folder(path: str | Path) -> str:
+    """A digest of a checkpoint: its weights, configuration and tokenizer, byte by byte.
+
+    What training leaves beside them (optimizer, logs, older checkpoints) does not count. A large
+    file is read once: its hash is kept in the user's cache until its size, time or inode changes.
+
+    Raises:
+        OSError: The folder or a file in it cannot be read.
+    """
+    files = sorted(file for file in Path(path).iterdir() if _is_of_checkpoint(file))
+    return short_hash("\n".join(f"{file.name} {digest_file(file)}" for file in files))
+
+
+def digest_file(path: Path) -> str:
+    """A digest of a file's bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    path = path.resolve()
+    stat = path.stat()
+    state = f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+    if stat.st_size < _CACHED_FROM or time.time() - stat.st_mtime < _SETTLED_S:
+        return _hash_bytes(path)
+    kept = cache_root() / "digests" / short_hash(str(path))
+    try:
+        earlier, _, found = kept.read_text(encoding="utf-8").rpartition(" ")
+        if earlier == state:
+            return found
+    except OSError:
+        pass
+    found = _hash_bytes(path)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, f"{state} {found}")
+    except OSError:
+        pass  # a cache that cannot be written costs time only
+    return found
+
+
+def digest_code(part: object) -> str:
+    """A digest of the code of a function, class, module or object: of the file that holds it."""
+    known = inspect.isroutine(part) or inspect.isclass(part) or inspect.ismodule(part)
+    cls: Any = part if known else type(part)
+    try:
+        file = inspect.getsourcefile(cls)
+        if file is not None and Path(file).is_file():
+            return _hash_bytes(Path(file))
+        return short_hash(inspect.getsource(cls))
+    except (OSError, TypeError):
+        code = getattr(cls, "__code__", None)  # typed at a prompt: no source is left
+        return short_hash(repr((getattr(cls, "__qualname__", ""), code and code.co_code)))
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_SHORT).hexdigest()
+
+
+def _shown(task: Task) -> object:
+    question = task.question
+    return [question.text, question.options, question.video_id]
+
+
+def _gold(task: Task) -> object:
+    gold = task.gold
+    boxes = None if gold.boxes is None else {k: [dict(b) for b in v] for k, v in gold.boxes.items()}
+    return [gold.answer, gold.clip_id, gold.span, gold.clues, boxes]
+
+
+def _is_of_checkpoint(file: Path) -> bool:
+    if file.name.startswith((".", *_TRAINING)) or not file.is_file():
+        return False
+    return file.suffix in (*_WEIGHTS, ".json") or file.name in _TEXTS
+
+
+def _hash_bytes(path: Path) -> str:
+    found = blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            found.update(piece)
+    return found.hexdigest()
