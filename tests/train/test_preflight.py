@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
