@@ -40,6 +40,8 @@ def check_policy_spec(spec: Any) -> None:
     parsed = parse_spec(spec)
     if parsed.name in _BUILDERS:
         if bool(parsed.argument) == (parsed.name != "random"):
+            if parsed.name in ("scripted", "teacher"):  # costs nothing, and checks the argument
+                _BUILDERS[parsed.name](spec.partition(":")[2], GenerationSettings())
             return
     elif parsed.name in entry_point_names("policies"):
         return

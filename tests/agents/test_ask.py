@@ -37,7 +37,7 @@ def test_a_question_with_options(film: str, capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     assert "answer: a1, the old man" in out
     assert "[film_seg01_clip_01, 01:00-02:00 of the film]" in out
-    assert "[01:15] Ben : the old man opens the box ." in out
+    assert "[01:15-01:16] Ben : the old man opens the box ." in out
     assert "  from film_seg01_clip_00, 00:00-01:00 of the film" in out
 
 

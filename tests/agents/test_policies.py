@@ -1,11 +1,13 @@
 import pytest
 
-from agents.policies.build import best_option, build_policy, check_policy_spec
+from agents.policies.build import build_policy, check_policy_spec
+from agents.policies.scripted import best_option
+from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
-from longvideo_env.game.policy import Context
-from longvideo_env.game.protocol.tags import Action, parse
-from longvideo_env.game.rules import ActionKind, Rules
-from longvideo_env.schema import Question
+from longvideo_env.game.game import Game
+from longvideo_env.game.policy import Context, Observation
+from longvideo_env.game.protocol.base import Action
+from longvideo_env.schema import Question, TimedText
 from longvideo_env.sync import run_immediate
 
 QUESTION = Question(
@@ -13,12 +15,15 @@ QUESTION = Question(
 )
 
 
-def context(turn=1, seen="nothing", seed=0, **rules):
+def context(turn=1, seen="nothing", seed=0, **options):
     first = f"Question: {QUESTION.text}\na0: a cat\n\nYou are at:\nline"
+    view = ("s01e01_seg01_clip_00",)
+    opening = Observation(first, "opening", 5, view, lines=(TimedText("line"),))
     return Context(
         question=QUESTION,
-        rules=Rules(**rules),
+        game=Game.from_config(EnvConfig(**options)),
         messages=[{"role": "user", "content": first}, {"role": "user", "content": seen}],
+        observations=[opening, Observation(seen, "reply", 4, view, tool="look", reply=seen)],
         segments=[],
         turn=turn,
         seed=seed,
@@ -27,12 +32,12 @@ def context(turn=1, seen="nothing", seed=0, **rules):
 
 def act(spec, **options):
     ctx = context(**options)
-    outcome = parse(run_immediate(build_policy(spec).act(ctx)).text, 4, ctx.rules.actions).outcome
+    outcome = ctx.game.protocol.parse(run_immediate(build_policy(spec).act(ctx)).text, 4).outcome
     assert isinstance(outcome, Action)
     return outcome
 
 
-@pytest.mark.parametrize("spec", ["", "rnadom", "scripted", "scripted:dance", "hf", "hf:", "gpt"])
+@pytest.mark.parametrize("spec", ["rnadom", "random:3", "scripted", "hf", "hf:", "gpt"])
 def test_unknown_specs_are_refused(spec):
     with pytest.raises(SpecError, match=r"hf:PATH"):
         check_policy_spec(spec)
@@ -40,16 +45,26 @@ def test_unknown_specs_are_refused(spec):
         build_policy(spec)
 
 
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [("", "expected NAME"), ("scripted:dance", "scripted:TOOL-TOOL-answer")],
+)
+def test_specs_without_a_meaning_are_refused_before_any_time_is_spent(spec, problem):
+    for take in (check_policy_spec, build_policy):
+        with pytest.raises(SpecError, match=problem):
+            take(spec)
+
+
 def test_scripted_follows_its_plan():
-    kinds = [act("scripted:ground-look-answer", turn=turn).kind for turn in (1, 2, 3, 4)]
-    assert kinds == [ActionKind.GROUND, ActionKind.LOOK, ActionKind.ANSWER, ActionKind.ANSWER]
-    assert act("scripted:answer").kind is ActionKind.ANSWER
+    names = [act("scripted:ground-look-answer", turn=turn).name for turn in (1, 2, 3, 4)]
+    assert names == ["ground", "look", "answer", "answer"]
+    assert act("scripted:answer").name == "answer"
 
 
 def test_scripted_leaves_out_what_is_not_on_offer_and_answers_in_the_last_turn():
-    assert act("scripted:ground-look-answer", can_ground=False).kind is ActionKind.LOOK
-    assert act("scripted:ground-look-answer", max_turns=1).kind is ActionKind.ANSWER
-    assert act("scripted:ground-look-answer", turn=2, max_turns=2).kind is ActionKind.ANSWER
+    assert act("scripted:ground-look-answer", grounding="none").name == "look"
+    assert act("scripted:ground-look-answer", max_turns=1).name == "answer"
+    assert act("scripted:ground-look-answer", turn=2, max_turns=2).name == "answer"
 
 
 def test_best_option_goes_by_what_was_seen_not_by_the_options_shown():
@@ -64,7 +79,7 @@ def test_ties_are_drawn_with_the_seed():
 
 
 def test_random_takes_every_action_and_answers_in_the_last_turn():
-    kinds = {act("random", seed=seed).kind for seed in range(50)}
-    assert kinds == set(ActionKind)
-    assert {act("random", seed=seed, turn=5).kind for seed in range(50)} == {ActionKind.ANSWER}
+    names = {act("random", seed=seed).name for seed in range(50)}
+    assert names == {"look", "ground", "answer"}
+    assert {act("random", seed=seed, turn=5).name for seed in range(50)} == {"answer"}
     assert {act("random", seed=s, turn=5).argument for s in range(50)} == {"a0", "a1", "a2", "a3"}

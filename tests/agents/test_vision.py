@@ -39,7 +39,10 @@ def test_what_matches_best_comes_first_with_its_time():
     reply = look("where is the red mug", 0)
     assert reply.text.splitlines()[0] == "[01:01-01:15] A red mug stands on the table."
     assert "The window is open." in reply.text.splitlines()
-    assert reply.details == {"n_captions": 3}
+    assert reply.details["n_captions"] == 3
+    first, *others = reply.details["captions"]
+    assert first == [FILM.clip_ids[0], 61.0, 75.5, "A red mug stands on the table."]
+    assert [FILM.clip_ids[0], None, None, "The window is open."] in others
 
 
 def test_the_whole_window_is_looked_at_and_clips_are_named():

@@ -13,7 +13,7 @@ pytest.importorskip("openai")
 
 from agents.generation.chat import ChatCodec
 from agents.generation.settings import GenerationSettings
-from agents.generation.vllm_server import VLLMServer, stop_strings
+from agents.generation.vllm_server import VLLMServer
 from longvideo_env.errors import PolicyError
 
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
@@ -95,7 +95,7 @@ def test_sends_token_ids_and_gets_them_back(serve: Any, codec: ChatCodec) -> Non
     assert generated.finish == "stop"
     (body,) = asked
     assert body["prompt"] == [1, 2, 3]
-    assert body["stop"] == stop_strings()
+    assert body["stop"] == codec.protocol.endings
     assert body["include_stop_str_in_output"]
     assert (body["seed"], body["max_tokens"]) == (7, 30)
 

@@ -49,15 +49,16 @@ def test_what_is_taken_away_is_missed_where_it_is_needed(tmp_path):
     assert rows["no-vision"]["behaviour"]["looked"] == 0.0
     assert rows["no-vision"]["by_show"]["mini:look_here"]["accuracy"] < 1.0
     assert rows["no-vision"]["by_show"]["mini:say_here"]["accuracy"] == 1.0
-    assert rows["no-grounding"]["tool_calls"]["grounding"] == 0
-    assert rows["no-grounding"]["tool_calls"]["first_grounding"] > 0
+    assert rows["full"]["tool_calls"]["ground"] > 0
+    assert "ground" not in rows["no-grounding"]["tool_calls"]
+    assert rows["no-grounding"]["tool_calls"]["opening"] > 0
     assert rows["no-grounding"]["by_show"]["mini:say_elsewhere"]["accuracy"] < 1.0
     assert rows["no-grounding"]["by_show"]["mini:say_here"]["accuracy"] == 1.0
     assert rows["max-turns-1"]["mean_turns"] == 1.0
 
 
 def test_a_policy_that_asks_for_a_removed_tool_spends_its_turn(tmp_path, monkeypatch):
-    from agents.policies.build import ScriptedPolicy
+    from agents.policies.scripted import ScriptedPolicy
     from longvideo_env.game.policy import Reply
 
     async def look(self, context, /):

@@ -80,7 +80,7 @@ def test_nothing_is_lost_to_faults_and_no_key_is_written(server, tmp_path, caplo
     assert summary["n_failed"] == 0
     assert summary["n_answered"] == 4
     assert summary["usage"]["master"]["requests"] == 12
-    assert summary["usage"]["vision"]["requests"] <= 4
+    assert summary["usage"]["look"]["requests"] <= 4
     look = episodes[0]["turns"][0]
     assert look["usage"]["prompt_tokens"] == 100
     assert look["result"]["details"]["n_frames"] == 3

@@ -74,7 +74,7 @@ def test_turns_tools_and_mistakes():
     assert summary["turn_histogram"] == {"1": 1, "3": 1}
     assert summary["malformed_rate"] == 0.25
     assert summary["malformed_kinds"] == {"empty": 1}
-    assert summary["tool_calls"] == {"first_grounding": 0, "grounding": 0, "vision": 1}
+    assert summary["tool_calls"] == {"opening": 0, "look": 1}
     assert summary["grounding_accuracy"] == 0.5
     assert summary["grounding_accuracy_first"] == 0.0
 

@@ -40,7 +40,7 @@ def test_the_summary_says_what_was_used_and_what_a_right_answer_cost():
         result={"details": {**details, "n_frames": 7, "shortlisted": {"shown": 1, "of": 2}}},
         usage={"model": "m", **details},
     )  # fmt: skip
-    first = TurnRecord(0, request={"tool": "ground"}, result={"details": {}})
+    first = TurnRecord(0, request={"tool": "ground"}, result={"details": {}}, moves=True)
     runs = [play(1, 0, 1, True, turns=(turn,), first=first), play(2, 0, 1, False)]
     summary = summarize(runs, 2)
     assert summary["usage"]["master"]["prompt_tokens"] == 100

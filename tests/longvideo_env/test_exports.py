@@ -12,9 +12,14 @@ def test_public_names():
         "Question",
         "RolloutEngine",
         "Task",
+        "Tool",
+        "ToolCall",
+        "ToolReply",
         "Trajectory",
         "Video",
+        "evaluate",
         "load_dataset",
         "read_trajectories",
+        "tool",
     ]
     assert all(hasattr(longvideo_env, name) for name in longvideo_env.__all__)

@@ -59,11 +59,13 @@ def rollout(qid: str, sample: int, reward: float | None, **more: Any) -> dict[st
     """A saved rollout of one turn, as the trainer writes it."""
     prompt = f"Question: what is {qid} ?\na0: this\na1: that\n\nThe video v1 has 2 clips. You are"
     turn = {"turn": 1, "action": "answer", "argument": "a0", "malformed": None}
-    turn |= {"request": None, "result": None, "finish": "stop"}
+    turn |= {"request": None, "result": None, "finish": "stop", "moves": False}
     said = {"role": "assistant", "text": "<answer>a0</answer>", "sampled": True, "turn": 1}
     seen = {"role": "prompt", "text": prompt, "sampled": False, "turn": 0}
     record = {
         "qid": qid,
+        "question": f"what is {qid} ?",
+        "options": ["this", "that"],
         "video_id": "v1",
         "policy": "hf:x",
         "sample": sample,
@@ -76,10 +78,11 @@ def rollout(qid: str, sample: int, reward: float | None, **more: Any) -> dict[st
             {**said, "token_ids": [4, 5], "logprobs": [-0.1, -0.2]},
         ],
         "show": None,
+        "opened_at": ["v1_seg01_clip_00"],
         "visited": ["v1_seg01_clip_00"],
         "choice": 0,
         "option_order": None,
-        "error": None if reward is not None else "vision: broke down",
+        "error": None if reward is not None else "look: broke down",
         "first": None,
         "correct": None if reward is None else reward > 0.5,
         "grounded": None,
@@ -87,7 +90,7 @@ def rollout(qid: str, sample: int, reward: float | None, **more: Any) -> dict[st
         "reward": reward,
         "reward_terms": {},
         "timings": {"model_s": 0.5, "tools_s": 0.25, "env_s": 0.0, "total_s": 0.75},
-        "schema_version": 1,
+        "schema_version": 2,
     }
     return {**record, **more}
 

@@ -78,7 +78,7 @@ def test_a_trace_tells_what_happened(runs: Path, make_report: MakeReport) -> Non
     assert ground["tool"]["value"] == question["clips"][ground["shown"][0]]
     assert look["looked"] == ground["shown"]
     assert look["tool"]["agent"] == "captions"
-    assert "look for another clip" in ground["words"]
+    assert ground["words"] == "<reasoning>Next step: ground.</reasoning>"
     assert "<request_grounding" not in ground["words"]
     assert answer["arg"] == f"a{row['choice']}"
     assert question["gold"] in question["clips"]
