@@ -100,7 +100,7 @@ def ingest(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SpecError(f"{out} exists and is not an empty folder. To mend it: name another.")
     texts = {
-        name: read_subtitles(Path(path), options.encoding)
+        name: read_subtitles(Path(path), options.encoding).lines
         for name, path in (("subtitles", subtitles), ("captions", captions))
         if path is not None
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, MissingExtraError
@@ -28,17 +29,43 @@ _SPACE = re.compile(r"\s+")
 _BLOCKS = re.compile(r"\n[ \t]*\n\s*")
 
 
-def read_subtitles(path: Path, encoding: str | None = None) -> tuple[TimedText, ...]:
-    """Read a file of subtitles, in order of time. Lines without words are left out.
+@dataclass(frozen=True, slots=True)
+class Subtitles:
+    """What was read of a file of subtitles, and what was not.
+
+    Attributes:
+        lines: In order of time. A film without speech has none.
+        problems: One for each cue that was not read, with its line and what is wrong.
+        encoding: What the file is written in, such as `utf-8`.
+        format: Such as `srt`.
+    """
+
+    lines: tuple[TimedText, ...]
+    problems: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    format: str = ""
+
+    def __str__(self) -> str:
+        """`612 lines read, 2 not: line 12: ...; line 40: ...`, as it stands beside a result."""
+        read = f"{len(self.lines):,} {'line' if len(self.lines) == 1 else 'lines'} read"
+        if not self.problems:
+            return read
+        more = len(self.problems) - 3
+        shown = "; ".join(self.problems[:3]) + (f"; and {more:,} more" if more > 0 else "")
+        return f"{read}, {len(self.problems):,} not: {shown}"
+
+
+def read_subtitles(path: Path, encoding: str | None = None) -> Subtitles:
+    """Read a file of subtitles. An empty file is a film without speech.
 
     Args:
-        path: An `.srt`, `.vtt`, `.ass` or `.ssa` file.
-        encoding: Of the file; by default UTF-8, or UTF-16 where it says so by its first bytes.
+        path: The file.
+        encoding: Of the file; found out by default.
 
     Raises:
         DatasetNotFoundError: The file cannot be read.
-        MalformedFileError: It is too large, of another format or encoding, or holds no line.
-        MissingExtraError: pysubs2 is not installed.
+        MalformedFileError: It is too large, or no file of subtitles.
+        MissingExtraError: A library is not installed.
     """
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
@@ -50,14 +77,14 @@ def read_subtitles(path: Path, encoding: str | None = None) -> tuple[TimedText, 
         )
     text = _read(path, encoding)
     lines = parse_subtitles(text, kind, path)
-    if not lines:
+    if not lines and text.strip():
         raise MalformedFileError(
             f"expected lines with times in {kind.upper()} format, found none.",
             path,
             None,
             "check that the file is what its name says.",
         )
-    return lines
+    return Subtitles(lines, (), encoding or "utf-8", kind)
 
 
 def parse_subtitles(text: str, kind: str, path: Path) -> tuple[TimedText, ...]:

@@ -18,7 +18,7 @@ def lines(text: str, kind: str = "srt") -> list[str]:
 
 
 def test_a_real_file_with_notes_voices_and_two_line_cues(shared_data: Path) -> None:
-    found = read_subtitles(shared_data / "video" / "sintel-en.vtt")
+    found = read_subtitles(shared_data / "video" / "sintel-en.vtt").lines
     assert found[0] == TimedText("Test : [Test]", 0.0, 12.0)
     assert "You're a fool for traveling alone, so completely unprepared." in [x.text for x in found]
     assert not any("comment" in line.text for line in found)
@@ -86,7 +86,7 @@ def test_encodings(tmp_path: Path) -> None:
     path = tmp_path / "x.srt"
     for encoding, told in (("utf-16", None), ("utf-8-sig", None), ("cp1252", "cp1252")):
         path.write_text(SRT.format("café"), encoding=encoding)
-        assert read_subtitles(path, told)[0].text == "café"
+        assert read_subtitles(path, told).lines[0].text == "café"
 
 
 def test_a_line_of_a_gigabyte_is_refused_unread(tmp_path: Path) -> None:
