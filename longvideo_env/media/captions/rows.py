@@ -1,0 +1,94 @@
+"""Formats with a cue on each line: MicroDVD, MPL2, TMP and transcripts; and SAMI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from pysubs2 import SSAFile
+
+from longvideo_env.media.captions.stamps import ARROW, STAMP, to_seconds
+from longvideo_env.media.captions.words import Cue, Cues, end_times
+
+_ROWS = {
+    "microdvd": re.compile(r" *\{ *\d{1,9} *\} *\{ *\d{1,9} *\}."),
+    "mpl2": re.compile(r"\[\d{1,9}\]\[\d{1,9}\]"),
+    "tmp": re.compile(r"\d{1,2}:\d{2}:\d{2}:."),
+}
+_LINE = re.compile(
+    rf"\s*[\[(<]?\s*{STAMP}(?:(?:{ARROW}|\s*[-\u2013\u2014,]\s*|\s+to\s+){STAMP})?\s*[\])>]?(?!\w)[\s:\-\u2013\u2014]*"
+)
+_BACKSLASH = "\uff3c"  # keeps pysubs2 from taking it for a code
+_DAMAGED = re.compile(r"\s*(?:[\[(]\s*\d[\w ]*:|\d+:\d+:)")
+_SYNC = re.compile(r"<sync\b([^<>]*)>", re.IGNORECASE)
+_START = re.compile(r"\bstart\s*=\s*[\"']?\s*(\d{1,9})[\"'\s/]*", re.IGNORECASE)
+
+
+def reader_of(format_: str) -> Callable[[str], Cues]:
+    """The reader of `microdvd`, `mpl2` or `tmp`, which pysubs2 reads line by line."""
+
+    def read(text: str) -> Cues:
+        found = Cues()
+        mended, places = [], []
+        for row, line in enumerate(text.split("\n"), 1):
+            if _ROWS[format_].match(line):
+                mended.append(line)
+                places.append(f"line {row}")
+            elif line.strip():
+                found.problems.append(f"line {row}: its times cannot be read: {line!r:.60}")
+        subs = SSAFile.from_string("\n".join(mended), format_=format_)
+        # MicroDVD's first line may be its frame rate, which is no cue.
+        for event, place in zip(subs, places[len(places) - len(subs) :], strict=True):
+            text = event.text.replace("\\N", "\n")
+            found.cues.append(Cue(event.start / 1000, event.end / 1000, text, place))
+        return found
+
+    return read
+
+
+def read_transcript(text: str) -> Cues:
+    """Lines that begin with a time, or with two; the words may also stand below."""
+    found = Cues(known=False)
+    starts: list[tuple[float, str, str]] = []
+    ends: list[float | None] = []
+    for row, line in enumerate(text.split("\n"), 1):
+        match = _LINE.match(line)
+        if match:
+            groups = match.groups()
+            ends.append(to_seconds(*groups[5:10]) if groups[6] else None)
+            starts.append((to_seconds(*groups[:5]), line[match.end() :], f"line {row}"))
+        elif _DAMAGED.match(line) or (line.strip() and not starts):
+            found.problems.append(f"line {row}: its time cannot be read: {line.strip()!r:.60}")
+        elif line.strip():
+            start, words, place = starts[-1]
+            starts[-1] = (start, f"{words}\n{line}", place)
+    found.cues = end_times(starts)
+    for cue, end in zip(found.cues, ends, strict=True):
+        cue.end_s = cue.end_s if end is None else end
+    return found
+
+
+def is_transcript_line(line: str) -> bool:
+    """Whether a line begins with a time."""
+    return _LINE.match(line) is not None
+
+
+def read_sami(text: str) -> Cues:
+    """SAMI, whose cues have a start only."""
+    found = Cues()
+    places: list[str] = []
+
+    def mend(sync: re.Match[str]) -> str:
+        start = _START.search(sync[1][:200])
+        place = f"cue {len(places) + len(found.problems) + 1}"
+        if start is None:
+            found.problems.append(f"{place}: its time cannot be read: {sync[0]!r:.60}")
+            return "</sync>"  # what follows belongs to no cue
+        places.append(place)
+        return f"<sync start={start[1]}>"
+
+    subs = SSAFile.from_string(_SYNC.sub(mend, text.replace("\\", _BACKSLASH)), format_="sami")
+    for event, place in zip(subs, places, strict=False):
+        words = event.text.replace("\\N", "\n").replace(_BACKSLASH, "\\")
+        found.cues.append(Cue(event.start / 1000, event.end / 1000, words, place))
+    return found
