@@ -45,7 +45,7 @@ _LINES = (
     ("ass", re.compile(r"\[(?:Script Info|Events|V4\+? Styles)\]", re.IGNORECASE)),
     ("microdvd", re.compile(r" *\{ *\d{1,9} *\} *\{ *\d{1,9} *\}")),
     ("mpl2", re.compile(r"\[\d{1,9}\]\[\d{1,9}\]")),
-    ("tmp", re.compile(r"\d{1,2}:\d{2}:\d{2}:(?!\d)")),
+    ("tmp", re.compile(r"\d{1,2}:\d{2}:\d{2}:(?!\d{2,3}\s*(?:\S*>|[,-]|\s\S))")),
 )
 _LOOK_AT = 2_000
 _MEND = "check that it is a file of subtitles."

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import webvtt
 from pysubs2 import SSAFile
@@ -16,6 +17,7 @@ from longvideo_env.media.captions.words import MAX_TIME_S, Cue, Cues
 
 _SETTING = re.compile(r"(?<!\S)(?:[XY][12]:\d+|[a-z]+:\S+)(?:\s+|$)", re.IGNORECASE)
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]+([^<>]{1,100})>")
+_REMARK = re.compile(r"\{[^{}\\]*\}")
 _KARAOKE = re.compile(r"<\d\d:\d\d:\d\d\.\d+>")
 _NOT_CUES = re.compile(r"(NOTE|STYLE|REGION)(?:\s|$)")
 _HEADER = re.compile(r"[\w-]+ ?[:=]")
@@ -45,7 +47,7 @@ def read_srt(text: str) -> Cues:
     places = []
     blocks = _srt_blocks(text.split("\n"), found)
     found.known = bool(blocks)
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in zip_longest(blocks, blocks[1:]):
         next_number = following.number if following else None
         body = _without_lost(block, next_number, found)
         if block.times is None or block.times[0] >= MAX_TIME_S:
@@ -125,23 +127,25 @@ def _speaker(voice: re.Match[str]) -> str:
 
 def _mend_vtt(text: str, found: Cues) -> tuple[list[str], list[str]]:
     """Lines that webvtt-py reads whole, and the place of each cue in them."""
-    mended: list[str] = []
+    mended = ["WEBVTT"]
     places: list[str] = []
     number = 0
     open_cue = lost = False
     for row, block in _blocks(text.split("\n")):
+        if row == 1:
+            head = next((i for i, line in enumerate(block) if read_times(line)), len(block))
+            row, block = row + head, block[head:] or ["NOTE"]
         name = block[0].strip()
         has_number = name.isdecimal() and len(name) < 10
-        if any("-->" in line for line in block):
+        if any("-->" in line or read_times(line) for line in block):
             lines, kept, lost = _mend_vtt_cue(row, block, found)
             mended += ["", *lines] if lines else []
             places += kept
             open_cue = open_cue or bool(kept)
             number = int(name) if has_number else number
-        elif row == 1 or _NOT_CUES.match(name):
-            mended += ["", *block] if row > 1 else block
-            lost = lost or row > 1
-            open_cue = open_cue and row == 1
+        elif _NOT_CUES.match(name):
+            mended += ["", *block]
+            open_cue = False
         elif has_number and len(block) > 1 and int(name) == number + 1:
             number, lost = number + 1, True
             found.problems.append(f"line {row}: a cue without times: {block[1]!r:.60}")
@@ -208,7 +212,8 @@ def read_ass(text: str) -> Cues:
                 found.problems.append(_damaged(row, line))
                 continue
             stamps = [write_stamp(t or 0.0, ".") for t in times]
-            mended.append(f"Dialogue: 0,{stamps[0]},{stamps[1]},Default,,0,0,0,,{values['text']}")
+            words = _REMARK.sub("", values["text"])
+            mended.append(f"Dialogue: 0,{stamps[0]},{stamps[1]},Default,,0,0,0,,{words}")
             places.append(f"line {row}")
     subs = SSAFile.from_string("\n".join(mended), format_="ass")
     found.cues = _from_events(subs, places)

@@ -25,7 +25,7 @@ _BOMS = (
 _SAMPLE = 20_000
 _MARGIN = 0.1
 
-_SIGNS = "“”‘’„‚‹›«»–—…·•°¿¡€£§©®™♪\u00a0"
+_SIGNS = "“”‘’„‚‹›«»–—…·•°¿¡€£§©®™♪\u00a0"  # noqa: RUF001
 _ALPHABETS = {
     "cp1252": (
         "àâæçéèêëîïôœùûüÿ", "äöüßéà", "áéíñóúüªº", "áâãàçéêíóôõúü", "àèéìíòóùú", "åäöæøéüð",
@@ -68,8 +68,9 @@ def decode(data: bytes, told: str | None, path: Path) -> tuple[str, str, list[st
 def _find_out(data: bytes) -> tuple[str, str, list[str]]:
     for mark, encoding in _BOMS:
         if data.startswith(mark):
-            whole = data if encoding == "utf-8-sig" else data[: len(data) // 2 * 2]
-            return _utf8(whole[3:]) if whole is data else (whole.decode(encoding), encoding, [])
+            if encoding == "utf-8-sig":
+                return _utf8(data[3:])
+            return data[: len(data) // 2 * 2].decode(encoding), encoding, []
     if b"\0" in data:
         # Digits and line ends have a zero byte in UTF-16, in any language.
         encoding = "utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be"
@@ -86,20 +87,28 @@ def _utf8(data: bytes) -> tuple[str, str, list[str]]:
     bad = text.count("\ufffd")
     good = sum(c > "\x7f" for c in text) - bad
     at_end = bad == 1 and text.endswith("\ufffd") and data[-1] > 0x7F and good
-    if at_end or bad * 10 <= good:
+    if at_end or bad * 3 <= good:
         line = text.count("\n", 0, text.index("\ufffd")) + 1
         return text, "utf-8", [f"line {line}: {bad:,} characters here and below are not UTF-8"]
-    return _legacy(data)
+    # Two encodings in one file: whatever is taken, some words come out wrong.
+    return _legacy(data, mixed=good * 10 > bad)
 
 
-def _legacy(data: bytes) -> tuple[str, str, list[str]]:
+def _legacy(data: bytes, mixed: bool) -> tuple[str, str, list[str]]:
     """One of the encodings from before UTF-8.
 
     Raises:
         UnicodeError: None fits, or two fit equally well and differ.
     """
     texts: dict[str, str] = {}
-    for encoding in (*_ALPHABETS, "gb18030", "big5hkscs", "cp932", "cp949"):
+    for encoding in (
+        *(() if mixed else ("cp1252", "cp1250")),
+        "cp1251",
+        "gb18030",
+        "big5hkscs",
+        "cp932",
+        "cp949",
+    ):
         try:
             texts[encoding] = data.decode(encoding)
         except UnicodeDecodeError:

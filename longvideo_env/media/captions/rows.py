@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from pysubs2 import SSAFile
+from pysubs2.exceptions import UnknownFPSError
 
 from longvideo_env.media.captions.stamps import ARROW, STAMP, to_seconds
 from longvideo_env.media.captions.words import Cue, Cues, end_times
@@ -15,6 +16,7 @@ _ROWS = {
     "mpl2": re.compile(r"\[\d{1,9}\]\[\d{1,9}\]"),
     "tmp": re.compile(r"\d{1,2}:\d{2}:\d{2}:."),
 }
+_RATE = re.compile(r"\s*\{(\d+)\}\{\1\}\s*\d{1,3}(?:\.\d{1,9})?\s*$")
 _LINE = re.compile(
     rf"\s*[\[(<]?\s*{STAMP}(?:(?:{ARROW}|\s*[-\u2013\u2014,]\s*|\s+to\s+){STAMP})?\s*[\])>]?(?!\w)[\s:\-\u2013\u2014]*"
 )
@@ -36,7 +38,13 @@ def reader_of(format_: str) -> Callable[[str], Cues]:
                 places.append(f"line {row}")
             elif line.strip():
                 found.problems.append(f"line {row}: its times cannot be read: {line!r:.60}")
-        subs = SSAFile.from_string("\n".join(mended), format_=format_)
+        try:
+            strict = not _RATE.match(mended[0]) if mended else True
+            options = {"strict_fps_inference": strict} if format_ == "microdvd" else {}
+            subs = SSAFile.from_string("\n".join(mended), format_=format_, **options)
+        except UnknownFPSError as error:
+            fix = "Fix: give it a first line such as {1}{1}23.976"
+            raise ValueError(f"the file does not say its frame rate. {fix}") from error
         # MicroDVD's first line may be its frame rate, which is no cue.
         for event, place in zip(subs, places[len(places) - len(subs) :], strict=True):
             text = event.text.replace("\\N", "\n")
@@ -49,20 +57,23 @@ def reader_of(format_: str) -> Callable[[str], Cues]:
 def read_transcript(text: str) -> Cues:
     """Lines that begin with a time, or with two; the words may also stand below."""
     found = Cues(known=False)
-    starts: list[tuple[float, str, str]] = []
+    starts: list[tuple[float, str]] = []
+    said: list[list[str]] = []
     ends: list[float | None] = []
     for row, line in enumerate(text.split("\n"), 1):
         match = _LINE.match(line)
         if match:
             groups = match.groups()
             ends.append(to_seconds(*groups[5:10]) if groups[6] else None)
-            starts.append((to_seconds(*groups[:5]), line[match.end() :], f"line {row}"))
+            starts.append((to_seconds(*groups[:5]), f"line {row}"))
+            said.append([line[match.end() :]])
         elif _DAMAGED.match(line) or (line.strip() and not starts):
             found.problems.append(f"line {row}: its time cannot be read: {line.strip()!r:.60}")
         elif line.strip():
-            start, words, place = starts[-1]
-            starts[-1] = (start, f"{words}\n{line}", place)
-    found.cues = end_times(starts)
+            said[-1].append(line)
+    found.cues = end_times(
+        (start, "\n".join(lines), place) for (start, place), lines in zip(starts, said, strict=True)
+    )
     for cue, end in zip(found.cues, ends, strict=True):
         cue.end_s = cue.end_s if end is None else end
     return found
