@@ -165,14 +165,14 @@ def _mend_vtt_cue(row: int, block: list[str], found: Cues) -> tuple[list[str], l
         times = read_times(line)
         if times is not None and times[0] < MAX_TIME_S:
             stamps = [write_stamp(min(t, MAX_TIME_S), ".") for t in times[:2]]
-            if i == 1:
+            if not places:
                 lines = []  # the line above was the name
             lines += ["", f"{stamps[0]} --> {stamps[1]} {times[2].replace('-->', '')}"]
             places.append(f"line {row + i}")
             lost = False
-        elif times is not None or is_damaged(line, i < 2):
+        elif times is not None or is_damaged(line, i < 2 and not places):
             found.problems.append(_damaged(row + i, line))
-            lines, lost = lines if i > 1 else [], True
+            lost = True
         elif not lost:
             lines.append(line.replace("-->", "--&gt;"))
     return lines if places else [], places, lost

@@ -30,7 +30,7 @@ def read_json(text: str) -> Cues:
         ValueError: It is none, or not JSON.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, strict=False)
     except RecursionError as error:
         raise ValueError("the JSON is nested too deeply") from error
     rows, read = _kind_of(data)

@@ -186,7 +186,7 @@ def test_captions_that_roll_come_once_also_as_srt(read, joint: str) -> None:
 
 
 def test_captions_that_grow_word_by_word_come_once(read) -> None:
-    said = "now we put the dough into the oven".split()
+    said = ["now", "we", "put", "the", "dough", "into", "the", "oven"]
     text = "".join(
         f"{i}\n00:00:{i:02d},000 --> 00:00:{i + 1:02d},000\n{' '.join(said[:i])}\n\n"
         for i in range(1, len(said) + 1)
@@ -330,7 +330,7 @@ TT = "http://www.w3.org/ns/ttml"
 @pytest.mark.parametrize(
     "text",
     [
-        f'<?xml version="1.0" encoding="utf-8"?><tt xmlns="{TT}"><head><metadata>x</metadata></head>'
+        f'<?xml version="1.0"?><tt xmlns="{TT}"><head><metadata>x</metadata></head>'
         '<body><div><p begin="00:00:01.000" end="00:00:02.500">hi<br/>you</p></div></body></tt>',
         f'<tt xmlns="{TT}"><body begin="1s"><div><p begin="0s" dur="1500ms"><span>hi </span>you</p>'
         "</div></body></tt>",
