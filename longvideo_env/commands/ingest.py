@@ -2,12 +2,16 @@
 
     longvideo-env ingest film.mkv --subtitles film.srt --out data/film
     longvideo-env ask data/film "Who opens the box?" --options "the old man" "nobody"
+    longvideo-env ingest films/ --out data/films
 
-The folder holds `clips.json` (where each clip lies in the film), `subtitles.json` and perhaps
+Of a folder of films each gets a folder of its own below --out, with the subtitles that lie beside
+it under its name (`film.srt`, `film.en.vtt`); the same command goes on where it was stopped. A
+folder holds `clips.json` (where each clip lies in the film), `subtitles.json` and perhaps
 `captions.json` (lines with times, cut to clips), `frames/<clip>/00001.jpg` onward, and `film.json`.
 It appears whole or not at all.
 
-Exit codes: 0 done; 2 bad arguments, film or subtitles; 130 interrupted.
+Exit codes: 0 done; 2 bad arguments, film or subtitles; 3 some films of a folder failed;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,25 +21,26 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.progress import Progress
+from typing import Any, TypeAlias
 
 from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.ids import safe_video_id
 from longvideo_env.media.film import FilmInfo, pictures_at, survey
-from longvideo_env.media.subtitles import cut_to_clips, read_subtitles
-from longvideo_env.schema import TimedText
+from longvideo_env.media.subtitles import Subtitles, cut_to_clips, read_subtitles
 
 CLIP_S = 60.0
 FPS = 3.0
 LONGEST_SIDE = 640
 _QUALITY = 85
+
+Tick: TypeAlias = Callable[[str, float, float | None], None]
+"""Takes what is being done, the second of the film reached, and the film's length if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +81,17 @@ def ingest(
     subtitles: str | Path | None = None,
     captions: str | Path | None = None,
     options: IngestOptions | None = None,
-    progress: Progress | None = None,
+    tick: Tick | None = None,
 ) -> dict[str, Any]:
     """Write the folder of a film.
 
     Args:
         film: Any container that FFmpeg knows.
         out: A new folder.
-        subtitles: SRT, WebVTT or ASS; without them the clips have no dialogue.
+        subtitles: In any format of `read_subtitles`; without them the clips have no dialogue.
         captions: Descriptions of what is to be seen, in the same formats.
         options: How to cut.
-        progress: Shows how far it is.
+        tick: Called with what is done and the second of the film it is at; a bar by default.
 
     Returns:
         What `film.json` holds.
@@ -99,37 +104,54 @@ def ingest(
     film, out, options = Path(film), Path(out), options or IngestOptions()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SpecError(f"{out} exists and is not an empty folder. To mend it: name another.")
+    if tick is None:
+        with _bar() as shown:
+            return _ingest(
+                film, out, {"subtitles": subtitles, "captions": captions}, options, shown
+            )
+    return _ingest(film, out, {"subtitles": subtitles, "captions": captions}, options, tick)
+
+
+@contextmanager
+def _bar() -> Iterator[Tick]:
+    with progress_bar() as bar:
+        task = bar.add_task("reading", total=None)
+        yield lambda what, time_s, length_s: bar.update(
+            task, description=what, completed=round(time_s), total=length_s and round(length_s)
+        )
+
+
+def _ingest(
+    film: Path,
+    out: Path,
+    files: dict[str, str | Path | None],
+    options: IngestOptions,
+    tick: Tick,
+) -> dict[str, Any]:
     texts = {
         name: read_subtitles(Path(path), options.encoding)
-        for name, path in (("subtitles", subtitles), ("captions", captions))
+        for name, path in files.items()
         if path is not None
     }
-    with progress or progress_bar() as bar:
-        task = bar.add_task("reading", total=None)
-        info = survey(film, options.fps, lambda t: bar.update(task, completed=round(t)))
-        _check(film, info, options, bool(texts))
-        bar.update(task, total=round(info.length_s), completed=0, description="writing")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-        try:
-            folder = scratch / "new"
-            folder.mkdir()
-            spans = cut_spans(info, options)
-            clip_ids = _clip_ids(film, len(spans))
-            _write_texts(folder, clip_ids, spans, texts, options)
-            tick = lambda t: bar.update(task, completed=round(t))  # noqa: E731 - a callback
-            n = (
-                _write_frames(folder, film, clip_ids, spans, options, tick)
-                if info.n_pictures
-                else 0
-            )
-            record = _record(film, info, options, len(spans), n, texts)
-            _write_json(folder / "film.json", record)
-            if out.exists():
-                out.rmdir()
-            folder.rename(out)
-        finally:
-            shutil.rmtree(scratch)
+    info = survey(film, options.fps, lambda t: tick("reading", t, None))
+    _check(film, info, options, bool(texts))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        folder = scratch / "new"
+        folder.mkdir()
+        spans = cut_spans(info, options)
+        clip_ids = _clip_ids(film, len(spans))
+        _write_texts(folder, clip_ids, spans, texts, options)
+        at = lambda t: tick("writing", t, info.length_s)  # noqa: E731 - a callback
+        n = _write_frames(folder, film, clip_ids, spans, options, at) if info.n_pictures else 0
+        record = _record(film, info, options, len(spans), n, texts)
+        _write_json(folder / "film.json", record)
+        if out.exists():
+            out.rmdir()
+        folder.rename(out)
+    finally:
+        shutil.rmtree(scratch)
     return record
 
 
@@ -174,13 +196,13 @@ def _write_texts(
     folder: Path,
     clip_ids: Sequence[str],
     spans: Sequence[tuple[float, float]],
-    texts: dict[str, tuple[TimedText, ...]],
+    texts: dict[str, Subtitles],
     options: IngestOptions,
 ) -> None:
     times = ClipTimes(dict(zip(clip_ids, spans, strict=True)), options.fps)
     _write_json(folder / "clips.json", times.as_json())
-    for name, lines in {"subtitles": (), **texts}.items():
-        cut = cut_to_clips(lines, spans)
+    for name, found in {"subtitles": Subtitles(()), **texts}.items():
+        cut = cut_to_clips(found.lines, spans)
         _write_json(folder / f"{name}.json", dict(zip(clip_ids, cut, strict=True)))
 
 
@@ -216,7 +238,7 @@ def _record(
     options: IngestOptions,
     n_clips: int,
     n_frames: int,
-    texts: dict[str, tuple[TimedText, ...]],
+    texts: dict[str, Subtitles],
 ) -> dict[str, Any]:
     return {
         "film": film.name,
@@ -226,7 +248,9 @@ def _record(
         "fault": info.fault,
         "clips": n_clips,
         "frames": n_frames,
-        **{name: len(lines) for name, lines in {"subtitles": (), **texts}.items()},
+        **{name: len(x.lines) for name, x in {"subtitles": Subtitles(()), **texts}.items()},
+        "read": {name: str(found) for name, found in texts.items()},
+        "not_read": {name: list(found.problems) for name, found in texts.items()},
         "options": asdict(options),
     }
 
@@ -244,11 +268,11 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("film", help="the film, in any container that FFmpeg knows")
-    add("--out", required=True, help="a new folder")
-    add("--subtitles", help="its dialogue: .srt, .vtt, .ass or .ssa")
+    add("film", help="the film, in any container that FFmpeg knows, or a folder of films")
+    add("--out", required=True, help="a new folder; of several films, one with a folder for each")
+    add("--subtitles", help="its dialogue; of several films, the folder (default: beside them)")
     add("--captions", help="what is to be seen, in one of the same formats, for vision=captions")
-    add("--encoding", help="of these files (default: UTF-8, or UTF-16 by its first bytes)")
+    add("--encoding", help="of these files (default: found out)")
     add("--clip-s", type=float, default=CLIP_S, help="seconds of a clip (default: %(default)g)")
     add("--scenes", action="store_true", help="cut where the picture changes most, at least "
         "half of --clip-s apart and at most all of it")  # fmt: skip
@@ -260,21 +284,37 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    args = build_parser().parse_args(arguments)
-    return run_command("ingest", lambda: _run(args))
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser()
+    args = parser.parse_args(
+        # A file whose name begins with a dash is no option.
+        [f"./{x}" if x.startswith("-") and Path(x).exists() else x for x in given]
+    )
+    return run_command("ingest", lambda: _run(args), resumes=Path(args.film).is_dir())
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> int:
     names = ("clip_s", "scenes", "fps", "longest_side", "partial", "encoding")
     options = IngestOptions(**{name: getattr(args, name) for name in names})
-    record = ingest(
-        args.film, args.out, subtitles=args.subtitles, captions=args.captions, options=options
-    )
+    texts = {"subtitles": args.subtitles, "captions": args.captions}
+    if Path(args.film).is_dir():
+        from longvideo_env.commands.ingest_folder import ingest_folder
+
+        return ingest_folder(Path(args.film), Path(args.out), texts, options)
+    report(args.out, ingest(args.film, args.out, **texts, options=options))
+    return 0
+
+
+def report(out: str | Path, record: dict[str, Any]) -> None:
+    """Print what was made of a film, and what was not read."""
     minutes, seconds = divmod(round(record["length_s"]), 60)
-    counts = ("clips", "frames", "subtitles", *(("captions",) if args.captions else ()))
+    counts = ("clips", "frames", "subtitles", *(("captions",) if "captions" in record else ()))
     found = ", ".join(f"{record[name]:,} {name}" for name in counts)
-    sys.stdout.write(f"{args.out}: {minutes}:{seconds:02d} of film; {found}\n")
+    sys.stdout.write(f"{out}: {minutes}:{seconds:02d} of film; {found}\n")
+    for name, read in record["read"].items():
+        sys.stdout.write(f"{name}: {read}\n")
     if record["fault"]:
         sys.stderr.write(
-            f"ingest: the film is damaged; what was decoded is there: {record['fault']}\n"
+            f"ingest: the film breaks off after {record['length_s']:.1f} s; what was decoded "
+            f"before is there: {record['fault']}\n"
         )

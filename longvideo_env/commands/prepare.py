@@ -168,7 +168,7 @@ def _read_srt_folder(path: Path, out: Path, shows: Sequence[str]) -> dict[str, A
     with progress_bar() as bar:
         for file in bar.track(files, description="subtitles"):
             if _wanted(file.stem, shows) and file.stat().st_size:
-                lines = read_subtitles(file)
+                lines = read_subtitles(file).lines
                 timed[file.stem] = [
                     {"start_s": x.start_s, "end_s": x.end_s, "text": x.text} for x in lines
                 ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, MissingExtraError
+from longvideo_env.media.captions.stamps import read_stamp
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -62,13 +63,14 @@ def survey(path: Path, fps: float, tick: Callable[[float], None] = lambda _: Non
     """
     with _opened(path) as container:
         announced = container.duration / 1_000_000 if container.duration else None
-        if not container.streams.video:
+        stream = _film_stream(container, path)
+        if stream is None:
             return _survey_sound(container, announced, path)
         changes: list[tuple[float, float]] = []
         before: np.ndarray | None = None
         n, first, end, due, fault = 0, None, 0.0, 0.0, None
         try:
-            for frame, time_s, duration_s in _pictures(container):
+            for frame, time_s, duration_s in _pictures(container, stream):
                 n, end = n + 1, max(end, time_s + duration_s)
                 first = time_s if first is None else first
                 if time_s < due:
@@ -117,10 +119,11 @@ def pictures_at(
     at = 0
     shown: tuple[Any, float, float] | None = None
     with _opened(path) as container:
-        if not container.streams.video:
+        stream = _film_stream(container, path)
+        if stream is None:
             return
-        pixel_ratio = float(container.streams.video[0].sample_aspect_ratio or 1)
-        pictures = _pictures(container)
+        pixel_ratio = float(stream.sample_aspect_ratio or 1)
+        pictures = _pictures(container, stream)
         while at < len(times_s):
             following = _next_or_none(pictures)
             until = following[1] if following else float("inf")
@@ -147,9 +150,30 @@ def _next_or_none(pictures: Iterator[tuple[Any, float, float]]) -> tuple[Any, fl
         return None
 
 
-def _pictures(container: Any) -> Iterator[tuple[Any, float, float]]:
+def _film_stream(container: Any, path: Path) -> Any:
+    """The video stream with the longest pictures, or None: a cover picture is no film."""
+    from av.stream import Disposition
+
+    streams = [x for x in container.streams.video if not x.disposition & Disposition.attached_pic]
+    if len(streams) < 2:
+        return streams[0] if streams else None
+    lengths = {x.index: _stream_length(x) for x in streams}
+    if 0.0 in lengths.values():
+        for index in lengths:
+            with _opened(path) as other:
+                lengths[index] = _demux(other, other.streams[index])[0]
+    return max(streams, key=lambda x: (lengths[x.index], x.width * x.height, -x.index))
+
+
+def _stream_length(stream: Any) -> float:
+    """Seconds, as the container says; 0 where it does not."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return read_stamp(stream.metadata.get("DURATION", "")) or 0.0
+
+
+def _pictures(container: Any, stream: Any) -> Iterator[tuple[Any, float, float]]:
     """Each picture with its time from the start of the container, and how long it is shown."""
-    stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     start_s = (container.start_time or 0) / 1_000_000
     rate = float(stream.average_rate or 25)
@@ -168,7 +192,7 @@ def _survey_sound(container: Any, announced: float | None, path: Path) -> FilmIn
         raise MalformedFileError(
             "expected a film, but there is neither a video nor an audio stream.", path, None, _MEND
         )
-    end, fault = _demux_sound(container)
+    end, fault = _demux(container, container.streams.audio[0])
     if fault is None and announced is not None and end < announced - MISSING_END_S:
         fault = "the file ends early"
     if end <= 0:
@@ -178,14 +202,15 @@ def _survey_sound(container: Any, announced: float | None, path: Path) -> FilmIn
 
 def _sound_end(path: Path) -> float:
     with _opened(path) as container:
-        return _demux_sound(container)[0] if container.streams.audio else 0.0
+        sound = container.streams.audio
+        return _demux(container, sound[0])[0] if sound else 0.0
 
 
-def _demux_sound(container: Any) -> tuple[float, str | None]:
-    """Where the sound ends, and what stopped reading it early."""
+def _demux(container: Any, stream: Any) -> tuple[float, str | None]:
+    """Where a stream ends, and what stopped reading it early."""
     end, start_s = 0.0, (container.start_time or 0) / 1_000_000
     try:
-        for packet in container.demux(container.streams.audio[0]):
+        for packet in container.demux(stream):
             if packet.pts is not None:
                 ends = (packet.pts + (packet.duration or 0)) * packet.time_base
                 end = max(end, float(ends) - start_s)
@@ -220,7 +245,9 @@ def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise DatasetNotFoundError("no such film.", path, None, "check the path.")
     try:
-        container = av.open(str(path))
+        # An absolute path, so that no name is taken for an address; and a playlist that is called
+        # a film opens nothing elsewhere.
+        container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
     except av.error.FFmpegError as error:
         raise MalformedFileError(
             f"expected a film, but it cannot be opened ({error!s:.120}).", path, None, _MEND

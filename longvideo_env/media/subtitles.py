@@ -1,99 +1,158 @@
-"""Subtitles from SRT, WebVTT and ASS files, as lines with times (library pysubs2).
+"""Files of subtitles as lines with times: the one entrance is `read_subtitles`.
 
-What comes out is plain text: markup, scripts of HTML, positions and comments are gone, entities
-are resolved once, and the speaker of a WebVTT voice tag stands before the words, as in TVQA.
+    found = read_subtitles(Path("film.srt"))
+    found.lines     # (TimedText("Where is he?", 1.0, 2.5), ...)
+    str(found)      # "612 lines read, 2 not: line 40: its times cannot be read: ..."
+
+Read are SRT, WebVTT, ASS, SSA, MicroDVD, MPL2, TMP, SAMI, TTML, JSON of YouTube, Whisper and
+pysubs2, and transcripts with times. What a file holds decides, not its name. What comes out is
+plain text: markup, drawings, positions and comments are gone, entities are resolved once, captions
+that roll come once, and the speaker of a WebVTT voice tag stands before the words, as in TVQA.
 """
 
 from __future__ import annotations
 
-import html
+import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, MissingExtraError
+from longvideo_env.media.captions.words import MAX_LINE, plain_text, to_lines
 from longvideo_env.schema import TimedText
 
+if TYPE_CHECKING:
+    from longvideo_env.media.captions.words import Cues
+
+__all__ = ["MAX_LINE", "Subtitles", "cut_to_clips", "plain_text", "read_subtitles"]
+
 MAX_BYTES = 20_000_000
-MAX_LINE = 20_000
 MAX_CUES = 200_000
-MAX_TIME_S = 360_000.0
 
-_FORMATS = {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa"}
-_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]{1,100})>")
-_SCRIPT = re.compile(r"<(script|style)\b[^>]*>.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_SPACE = re.compile(r"\s+")
-_BLOCKS = re.compile(r"\n[ \t]*\n\s*")
+_SUFFIXES = {
+    ".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ass", ".json": "json", ".json3": "json",
+    ".ttml": "xml", ".xml": "xml", ".dfxp": "xml", ".smi": "sami", ".sami": "sami",
+}  # fmt: skip
+_BEGINNINGS = (
+    ("vtt", re.compile(r"WEBVTT(?:\s|$)")),
+    ("json", re.compile(r"[{\[]\s*(?:[\"{\]}]|$)")),
+    ("sami", re.compile(r"(?:<!--.{0,500}?-->\s*)?<sami\b", re.IGNORECASE | re.DOTALL)),
+    ("xml", re.compile(r"<(?:\?xml|!|(?:\w{1,20}:)?tt\b|transcript|timedtext)", re.IGNORECASE)),
+)  # fmt: skip
+_LINES = (
+    ("ass", re.compile(r"\[(?:Script Info|Events|V4\+? Styles)\]", re.IGNORECASE)),
+    ("microdvd", re.compile(r" *\{ *\d{1,9} *\} *\{ *\d{1,9} *\}")),
+    ("mpl2", re.compile(r"\[\d{1,9}\]\[\d{1,9}\]")),
+    ("tmp", re.compile(r"\d{1,2}:\d{2}:\d{2}:(?!\d{2,3}\s*(?:\S*>|[,-]|\s\S))")),
+)
+_LOOK_AT = 2_000
+_MEND = "check that it is a file of subtitles."
 
 
-def read_subtitles(path: Path, encoding: str | None = None) -> tuple[TimedText, ...]:
-    """Read a file of subtitles, in order of time. Lines without words are left out.
+@dataclass(frozen=True, slots=True)
+class Subtitles:
+    """What was read of a file of subtitles, and what was not.
+
+    Attributes:
+        lines: In order of time. A film without speech has none.
+        problems: One for each cue that was not read, with its line and what is wrong.
+        encoding: What the file is written in, such as `utf-8`.
+        format: Such as `srt`.
+    """
+
+    lines: tuple[TimedText, ...]
+    problems: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    format: str = ""
+
+    def __str__(self) -> str:
+        """`612 lines read, 2 not: line 12: ...; line 40: ...`, as it stands beside a result."""
+        read = f"{len(self.lines):,} {'line' if len(self.lines) == 1 else 'lines'} read"
+        if not self.problems:
+            return read
+        more = len(self.problems) - 3
+        shown = "; ".join(self.problems[:3]) + (f"; and {more:,} more" if more > 0 else "")
+        return f"{read}, {len(self.problems):,} not: {shown}"
+
+
+def read_subtitles(path: Path, encoding: str | None = None) -> Subtitles:
+    """Read a file of subtitles. An empty file is a film without speech.
 
     Args:
-        path: An `.srt`, `.vtt`, `.ass` or `.ssa` file.
-        encoding: Of the file; by default UTF-8, or UTF-16 where it says so by its first bytes.
+        path: The file.
+        encoding: Of the file; found out by default.
 
     Raises:
         DatasetNotFoundError: The file cannot be read.
-        MalformedFileError: It is too large, of another format or encoding, or holds no line.
-        MissingExtraError: pysubs2 is not installed.
+        MalformedFileError: It is too large, or no file of subtitles.
+        MissingExtraError: A library is not installed.
     """
-    kind = _FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise MalformedFileError(
-            f"expected subtitles as {', '.join(_FORMATS)}, got {path.suffix or 'no suffix'!r}.",
-            path,
-            None,
-            "convert the file, or name it after its format.",
-        )
-    text = _read(path, encoding)
-    lines = parse_subtitles(text, kind, path)
-    if not lines:
-        raise MalformedFileError(
-            f"expected lines with times in {kind.upper()} format, found none.",
-            path,
-            None,
-            "check that the file is what its name says.",
-        )
-    return lines
-
-
-def parse_subtitles(text: str, kind: str, path: Path) -> tuple[TimedText, ...]:
-    """The lines of subtitles of a format: srt, vtt, ass or ssa. The path is for messages."""
+    data = _bytes(path)
     try:
-        import pysubs2
+        from longvideo_env.media.captions import decoding
+
+        text, encoding, problems = decoding.decode(data, encoding, path)
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if not text.strip("\ufeff\0 \n\t"):
+            return Subtitles((), (), encoding, _SUFFIXES.get(path.suffix.lower(), ""))
+        format_ = _format_of(text, path.suffix.lower())
+        found = _reader(format_)(text)
     except ImportError as error:
-        raise MissingExtraError("pysubs2", "video") from error
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # pysubs2 would drop tags and keep what stands in a script: `plain_text` knows better.
-    keep = {"keep_html_tags": True} if kind in ("srt", "vtt") else {}
-    if keep:
-        text = _prepare(text)
-    try:
-        events = pysubs2.SSAFile.from_string(text, format_=kind, **keep)
-    except (pysubs2.Pysubs2Error, ValueError, OverflowError, IndexError) as error:
+        raise MissingExtraError(error.name or "pysubs2", "video") from error
+    except (ValueError, LookupError, OverflowError) as error:
+        raise _malformed(f"{error!s:.120}", path) from error
+    if len(found.cues) > MAX_CUES:
         raise MalformedFileError(
-            f"expected subtitles in {kind.upper()} format, but {error!s:.120}.",
-            path,
-            None,
-            "check that the file is what its name says.",
-        ) from error
-    if len(events) > MAX_CUES:
-        raise MalformedFileError(
-            f"expected at most {MAX_CUES:,} lines, got {len(events):,}.",
+            f"expected at most {MAX_CUES:,} lines, got {len(found.cues):,}.",
             path,
             None,
             "cut the film and its subtitles into parts.",
         )
-    found = []
-    for event in events:
-        words = plain_text(event.plaintext)
-        start_s, end_s = event.start / 1000, event.end / 1000
-        if words and not event.is_comment and 0 <= start_s < MAX_TIME_S:
-            found.append(TimedText(words, start_s, min(max(start_s, end_s), MAX_TIME_S)))
-    return tuple(sorted(found, key=lambda line: (line.start_s, line.end_s)))
+    lines, unread = to_lines(found)
+    result = Subtitles(lines, (*problems, *unread), encoding, format_)
+    if not lines and (unread or not found.known):
+        raise _malformed(str(result) if unread else "there is none", path)
+    return result
+
+
+def _malformed(what: str, path: Path) -> MalformedFileError:
+    return MalformedFileError(f"expected lines with times, but {what}.", path, None, _MEND)
+
+
+def _format_of(text: str, suffix: str) -> str:
+    """What a text is written in: by how it begins, by its first lines, then by its name."""
+    text = text.lstrip("\ufeff \n\t")
+    for name, pattern in _BEGINNINGS:
+        if pattern.match(text):
+            return name
+    lines = [line for line in text[:200_000].split("\n", _LOOK_AT)[:_LOOK_AT] if line.strip()]
+    for name, pattern in _LINES:
+        if any(pattern.match(line.lstrip()) for line in lines[:20]):
+            return name
+    from longvideo_env.media.captions.rows import is_transcript_line
+    from longvideo_env.media.captions.stamps import read_times
+
+    if suffix == ".vtt":
+        return "vtt"
+    if any(read_times(line) for line in lines):
+        return "srt"
+    if any(is_transcript_line(line) for line in lines):
+        return "transcript"
+    return _SUFFIXES.get(suffix, "srt")
+
+
+def _reader(format_: str) -> Callable[[str], Cues]:
+    """The reader of a format; the libraries that it needs are imported here."""
+    if format_ in ("microdvd", "mpl2", "tmp"):
+        from longvideo_env.media.captions.rows import reader_of
+
+        return reader_of(format_)
+    room = {"srt": "cues", "vtt": "cues", "ass": "cues", "json": "records", "xml": "records"}
+    module = importlib.import_module(f"longvideo_env.media.captions.{room.get(format_, 'rows')}")
+    reader: Callable[[str], Cues] = vars(module)[f"read_{format_}"]
+    return reader
 
 
 def cut_to_clips(
@@ -121,26 +180,11 @@ def cut_to_clips(
     return cut
 
 
-def plain_text(text: str) -> str:
-    """Words without markup, on one line."""
-    text = _TAG.sub("", _SCRIPT.sub(" ", text))
-    # Once only: what an entity resolves to is text, not markup again.
-    return _SPACE.sub(" ", _CONTROL.sub(" ", html.unescape(text))).strip()[:MAX_LINE]
-
-
 def _middle(line: TimedText) -> float:
     return ((line.start_s or 0.0) + (line.end_s or 0.0)) / 2
 
 
-def _prepare(text: str) -> str:
-    """Keep the blocks that hold a cue, and say who speaks: pysubs2 keeps notes and drops voices."""
-    blocks = [block for block in _BLOCKS.split(text) if "-->" in block]
-    blocks = [b for b in blocks if not re.match(r"(NOTE|STYLE|REGION)\b", b)]
-    body = "\n\n".join(_VOICE.sub(lambda voice: f"{voice[1].strip()} : ", b) for b in blocks)
-    return f"WEBVTT\n\n{body}\n" if text.startswith("WEBVTT") else body + "\n"
-
-
-def _read(path: Path, encoding: str | None) -> str:
+def _bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size <= MAX_BYTES else b""
@@ -150,28 +194,6 @@ def _read(path: Path, encoding: str | None) -> str:
         ) from error
     if size > MAX_BYTES:
         raise MalformedFileError(
-            f"expected subtitles of at most {MAX_BYTES:,} bytes, got {size:,}.",
-            path,
-            None,
-            "check that it is a file of subtitles.",
+            f"expected subtitles of at most {MAX_BYTES:,} bytes, got {size:,}.", path, None, _MEND
         )
-    if encoding is None:
-        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = data.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
-        raise MalformedFileError(
-            f"expected text in {encoding}, but {error!s:.100}.",
-            path,
-            None,
-            "save the file as UTF-8, or say its encoding: --encoding cp1252.",
-        ) from error
-    longest = max(map(len, text.split("\n")), default=0)
-    if longest > MAX_LINE:
-        raise MalformedFileError(
-            f"expected lines of at most {MAX_LINE:,} characters, got one of {longest:,}.",
-            path,
-            None,
-            "check that it is a file of subtitles.",
-        )
-    return text
+    return data

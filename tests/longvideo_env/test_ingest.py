@@ -1,4 +1,5 @@
 import json
+import shutil
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_a_turned_film_comes_out_upright(tmp_path: Path) -> None:
     assert image[:24].mean() > 200 > 60 > image[-24:].mean()
 
 
-def test_a_truncated_film_is_an_error_unless_partial(tmp_path: Path) -> None:
+def test_a_truncated_film_is_an_error_unless_partial(tmp_path: Path, capsys: Any) -> None:
     rng = np.random.default_rng(0).integers(0, 255, 200).tolist()
     film = write_film(tmp_path / "f.mkv", list(range(0, 20_000, 100)), rng)
     film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
@@ -130,6 +131,8 @@ def test_a_truncated_film_is_an_error_unless_partial(tmp_path: Path) -> None:
     record = ingest(film, tmp_path / "out", options=IngestOptions(partial=True, fps=1))
     assert 5 < record["length_s"] < 15
     assert record["fault"]
+    assert main([str(film), "--out", str(tmp_path / "again"), "--partial", "--fps", "1"]) == 0
+    assert f"breaks off after {record['length_s']:.1f} s" in capsys.readouterr().err
 
 
 def test_sound_with_subtitles_is_a_film_without_frames(tmp_path: Path) -> None:
@@ -189,6 +192,91 @@ def test_a_film_without_subtitles_has_clips_and_captions(tmp_path: Path) -> None
     (video,) = load_videos(tmp_path / "out").values()
     assert [clip.subtitles for clip in video.clips] == [(), ()]
     assert [clip.captions[0].text for clip in video.clips] == ["Ann : hello", "last"]
+
+
+def write_covered(path: Path, cover_first: bool) -> Path:
+    """A film of 3 s beside a large picture, as some programs put in a cover."""
+    with av.open(str(path), "w") as container:
+        for is_cover in (cover_first, not cover_first):
+            stream = container.add_stream("mpeg4", rate=4)
+            stream.width, stream.height = (320, 320) if is_cover else (64, 32)
+            stream.pix_fmt = "yuv420p"
+        for stream in container.streams.video:
+            size = (stream.width, stream.height)
+            for i in range(1 if stream.width == 320 else 12):
+                frame = av.VideoFrame.from_ndarray(picture(0, size), format="rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, 4)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["f.mkv", "f.mp4", "f.ts"])
+@pytest.mark.parametrize("cover_first", [True, False])
+def test_a_cover_picture_is_no_film(tmp_path: Path, name: str, cover_first: bool) -> None:
+    film = write_covered(tmp_path / name, cover_first)
+    record = ingest(film, tmp_path / "out", options=IngestOptions(fps=1))
+    assert record["length_s"] == pytest.approx(3, abs=0.3)
+    image = pixels(next((tmp_path / "out").rglob("00001.jpg")))
+    assert image.shape == (32, 64)
+
+
+@pytest.mark.parametrize("name", ["-film.mkv", "pipe:0.mkv", "http:x.mkv", "-", "a%03d.mkv"])
+def test_names_that_a_program_could_take_for_something_else(
+    tmp_path: Path, name: str, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "x.mkv", list(range(0, 2000, 500))).rename(tmp_path / name)
+    (tmp_path / "-s.srt").write_text(SRT, encoding="utf-8")
+    assert main([name, "--out", "out", "--subtitles", "-s.srt", "--fps", "1"]) == 0
+    assert "1 clips, 2 frames, 2 subtitles" in capsys.readouterr().out
+
+
+def test_a_playlist_called_film_opens_nothing_elsewhere(tmp_path: Path) -> None:
+    film = tmp_path / "f.m3u8"
+    film.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/x.ts\n")
+    with pytest.raises(MalformedFileError, match="cannot be opened"):
+        ingest(film, tmp_path / "out")
+
+
+def test_what_is_not_read_of_the_subtitles_is_said(tmp_path: Path, capsys: Any) -> None:
+    film = write_film(tmp_path / "f.mkv", list(range(0, 8000, 500)))
+    text = SRT + "\n3\n00:00:0x,000 --> 00:00:07,000\nlost\n"
+    (tmp_path / "f.srt").write_text(text, encoding="utf-8")
+    out = tmp_path / "out"
+    assert main([str(film), "--out", str(out), "--subtitles", str(tmp_path / "f.srt")]) == 0
+    printed = capsys.readouterr().out
+    assert "subtitles: 2 lines read, 1 not: line 10: its times cannot be read" in printed
+    assert len(json.loads((out / "film.json").read_text())["not_read"]["subtitles"]) == 1
+
+
+def test_a_folder_of_films_goes_on_where_it_was_stopped(tmp_path: Path, capsys: Any) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    for name in ("a.mkv", "b.mkv", "-c.mp4"):
+        write_film(films / name, list(range(0, 2000, 500)))
+    (films / "d.mkv").write_bytes(b"broken")
+    (films / "notes.txt").touch()
+    (films / "a.info.json").write_text("{}")
+    (films / "a.en.srt").write_text(SRT, encoding="utf-8")
+    (films / "a.de.srt").write_text("", encoding="utf-8")
+    arguments = [str(films), "--out", str(out), "--fps", "1"]
+    assert main(arguments) == 3
+    printed = capsys.readouterr()
+    assert "3 of 4 films are there" in printed.out
+    assert "d.mkv: expected a film" in printed.err
+    assert sorted(path.name for path in out.iterdir()) == ["-c", "a", "b"]
+    assert json.loads((out / "a/film.json").read_text())["subtitles"] == 2
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
+
+    shutil.rmtree(out / "b")
+    write_film(films / "d.mkv", list(range(0, 2000, 500)))
+    assert main(arguments) == 0
+    assert "a: " not in capsys.readouterr().out  # it was there
+    assert sorted(path.name for path in out.iterdir()) == ["-c", "a", "b", "d"]
+    assert all(p.stat().st_mtime_ns == t for p, t in made.items() if p.parts[-4] != "b")
+    assert main([str(films), "--out", str(out), "--fps", "2"]) == 3  # cut otherwise: left alone
+    assert "not an empty folder" in capsys.readouterr().err
 
 
 def test_a_film_of_no_pictures(tmp_path: Path) -> None:

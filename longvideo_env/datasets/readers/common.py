@@ -55,7 +55,7 @@ def srt_footage(folder: Path, lengths: Iterable[tuple[str, float | None]]) -> di
     for name, length_s in lengths:
         path = folder / f"{name}.srt"
         has_text = is_file_name(name) and path.is_file() and path.stat().st_size
-        footage[name] = Footage(read_subtitles(path) if has_text else (), (), length_s)
+        footage[name] = Footage(read_subtitles(path).lines if has_text else (), (), length_s)
     return footage
 
 

@@ -1,0 +1,90 @@
+"""`ingest` of a folder: each film in a folder of its own; what is done already is left alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from longvideo_env.commands.ingest import IngestOptions, ingest, report
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, progress_bar
+from longvideo_env.errors import DataError, DatasetNotFoundError, SpecError
+
+_FILMS = {
+    *(".mkv", ".mp4", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".wmv"),
+    *(".flv", ".ogv", ".3gp", ".vob", ".mp3", ".wav", ".flac", ".m4a", ".ogg", ".opus", ".aac"),
+}
+_TEXTS = (".srt", ".vtt", ".ass", ".ssa", ".ttml", ".json3", ".smi")
+_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})?")
+
+
+def ingest_folder(
+    folder: Path, out: Path, texts: dict[str, str | None], options: IngestOptions
+) -> int:
+    """Ingest each film of a folder. Returns the exit code.
+
+    Args:
+        folder: Holds the films.
+        out: Gets a folder for each film, under its name.
+        texts: The folders of subtitles and captions; subtitles lie beside the films by default.
+        options: How to cut.
+
+    Raises:
+        DatasetNotFoundError: There is no film, or a folder of texts is none.
+    """
+    films = sorted(p for p in folder.iterdir() if p.suffix.lower() in _FILMS and p.is_file())
+    if not films:
+        raise DatasetNotFoundError("expected films.", folder, None, "check the path.")
+    folders = {name: Path(path) for name, path in texts.items() if path is not None}
+    for path in folders.values():
+        if not path.is_dir():
+            raise DatasetNotFoundError("expected a folder.", path, None, "films have a file each.")
+    stems = Counter(film.stem for film in films)
+    failed = 0
+    with progress_bar() as bar:
+        task = bar.add_task(folder.name, total=len(films))
+        for film in films:
+            target = out / (film.stem if stems[film.stem] == 1 else film.name)
+            files = {name: find_text(film, path) for name, path in folders.items()}
+            files.setdefault("subtitles", find_text(film, folder))
+
+            def tick(what: str, time_s: float, length_s: float | None, film: Path = film) -> None:
+                of = f" of {length_s:.0f}" if length_s else ""
+                bar.update(task, description=f"{film.name}: {what} {time_s:.0f}{of} s")
+
+            if not _is_done(target, film, options):
+                try:
+                    record = ingest(film, target, **files, options=options, tick=tick)
+                    report(target, record)
+                except (DataError, SpecError) as error:
+                    failed += 1
+                    sys.stderr.write(f"ingest: {error}\n")
+            bar.advance(task)
+    done = len(films) - failed
+    sys.stdout.write(f"{out}: {done:,} of {len(films):,} films are there\n")
+    return EXIT_FAILURES if failed else EXIT_DONE
+
+
+def find_text(film: Path, folder: Path) -> Path | None:
+    """The file of text that goes with a film: `film.srt`, else `film.en.srt`, else any language."""
+    ranked = []
+    for path in folder.iterdir():
+        suffix, language = path.suffix.lower(), path.stem.removeprefix(film.stem)
+        named = path.stem.startswith(film.stem) and (not language or _LANGUAGE.fullmatch(language))
+        if suffix in _TEXTS and named:
+            rank = (bool(language), not language.lower().startswith(".en"), _TEXTS.index(suffix))
+            ranked.append((*rank, path))
+    return min(ranked)[-1] if ranked else None
+
+
+def _is_done(target: Path, film: Path, options: IngestOptions) -> bool:
+    """Whether a folder holds this film, cut in this way."""
+    try:
+        record = json.loads((target / "film.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    expected = {"film": film.name, "n_bytes": film.stat().st_size, "options": asdict(options)}
+    return isinstance(record, dict) and all(record.get(k) == v for k, v in expected.items())
