@@ -33,8 +33,8 @@ from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 
 _WIDTH = 100
-_HEADER = re.compile(r"\[([\w-]+_clip_\d+)\]$")
-_TIME = re.compile(r"\[(?:([\w-]+_clip_\d+) )?(\d+):(\d\d)(?:-(\d+):(\d\d))?\]")
+_HEADER = re.compile(r"\[([\w-]+(?:_clip_\d+|@[\d:]+))\]$")
+_TIME = re.compile(r"\[(?:([\w-]+(?:_clip_\d+|@[\d:]+)) )?(\d+):(\d\d)(?:-(\d+):(\d\d))?\]")
 
 
 def ask(

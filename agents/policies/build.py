@@ -29,7 +29,9 @@ POLICY_SPECS = (
 )
 
 
-_NO_LINE = re.compile(r"</?New_clip>|You have |This is your last|\[[\w-]+_clip_\d+\]$|\(no sub|$")
+_NO_LINE = re.compile(
+    r"</?New_clip>|You have |This is your last|\[[\w-]+(?:_clip_\d+|@[\d:]+)\]$|\(no sub|$"
+)
 _TIMES = re.compile(r"^\[[^\]]*\] ")
 _SCRIPTS: dict[str, tuple[ActionKind, ...]] = {
     "scripted:answer": (),

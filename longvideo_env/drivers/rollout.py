@@ -21,6 +21,7 @@ from longvideo_env.game.reward import Play, parse_reward, score
 from longvideo_env.game.rules import Rules
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory
 from longvideo_env.schema import Task
+from longvideo_env.options import pinned_options
 from longvideo_env.seeding import derive_seed, draw_option_order
 from longvideo_env.tools.toolbox import Toolbox, ToolRequest, ToolResult
 
@@ -103,7 +104,8 @@ class RolloutEngine:
         shared = self.seed if question_seed is None else question_seed
         order = None
         if self.config.shuffle_options:
-            order = draw_option_order(len(task.question.options), shared, task.qid)
+            pinned = pinned_options(task.question.options)
+            order = draw_option_order(len(task.question.options), shared, task.qid, pinned=pinned)
             task = task.reorder(order)
         video = self.dataset.video(task.question)
         tool_seed = derive_seed(shared, task.qid)

@@ -102,7 +102,7 @@ def score(play: Play, gold: Gold, weights: Mapping[str, float]) -> Score:
     """Reward and facts of one episode. A failed episode has none: it is never a wrong answer."""
     if play.status == "failed":
         return Score(None, {}, None, None, None)
-    correct = None if gold.answer is None else play.choice == gold.answer
+    correct = gold.is_right(play.choice)
     grounded = _any_in(gold.clip_ids, play.visited)
     grounded_first = _any_in(gold.clip_ids, play.opened_at)
     if correct is None:
