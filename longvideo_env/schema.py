@@ -135,6 +135,7 @@ class Gold:
         clues: Every stretch that shows the answer, as `(clip_id, start_s, end_s)`, where the source
             names several; `clip_id` and `span` are then the first.
         twins: Indices of options that say the same as the right one, and count as right.
+        text: The answer in words, where the question has no options.
     """
 
     answer: int | None = None
@@ -143,6 +144,7 @@ class Gold:
     boxes: Boxes | None = field(default=None, repr=False)
     clues: tuple[tuple[str, float, float], ...] = ()
     twins: tuple[int, ...] = ()
+    text: str | None = None
 
     def is_right(self, choice: int | None) -> bool | None:
         """Whether a choice is right; None where the answer is unknown."""

@@ -1,31 +1,38 @@
 """From a benchmark with whole videos to a `Dataset` with clips: what every reader of one shares.
 
 A reader says what its videos hold and what is asked (`Footage`, `Item`); `assemble` cuts videos
-into clips, moves times, and checks every question as `read_task` does. A reader is found by its
-name through the entry points `longvideo_env.datasets`, and used as `NAME:FOLDER`.
+into clips, moves times, and checks every question. How a reader is found: `datasets.finding`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from longvideo_env.datasets.answers import read_answer
+from longvideo_env.datasets.coverage import Coverage
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
-from longvideo_env.datasets.rejects import MEND_ROW, Rejects
+from longvideo_env.datasets.jsonfile import is_clean_text
+from longvideo_env.datasets.rejects import MEND_ROW, Rejects, kinds_of
 from longvideo_env.datasets.tvqa.material import ClipTimes
-from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
-from longvideo_env.errors import DatasetNotFoundError, DuplicateQidError, InvalidRowError
-from longvideo_env.ids import safe_video_id
+from longvideo_env.datasets.tvqa.rows import RowPlace
+from longvideo_env.errors import (
+    AnswerOutOfRangeError,
+    DuplicateQidError,
+    InvalidRowError,
+    MissingOptionError,
+)
+from longvideo_env.ids import clip_id_at, safe_video_id
 from longvideo_env.media.subtitles import cut_to_clips
-from longvideo_env.schema import Gold, Qid, Task, TimedText
+from longvideo_env.options import equal_options, name_labels
+from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Qid, Question, Task, TimedText
 
 CLIP_S = 60.0
 MAX_CLIPS = 100_000
+SPAN_SLACK_S = 1.0
+"""How far a span may run over the length of its video: lengths are rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +58,25 @@ class Item:
         row: Its place in the file, for messages.
         qid: Its id.
         text: The question.
-        options: Two to eight, without labels.
-        answer: Index of the right one, or None.
+        options: Two to sixteen, without labels; none where an answer in words is wanted.
+        answer: Index of the right one, or what `read_answer` understands; None where unknown.
         video: The video's name, as in `Benchmark.footage`.
         spans: `(start_s, end_s)` in the video of what shows the answer.
         show: What accuracy is grouped by: such as a category.
+        facts: `(name, value)` of the benchmark's own groups.
+        file: The row's file, where a benchmark has several.
     """
 
     row: int
-    qid: Qid
+    qid: Any
     text: Any
     options: Sequence[Any]
     answer: Any
     video: str
     spans: Sequence[tuple[float, float]] = ()
     show: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,54 +87,20 @@ class Benchmark:
         file: The questions' file, for messages.
         items: The questions.
         footage: Videos by name; those that no question is about are left out.
-        clip_s: How long a clip is.
+        clip_s: How long a clip is, in seconds; at least 1.
+        columns: What messages call `question`, `options`, `answer`, `video`, `span` and `qid`: the
+            file's own names.
     """
 
     file: Path
     items: Iterable[Item]
     footage: Mapping[str, Footage] = field(default_factory=dict)
     clip_s: float = CLIP_S
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 Reader: TypeAlias = Callable[[Path, str, Rejects], Benchmark]
 """Takes the folder, the split, and what takes the errors of invalid rows."""
-
-
-def named_reader(dataset: str) -> tuple[str, str] | None:
-    """Name and folder of `NAME:FOLDER`; None if no reader has that name."""
-    name, colon, folder = dataset.partition(":")
-    return (name, folder) if colon and name in _readers() else None
-
-
-def load_benchmark(
-    name: str, folder: str, split: str, frames_root: str | Path | None, skip_invalid: bool
-) -> Dataset:
-    """Read a benchmark. A second call gives the same object until its files change.
-
-    Raises:
-        DataError: As `load_dataset`.
-    """
-    root = Path(folder).expanduser().resolve()
-    if not root.is_dir():
-        raise DatasetNotFoundError("no such folder.", root, None, f"pass {name}:FOLDER.")
-    stats = sorted((path.name, path.stat()) for path in root.iterdir())
-    state = tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
-    frames = root / "frames" if frames_root is None else Path(frames_root).expanduser().resolve()
-    return _load(name, root, split, frames if frames.is_dir() else None, skip_invalid, state)
-
-
-@lru_cache(maxsize=8)
-def _load(
-    name: str, root: Path, split: str, frames: Path | None, skip_invalid: bool, _state: object
-) -> Dataset:
-    rejects = Rejects(skip_invalid)
-    reader: Reader = _readers()[name].load()
-    return assemble(name, split, reader(root, split, rejects), rejects, root, frames)
-
-
-@cache
-def _readers() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="longvideo_env.datasets")}
 
 
 def assemble(
@@ -133,6 +110,7 @@ def assemble(
     rejects: Rejects,
     root: Path | None = None,
     frames_root: Path | None = None,
+    source: str = "",
 ) -> Dataset:
     """Cut the videos into clips, and turn the items into tasks.
 
@@ -140,20 +118,10 @@ def assemble(
         InvalidRowError: An item is wrong, and invalid rows are not skipped.
     """
     items = list(benchmark.items)
-    cutter = _Cutter(benchmark, items)
-    tasks: list[Task] = []
-    seen: dict[str, int] = {}
-    for item in items:
-        place = RowPlace(benchmark.file, item.row, item.qid)
-        try:
-            first = seen.setdefault(str(item.qid), item.row)
-            if first != item.row:
-                raise place.error(
-                    DuplicateQidError, f"expected a qid of its own; rows {first} and {item.row}."
-                )
-            tasks.append(_task(item, place, cutter))
-        except InvalidRowError as error:
-            rejects.add(error, error.__cause__)
+    cutter = Cutter(benchmark, items)
+    tasks = _tasks(items, benchmark, cutter, rejects)
+    rejects.finish()
+    with_text = sum(bool(benchmark.footage.get(v, _NONE).subtitles) for v in cutter.video_ids)
     return Dataset(
         name=name,
         split=split,
@@ -168,10 +136,62 @@ def assemble(
         ),
         skipped=tuple(rejects.errors),
         root=root,
+        source=source,
+        read=Coverage(
+            len(tasks),
+            kinds_of(rejects.errors),
+            len(cutter.video_ids),
+            with_text,
+            rejects.unread,
+            rejects.notes,
+        ),
     )
 
 
-class _Cutter:
+def _tasks(
+    items: Sequence[Item], benchmark: Benchmark, cutter: Cutter, rejects: Rejects
+) -> list[Task]:
+    tasks: list[Task] = []
+    seen: dict[str, int] = {}
+    for item in items:
+        place = RowPlace(item.file or benchmark.file, item.row)
+        try:
+            task = make_task(item, place, cutter, benchmark.columns)
+            first = seen.setdefault(str(task.qid), item.row)
+            if first != item.row:
+                task = _apart(task, first, place, seen, rejects)
+            tasks.append(task)
+        except InvalidRowError as error:
+            rejects.add(error, error.__cause__)
+            continue
+        if equal_options(task.question.options):
+            rejects.notes["with two equal options (both count as right)"] += 1
+    return tasks
+
+
+def _apart(task: Task, first: int, place: RowPlace, seen: dict[str, int], rejects: Rejects) -> Task:
+    """A question that shares another's id, under an id of its own.
+
+    Raises:
+        DuplicateQidError: Invalid rows are not skipped.
+    """
+    if not rejects.skip_invalid:
+        raise RowPlace(place.file, place.row, task.qid).error(
+            DuplicateQidError, f"expected a qid of its own; rows {first} and {place.row} share it."
+        )
+    number = 2
+    while f"{task.qid}#{number}" in seen:
+        number += 1
+    qid = f"{task.qid}#{number}"
+    seen[qid] = place.row
+    rejects.notes["with an id that another has too (made unique)"] += 1
+    return Task(replace(task.question, qid=qid), task.gold)
+
+
+_NONE = Footage()
+
+
+class Cutter:
     """Cuts all videos into clips."""
 
     def __init__(self, benchmark: Benchmark, items: Sequence[Item]) -> None:
@@ -179,77 +199,168 @@ class _Cutter:
         self.spans: dict[str, tuple[float, float]] = {}
         self.subtitles: dict[str, list[dict[str, Any]]] = {}
         self.captions: dict[str, list[dict[str, Any]]] = {}
-        self._clip_s = benchmark.clip_s
+        self.video_ids: dict[str, str] = {}
+        self.lengths: dict[str, float | None] = {}
+        self.clip_s = benchmark.clip_s
         ends: dict[str, float] = {}
         for item in items:
-            ends[item.video] = max([ends.get(item.video, 0.0), *(end for _, end in item.spans)])
+            end_s = ends.get(item.video, 0.0)
+            ends[item.video] = (
+                max([end_s, *(end for _, end in item.spans)]) if item.spans else end_s
+            )
         for video, end_s in ends.items():
-            self._cut(video, benchmark.footage.get(video, Footage()), end_s)
+            if is_clean_text(video) and video.strip():
+                self._cut(video, benchmark.footage.get(video, _NONE), end_s)
 
     def _cut(self, video: str, footage: Footage, end_s: float) -> None:
         texts = (*footage.subtitles, *footage.captions)
         # The length of a video goes before what subtitles say of it: those may run on.
         length = footage.length_s or max([end_s, *(text.end_s or 0.0 for text in texts)])
-        n = min(MAX_CLIPS, max(1, -int(-max(length, end_s) // self._clip_s)))
-        video_id = safe_video_id(video)
-        clip_ids = tuple(f"{video_id}_seg01_clip_{i:02d}" for i in range(n))
-        spans = [(i * self._clip_s, (i + 1) * self._clip_s) for i in range(n)]
+        n = min(MAX_CLIPS, max(1, -int(-length // self.clip_s)))
+        video_id = self.video_ids[video] = safe_video_id(video)
+        self.lengths[video] = footage.length_s
+        clip_ids = tuple(clip_id_at(video_id, i * self.clip_s) for i in range(n))
         self.clip_ids[video_id] = clip_ids
+        spans = [(i * self.clip_s, (i + 1) * self.clip_s) for i in range(n)]
         self.spans.update(zip(clip_ids, spans, strict=True))
-        self.subtitles.update(zip(clip_ids, cut_to_clips(footage.subtitles, spans), strict=True))
-        self.captions.update(zip(clip_ids, cut_to_clips(footage.captions, spans), strict=True))
+        for found, cut in ((footage.subtitles, self.subtitles), (footage.captions, self.captions)):
+            if found:
+                cut.update(zip(clip_ids, cut_to_clips(found, spans), strict=True))
 
     def clues(self, item: Item) -> tuple[tuple[str, float, float], ...]:
         """The clip and times in it of each span; a span over several clips counts in each."""
-        clip_ids = self.clip_ids[safe_video_id(item.video)]
+        clip_ids = self.clip_ids[self.video_ids[item.video]]
         found = []
         for start, end in item.spans:
-            first, last = int(start // self._clip_s), int(end // self._clip_s)
+            first, last = int(start // self.clip_s), int(end // self.clip_s)
+            # A span that ends with the last clip belongs to it.
+            first = min(first, len(clip_ids) - 1)
             for i in range(first, min(last, len(clip_ids) - 1) + 1):
-                at = i * self._clip_s
-                inside = (max(start, at) - at, min(end, at + self._clip_s) - at)
+                at = i * self.clip_s
+                inside = (max(start, at) - at, min(end, at + self.clip_s) - at)
                 if inside[0] < inside[1] or start == end:
                     found.append((clip_ids[i], *inside))
         return tuple(found)
 
 
-def _task(item: Item, place: RowPlace, cutter: _Cutter) -> Task:
-    row = {
-        "qid": item.qid,
-        "q": item.text,
-        **{f"a{i}": option for i, option in enumerate(item.options)},
-        "answer": item.answer,
-        "episode_name": safe_video_id(item.video),
-        "show_name": item.show,
-    }
-    task = read_task(row, place)
+def make_task(item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str, str]) -> Task:
+    """A question, checked.
+
+    Raises:
+        InvalidRowError: Or one of its kinds: it is wrong.
+    """
+
+    def column(name: str) -> str:
+        return repr(columns.get(name, name))
+
+    qid = _checked_qid(item.qid, place, column("qid"))
+    place = RowPlace(place.file, place.row, qid)
+    if not is_clean_text(item.text) or not item.text.strip():
+        raise place.error(
+            InvalidRowError,
+            f"expected a question text in {column('question')}, got {item.text!r:.60}.",
+        )
+    options = _checked_options(item.options, place, column("options"))
+    if item.video not in cutter.video_ids:
+        raise place.error(
+            InvalidRowError,
+            f"expected the name of a video in {column('video')}, got {item.video!r:.60}.",
+        )
+    question = Question(
+        qid=qid,
+        text=item.text.strip(),
+        options=options,
+        video_id=cutter.video_ids[item.video],
+        show=item.show if is_clean_text(item.show) else None,
+        facts=item.facts,
+    )
+    return Task(question, _gold(item, options, place, cutter, columns))
+
+
+def _gold(
+    item: Item,
+    options: tuple[str, ...],
+    place: RowPlace,
+    cutter: Cutter,
+    columns: Mapping[str, str],
+) -> Gold:
+    if not options:
+        words = item.answer if is_clean_text(item.answer) else None
+        return Gold(text=words, **_gold_place(item, place, cutter, columns))
+    try:
+        answer = item.answer
+        if type(answer) is not int or not 0 <= answer < len(options):
+            answer = read_answer(answer, options)
+    except ValueError as error:
+        raise place.error(
+            AnswerOutOfRangeError,
+            f"expected an answer in {columns.get('answer', 'answer')!r} as a label from a0 to "
+            f"a{len(options) - 1}, a letter, an index or an option's text, {error}.",
+        ) from error
+    twins = tuple(
+        twin
+        for group in equal_options(options)
+        if answer in group
+        for twin in group
+        if twin != answer
+    )
+    return Gold(answer=answer, twins=twins, **_gold_place(item, place, cutter, columns))
+
+
+def _gold_place(
+    item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str, str]
+) -> dict[str, Any]:
+    if not item.spans:
+        return {}
+    length = cutter.lengths[item.video]
+    for start, end in item.spans:
+        name = columns.get("span", "start_s, end_s")
+        if not 0 <= start <= end:
+            raise place.error(
+                InvalidRowError,
+                f"expected a start from 0 on and an end after it in {name!r}, got "
+                f"[{start:g}, {end:g}].",
+            )
+        if length is not None and end > length + SPAN_SLACK_S:
+            raise place.error(
+                InvalidRowError,
+                f"expected a span inside the video in {name!r}, got [{start:g}, {end:g}] in "
+                f"{length:g} s.",
+            )
     clues = cutter.clues(item)
     if not clues:
-        return task
+        return {}
     clip_id, *span = clues[0]
-    gold = Gold(task.gold.answer, clip_id, (span[0], span[1]), None, clues)
-    return Task(task.question, gold)
+    return {"clip_id": clip_id, "span": (span[0], span[1]), "clues": clues}
 
 
-_LABELLED = re.compile(r"\s*\(?([A-Ha-h])\s*[.):]\s*")
+def _checked_qid(qid: object, place: RowPlace, column: str) -> Qid:
+    if type(qid) is int:
+        return qid
+    if is_clean_text(qid) and qid.strip():
+        return qid.strip()
+    raise place.error(
+        InvalidRowError, f"expected a whole number or a text in {column}, got {qid!r:.60}."
+    )
 
 
-def without_labels(options: object) -> list[Any]:
-    """Options without their `A. `, `(B) ` ...: where every one carries its own label, in order."""
-    if not isinstance(options, list):
-        return []
-    found = [_LABELLED.match(option) if isinstance(option, str) else None for option in options]
-    labels = [match[1].upper() if match else None for match in found]
-    if labels != [chr(ord("A") + i) for i in range(len(options))]:
-        return options
-    return [option[match.end() :] for option, match in zip(options, found, strict=True) if match]
-
-
-def answer_index(value: object) -> object:
-    """`"C"` or `"C."` as 2; everything else as it is, for `read_task` to judge."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*\(?([A-H])\)?\.?\s*", value)):
-        return ord(match[1]) - ord("A")
-    return value
+def _checked_options(options: Sequence[Any], place: RowPlace, column: str) -> tuple[str, ...]:
+    if options and not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
+        raise place.error(
+            MissingOptionError,
+            f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options in {column}, got {len(options)}.",
+        )
+    texts = []
+    for i, option in enumerate(options):
+        if type(option) in (int, float, bool):
+            option = str(option)
+        if not is_clean_text(option) or not option.strip():
+            raise place.error(
+                MissingOptionError,
+                f"expected a text for option a{i} in {column}, got {option!r:.60}.",
+            )
+        texts.append(option.strip())
+    return name_labels(texts)
 
 
 def read_spans(value: object, file: Path, row: int) -> list[tuple[float, float]]:
@@ -266,5 +377,5 @@ def read_spans(value: object, file: Path, row: int) -> list[tuple[float, float]]
             raise InvalidRowError(
                 f"expected [start, end] in seconds, got {pair!r:.60}.", file, row, MEND_ROW
             )
-        spans.append((float(min(pair)), float(max(pair))))
+        spans.append((float(pair[0]), float(pair[1])))
     return spans

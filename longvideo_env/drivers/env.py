@@ -15,8 +15,8 @@ from longvideo_env.errors import DatasetNotFoundError, EpisodeStateError, SpecEr
 from longvideo_env.game.episode import Ended, Episode, Observation
 from longvideo_env.game.reward import Score, parse_reward, score
 from longvideo_env.game.rules import Rules
-from longvideo_env.schema import Task
 from longvideo_env.options import pinned_options
+from longvideo_env.schema import Task
 from longvideo_env.seeding import draw_option_order
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import Toolbox
@@ -148,9 +148,9 @@ class LongTVQAEnv(gym.Env[str, str]):
         task = self._pick(options or {})
         episode_seed = int(self.np_random.integers(2**63 - 1))
         if self.config.shuffle_options:
-            options = task.question.options
-            pinned = pinned_options(options)
-            task = task.reorder(draw_option_order(len(options), episode_seed, pinned=pinned))
+            shown = task.question.options
+            pinned = pinned_options(shown)
+            task = task.reorder(draw_option_order(len(shown), episode_seed, pinned=pinned))
         self._task, self._score = task, None
         video = self.dataset.video(task.question)
         episode = self._episode = Episode(task.question, video, self.rules, episode_seed)

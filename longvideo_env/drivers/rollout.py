@@ -19,9 +19,9 @@ from longvideo_env.game.episode import Ended, Episode, Observation
 from longvideo_env.game.policy import Context, Policy, Reply
 from longvideo_env.game.reward import Play, parse_reward, score
 from longvideo_env.game.rules import Rules
+from longvideo_env.options import pinned_options
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory
 from longvideo_env.schema import Task
-from longvideo_env.options import pinned_options
 from longvideo_env.seeding import derive_seed, draw_option_order
 from longvideo_env.tools.toolbox import Toolbox, ToolRequest, ToolResult
 
