@@ -23,6 +23,7 @@ _LETTERS = re.compile(
     rf"(?:\s*(?:,\s*(?i:and|or|nor)?|(?i:and|or|nor)|&|\+)\s*{_ONE})+\s*(?:are\s+\w+)?\s*[.!]?\s*"
 )
 _LETTER = re.compile(r"(?<![\w'])([A-P])(?![\w'])")
+_NAMED = re.compile(r"(?<!\w)(?:[A-P]|a\d{1,2})(?!\w)")
 _LABEL = re.compile(r"(?<!\w)a(\d{1,2})(?!\w)")
 
 
@@ -46,6 +47,8 @@ def pinned_options(options: tuple[str, ...]) -> tuple[int, ...]:
 
 def name_labels(options: Sequence[str]) -> tuple[str, ...]:
     """Letters by which an option names others become the labels shown: "Both a0 and a1"."""
+    if not _NAMED.search("\n".join(options)):
+        return tuple(options)
 
     def label(match: re.Match[str]) -> str:
         number = ord(match[1]) - ord("A")
@@ -66,17 +69,13 @@ def move_labels(options: Sequence[str], order: Sequence[int]) -> tuple[str, ...]
 
 
 def equal_options(options: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """The places of options that say the same, whatever their spaces and case; each group once."""
-    if len(set(options)) == len(options) and len(set(map(_plain, options))) == len(options):
+    """The places of options that are the same text; each group once."""
+    if len(set(options)) == len(options):
         return ()
     groups: dict[str, list[int]] = {}
     for i, option in enumerate(options):
-        groups.setdefault(_plain(option), []).append(i)
+        groups.setdefault(option, []).append(i)
     return tuple(tuple(places) for places in groups.values() if len(places) > 1)
-
-
-def _plain(option: str) -> str:
-    return " ".join(option.lower().split())
 
 
 def _names_letters(option: str) -> bool:

@@ -1,6 +1,7 @@
 """Which reader a dataset is read with: a benchmark by its name, or a function of one's own.
 
-    videomme:DIR                 # a reader by its entry point, group `longvideo_env.datasets`
+    videomme:DIR                 # a file of `datasets/readers/`; of other packages, an entry point
+                                 # of the group `longvideo_env.datasets`
     my_reader.py:read@DIR        # a function of a file; `module:function@DIR` of a module
 
 A function takes the folder, or the folder and the split. It returns rows (as `datasets.own` reads
@@ -14,13 +15,15 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from pkgutil import iter_modules
+from typing import Any, cast
 
+from longvideo_env.datasets import readers
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.footage import Benchmark, assemble
 from longvideo_env.datasets.hub import PREFIX, hub_folder
 from longvideo_env.datasets.own import read_rows, rows_of
-from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.rejects import Rejects, no_collector
 from longvideo_env.errors import DatasetNotFoundError, LongVideoEnvError, SpecError
 from longvideo_env.specs import is_attribute, load_attribute
 
@@ -39,7 +42,7 @@ TABLES = (
 def named_reader(dataset: str) -> tuple[str, str] | None:
     """Name and folder of `NAME:FOLDER`, or of `MODULE:FUNCTION@FOLDER`; None for other datasets."""
     name, colon, folder = dataset.partition(":")
-    if colon and name in _readers():
+    if colon and (name in _own_readers() or name in _readers()):
         return name, folder
     function, at, folder = dataset.rpartition("@")
     return (function, folder) if at and is_attribute(function) else None
@@ -62,7 +65,7 @@ def load_benchmark(
         raise DatasetNotFoundError("no such folder.", root, None, f"pass {name}:FOLDER.")
     frames = root / "frames" if frames_root is None else Path(frames_root).expanduser().resolve()
     known = frames if frames.is_dir() else None
-    if name not in _readers():
+    if is_attribute(name):
         return _call(name, root, split, known, skip_invalid)
     return _load(name, root, split, known, skip_invalid, _state(root))
 
@@ -79,13 +82,33 @@ def _load(
     name: str, root: Path, split: str, frames: Path | None, skip_invalid: bool, _state: object
 ) -> Dataset:
     rejects = Rejects(skip_invalid, collect=True)
-    benchmark = _readers()[name].load()(root, split, rejects)
-    return assemble(name, split or "all", benchmark, rejects, root, frames)
+    with no_collector():
+        benchmark = _reader(name)(root, split, rejects)
+        return assemble(name, split or "all", benchmark, rejects, root, frames)
+
+
+def reader_names() -> list[str]:
+    """The benchmarks that have a reader."""
+    return sorted({*_own_readers(), *_readers()})
+
+
+@cache
+def _own_readers() -> frozenset[str]:
+    return frozenset(m.name for m in iter_modules(readers.__path__) if m.name != "common")
 
 
 @cache
 def _readers() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group="longvideo_env.datasets")}
+
+
+def _reader(name: str) -> Callable[[Path, str, Rejects], Benchmark]:
+    if name in _own_readers():
+        read: Callable[[Path, str, Rejects], Benchmark] = load_attribute(
+            f"{readers.__name__}.{name}:read"
+        )
+        return read
+    return cast("Callable[[Path, str, Rejects], Benchmark]", _readers()[name].load())
 
 
 def _call(name: str, root: Path, split: str, frames: Path | None, skip_invalid: bool) -> Dataset:

@@ -249,22 +249,18 @@ def make_task(item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str,
     Raises:
         InvalidRowError: Or one of its kinds: it is wrong.
     """
-
-    def column(name: str) -> str:
-        return repr(columns.get(name, name))
-
-    qid = _checked_qid(item.qid, place, column("qid"))
+    qid = _checked_qid(item.qid, place, columns.get("qid", "qid"))
     place = RowPlace(place.file, place.row, qid)
     if not is_clean_text(item.text) or not item.text.strip():
         raise place.error(
             InvalidRowError,
-            f"expected a question text in {column('question')}, got {item.text!r:.60}.",
+            f"expected a question text in {columns.get('question', 'question')!r}, got {item.text!r:.60}.",
         )
-    options = _checked_options(item.options, place, column("options"))
+    options = _checked_options(item.options, place, columns.get("options", "options"))
     if item.video not in cutter.video_ids:
         raise place.error(
             InvalidRowError,
-            f"expected the name of a video in {column('video')}, got {item.video!r:.60}.",
+            f"expected the name of a video in {columns.get('video', 'video')!r}, got {item.video!r:.60}.",
         )
     question = Question(
         qid=qid,
@@ -286,7 +282,7 @@ def _gold(
 ) -> Gold:
     if not options:
         words = item.answer if is_clean_text(item.answer) else None
-        return Gold(text=words, **_gold_place(item, place, cutter, columns))
+        return Gold(text=words, **(_gold_place(item, place, cutter, columns) if item.spans else {}))
     try:
         answer = item.answer
         if type(answer) is not int or not 0 <= answer < len(options):
@@ -297,21 +293,18 @@ def _gold(
             f"expected an answer in {columns.get('answer', 'answer')!r} as a label from a0 to "
             f"a{len(options) - 1}, a letter, an index or an option's text, {error}.",
         ) from error
-    twins = tuple(
-        twin
-        for group in equal_options(options)
-        if answer in group
-        for twin in group
-        if twin != answer
+    right = next((group for group in equal_options(options) if answer in group), ())
+    twins = tuple(twin for twin in right if twin != answer)
+    return Gold(
+        answer=answer,
+        twins=twins,
+        **(_gold_place(item, place, cutter, columns) if item.spans else {}),
     )
-    return Gold(answer=answer, twins=twins, **_gold_place(item, place, cutter, columns))
 
 
 def _gold_place(
     item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str, str]
 ) -> dict[str, Any]:
-    if not item.spans:
-        return {}
     length = cutter.lengths[item.video]
     for start, end in item.spans:
         name = columns.get("span", "start_s, end_s")
@@ -340,7 +333,7 @@ def _checked_qid(qid: object, place: RowPlace, column: str) -> Qid:
     if is_clean_text(qid) and qid.strip():
         return qid.strip()
     raise place.error(
-        InvalidRowError, f"expected a whole number or a text in {column}, got {qid!r:.60}."
+        InvalidRowError, f"expected a whole number or a text in {column!r}, got {qid!r:.60}."
     )
 
 
@@ -348,19 +341,24 @@ def _checked_options(options: Sequence[Any], place: RowPlace, column: str) -> tu
     if options and not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
         raise place.error(
             MissingOptionError,
-            f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options in {column}, got {len(options)}.",
+            f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options in {column!r}, got {len(options)}.",
         )
-    texts = []
+    try:
+        if "\n".join(options).isascii() and all(texts := tuple(map(str.strip, options))):
+            return name_labels(texts)
+    except TypeError:
+        pass
+    found = []
     for i, option in enumerate(options):
         if type(option) in (int, float, bool):
             option = str(option)
         if not is_clean_text(option) or not option.strip():
             raise place.error(
                 MissingOptionError,
-                f"expected a text for option a{i} in {column}, got {option!r:.60}.",
+                f"expected a text for option a{i} in {column!r}, got {option!r:.60}.",
             )
-        texts.append(option.strip())
-    return name_labels(texts)
+        found.append(option.strip())
+    return name_labels(found)
 
 
 def read_spans(value: object, file: Path, row: int) -> list[tuple[float, float]]:

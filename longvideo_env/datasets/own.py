@@ -26,6 +26,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 from string import ascii_uppercase
@@ -35,7 +36,7 @@ from longvideo_env.datasets.answers import is_absent, read_options
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.footage import CLIP_S, Benchmark, Footage, Item, assemble
 from longvideo_env.datasets.jsonfile import is_clean_text
-from longvideo_env.datasets.rejects import MEND_ROW, Rejects
+from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
 from longvideo_env.datasets.sidefiles import SUFFIXES, read_lines, spread
 from longvideo_env.datasets.tables import Row, read_table
 from longvideo_env.errors import DatasetNotFoundError, InvalidRowError, SpecError
@@ -146,7 +147,8 @@ def read_file(
         DataError: As `load_dataset`.
     """
     rejects = Rejects(skip_invalid, collect=True)
-    table = _in_split(list(read_table(path, rejects)), split, path)
+    with no_collector():
+        table = _in_split(list(read_table(path, rejects)), split, path)
     beside = path.parent / "frames"
     frames = frames_root or (beside if beside.is_dir() else None)
     return _assemble(table, rejects, path.parent, split, frames, clip_s, path.stem, path, "")
@@ -166,9 +168,10 @@ def _assemble(
     if not clip_s >= 1:
         raise SpecError(f"expected clip_s of at least 1 second, got {clip_s!r}.")
     reader = _Reader(base or Path(), file, rejects)
-    items = reader.read(table)
-    benchmark = Benchmark(file, items, reader.footage(), clip_s, {"question": "question"})
-    return assemble(name, split or "all", benchmark, rejects, base, frames_root, source)
+    with no_collector():
+        items = reader.read(table)
+        benchmark = Benchmark(file, items, reader.footage(), clip_s)
+        return assemble(name, split or "all", benchmark, rejects, base, frames_root, source)
 
 
 def _in_split(table: list[tuple[int, Row]], split: str | None, file: Path) -> list[tuple[int, Row]]:
@@ -209,7 +212,7 @@ class _Reader:
                         f"{error} The row: {_shortened(row)}.", self._file, number, MEND_ROW
                     )
                 )
-        return items
+        return _apart(items)
 
     def footage(self) -> dict[str, Footage]:
         found = {}
@@ -295,6 +298,15 @@ class _Reader:
                 except (OSError, ValueError):  # a name that no file can have
                     return ()
         return ()
+
+
+def _apart(items: list[Item]) -> list[Item]:
+    """Ids that are unique within a video only, as in NExT-QA, get the video's name in front."""
+    if len({item.qid for item in items}) == len(items):
+        return items
+    if len({(item.video, item.qid) for item in items}) < len(items):
+        return items
+    return [replace(item, qid=f"{item.video}_{item.qid}") for item in items]
 
 
 def _misspelt(columns: Sequence[str]) -> str | None:

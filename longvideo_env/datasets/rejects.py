@@ -6,9 +6,11 @@ file does, so that one message names all kinds of faults.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from longvideo_env.errors import DataError, InvalidRowError
@@ -82,3 +84,15 @@ def kind_of(error: InvalidRowError) -> str:
 def kinds_of(errors: Iterable[InvalidRowError]) -> Counter[str]:
     """How many rows have which fault."""
     return Counter(map(kind_of, errors))
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Rows live for a moment and hold no cycles: looking for cycles would take half the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

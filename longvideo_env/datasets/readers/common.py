@@ -67,7 +67,10 @@ def facts_of(row: Row, *columns: str) -> tuple[tuple[str, str], ...]:
 
 def film_name(value: object) -> str:
     """A video's name from its file's: without folders and without the suffix of a film."""
-    name = PurePosixPath(str(value)).name
+    text = str(value)
+    if "/" not in text and "." not in text:
+        return text
+    name = PurePosixPath(text).name
     suffix = PurePosixPath(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in _MEDIA else name
 

@@ -6,14 +6,12 @@ says what is wrong. So what is accepted is the same as without an index.
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import shutil
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from json.scanner import make_scanner
 from operator import itemgetter
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 import longvideo_env.errors as errors_module
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
 from longvideo_env.datasets.jsonfile import read_text
-from longvideo_env.datasets.rejects import MEND_ROW, Rejects
+from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
 from longvideo_env.datasets.tvqa.files import Sources
 from longvideo_env.datasets.tvqa.index import (
     VERSION,
@@ -177,7 +175,7 @@ def build_index(folder: Path, sources: Sources, skip_invalid: bool) -> None:
         IrregularFileError: The plain reader has to judge the file.
     """
     rejects = Rejects(skip_invalid)
-    with _no_collector():
+    with no_collector():
         rows = _Rows(sources.questions, rejects)
         rows.read()
         texts = read_texts(sources, rejects)
@@ -188,18 +186,6 @@ def build_index(folder: Path, sources: Sources, skip_invalid: bool) -> None:
                 raise no_clip_error(sources.questions, number, None, video_id)
             raise IrregularFileError
     _write(folder, rows, texts, videos, rejects)
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Rows live for a moment and hold no cycles: looking for cycles would take half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _write(

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("pysubs2")
 
 from longvideo_env import load_dataset
-from longvideo_env.datasets import footage
+from longvideo_env.datasets import finding
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding-a-dataset.md"
 
@@ -31,7 +31,7 @@ def test_the_example_works_and_is_short(tmp_path: Path, monkeypatch: pytest.Monk
     text = PAGE.read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(code.splitlines()) < 40
-    monkeypatch.setattr(footage, "_readers", lambda: {"lectures": Point(code)})
+    monkeypatch.setattr(finding, "_readers", lambda: {"lectures": Point(code)})
     row = {"id": "q1", "lecture": "day_1", "ask": "Why?", "choices": ["x", "y"], "right": 1}
     rows = [row | {"said_at": [130, 140]}, {**row, "id": "q2", "lecture": "../../etc"}]
     (tmp_path / "lectures.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

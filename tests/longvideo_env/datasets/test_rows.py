@@ -123,7 +123,7 @@ def test_spans_of_another_shape_are_errors(ts: Any) -> None:
 @pytest.mark.parametrize(
     "options",
     [{}, {"a0": "x"}, {"a0": "x", "a2": "y"}, {"a1": "x", "a2": "y"},
-     {f"a{i}": "x" for i in range(9)}, {"a0": "x", "a1": ""}, {"a0": "x", "a1": " \n"},
+     {f"a{i}": "x" for i in range(17)}, {"a0": "x", "a1": ""}, {"a0": "x", "a1": " \n"},
      {"a0": "x", "a1": None}, {"a0": "x", "a1": 3}, {"a0": "x", "a1": "\ud83d"},
      {"a0": "x", "a1": "y", "a02": "z"}],
 )  # fmt: skip
