@@ -58,7 +58,7 @@ class Item:
         row: Its place in the file, for messages.
         qid: Its id.
         text: The question.
-        options: Two to sixteen, without labels; none where an answer in words is wanted.
+        options: Two to sixteen, without labels; None where an answer in words is wanted.
         answer: Index of the right one, or what `read_answer` understands; None where unknown.
         video: The video's name, as in `Benchmark.footage`.
         spans: `(start_s, end_s)` in the video of what shows the answer.
@@ -70,7 +70,7 @@ class Item:
     row: int
     qid: Any
     text: Any
-    options: Sequence[Any]
+    options: Sequence[Any] | None
     answer: Any
     video: str
     spans: Sequence[tuple[float, float]] = ()
@@ -254,13 +254,15 @@ def make_task(item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str,
     if not is_clean_text(item.text) or not item.text.strip():
         raise place.error(
             InvalidRowError,
-            f"expected a question text in {columns.get('question', 'question')!r}, got {item.text!r:.60}.",
+            f"expected a question text in {columns.get('question', 'question')!r}, got "
+            f"{item.text!r:.60}.",
         )
     options = _checked_options(item.options, place, columns.get("options", "options"))
     if item.video not in cutter.video_ids:
         raise place.error(
             InvalidRowError,
-            f"expected the name of a video in {columns.get('video', 'video')!r}, got {item.video!r:.60}.",
+            f"expected the name of a video in {columns.get('video', 'video')!r}, got "
+            f"{item.video!r:.60}.",
         )
     question = Question(
         qid=qid,
@@ -282,7 +284,7 @@ def _gold(
 ) -> Gold:
     if not options:
         words = item.answer if is_clean_text(item.answer) else None
-        return Gold(text=words, **(_gold_place(item, place, cutter, columns) if item.spans else {}))
+        return Gold(text=words, **_gold_place(item, place, cutter, columns))
     try:
         answer = item.answer
         if type(answer) is not int or not 0 <= answer < len(options):
@@ -337,8 +339,12 @@ def _checked_qid(qid: object, place: RowPlace, column: str) -> Qid:
     )
 
 
-def _checked_options(options: Sequence[Any], place: RowPlace, column: str) -> tuple[str, ...]:
-    if options and not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
+def _checked_options(
+    options: Sequence[Any] | None, place: RowPlace, column: str
+) -> tuple[str, ...]:
+    if options is None:
+        return ()
+    if not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
         raise place.error(
             MissingOptionError,
             f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options in {column!r}, got {len(options)}.",

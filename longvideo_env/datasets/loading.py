@@ -14,11 +14,12 @@ from longvideo_env.datasets.own import read_file, read_rows, rows_of
 from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.tables import SUFFIXES
 from longvideo_env.datasets.tvqa.cache import cached_folder, digest
+from longvideo_env.datasets.tvqa.checking import GoldCheck
 from longvideo_env.datasets.tvqa.files import Sources, find_sources, find_texts, splits_of
 from longvideo_env.datasets.tvqa.index import VERSION
 from longvideo_env.datasets.tvqa.indexing import IrregularFileError, build_index, open_index
 from longvideo_env.datasets.tvqa.material import Texts, read_texts
-from longvideo_env.datasets.tvqa.rows import no_clip_error, read_tasks
+from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import group_by_video
 from longvideo_env.schema import Task, Video
@@ -143,15 +144,23 @@ def _load(sources: Sources, state: object, skip_invalid: bool) -> Dataset:
 
 
 def _read(sources: Sources, skip_invalid: bool) -> Dataset:
-    rejects = Rejects(skip_invalid)
-    tasks = read_tasks(sources.questions, read_json_rows(sources.questions, rejects), rejects)
+    rejects = Rejects(skip_invalid, collect=True)
+    found = read_tasks(sources.questions, read_json_rows(sources.questions, rejects), rejects)
     texts = read_texts(sources, rejects)
+    tasks, check = [], GoldCheck(texts)
+    for row, task in found:
+        if error := check.error(task, RowPlace(sources.questions, row)):
+            rejects.add(error)
+        else:
+            tasks.append((row, task))
     gold_clips = {clip_id for _, task in tasks for clip_id in task.gold.clip_ids}
     by_video = group_by_video(texts.clip_ids | gold_clips)
+    kept = _with_clips(tasks, set(by_video), sources.questions, rejects)
+    rejects.finish()
     return Dataset(
         name=sources.name,
         split=sources.split,
-        tasks=_with_clips(tasks, set(by_video), sources.questions, rejects),
+        tasks=kept,
         videos=_videos(by_video, texts, sources),
         skipped=tuple(rejects.errors),
         root=sources.root,

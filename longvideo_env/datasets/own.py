@@ -321,16 +321,16 @@ def _misspelt(columns: Sequence[str]) -> str | None:
     return None
 
 
-def _options(row: Row) -> list[Any]:
+def _options(row: Row) -> list[Any] | None:
     if "options" in row:
-        return [] if is_absent(row["options"]) else read_options(row["options"])
+        return None if is_absent(row["options"]) else read_options(row["options"])
     for names in _OPTION_COLUMNS:
         if names[0] in row:
             values = [row.get(name) for name in names]
             while values and is_absent(values[-1]):
                 values.pop()
-            return values
-    return []
+            return values or None
+    return None
 
 
 def _spans(row: Row) -> list[tuple[float, float]]:

@@ -84,7 +84,7 @@ def _items(path: Path, rejects: Rejects) -> Iterator[tuple[Item, str, float | No
             number,
             first_of(row, "question_id") or f"{kind}_{counts[kind]}",
             question,
-            options,
+            None if kind in OPEN else options,
             answer,
             video,
             show=kind,

@@ -46,7 +46,7 @@ def _item(number: int, row: Row) -> Item:
         number,
         f"{video}_{row.get('qid', number)}",
         row.get("question"),
-        options,
+        options or None,
         answer_index(answer) if options else answer,
         video,
         show=KINDS.get(kind[:1]),
