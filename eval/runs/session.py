@@ -12,6 +12,7 @@ from rich.console import Console
 
 from agents.policies.build import build_policy
 from agents.generation.settings import GenerationSettings
+from eval.metrics.groups import group_shares
 from eval.metrics.summary import summarize
 from eval.runs.run_options import RunOptions
 from eval.runs.progress import EpisodeProgress
@@ -133,6 +134,9 @@ def _key(task: Task, sample: int) -> tuple[str, int]:
 
 def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
     keys = [_key(*job) for job in session.jobs]
+    played = [store.episodes[key] for key in keys if key in store.episodes]
+    # A set of a benchmark has facts on every question; others are not gone through.
+    has_facts = bool(session.tasks and session.tasks[0].question.facts)
     config, recording = session.config, session.toolbox.recording
     return {
         "policy": spec,
@@ -146,9 +150,9 @@ def _summary(spec: str, session: Session, store: RunStore) -> dict[str, Any]:
         "shard": None if session.run.shard is None else str(session.run.shard),
         "recording": {"mode": config.recording, **(recording.stats.record() if recording else {})},
         "n_skipped_rows": len(session.dataset.skipped),
-        **summarize(
-            [store.episodes[key] for key in keys if key in store.episodes], len(session.tasks)
-        ),
+        "coverage": session.dataset.coverage.as_json(),
+        "groups": group_shares(session.tasks, played) if has_facts else {},
+        **summarize(played, len(session.tasks)),
     }
 
 

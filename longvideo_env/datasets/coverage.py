@@ -7,7 +7,7 @@ for line in load_dataset("videomme:DIR", "test").coverage.lines():
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 _SHOWN = 3
@@ -69,7 +69,8 @@ class Coverage:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as `summary.json` keeps them."""
-        return asdict(self)
+        return {f.name: value if isinstance(value := getattr(self, f.name), int) else dict(value)
+                for f in fields(self)}  # fmt: skip
 
 
 def _shown(counts: Mapping[str, int]) -> str:

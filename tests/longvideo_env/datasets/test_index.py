@@ -52,7 +52,6 @@ def write_all(folder: Write, rows: list[Row], **more: Any) -> Path:
     return folder(
         LongTVQA_plus_val__json=rows,
         LongTVQA_plus_subtitle_clip_level__json={
-            "s05e02_seg02_clip_00": "",
             "s05e02_seg02_clip_10": "",
             "s05e02_seg02_clip_9": "Héllo 🐢 . <eos> Bye .",
         },

@@ -31,14 +31,13 @@ def write_plus(folder: Write, *rows: Row, **more: Any) -> str:
     return str(folder(LongTVQA_plus_val__json=list(rows), **more))
 
 
-def test_videos_unite_clips_of_subtitles_and_captions(folder: Write, row: Row) -> None:
+def test_videos_unite_clips_of_subtitles_captions_and_questions(folder: Write, row: Row) -> None:
     path = write_plus(
         folder,
         row,
         LongTVQA_plus_subtitle_clip_level__json={
             "s05e02_seg02_clip_10": "",
             "s05e02_seg02_clip_9": "Hi . <eos> Bye .",
-            "s05e02_seg02_clip_00": "",
             "s05e03_seg01_clip_00": "Other .",
         },
         captions__json={"s05e02_seg01_clip_05": [{"start_s": 1, "end_s": 2, "text": "A cup."}]},
