@@ -27,7 +27,16 @@ from longvideo_env.errors import (
 from longvideo_env.ids import clip_id_at, safe_video_id
 from longvideo_env.media.subtitles import cut_to_clips
 from longvideo_env.options import equal_options, name_labels
-from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Qid, Question, Task, TimedText
+from longvideo_env.schema import (
+    MAX_OPTIONS,
+    MIN_OPTIONS,
+    Gold,
+    Qid,
+    Question,
+    Task,
+    TimedText,
+    Video,
+)
 
 CLIP_S = 60.0
 MAX_CLIPS = 100_000
@@ -90,6 +99,7 @@ class Benchmark:
         clip_s: How long a clip is, in seconds; at least 1.
         columns: What messages call `question`, `options`, `answer`, `video`, `span` and `qid`: the
             file's own names.
+        films: Videos that are cut into clips already, by name; they go before `footage`.
     """
 
     file: Path
@@ -97,6 +107,7 @@ class Benchmark:
     footage: Mapping[str, Footage] = field(default_factory=dict)
     clip_s: float = CLIP_S
     columns: Mapping[str, str] = field(default_factory=dict)
+    films: Mapping[str, Video] = field(default_factory=dict)
 
 
 Reader: TypeAlias = Callable[[Path, str, Rejects], Benchmark]
@@ -121,19 +132,22 @@ def assemble(
     cutter = Cutter(benchmark, items)
     tasks = _tasks(items, benchmark, cutter, rejects)
     rejects.finish()
-    with_text = sum(bool(benchmark.footage.get(v, _NONE).subtitles) for v in cutter.video_ids)
+    lazy = LazyVideos(
+        cutter.clip_ids,
+        {},
+        cutter.captions,
+        frames_root,
+        timed=cutter.subtitles,
+        times=ClipTimes(cutter.spans),
+    )
+    films = {film.video_id: film for film in cutter.films.values()}
+    with_text = sum(map(lazy.has_subtitles, lazy))
+    with_text += sum(any(clip.subtitles for clip in film.clips) for film in films.values())
     return Dataset(
         name=name,
         split=split,
         tasks=tuple(tasks),
-        videos=LazyVideos(
-            cutter.clip_ids,
-            {},
-            cutter.captions,
-            frames_root,
-            timed=cutter.subtitles,
-            times=ClipTimes(cutter.spans),
-        ),
+        videos={**lazy, **films} if films else lazy,
         skipped=tuple(rejects.errors),
         root=root,
         source=source,
@@ -201,6 +215,7 @@ class Cutter:
         self.captions: dict[str, list[dict[str, Any]]] = {}
         self.video_ids: dict[str, str] = {}
         self.lengths: dict[str, float | None] = {}
+        self.films: dict[str, Video] = {}
         self.clip_s = benchmark.clip_s
         ends: dict[str, float] = {}
         for item in items:
@@ -209,7 +224,9 @@ class Cutter:
                 max([end_s, *(end for _, end in item.spans)]) if item.spans else end_s
             )
         for video, end_s in ends.items():
-            if is_clean_text(video) and video.strip():
+            if video in benchmark.films:
+                self._take(video, benchmark.films[video])
+            elif is_clean_text(video) and video.strip():
                 self._cut(video, benchmark.footage.get(video, _NONE), end_s)
 
     def _cut(self, video: str, footage: Footage, end_s: float) -> None:
@@ -227,8 +244,15 @@ class Cutter:
             if found:
                 cut.update(zip(clip_ids, cut_to_clips(found, spans), strict=True))
 
+    def _take(self, video: str, film: Video) -> None:
+        self.films[video] = film
+        self.video_ids[video] = film.video_id
+        self.lengths[video] = film.clips[-1].end_s
+
     def clues(self, item: Item) -> tuple[tuple[str, float, float], ...]:
         """The clip and times in it of each span; a span over several clips counts in each."""
+        if item.video in self.films:
+            return _clues_in(self.films[item.video], item.spans)
         clip_ids = self.clip_ids[self.video_ids[item.video]]
         found = []
         for start, end in item.spans:
@@ -241,6 +265,21 @@ class Cutter:
                 if inside[0] < inside[1] or start == end:
                     found.append((clip_ids[i], *inside))
         return tuple(found)
+
+
+def _clues_in(
+    film: Video, spans: Sequence[tuple[float, float]]
+) -> tuple[tuple[str, float, float], ...]:
+    """The same for a film that is cut already; clips without times show nothing known."""
+    found = []
+    for start, end in spans:
+        for clip in film.clips:
+            if clip.start_s is None or clip.end_s is None:
+                continue
+            inside = max(start, clip.start_s), min(end, clip.end_s)
+            if inside[0] < inside[1] or clip.start_s <= start == end < clip.end_s:
+                found.append((clip.clip_id, inside[0] - clip.start_s, inside[1] - clip.start_s))
+    return tuple(found)
 
 
 def make_task(item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str, str]) -> Task:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from longvideo_env.datasets.dataset import Dataset, LazyVideos
+from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.finding import load_benchmark, named_reader
+from longvideo_env.datasets.ingested import lazy_videos
 from longvideo_env.datasets.jsonfile import read_rows as read_json_rows
 from longvideo_env.datasets.own import read_file, read_rows, rows_of
 from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.tables import SUFFIXES
 from longvideo_env.datasets.tvqa.cache import cached_folder, digest
 from longvideo_env.datasets.tvqa.checking import GoldCheck
-from longvideo_env.datasets.tvqa.files import Sources, find_sources, find_texts, splits_of
+from longvideo_env.datasets.tvqa.files import Sources, find_sources, splits_of
 from longvideo_env.datasets.tvqa.index import VERSION
 from longvideo_env.datasets.tvqa.indexing import IrregularFileError, build_index, open_index
-from longvideo_env.datasets.tvqa.material import Texts, read_texts
+from longvideo_env.datasets.tvqa.material import read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import group_by_video
-from longvideo_env.schema import Task, Video
+from longvideo_env.schema import Task
 
 _QUESTION_KEY = re.compile(rb'"(q|question)"\s*:')
 
@@ -118,17 +119,6 @@ def _only_split(dataset: str) -> str:
     return _needed(None, there, dataset) if there else "all"
 
 
-def load_videos(folder: str | Path, frames_root: str | Path | None = None) -> Mapping[str, Video]:
-    """The videos of a folder, whether or not there are questions about them.
-
-    Raises:
-        DataError: There are none, or a file is wrong.
-    """
-    sources = find_texts(folder, frames_root)
-    texts = read_texts(sources, Rejects(skip_invalid=False))
-    return _videos(group_by_video(texts.clip_ids), texts, sources)
-
-
 # The state of the files belongs to the key only: a changed file makes another key.
 @lru_cache(maxsize=8)
 def _load(sources: Sources, state: object, skip_invalid: bool) -> Dataset:
@@ -161,22 +151,9 @@ def _read(sources: Sources, skip_invalid: bool) -> Dataset:
         name=sources.name,
         split=sources.split,
         tasks=kept,
-        videos=_videos(by_video, texts, sources),
+        videos=lazy_videos(by_video, texts, sources),
         skipped=tuple(rejects.errors),
         root=sources.root,
-    )
-
-
-def _videos(
-    by_video: Mapping[str, tuple[str, ...]], texts: Texts, sources: Sources
-) -> Mapping[str, Video]:
-    return LazyVideos(
-        by_video,
-        texts.subtitles,
-        texts.captions,
-        sources.frames_root,
-        timed=texts.timed,
-        times=texts.times,
     )
 
 

@@ -13,10 +13,11 @@
 | `qid` | the question's id; by default `q1`, `q2`, ... |
 | `start_s`, `end_s` | what shows the answer, in seconds of the whole video |
 | `subtitles` | a file, its text, or a list of `{start, end, text}`; by default beside the video |
+| `frames` | the folder that `longvideo-env ingest` made of the video: its clips and frames are taken |
 | `duration_s` | the video's length |
 | `split` | which split the row belongs to |
 
-Paths are relative to the file. Other columns of short texts are what accuracy is grouped by.
+Paths are relative to the file. A file in a folder that `ingest` made asks about its film. Other columns of short texts are what accuracy is grouped by.
 """
 
 from __future__ import annotations
@@ -35,14 +36,15 @@ from typing import Any, Protocol, runtime_checkable
 from longvideo_env.datasets.answers import is_absent, read_options
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.footage import CLIP_S, Benchmark, Footage, Item, assemble
+from longvideo_env.datasets.ingested import load_videos
 from longvideo_env.datasets.jsonfile import is_clean_text
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
 from longvideo_env.datasets.sidefiles import SUFFIXES, read_lines, spread
 from longvideo_env.datasets.tables import Row, read_table
-from longvideo_env.errors import DatasetNotFoundError, InvalidRowError, SpecError
-from longvideo_env.schema import MAX_OPTIONS, TimedText
+from longvideo_env.errors import DataError, DatasetNotFoundError, InvalidRowError, SpecError
+from longvideo_env.schema import MAX_OPTIONS, TimedText, Video
 
-NAMED = ("question", "options", "answer", "video", "qid", "start_s", "end_s", "subtitles")
+NAMED = ("question", "options", "answer", "video", "qid", "start_s", "end_s", "subtitles", "frames")
 KNOWN = (*NAMED, "duration_s", "split")
 _OPTION_COLUMNS = (
     tuple(f"a{i}" for i in range(MAX_OPTIONS)),
@@ -170,7 +172,8 @@ def _assemble(
     reader = _Reader(base or Path(), file, rejects)
     with no_collector():
         items = reader.read(table)
-        benchmark = Benchmark(file, items, reader.footage(), clip_s)
+        films = reader.ingested()
+        benchmark = Benchmark(file, items, reader.footage(films), clip_s, films=films)
         return assemble(name, split or "all", benchmark, rejects, base, frames_root, source)
 
 
@@ -199,6 +202,8 @@ class _Reader:
         self._subtitles: dict[str, object] = {}
         self._lengths: dict[str, float] = {}
         self._films: dict[str, str] = {}
+        self._frames: dict[str, str] = {}
+        self._folders: dict[Path, Mapping[str, Video]] = {}
         self._faults: dict[tuple[str, ...], str | None] = {}
 
     def read(self, table: Sequence[tuple[int, Row]]) -> list[Item]:
@@ -214,9 +219,31 @@ class _Reader:
                 )
         return _apart(items)
 
-    def footage(self) -> dict[str, Footage]:
-        found = {}
+    def ingested(self) -> dict[str, Video]:
+        """The videos that `ingest` has cut into clips, by name."""
+        found: dict[str, Video] = {}
         for video in self._films:
+            given = self._frames.get(video)
+            folder = self._base if given is None else self._base / Path(given).expanduser()
+            if given is None and not (folder / "clips.json").is_file():
+                continue
+            if folder not in self._folders:
+                try:
+                    self._folders[folder] = load_videos(folder)
+                except DataError as error:
+                    self._rejects.side_file(folder, error)
+                    self._folders[folder] = {}
+            there = self._folders[folder]
+            if video in there:
+                found[video] = there[video]
+            elif given is not None and len(there) == 1:
+                found[video] = next(iter(there.values()))
+        return found
+
+    def footage(self, films: Mapping[str, Video]) -> dict[str, Footage]:
+        """What is known of the other videos."""
+        found = {}
+        for video in self._films.keys() - films.keys():
             length = self._lengths.get(video)
             found[video] = Footage(self._lines(video, length), (), length)
         return found
@@ -260,6 +287,8 @@ class _Reader:
     def _remember(self, video: str, row: Row) -> None:
         if not is_absent(subtitles := row.get("subtitles")):
             self._subtitles.setdefault(video, subtitles)
+        if not is_absent(frames := row.get("frames")):
+            self._frames.setdefault(video, str(frames))
         if not is_absent(length := row.get("duration_s")):
             seconds = _seconds(length, "duration_s")
             if seconds > 0:
