@@ -19,10 +19,12 @@ from pkgutil import iter_modules
 from typing import Any, cast
 
 from longvideo_env.datasets import readers
+from longvideo_env.datasets.assembling import assemble
 from longvideo_env.datasets.dataset import Dataset
-from longvideo_env.datasets.footage import Benchmark, assemble
+from longvideo_env.datasets.footage import Benchmark
 from longvideo_env.datasets.hub import PREFIX, hub_folder
-from longvideo_env.datasets.own import read_rows, rows_of
+from longvideo_env.datasets.memory import rows_of
+from longvideo_env.datasets.own import read_rows
 from longvideo_env.datasets.rejects import Rejects, no_collector
 from longvideo_env.errors import DatasetNotFoundError, LongVideoEnvError, SpecError
 from longvideo_env.specs import is_attribute, load_attribute

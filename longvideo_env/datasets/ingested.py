@@ -1,4 +1,4 @@
-"""The videos of a folder, such as `longvideo-env ingest` makes, whether or not anything is asked."""
+"""The videos of a folder, such as `longvideo-env ingest` makes, whether anything is asked."""
 
 from __future__ import annotations
 

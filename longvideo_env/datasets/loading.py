@@ -11,7 +11,8 @@ from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.finding import load_benchmark, named_reader
 from longvideo_env.datasets.ingested import lazy_videos
 from longvideo_env.datasets.jsonfile import read_rows as read_json_rows
-from longvideo_env.datasets.own import read_file, read_rows, rows_of
+from longvideo_env.datasets.memory import rows_of
+from longvideo_env.datasets.own import read_file, read_rows
 from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.tables import SUFFIXES
 from longvideo_env.datasets.tvqa.cache import cached_folder, digest

@@ -13,17 +13,16 @@
 | `qid` | the question's id; by default `q1`, `q2`, ... |
 | `start_s`, `end_s` | what shows the answer, in seconds of the whole video |
 | `subtitles` | a file, its text, or a list of `{start, end, text}`; by default beside the video |
-| `frames` | the folder that `longvideo-env ingest` made of the video: its clips and frames are taken |
+| `frames` | the folder that `longvideo-env ingest` made of the video: its clips are taken |
 | `duration_s` | the video's length |
 | `split` | which split the row belongs to |
 
-Paths are relative to the file. A file in a folder that `ingest` made asks about its film. Other columns of short texts are what accuracy is grouped by.
+Paths are relative to the file; in a folder that `ingest` made, questions are about its film. Other
+columns of short texts are what accuracy is grouped by.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,13 +30,15 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 from string import ascii_uppercase
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from longvideo_env.datasets.answers import is_absent, read_options
+from longvideo_env.datasets.assembling import assemble
 from longvideo_env.datasets.dataset import Dataset
-from longvideo_env.datasets.footage import CLIP_S, Benchmark, Footage, Item, assemble
+from longvideo_env.datasets.footage import CLIP_S, Benchmark, Footage, Item
 from longvideo_env.datasets.ingested import load_videos
 from longvideo_env.datasets.jsonfile import is_clean_text
+from longvideo_env.datasets.memory import content_hash
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
 from longvideo_env.datasets.sidefiles import SUFFIXES, read_lines, spread
 from longvideo_env.datasets.tables import Row, read_table
@@ -54,48 +55,6 @@ _ALL_OPTIONS = frozenset(name for names in _OPTION_COLUMNS for name in names)
 _FILM = re.compile(r"\.(?:mp4|mkv|webm|avi|mov|m4v|mpg|mpeg|ts|flv|wmv|mp3|wav|m4a)\Z", re.I)
 _LONGEST_FACT = 60
 _PLACES = ("", "subtitles", "subtitle")
-
-
-@runtime_checkable
-class _Frame(Protocol):
-    """What a pandas DataFrame can do; pandas itself is not imported."""
-
-    columns: Any
-
-    def to_dict(self, orient: str) -> Any: ...
-
-
-@runtime_checkable
-class _HubDataset(Protocol):
-    """What a `datasets.Dataset` can do."""
-
-    column_names: Any
-
-    def to_list(self) -> list[dict[str, Any]]: ...
-
-
-def rows_of(data: object) -> list[Row] | None:
-    """The rows of a list of dicts, a DataFrame or a `datasets.Dataset`; None for anything else."""
-    if isinstance(data, _Frame):
-        return [{str(key): _plain(value) for key, value in row.items()}
-                for row in data.to_dict(orient="records")]  # fmt: skip
-    if isinstance(data, _HubDataset):
-        return list(data.to_list())
-    if isinstance(data, str | bytes | Mapping | PurePath | Dataset) or not isinstance(
-        data, Iterable
-    ):
-        return None
-    rows = list(data)
-    wrong = next((i for i, row in enumerate(rows) if not isinstance(row, Mapping)), None)
-    if wrong is not None:
-        raise SpecError(f"expected rows as dicts, got {rows[wrong]!r:.60} at place {wrong}.")
-    return [{str(key): _plain(value) for key, value in row.items()} for row in rows]
-
-
-def content_hash(rows: Sequence[Row]) -> str:
-    """A short name for rows, the same in every process."""
-    text = json.dumps(rows, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
 def read_rows(
@@ -423,11 +382,6 @@ def _is_path(text: str) -> bool:
 def _whole(value: Any) -> Any:
     """12.0, as pandas gives whole numbers beside empty cells, as 12."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _plain(value: Any) -> Any:
-    """Arrays and numbers of numpy as plain ones."""
-    return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 def _shortened(row: Row) -> str:
