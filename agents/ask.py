@@ -23,7 +23,7 @@ from agents.policies.build import build_policy
 from longvideo_env import EnvConfig, RolloutEngine
 from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset
-from longvideo_env.datasets.loading import load_videos
+from longvideo_env.datasets.ingested import load_videos
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 from longvideo_env.schema import (

@@ -28,6 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.generation.settings import GenerationSettings
+from eval.metrics.groups import group_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.failures import failure_lines
@@ -38,6 +39,7 @@ from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.datasets.coverage import Coverage
 
 
 def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, GenerationSettings]:
@@ -77,16 +79,23 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
             format_number(row["mean_turns"], 2),
             format_number(row["malformed_rate"]),
             str(row["n_failed"]),
-            str(row["n_finished"]),
+            scored_of(row),
             f"{row['wall_s']:.1f}",
         )
     console.print(table)
 
 
 def marks(row: Mapping[str, Any]) -> str:
-    """What a reader of an accuracy must know: agents were given gold."""
+    """What a reader of an accuracy must know: agents were given gold, or rows were left out."""
     oracle, leaky = " (oracle)" * bool(row["oracle"]), " (leaky)" * bool(row.get("leaky"))
-    return oracle + leaky
+    lost = Coverage(**row["coverage"]).large_loss if "coverage" in row else ""
+    return oracle + leaky + (f" ({lost})" if lost else "")
+
+
+def scored_of(row: Mapping[str, Any]) -> str:
+    """How many episodes were played; where some have no gold answer, how many were scored."""
+    played, scored = row["n_finished"], row["n_scored"]
+    return str(played) if scored == played - row["n_failed"] else f"{scored} of {played} scored"
 
 
 def print_samples(summaries: Sequence[dict[str, Any]], console: Console) -> None:
@@ -157,6 +166,11 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
         say(console, line)
     print_samples(summaries, console)
     print_accounts(summaries, session, console)
+    for line in session.dataset.coverage.lines():
+        say(console, line)
+    for row in summaries:
+        for line in group_lines(row):
+            say(console, f"{row['policy']}: {line}")
     say(console, f"Episodes and summaries: {run.out}")
     return EXIT_FAILURES if any(row["n_failed"] for row in summaries) else EXIT_DONE
 

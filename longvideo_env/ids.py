@@ -1,7 +1,8 @@
-"""Ids of videos and clips: one anchored pattern, parsed and never cut by length or prefix.
+"""Ids of videos and clips: two anchored patterns, parsed and never cut by length or prefix.
 
-An id holds letters, digits, `_` and `-` only, and its length is bounded. So an id that fits the
-pattern can name a folder without leading out of it.
+A clip is `VIDEO_seg02_clip_00`, as in TVQA, or `VIDEO@01:20`: the time at which it starts. An id
+holds letters, digits, `_` and `-` (and that time) only, and its length is bounded. So an id that
+fits the pattern can name a folder without leading out of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ _SAFE_LENGTH = r"(?=.{1,150}\Z)"
 _VIDEO = r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*"
 _LABEL = r"seg(?P<segment>[0-9]{1,6})_clip_(?P<number>[0-9]{1,6})"
 _CLIP_ID = re.compile(rf"{_SAFE_LENGTH}(?P<video>{_VIDEO})_{_LABEL}\Z")
+_STARTS_AT = re.compile(
+    rf"{_SAFE_LENGTH}(?P<video>{_VIDEO})@(?:(?P<h>[0-9]{{1,3}}):)?(?P<m>[0-9]{{2}}):(?P<s>[0-9]{{2}})\Z"
+)
 _VIDEO_ID = re.compile(rf"{_SAFE_LENGTH}{_VIDEO}\Z")
 _TV_EPISODE = re.compile(r"(?:(?P<show>.+)_)?s[0-9]+e[0-9]+(?:-[0-9]+)?\Z")
 
@@ -30,7 +34,7 @@ class ClipName(NamedTuple):
     Attributes:
         video_id: Such as `friends_s09e23-24`.
         segment: Number of the segment: TVQA cuts an episode in two at its opening song.
-        number: Number of the clip in its segment.
+        number: Number of the clip in its segment; the second at which it starts in `VIDEO@01:20`.
     """
 
     video_id: str
@@ -42,8 +46,19 @@ def parse_clip_id(clip_id: str) -> ClipName | None:
     """What a clip's id says, or None if it is no clip id."""
     match = _CLIP_ID.match(clip_id)
     if match is None:
-        return None
+        match = _STARTS_AT.match(clip_id)
+        if match is None:
+            return None
+        start_s = int(match["h"] or 0) * 3600 + int(match["m"]) * 60 + int(match["s"])
+        return ClipName(match["video"], 0, start_s)
     return ClipName(match["video"], int(match["segment"]), int(match["number"]))
+
+
+def clip_id_at(video_id: str, start_s: float) -> str:
+    """The id of the clip of a video that starts at a whole second: `film@01:20`."""
+    minutes, seconds = divmod(int(start_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{video_id}@{f'{hours}:' if hours else ''}{minutes:02d}:{seconds:02d}"
 
 
 def is_video_id(text: str) -> bool:

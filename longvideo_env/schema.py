@@ -12,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from longvideo_env.options import move_labels
+
 MIN_OPTIONS = 2
-MAX_OPTIONS = 8
+MAX_OPTIONS = 16
 
 Qid: TypeAlias = int | str
 """A question's id, of the type that its source gives it."""
@@ -107,9 +109,10 @@ class Question:
     Attributes:
         qid: The question's id.
         text: The question.
-        options: Two to eight answers to choose from; none where an answer in words is wanted.
+        options: Two to sixteen answers to choose from; none where an answer in words is wanted.
         video_id: The video that it is about.
         show: Title of the show, where the source gives it.
+        facts: `(name, value)` of what accuracy is grouped by, such as `("duration", "long")`.
     """
 
     qid: Qid
@@ -117,6 +120,7 @@ class Question:
     options: tuple[str, ...]
     video_id: str
     show: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,8 @@ class Gold:
         boxes: TVQA+ boxes. They name words of the right answer: never show them to an agent.
         clues: Every stretch that shows the answer, as `(clip_id, start_s, end_s)`, where the source
             names several; `clip_id` and `span` are then the first.
+        twins: Indices of options that say the same as the right one, and count as right.
+        text: The answer in words, where the question has no options.
     """
 
     answer: int | None = None
@@ -137,6 +143,12 @@ class Gold:
     span: tuple[float, float] | None = None
     boxes: Boxes | None = field(default=None, repr=False)
     clues: tuple[tuple[str, float, float], ...] = ()
+    twins: tuple[int, ...] = ()
+    text: str | None = None
+
+    def is_right(self, choice: int | None) -> bool | None:
+        """Whether a choice is right; None where the answer is unknown."""
+        return None if self.answer is None else choice == self.answer or choice in self.twins
 
     @property
     def clip_ids(self) -> tuple[str, ...]:
@@ -161,15 +173,21 @@ class Task:
     def reorder(self, order: Sequence[int]) -> Task:
         """The same task with option `order[i]` shown at place `i`.
 
+        Labels by which an option names others ("both a0 and a1") still name the same.
+
         Raises:
             ValueError: `order` is not a permutation of the options' indices.
         """
         options = self.question.options
         if sorted(order) != list(range(len(options))):
             raise ValueError(f"expected a permutation of 0..{len(options) - 1}, got {list(order)}")
-        question = replace(self.question, options=tuple(options[i] for i in order))
-        answer = self.gold.answer
-        gold = replace(self.gold, answer=None if answer is None else list(order).index(answer))
+        question = replace(self.question, options=move_labels(options, order))
+        answer, place = self.gold.answer, {original: i for i, original in enumerate(order)}
+        gold = replace(
+            self.gold,
+            answer=None if answer is None else place[answer],
+            twins=tuple(place[twin] for twin in self.gold.twins),
+        )
         return Task(question, gold)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 
 import numpy as np
 
@@ -13,7 +14,11 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def draw_option_order(n_options: int, *parts: int | str) -> tuple[int, ...]:
-    """A random order of options: a permutation of `range(n_options)`."""
+def draw_option_order(
+    n_options: int, *parts: int | str, pinned: Collection[int] = ()
+) -> tuple[int, ...]:
+    """A random order of options: a permutation of `range(n_options)`; pinned ones stay."""
     rng = np.random.default_rng(derive_seed("options", *parts))
-    return tuple(int(i) for i in rng.permutation(n_options))
+    free = [i for i in range(n_options) if i not in pinned]
+    drawn = iter(rng.permutation(len(free)))
+    return tuple(i if i in pinned else free[int(next(drawn))] for i in range(n_options))

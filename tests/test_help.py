@@ -21,6 +21,9 @@ MODULES = (
     "longvideo_env.commands.leaks",
     "longvideo_env.commands.mini",
     "longvideo_env.commands.play",
+    "longvideo_env.commands.questions",
+    "longvideo_env.commands.show",
+    "longvideo_env.commands.submission",
     "longvideo_env.commands.recordings",
 )
 

@@ -125,7 +125,7 @@ def summarize_answers(
             continue
         right = None
         if answer.status != FAILED and task.gold.answer is not None:
-            right = answer.choice == task.gold.answer
+            right = bool(task.gold.is_right(answer.choice))
             hits.append(right)
             videos.append(task.question.video_id)
             if answer.status == ANSWERED:

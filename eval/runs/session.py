@@ -14,6 +14,7 @@ from rich.console import Console
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
+from eval.metrics.groups import group_shares
 from eval.metrics.summary import summarize
 from eval.runs.failures import FailureWatch, warnings_before
 from eval.runs.identify import identify, questions_of
@@ -163,6 +164,9 @@ def _key(task: Task, sample: int) -> tuple[str, int]:
 
 def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
     keys = [_key(*job) for job in session.jobs]
+    played = [store.episodes[key] for key in keys if key in store.episodes]
+    # A set of a benchmark has facts on every question; others are not gone through.
+    has_facts = bool(session.tasks and session.tasks[0].question.facts)
     config, recording = session.config, session.toolbox.recording
     return {
         "policy": name,
@@ -176,9 +180,9 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
         "shard": None if session.run.shard is None else str(session.run.shard),
         "recording": _recording_record(config, recording),
         "n_skipped_rows": len(session.dataset.skipped),
-        **summarize(
-            [store.episodes[key] for key in keys if key in store.episodes], len(session.tasks)
-        ),
+        "coverage": session.dataset.coverage.as_json(),
+        "groups": group_shares(session.tasks, played) if has_facts else {},
+        **summarize(played, len(session.tasks)),
     }
 
 

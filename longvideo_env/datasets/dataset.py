@@ -8,11 +8,14 @@ from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
+from longvideo_env.datasets.coverage import Coverage
+from longvideo_env.datasets.rejects import kinds_of
 from longvideo_env.datasets.tvqa.index import LazyTasks
 from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.datasets.tvqa.texts import RawCaptions, build_captions, split_utterances
-from longvideo_env.errors import InvalidRowError, SpecError
+from longvideo_env.errors import InvalidRowError, MissingExtraError, SpecError
 from longvideo_env.schema import Clip, Qid, Question, Task, Video
 
 
@@ -80,6 +83,13 @@ class LazyVideos(Mapping[str, Video]):
                 found.update(repr((clip_id, self._subtitles.get(clip_id), parts)).encode())
         return found.hexdigest()
 
+    def has_subtitles(self, video_id: str) -> bool:
+        """Whether any clip of a video has dialogue; does not build it."""
+        return any(
+            self._timed.get(clip_id) or self._subtitles.get(clip_id)
+            for clip_id in self._clip_ids[video_id]
+        )
+
     def _build(self, video_id: str) -> Video:
         clips = tuple(map(self._clip, self._clip_ids[video_id]))
         return Video(video_id, clips, self._frames_root, self._times.frames_fps)
@@ -109,14 +119,46 @@ class Dataset:
             captions name them. A video is built when it is asked for.
         skipped: The rows left out by `skip_invalid`.
         root: Folder of the files, or None if there is none.
+        source: What identifies rows that lie in no file: a hash of their content; else empty.
+        read: What was read and what was not, where the reader kept count.
     """
 
     name: str
     split: str
     tasks: Sequence[Task]
     videos: Mapping[str, Video] = field(repr=False)
-    skipped: tuple[InvalidRowError, ...] = ()
+    skipped: tuple[InvalidRowError, ...] = field(default=(), repr=False)
     root: Path | None = None
+    source: str = ""
+    read: Coverage | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        videos = f"{len(self.videos):,} videos"
+        return f"Dataset({self.name}, {self.split}: {len(self):,} questions, {videos})"
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """What was read and what was not."""
+        if self.read is not None:
+            return self.read
+        videos = self.videos
+        if isinstance(videos, LazyVideos):
+            with_text = sum(map(videos.has_subtitles, videos))
+        else:
+            with_text = sum(any(c.subtitles for c in v.clips) for v in videos.values())
+        return Coverage(len(self), kinds_of(self.skipped), len(videos), with_text)
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with one question a row; gold included.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError("pandas", "data") from error
+        return pd.DataFrame([_record(task) for task in self.tasks])
 
     @cached_property
     def _positions(self) -> Mapping[str, int]:
@@ -181,6 +223,23 @@ class Dataset:
                 "this dataset."
             )
         return self.videos[question.video_id]
+
+
+def _record(task: Task) -> dict[str, Any]:
+    question, gold = task.question, task.gold
+    start_s, end_s = gold.span or (None, None)
+    return {
+        "qid": question.qid,
+        "question": question.text,
+        "options": list(question.options),
+        "answer": gold.text if gold.answer is None else gold.answer,
+        "video": question.video_id,
+        "clip": gold.clip_id,
+        "start_in_clip_s": start_s,
+        "end_in_clip_s": end_s,
+        "show": question.show,
+        **dict(question.facts),
+    }
 
 
 def _close(word: str, known: Mapping[str, object]) -> str:

@@ -1,32 +1,32 @@
-"""From a benchmark with whole videos to a `Dataset` with clips: what every reader of one shares.
+"""What a benchmark's reader returns: what its videos hold and what is asked, in its own words.
 
-A reader says what its videos hold and what is asked (`Footage`, `Item`); `assemble` cuts videos
-into clips, moves times, and checks every question as `read_task` does. A reader is found by its
-name through the entry points `longvideo_env.datasets`, and used as `NAME:FOLDER`.
+`Footage`, `Item` and `Benchmark` are in the video's own time. `Cutter` cuts videos into clips;
+`datasets.assembling` makes a `Dataset` of it, and `datasets.finding` says how a reader is found.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from longvideo_env.datasets.dataset import Dataset, LazyVideos
+from longvideo_env.datasets.jsonfile import is_clean_text
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects
-from longvideo_env.datasets.tvqa.material import ClipTimes
-from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
-from longvideo_env.errors import DatasetNotFoundError, DuplicateQidError, InvalidRowError
-from longvideo_env.ids import safe_video_id
+from longvideo_env.errors import (
+    InvalidRowError,
+)
+from longvideo_env.ids import clip_id_at, safe_video_id
 from longvideo_env.media.subtitles import cut_to_clips
-from longvideo_env.schema import Gold, Qid, Task, TimedText
+from longvideo_env.schema import (
+    TimedText,
+    Video,
+)
 
 CLIP_S = 60.0
 MAX_CLIPS = 100_000
+SPAN_SLACK_S = 1.0
+"""How far a span may run over the length of its video: lengths are rounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +52,25 @@ class Item:
         row: Its place in the file, for messages.
         qid: Its id.
         text: The question.
-        options: Two to eight, without labels.
-        answer: Index of the right one, or None.
+        options: Two to sixteen, without labels; None where an answer in words is wanted.
+        answer: Index of the right one, or what `read_answer` understands; None where unknown.
         video: The video's name, as in `Benchmark.footage`.
         spans: `(start_s, end_s)` in the video of what shows the answer.
         show: What accuracy is grouped by: such as a category.
+        facts: `(name, value)` of the benchmark's own groups.
+        file: The row's file, where a benchmark has several.
     """
 
     row: int
-    qid: Qid
+    qid: Any
     text: Any
-    options: Sequence[Any]
+    options: Sequence[Any] | None
     answer: Any
     video: str
     spans: Sequence[tuple[float, float]] = ()
     show: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,115 +81,28 @@ class Benchmark:
         file: The questions' file, for messages.
         items: The questions.
         footage: Videos by name; those that no question is about are left out.
-        clip_s: How long a clip is.
+        clip_s: How long a clip is, in seconds; at least 1.
+        columns: What messages call `question`, `options`, `answer`, `video`, `span` and `qid`: the
+            file's own names.
+        films: Videos that are cut into clips already, by name; they go before `footage`.
     """
 
     file: Path
     items: Iterable[Item]
     footage: Mapping[str, Footage] = field(default_factory=dict)
     clip_s: float = CLIP_S
+    columns: Mapping[str, str] = field(default_factory=dict)
+    films: Mapping[str, Video] = field(default_factory=dict)
 
-
-_READ = (".json", ".jsonl", ".srt", ".vtt", ".csv", ".tsv", ".parquet", ".txt")
 
 Reader: TypeAlias = Callable[[Path, str, Rejects], Benchmark]
 """Takes the folder, the split, and what takes the errors of invalid rows."""
 
 
-def named_reader(dataset: str) -> tuple[str, str] | None:
-    """Name and folder of `NAME:FOLDER`; None if no reader has that name."""
-    name, colon, folder = dataset.partition(":")
-    return (name, folder) if colon and name in _readers() else None
+_NONE = Footage()
 
 
-def load_benchmark(
-    name: str, folder: str, split: str, frames_root: str | Path | None, skip_invalid: bool
-) -> Dataset:
-    """Read a benchmark. A second call gives the same object until its files change.
-
-    Raises:
-        DataError: As `load_dataset`.
-    """
-    root = Path(folder).expanduser().resolve()
-    if not root.is_dir():
-        raise DatasetNotFoundError("no such folder.", root, None, f"pass {name}:FOLDER.")
-    frames = root / "frames" if frames_root is None else Path(frames_root).expanduser().resolve()
-    found = frames if frames.is_dir() else None
-    return _load(name, root, split, found, skip_invalid, _state_of(root, frames))
-
-
-def _state_of(root: Path, frames: Path) -> tuple[tuple[str, int, int], ...]:
-    """Time of change and size of each file that a reader may open: frames and videos are not."""
-    state = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if Path(folder, name) != frames]
-        for name in files:
-            if name.endswith(_READ):
-                stat = os.stat(os.path.join(folder, name))
-                state.append((os.path.join(folder, name), stat.st_mtime_ns, stat.st_size))
-    return tuple(sorted(state))
-
-
-@lru_cache(maxsize=8)
-def _load(
-    name: str, root: Path, split: str, frames: Path | None, skip_invalid: bool, _state: object
-) -> Dataset:
-    rejects = Rejects(skip_invalid)
-    reader: Reader = _readers()[name].load()
-    return assemble(name, split, reader(root, split, rejects), rejects, root, frames)
-
-
-@cache
-def _readers() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="longvideo_env.datasets")}
-
-
-def assemble(
-    name: str,
-    split: str,
-    benchmark: Benchmark,
-    rejects: Rejects,
-    root: Path | None = None,
-    frames_root: Path | None = None,
-) -> Dataset:
-    """Cut the videos into clips, and turn the items into tasks.
-
-    Raises:
-        InvalidRowError: An item is wrong, and invalid rows are not skipped.
-    """
-    items = list(benchmark.items)
-    cutter = _Cutter(benchmark, items)
-    tasks: list[Task] = []
-    seen: dict[str, int] = {}
-    for item in items:
-        place = RowPlace(benchmark.file, item.row, item.qid)
-        try:
-            first = seen.setdefault(str(item.qid), item.row)
-            if first != item.row:
-                raise place.error(
-                    DuplicateQidError, f"expected a qid of its own; rows {first} and {item.row}."
-                )
-            tasks.append(_task(item, place, cutter))
-        except InvalidRowError as error:
-            rejects.add(error, error.__cause__)
-    return Dataset(
-        name=name,
-        split=split,
-        tasks=tuple(tasks),
-        videos=LazyVideos(
-            cutter.clip_ids,
-            {},
-            cutter.captions,
-            frames_root,
-            timed=cutter.subtitles,
-            times=ClipTimes(cutter.spans),
-        ),
-        skipped=tuple(rejects.errors),
-        root=root,
-    )
-
-
-class _Cutter:
+class Cutter:
     """Cuts all videos into clips."""
 
     def __init__(self, benchmark: Benchmark, items: Sequence[Item]) -> None:
@@ -193,77 +110,73 @@ class _Cutter:
         self.spans: dict[str, tuple[float, float]] = {}
         self.subtitles: dict[str, list[dict[str, Any]]] = {}
         self.captions: dict[str, list[dict[str, Any]]] = {}
-        self._clip_s = benchmark.clip_s
+        self.video_ids: dict[str, str] = {}
+        self.lengths: dict[str, float | None] = {}
+        self.films: dict[str, Video] = {}
+        self.clip_s = benchmark.clip_s
         ends: dict[str, float] = {}
         for item in items:
-            ends[item.video] = max([ends.get(item.video, 0.0), *(end for _, end in item.spans)])
+            end_s = ends.get(item.video, 0.0)
+            ends[item.video] = (
+                max([end_s, *(end for _, end in item.spans)]) if item.spans else end_s
+            )
         for video, end_s in ends.items():
-            self._cut(video, benchmark.footage.get(video, Footage()), end_s)
+            if video in benchmark.films:
+                self._take(video, benchmark.films[video])
+            elif is_clean_text(video) and video.strip():
+                self._cut(video, benchmark.footage.get(video, _NONE), end_s)
 
     def _cut(self, video: str, footage: Footage, end_s: float) -> None:
         texts = (*footage.subtitles, *footage.captions)
         # The length of a video goes before what subtitles say of it: those may run on.
         length = footage.length_s or max([end_s, *(text.end_s or 0.0 for text in texts)])
-        n = min(MAX_CLIPS, max(1, -int(-max(length, end_s) // self._clip_s)))
-        video_id = safe_video_id(video)
-        clip_ids = tuple(f"{video_id}_seg01_clip_{i:02d}" for i in range(n))
-        spans = [(i * self._clip_s, (i + 1) * self._clip_s) for i in range(n)]
+        n = min(MAX_CLIPS, max(1, -int(-length // self.clip_s)))
+        video_id = self.video_ids[video] = safe_video_id(video)
+        self.lengths[video] = footage.length_s
+        clip_ids = tuple(clip_id_at(video_id, i * self.clip_s) for i in range(n))
         self.clip_ids[video_id] = clip_ids
+        spans = [(i * self.clip_s, (i + 1) * self.clip_s) for i in range(n)]
         self.spans.update(zip(clip_ids, spans, strict=True))
-        self.subtitles.update(zip(clip_ids, cut_to_clips(footage.subtitles, spans), strict=True))
-        self.captions.update(zip(clip_ids, cut_to_clips(footage.captions, spans), strict=True))
+        for found, cut in ((footage.subtitles, self.subtitles), (footage.captions, self.captions)):
+            if found:
+                cut.update(zip(clip_ids, cut_to_clips(found, spans), strict=True))
+
+    def _take(self, video: str, film: Video) -> None:
+        self.films[video] = film
+        self.video_ids[video] = film.video_id
+        self.lengths[video] = film.clips[-1].end_s
 
     def clues(self, item: Item) -> tuple[tuple[str, float, float], ...]:
         """The clip and times in it of each span; a span over several clips counts in each."""
-        clip_ids = self.clip_ids[safe_video_id(item.video)]
+        if item.video in self.films:
+            return _clues_in(self.films[item.video], item.spans)
+        clip_ids = self.clip_ids[self.video_ids[item.video]]
         found = []
         for start, end in item.spans:
-            first, last = int(start // self._clip_s), int(end // self._clip_s)
+            first, last = int(start // self.clip_s), int(end // self.clip_s)
+            # A span that ends with the last clip belongs to it.
+            first = min(first, len(clip_ids) - 1)
             for i in range(first, min(last, len(clip_ids) - 1) + 1):
-                at = i * self._clip_s
-                inside = (max(start, at) - at, min(end, at + self._clip_s) - at)
+                at = i * self.clip_s
+                inside = (max(start, at) - at, min(end, at + self.clip_s) - at)
                 if inside[0] < inside[1] or start == end:
                     found.append((clip_ids[i], *inside))
         return tuple(found)
 
 
-def _task(item: Item, place: RowPlace, cutter: _Cutter) -> Task:
-    row = {
-        "qid": item.qid,
-        "q": item.text,
-        **{f"a{i}": option for i, option in enumerate(item.options)},
-        "answer": item.answer,
-        "episode_name": safe_video_id(item.video),
-        "show_name": item.show,
-    }
-    task = read_task(row, place)
-    clues = cutter.clues(item)
-    if not clues:
-        return task
-    clip_id, *span = clues[0]
-    gold = Gold(task.gold.answer, clip_id, (span[0], span[1]), None, clues)
-    return Task(task.question, gold)
-
-
-_LABELLED = re.compile(r"\s*\(?([A-Ha-h])\s*[.):]\s*")
-
-
-def without_labels(options: object) -> list[Any]:
-    """Options without their `A. `, `(B) ` ...: where every one carries its own label, in order."""
-    if not isinstance(options, list):
-        return []
-    found = [_LABELLED.match(option) if isinstance(option, str) else None for option in options]
-    labels = [match[1].upper() if match else None for match in found]
-    if labels != [chr(ord("A") + i) for i in range(len(options))]:
-        return options
-    return [option[match.end() :] for option, match in zip(options, found, strict=True) if match]
-
-
-def answer_index(value: object) -> object:
-    """`"C"` or `"C."` as 2; everything else as it is, for `read_task` to judge."""
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*\(?([A-H])\)?\.?\s*", value)):
-        return ord(match[1]) - ord("A")
-    return value
+def _clues_in(
+    film: Video, spans: Sequence[tuple[float, float]]
+) -> tuple[tuple[str, float, float], ...]:
+    """The same for a film that is cut already; clips without times show nothing known."""
+    found = []
+    for start, end in spans:
+        for clip in film.clips:
+            if clip.start_s is None or clip.end_s is None:
+                continue
+            inside = max(start, clip.start_s), min(end, clip.end_s)
+            if inside[0] < inside[1] or clip.start_s <= start == end < clip.end_s:
+                found.append((clip.clip_id, inside[0] - clip.start_s, inside[1] - clip.start_s))
+    return tuple(found)
 
 
 def read_spans(value: object, file: Path, row: int) -> list[tuple[float, float]]:
@@ -280,5 +193,5 @@ def read_spans(value: object, file: Path, row: int) -> list[tuple[float, float]]
             raise InvalidRowError(
                 f"expected [start, end] in seconds, got {pair!r:.60}.", file, row, MEND_ROW
             )
-        spans.append((float(min(pair)), float(max(pair))))
+        spans.append((float(pair[0]), float(pair[1])))
     return spans

@@ -157,7 +157,7 @@ def _object_rows(path: Path, text: str, rejects: Rejects) -> Rows:
 
 
 def _single_row(path: Path, value: dict[str, object]) -> Rows:
-    if "q" not in value and "qid" not in value:
+    if not value.keys() & {"q", "qid", "question", "qa"}:
         raise MalformedFileError(
             f"expected a JSON array of questions, or one question a line, got {_describe(value)}.",
             path,

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from longvideo_env.datasets.dataset import Dataset, LazyVideos
-from longvideo_env.datasets.footage import load_benchmark, named_reader
-from longvideo_env.datasets.jsonfile import read_rows
+from longvideo_env.datasets.dataset import Dataset
+from longvideo_env.datasets.finding import load_benchmark, named_reader
+from longvideo_env.datasets.ingested import lazy_videos
+from longvideo_env.datasets.jsonfile import read_rows as read_json_rows
+from longvideo_env.datasets.memory import rows_of
+from longvideo_env.datasets.own import read_file, read_rows
 from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tables import SUFFIXES
 from longvideo_env.datasets.tvqa.cache import cached_folder, digest
-from longvideo_env.datasets.tvqa.files import Sources, find_sources, find_texts
+from longvideo_env.datasets.tvqa.checking import GoldCheck
+from longvideo_env.datasets.tvqa.files import Sources, find_sources, splits_of
 from longvideo_env.datasets.tvqa.index import VERSION
 from longvideo_env.datasets.tvqa.indexing import IrregularFileError, build_index, open_index
-from longvideo_env.datasets.tvqa.material import Texts, read_texts
-from longvideo_env.datasets.tvqa.rows import no_clip_error, read_tasks
+from longvideo_env.datasets.tvqa.material import read_texts
+from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import group_by_video
-from longvideo_env.schema import Task, Video
+from longvideo_env.schema import Task
+
+_QUESTION_KEY = re.compile(rb'"(q|question)"\s*:')
 
 INDEX_FROM_BYTES = 20_000_000
 """From this size of all its files on, a split is read through an index on disk."""
 
 
 def load_dataset(
-    dataset: str,
-    split: str,
+    dataset: object,
+    split: str | None = None,
     *,
     frames_root: str | Path | None = None,
     skip_invalid: bool = False,
@@ -40,10 +47,14 @@ def load_dataset(
 
     Args:
         dataset: `embedded`; `mini`, or such as `mini:videos=200,seed=3,difficulty=0.5` (see
-            `datasets.mini.generator`); `hf:OWNER/NAME`, a dataset on the hub; `NAME:FOLDER` for
-            the reader of another benchmark (see `longvideo_env.datasets.footage`); a folder; or one
-            file of questions, beside which subtitles, captions and frames are looked for.
-        split: Such as train, val or test. A file with an unknown name may be called any split.
+            `datasets.mini.generator`); `hf:OWNER/NAME`, a dataset on the hub; `NAME:FOLDER` or
+            `NAME:hf:OWNER/NAME` for the reader of another benchmark, `module:function@FOLDER` for
+            one of your own (see `datasets.finding`); a folder; or one file of questions (see
+            `datasets.own` for tables), beside which subtitles, captions and frames are looked for.
+            Also a list of dicts, a pandas DataFrame, a `datasets.Dataset` (see `datasets.own`), or
+            a `Dataset`, which is given back.
+        split: Such as train, val or test. A file with an unknown name may be called any split. May
+            be left out where there is but one.
         frames_root: Folder of the frames; `frames` in the dataset's folder by default.
         skip_invalid: Leave invalid rows out and list them in `Dataset.skipped`.
 
@@ -53,15 +64,23 @@ def load_dataset(
         InvalidRowError: Or one of its kinds: a row is wrong, and `skip_invalid` is False.
         SpecError: An option of `mini` has no meaning.
     """
-    if str(dataset).partition(":")[0] == "mini":
+    if isinstance(dataset, Dataset):
+        return dataset
+    frames = None if frames_root is None else Path(frames_root).expanduser().resolve()
+    if (rows := rows_of(dataset)) is not None:
+        return read_rows(rows, split=split, skip_invalid=skip_invalid, frames_root=frames)
+    name = str(dataset)
+    if name.partition(":")[0] == "mini":
         # Not imported above, so that `python -m` finds a module that nobody has imported yet.
         from longvideo_env.datasets.mini.generator import load_mini_spec
 
-        return load_mini_spec(str(dataset), split, frames_root)
-    if reader := named_reader(str(dataset)):
-        return load_benchmark(*reader, split, frames_root, skip_invalid)
+        return load_mini_spec(name, _needed(split, ("train", "val", "test"), name), frames_root)
+    if reader := named_reader(name):
+        return load_benchmark(*reader, split or "", frames_root, skip_invalid)
     try:
-        sources = find_sources(str(dataset), split, frames_root)
+        if path := _table(name):
+            return read_file(path, split, skip_invalid=skip_invalid, frames_root=frames)
+        sources = find_sources(name, split or _only_split(name), frames_root)
         state = sources.state()
     except SpecError:
         raise
@@ -73,15 +92,32 @@ def load_dataset(
     return _load(sources, state, skip_invalid)
 
 
-def load_videos(folder: str | Path, frames_root: str | Path | None = None) -> Mapping[str, Video]:
-    """The videos of a folder, whether or not there are questions about them.
+def _needed(split: str | None, there: Sequence[str], dataset: str) -> str:
+    if split is not None:
+        return split
+    if len(there) == 1:
+        return there[0]
+    raise DatasetNotFoundError(
+        f"{dataset!r} has several splits: {', '.join(there)}.", mend="pass one as split."
+    )
 
-    Raises:
-        DataError: There are none, or a file is wrong.
-    """
-    sources = find_texts(folder, frames_root)
-    texts = read_texts(sources, Rejects(skip_invalid=False))
-    return _videos(group_by_video(texts.clip_ids), texts, sources)
+
+def _table(dataset: str) -> Path | None:
+    """The path of a table of questions; None for the layouts of TVQA and for folders."""
+    path = Path(dataset).expanduser()
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return None
+    if path.suffix.lower() in (".json", ".jsonl"):
+        with open(path, "rb") as file:
+            key = _QUESTION_KEY.search(file.read(65_536))
+        if key is None or key[1] == b"q":
+            return None
+    return path.resolve()
+
+
+def _only_split(dataset: str) -> str:
+    there = splits_of(dataset)
+    return _needed(None, there, dataset) if there else "all"
 
 
 # The state of the files belongs to the key only: a changed file makes another key.
@@ -99,31 +135,26 @@ def _load(sources: Sources, state: object, skip_invalid: bool) -> Dataset:
 
 
 def _read(sources: Sources, skip_invalid: bool) -> Dataset:
-    rejects = Rejects(skip_invalid)
-    tasks = read_tasks(sources.questions, read_rows(sources.questions, rejects), rejects)
+    rejects = Rejects(skip_invalid, collect=True)
+    found = read_tasks(sources.questions, read_json_rows(sources.questions, rejects), rejects)
     texts = read_texts(sources, rejects)
+    tasks, check = [], GoldCheck(texts)
+    for row, task in found:
+        if error := check.error(task, RowPlace(sources.questions, row)):
+            rejects.add(error)
+        else:
+            tasks.append((row, task))
     gold_clips = {clip_id for _, task in tasks for clip_id in task.gold.clip_ids}
     by_video = group_by_video(texts.clip_ids | gold_clips)
+    kept = _with_clips(tasks, set(by_video), sources.questions, rejects)
+    rejects.finish()
     return Dataset(
         name=sources.name,
         split=sources.split,
-        tasks=_with_clips(tasks, set(by_video), sources.questions, rejects),
-        videos=_videos(by_video, texts, sources),
+        tasks=kept,
+        videos=lazy_videos(by_video, texts, sources),
         skipped=tuple(rejects.errors),
         root=sources.root,
-    )
-
-
-def _videos(
-    by_video: Mapping[str, tuple[str, ...]], texts: Texts, sources: Sources
-) -> Mapping[str, Video]:
-    return LazyVideos(
-        by_video,
-        texts.subtitles,
-        texts.captions,
-        sources.frames_root,
-        timed=texts.timed,
-        times=texts.times,
     )
 
 

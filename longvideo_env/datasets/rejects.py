@@ -1,26 +1,98 @@
-"""What happens to an invalid row: loading stops there, or the row is left out and listed."""
+"""What was not read: invalid rows, side files, and what a reader of the result should know.
+
+Without `skip_invalid` the first invalid row ends the loading, or, with `collect`, the end of the
+file does, so that one message names all kinds of faults.
+"""
 
 from __future__ import annotations
 
-from longvideo_env.errors import InvalidRowError
+import gc
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from longvideo_env.errors import DataError, InvalidRowError
 
 MEND_ROW = "correct the row, or load with skip_invalid=True to leave it out."
+
+_HEAD = re.compile(r"^question .*?: (?=[a-z])", re.DOTALL)
+_CAME = re.compile(r",? (?:got|it holds|but rows|rows \d|row \d).*", re.DOTALL)
+_SHOWN_KINDS = 4
 
 
 class Rejects:
     """Takes the errors of invalid rows.
 
     Args:
-        skip_invalid: Collect the errors instead of raising the first.
+        skip_invalid: Keep the errors and go on.
+        collect: Otherwise keep them until `finish`, which raises one for all.
     """
 
-    def __init__(self, skip_invalid: bool) -> None:
+    def __init__(self, skip_invalid: bool, *, collect: bool = False) -> None:
         """Start without errors."""
         self.skip_invalid = skip_invalid
         self.errors: list[InvalidRowError] = []
+        self.unread: dict[str, str] = {}
+        self.notes: Counter[str] = Counter()
+        self._collect = collect
 
     def add(self, error: InvalidRowError, cause: BaseException | None = None) -> None:
         """Raise the error, or keep it without its traceback, which would keep the file alive."""
-        if not self.skip_invalid:
+        if not self.skip_invalid and not self._collect:
             raise error from cause
         self.errors.append(error.with_traceback(None))
+
+    def side_file(self, file: Path | str, error: DataError | str) -> None:
+        """Note that a file beside the questions could not be read; its video plays without."""
+        name = file.name if isinstance(file, Path) else file
+        self.unread[name] = error if isinstance(error, str) else error.problem
+
+    def finish(self) -> None:
+        """Raise one error for all, unless they are to be left out.
+
+        Raises:
+            InvalidRowError: Of the first error's kind.
+        """
+        if self.skip_invalid or not self.errors:
+            return
+        first = self.errors[0]
+        if len(self.errors) == 1:
+            raise first
+        kinds = kinds_of(self.errors)
+        own = kind_of(first)
+        alike = kinds.pop(own) - 1
+        more = [f"{alike:,} more rows like it"] if alike else []
+        examples = {kind_of(error): error.row for error in reversed(self.errors)}
+        more += [
+            f"{n:,} with another fault ({kind}; row {examples[kind]})"
+            for kind, n in kinds.most_common(_SHOWN_KINDS)
+        ]
+        if len(kinds) > _SHOWN_KINDS:
+            more.append(f"{len(kinds) - _SHOWN_KINDS} more kinds of faults")
+        raise type(first)(
+            f"{first.problem} Also wrong: {'; '.join(more)}.", first.file, first.row, first.mend
+        )
+
+
+def kind_of(error: InvalidRowError) -> str:
+    """What was expected, without what came: alike for all rows with the same fault."""
+    return _CAME.sub("", _HEAD.sub("", error.problem)).rstrip(" .,;")[:160]
+
+
+def kinds_of(errors: Iterable[InvalidRowError]) -> Counter[str]:
+    """How many rows have which fault."""
+    return Counter(map(kind_of, errors))
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Rows live for a moment and hold no cycles: looking for cycles would take half the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -20,6 +20,7 @@ from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Context, Observation, Policy, Reply
 from longvideo_env.game.reward import Play, score_async
+from longvideo_env.options import pinned_options
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed, draw_option_order
@@ -263,7 +264,8 @@ def open_episode(
     """
     order = None
     if shuffle:
-        order = draw_option_order(len(task.question.options), seed, task.qid)
+        pinned = pinned_options(task.question.options)
+        order = draw_option_order(len(task.question.options), seed, task.qid, pinned=pinned)
         task = task.reorder(order)
     video = dataset.video(task.question)
     return Opened(Episode(task.question, video, game, derive_seed(seed, task.qid)), task, order)

@@ -232,7 +232,7 @@ async def score_async(play: Play, gold: Gold, reward: Reward) -> Score:
 def _facts(play: Play, gold: Gold) -> Score:
     if play.status == "failed":
         return Score(None, {}, None, None, None)
-    correct = None if gold.answer is None else play.choice == gold.answer
+    correct = gold.is_right(play.choice)
     grounded = _any_in(gold.clip_ids, play.visited)
     return Score(None, {}, correct, grounded, _any_in(gold.clip_ids, play.opened_at))
 

@@ -1,27 +1,39 @@
 """CG-Bench: questions with clue intervals, which become the gold spans.
 
-cgbench.json                [{"qid", "video_uid", "question", "choices", "right_answer": "A",
-                              "clue_intervals": [[start_s, end_s]], "duration", "sub_category"}]
-subtitles/<video_uid>.srt   optional
+cgbench.json, cgbench_mini.json, or cg-bench-mini/*.parquet
+    [{"qid", "video_uid", "question", "choices", "right_answer": "A",
+      "clue_intervals": [[start_s, end_s]], "duration", "domain", "sub_category"}]
+cg_subtitles/<video_uid>.srt, or subtitles/, or either as a zip; optional
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from longvideo_env.datasets.footage import Benchmark, Item, answer_index, read_spans, without_labels
-from longvideo_env.datasets.readers.common import object_rows, seconds, split_file, srt_footage
+from longvideo_env.datasets.answers import answer_index, read_options
+from longvideo_env.datasets.footage import Benchmark, Item, read_spans
+from longvideo_env.datasets.readers.common import facts_of, footage_of, seconds, split_file
 from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tables import read_table
 from longvideo_env.errors import InvalidRowError
 
-FILES = {"test": "cgbench.json", "mini": "cgbench_mini.json"}
+FILES = {
+    "test": ("cgbench", "cg-bench/*", "cgbench/*"),
+    "mini": ("cgbench_mini", "cg-bench-mini/*", "cgbench_mini/*"),
+}
+COLUMNS = {
+    "options": "choices",
+    "answer": "right_answer",
+    "video": "video_uid",
+    "span": "clue_intervals",
+}
 
 
 def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
     """Read a split."""
     path = split_file(folder, FILES, split)
     items, lengths = [], {}
-    for number, row in object_rows(path, rejects):
+    for number, row in read_table(path, rejects):
         try:
             spans = read_spans(row.get("clue_intervals"), path, number)
         except InvalidRowError as error:
@@ -34,11 +46,15 @@ def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
                 number,
                 row.get("qid", number),
                 row.get("question"),
-                without_labels(row.get("choices")),
+                read_options(row.get("choices")),
                 answer_index(row.get("right_answer")),
                 video,
                 spans,
                 row.get("sub_category"),
+                facts_of(row, "domain", "sub_category"),
             )
         )
-    return Benchmark(path, items, srt_footage(folder / "subtitles", lengths.items()))
+    names = ("cg_subtitles", "subtitles")
+    return Benchmark(
+        path, items, footage_of(folder, names, lengths.items(), rejects), columns=COLUMNS
+    )

@@ -3,63 +3,119 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from string import ascii_uppercase
 
+from longvideo_env.datasets.answers import is_absent
 from longvideo_env.datasets.footage import Footage
-from longvideo_env.datasets.jsonfile import read_rows
-from longvideo_env.datasets.rejects import MEND_ROW, Rejects
-from longvideo_env.errors import DatasetNotFoundError, InvalidRowError
-from longvideo_env.media.subtitles import read_subtitles
+from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.sidefiles import SideFiles
+from longvideo_env.datasets.tables import Row, find_table
+from longvideo_env.errors import DatasetNotFoundError
 
-_FILE_NAME = re.compile(r"[\w-][\w.-]{0,150}\Z", re.ASCII)
+_INSIDE = re.compile(r"(?:^|\n)\s*\(?([A-P])\s*[).:]\s*")
+_MEDIA = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
-def split_file(folder: Path, files: dict[str, str], split: str) -> Path:
-    """The file of a split.
+def split_file(folder: Path, files: Mapping[str, Sequence[str]], split: str) -> Path:
+    """The file of a split; without a split, of the only one that is there.
+
+    Args:
+        folder: Of the benchmark.
+        files: Split -> names that its file may have, without suffix, best first; `*` for any part.
+        split: The split, or an empty text.
 
     Raises:
         DatasetNotFoundError: There is no such split, or its file is not there.
     """
-    if split not in files:
+    if split and split not in files:
         raise DatasetNotFoundError(
             f"no split {split!r}; there: {', '.join(files)}.", folder, None, "pass one of these."
         )
-    path = folder / files[split]
-    if not path.is_file():
+    wanted = [split] if split else list(files)
+    there = {path: name for name in wanted if (path := find_table(folder, files[name]))}
+    if len(there) > 1:
         raise DatasetNotFoundError(
-            f"expected the questions in {files[split]}.", folder, None, "see docs/data.md."
+            f"several splits: {', '.join(there.values())}.", folder, None, "pass one as split."
         )
-    return path
+    if not there:
+        names = " or ".join(files[wanted[0]][:3])
+        raise DatasetNotFoundError(
+            f"expected the questions in {names} (.json, .csv, .parquet, ...).",
+            folder,
+            None,
+            "see docs/data.md.",
+        )
+    return next(iter(there))
 
 
-def object_rows(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows that are objects, with their places; others are rejected."""
-    for number, row in read_rows(path, rejects):
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            problem = f"expected an object with a question, got {row!r:.60}."
-            rejects.add(InvalidRowError(problem, path, number, MEND_ROW))
+def first_of(row: Row, *columns: str) -> object:
+    """The value of the first column that a row has, and that is not empty."""
+    return next((row[name] for name in columns if not is_absent(row.get(name))), None)
 
 
-def is_file_name(name: object) -> bool:
-    """Whether a value from a file can name a file without leading out of its folder."""
-    return isinstance(name, str) and _FILE_NAME.match(name) is not None
+def column_of(row: Row, *columns: str) -> str:
+    """The first of some columns that a row has; the first of all where it has none."""
+    return next((name for name in columns if name in row), columns[0])
 
 
-def srt_footage(folder: Path, lengths: Iterable[tuple[str, float | None]]) -> dict[str, Footage]:
-    """Videos with the dialogue of `<folder>/<video>.srt`, where there is one."""
-    footage = {}
-    for name, length_s in lengths:
-        path = folder / f"{name}.srt"
-        has_text = is_file_name(name) and path.is_file() and path.stat().st_size
-        footage[name] = Footage(read_subtitles(path).lines if has_text else (), (), length_s)
-    return footage
+def facts_of(row: Row, *columns: str) -> tuple[tuple[str, str], ...]:
+    """The groups that a row belongs to."""
+    return tuple((name, str(row[name])) for name in columns if not is_absent(row.get(name)))
+
+
+def film_name(value: object) -> str:
+    """A video's name from its file's: without folders and without the suffix of a film."""
+    text = str(value)
+    if "/" not in text and "." not in text:
+        return text
+    name = PurePosixPath(text).name
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in _MEDIA else name
+
+
+def split_question(text: object) -> tuple[object, list[str]]:
+    """A question and the options that stand in its text, on lines with a letter each."""
+    if not isinstance(text, str):
+        return text, []
+    marks = list(_INSIDE.finditer(text))
+    # The options are the last letters in order: a question may begin with one.
+    starts = [i for i, mark in enumerate(marks) if mark[1] == "A"]
+    for start in reversed(starts):
+        found = marks[start:]
+        if [mark[1] for mark in found] == list(ascii_uppercase[: len(found)]) and len(found) > 1:
+            ends = [mark.start() for mark in found[1:]] + [len(text)]
+            options = [text[m.end() : end].strip() for m, end in zip(found, ends, strict=True)]
+            question = text[: found[0].start()].strip()
+            return re.sub(r"\s*(?:Options|Choices):\s*\Z", "", question), options
+    return text, []
+
+
+def footage_of(
+    folder: Path,
+    names: Sequence[str],
+    lengths: Iterable[tuple[str, float | None]],
+    rejects: Rejects,
+) -> dict[str, Footage]:
+    """Videos with the dialogue of `NAME/<video>.srt`, where there is one.
+
+    Args:
+        folder: Of the benchmark.
+        names: Of the folder or archive with the subtitles.
+        lengths: Videos with their lengths in seconds, where known.
+        rejects: Takes notes of files that cannot be read.
+    """
+    files = SideFiles(folder, names, rejects)
+    return {name: Footage(files.lines(name), (), length_s) for name, length_s in lengths}
 
 
 def seconds(value: object) -> float | None:
     """A number of seconds, or None for what is none."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
     good = type(value) in (int, float) and 0 < value < 1e6  # type: ignore[operator]
     return float(value) if good else None  # type: ignore[arg-type]

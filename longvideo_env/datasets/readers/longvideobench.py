@@ -1,9 +1,11 @@
-"""LongVideoBench, as published.
+"""LongVideoBench, as published and as on the hub.
 
     lvb_val.json, lvb_test_wo_gt.json
-        [{"id", "video_id", "question", "candidates", "correct_choice", "duration",
-          "subtitle_path", "starting_timestamp_for_subtitles", "question_category"}]
-    subtitles/<subtitle_path>
+        [{"id", "video_id", "video_path", "question", "candidates", "correct_choice", "duration",
+          "duration_group", "subtitle_path", "starting_timestamp_for_subtitles",
+          "question_category"}]
+    or validation-*.parquet, test-*.parquet with `option0` .. `option4`, "N/A" where there is none
+    subtitles/<subtitle_path>, or subtitles.tar
         [{"start": "00:00:01.000", "end": "00:00:03.500", "line"}]
         or [{"timestamp": [1, 3.5], "text"}]
 
@@ -14,54 +16,89 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
+from longvideo_env.datasets.answers import is_absent, read_options
 from longvideo_env.datasets.footage import Benchmark, Footage, Item
 from longvideo_env.datasets.jsonfile import is_clean_text, read_rows
-from longvideo_env.datasets.readers.common import is_file_name, object_rows, seconds, split_file
+from longvideo_env.datasets.readers.common import (
+    facts_of,
+    film_name,
+    first_of,
+    seconds,
+    split_file,
+)
 from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.sidefiles import SideFiles
+from longvideo_env.datasets.tables import Row, read_table
+from longvideo_env.errors import DataError
 from longvideo_env.media.subtitles import plain_text
 from longvideo_env.schema import TimedText
 
-FILES = {"val": "lvb_val.json", "test": "lvb_test_wo_gt.json"}
+FILES = {
+    "val": ("lvb_val", "validation-*", "data/validation-*", "LongVideoBench"),
+    "test": ("lvb_test_wo_gt", "test-*", "data/test-*"),
+}
+COLUMNS = {"qid": "id", "options": "candidates", "answer": "correct_choice", "video": "video_id"}
 _TIME = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)\Z")
 
 
 def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
     """Read a split."""
     path = split_file(folder, FILES, split)
-    items, footage = [], {}
-    for number, row in object_rows(path, rejects):
-        video = str(row.get("video_id"))
+    files = SideFiles(folder, ("subtitles",), rejects)
+    items, footage, columns = [], {}, dict(COLUMNS)
+    for number, row in read_table(path, rejects):
+        video = film_name(first_of(row, "video_path", "video_id"))
         if video not in footage:
-            footage[video] = _footage(folder / "subtitles", row)
-        candidates = row.get("candidates")
+            footage[video] = _footage(files, row, rejects)
+        if "candidates" not in row:
+            columns["options"] = "option0 .. option4"
+        answer = row.get("correct_choice")
+        if isinstance(answer, str) and answer.strip().lstrip("-").isdigit():
+            answer = int(answer)
+        hidden = isinstance(answer, int | float) and answer < 0
         items.append(
             Item(
                 number,
-                row.get("id", number),
+                first_of(row, "id") or f"{video}_{number}",
                 row.get("question"),
-                candidates if isinstance(candidates, list) else [],
-                row.get("correct_choice"),
+                _options(row),
+                None if hidden else answer,
                 video,
-                show=row.get("question_category"),
+                show=str(row.get("question_category")),
+                facts=facts_of(row, "duration_group", "question_category", "topic_category"),
             )
         )
-    return Benchmark(path, items, footage)
+    return Benchmark(path, items, footage, columns=columns)
 
 
-def _footage(folder: Path, row: dict[str, Any]) -> Footage:
+def _options(row: Row) -> list[object]:
+    if "candidates" in row:
+        return read_options(row["candidates"])
+    values = [row.get(f"option{i}") for i in range(5)]
+    while values and (is_absent(values[-1]) or str(values[-1]).strip() == "N/A"):
+        values.pop()
+    return values
+
+
+def _footage(files: SideFiles, row: Row, rejects: Rejects) -> Footage:
     length_s = seconds(row.get("duration"))
-    name = row.get("subtitle_path")
-    if not is_file_name(name) or not (folder / str(name)).is_file():
-        return Footage(length_s=length_s)
+    name = str(row.get("subtitle_path"))
     offset = seconds(row.get("starting_timestamp_for_subtitles")) or 0.0
-    lines = []
-    for _, entry in read_rows(folder / str(name), Rejects(skip_invalid=True)):
-        line = _line(entry, offset, length_s)
-        if line is not None:
-            lines.append(line)
-    return Footage(tuple(lines), (), length_s)
+    with files.open(name) as path:
+        if path is None:
+            return Footage(length_s=length_s)
+        if path.suffix != ".json":
+            return Footage(files.lines(path.stem), (), length_s)
+        try:
+            entries = read_rows(path, Rejects(skip_invalid=True))
+        except DataError as error:
+            # An empty array is a video without speech.
+            if path.read_bytes().strip() != b"[]":
+                rejects.side_file(name, error)
+            return Footage(length_s=length_s)
+    lines = [_line(entry, offset, length_s) for _, entry in entries]
+    return Footage(tuple(line for line in lines if line is not None), (), length_s)
 
 
 def _line(entry: object, offset_s: float, length_s: float | None) -> TimedText | None:

@@ -1,38 +1,64 @@
-"""Video-MME, with its subtitles.
+"""Video-MME, with its subtitles, as on the hub or as VLMEvalKit keeps it.
 
-    videomme.json               rows of its table: {"videoID", "question_id", "question", "options",
-                                 "answer": "C", "duration": "long", "task_type"}
-    subtitle/<videoID>.srt      as published
+    videomme/test-*.parquet, or the same rows in videomme.json
+        {"videoID", "question_id", "question", "options", "answer": "C", "duration": "long",
+         "domain", "sub_category", "task_type"}
+    or Video-MME.tsv (VLMEvalKit: `video`, `candidates`, no ids of questions)
+    subtitle/<videoID>.srt, or subtitle.zip as published
 
-Its table is published as Parquet; `pandas.read_parquet(FILE).to_json("videomme.json",
-orient="records")` makes the file.
+156 of the 900 videos have no subtitles. The benchmark shows only those subtitles at whose times a
+frame was sampled; here a clip is shown with all of its subtitles.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
-from longvideo_env.datasets.footage import Benchmark, Item, answer_index, without_labels
-from longvideo_env.datasets.readers.common import object_rows, split_file, srt_footage
+from longvideo_env.datasets.answers import answer_index, read_options
+from longvideo_env.datasets.footage import Benchmark, Item
+from longvideo_env.datasets.readers.common import (
+    column_of,
+    facts_of,
+    first_of,
+    footage_of,
+    split_file,
+)
 from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tables import read_table
 
-FILES = {"test": "videomme.json"}
+FILES = {"test": ("videomme", "Video-MME", "videomme/test-*", "data/test-*", "test-*")}
+COLUMNS = {"qid": "question_id", "video": "videoID"}
+_FACTS = ("duration", "domain", "sub_category", "task_type")
 
 
 def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
     """Read the one split, `test`."""
     path = split_file(folder, FILES, split)
-    items = [
-        Item(
-            number,
-            row.get("question_id", number),
-            row.get("question"),
-            without_labels(row.get("options")),
-            answer_index(row.get("answer")),
-            str(row.get("videoID")),
-            show=row.get("duration"),
+    rows = list(read_table(path, rejects))
+    videos = dict.fromkeys(str(first_of(row, "videoID", "video")) for _, row in rows)
+    footage = footage_of(
+        folder, ("subtitle", "subtitles"), ((name, None) for name in videos), rejects
+    )
+    # VLMEvalKit drops the ids, which count the videos and the questions of each.
+    numbers = {video: i for i, video in enumerate(videos, start=1)}
+    asked: Counter[str] = Counter()
+    items, columns = [], dict(COLUMNS)
+    for number, row in rows:
+        video = str(first_of(row, "videoID", "video"))
+        asked[video] += 1
+        columns["options"] = column_of(row, "options", "candidates")
+        spoken = "yes" if footage[video].subtitles else "no"
+        items.append(
+            Item(
+                number,
+                first_of(row, "question_id") or f"{numbers[video]:03d}-{asked[video]}",
+                row.get("question"),
+                read_options(row.get(columns["options"])),
+                answer_index(row.get("answer")),
+                video,
+                show=str(row.get("duration")),
+                facts=(*facts_of(row, *_FACTS), ("subtitles", spoken)),
+            )
         )
-        for number, row in object_rows(path, rejects)
-    ]
-    names = ((name, None) for name in dict.fromkeys(item.video for item in items))
-    return Benchmark(path, items, srt_footage(folder / "subtitle", names))
+    return Benchmark(path, items, footage, columns=columns)

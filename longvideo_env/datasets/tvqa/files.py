@@ -155,6 +155,19 @@ def question_files(folder: Path) -> dict[str, Path]:
     }
 
 
+def splits_of(dataset: str) -> list[str]:
+    """The splits of a folder of questions; for a file the one that its name says, if any.
+
+    Raises:
+        DatasetNotFoundError: There is no such dataset.
+    """
+    path = _locate(dataset)
+    if path.is_dir():
+        return sorted(question_files(path))
+    known = _question_file(path)
+    return [known.split] if known and known.split else []
+
+
 def find_texts(folder: str | Path, frames_root: str | Path | None = None) -> Sources:
     """Find what a folder holds besides questions; `questions` is then the folder itself.
 

@@ -28,7 +28,7 @@ import numpy as np
 from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
 from longvideo_env.schema import Qid, Task
 
-VERSION = 1
+VERSION = 2
 """Goes up whenever an index is written in another way, or rows are read in another way."""
 
 

@@ -6,14 +6,13 @@ says what is wrong. So what is accepted is the same as without an index.
 
 from __future__ import annotations
 
-import gc
 import json
+import math
 import re
 import shutil
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from json.scanner import make_scanner
 from operator import itemgetter
 from pathlib import Path
@@ -24,7 +23,8 @@ import numpy as np
 import longvideo_env.errors as errors_module
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
 from longvideo_env.datasets.jsonfile import read_text
-from longvideo_env.datasets.rejects import MEND_ROW, Rejects
+from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
+from longvideo_env.datasets.tvqa.checking import GoldCheck
 from longvideo_env.datasets.tvqa.files import Sources
 from longvideo_env.datasets.tvqa.index import (
     VERSION,
@@ -63,10 +63,12 @@ class _Rows:
     Args:
         file: The questions.
         rejects: Takes what is wrong.
+        check: Knows the folder's clips.
     """
 
-    def __init__(self, file: Path, rejects: Rejects) -> None:
+    def __init__(self, file: Path, rejects: Rejects, check: GoldCheck) -> None:
         self._file = file
+        self._check = check
         self._rejects = rejects
         self._text = read_text(file)
         with open(file, "rb") as head:
@@ -137,11 +139,16 @@ class _Rows:
         return start_byte, self._at_byte
 
     def _read(self, number: int, row: object) -> Task | None:
+        place = RowPlace(self._file, number)
         try:
-            return read_task(row, RowPlace(self._file, number))
+            task = read_task(row, place)
         except InvalidRowError as error:
             self._rejects.add(error, error.__cause__)
             return None
+        if wrong := self._check.error(task, place):
+            self._rejects.add(wrong)
+            return None
+        return task
 
     def _quick_clip(self, row: object) -> str | None:
         """The gold clip of a row that is certainly right, else None."""
@@ -156,6 +163,8 @@ class _Rows:
         if not good or type(qid) is not int or type(row["ts"]) is not list:
             return None
         if type(start) not in _NUMBERS or type(end) not in _NUMBERS:
+            return None
+        if not 0 <= start <= end < math.inf or not self._check.is_fine(clip_id, end):
             return None
         return clip_id if type(row.get("bbox")) in _BOXES else None
 
@@ -176,30 +185,19 @@ def build_index(folder: Path, sources: Sources, skip_invalid: bool) -> None:
         DataError: As `load_dataset`.
         IrregularFileError: The plain reader has to judge the file.
     """
-    rejects = Rejects(skip_invalid)
-    with _no_collector():
-        rows = _Rows(sources.questions, rejects)
-        rows.read()
+    rejects = Rejects(skip_invalid, collect=True)
+    with no_collector():
         texts = read_texts(sources, rejects)
+        rows = _Rows(sources.questions, rejects, GoldCheck(texts))
+        rows.read()
     videos = group_by_video({*texts.clip_ids, *(clip for clip in rows.clips if clip)})
     for number, video_id in rows.without_clip.values():
         if video_id not in videos:
-            if not skip_invalid:
-                raise no_clip_error(sources.questions, number, None, video_id)
-            raise IrregularFileError
+            if skip_invalid:
+                raise IrregularFileError
+            rejects.add(no_clip_error(sources.questions, number, None, video_id))
+    rejects.finish()
     _write(folder, rows, texts, videos, rejects)
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Rows live for a moment and hold no cycles: looking for cycles would take half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _write(

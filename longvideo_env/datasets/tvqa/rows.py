@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -25,6 +27,9 @@ _OPTION_KEY = re.compile(r"a[0-9]+\Z")
 _ANSWER = re.compile(r"a?([0-9]{1,3})\Z")
 _NUMBER = r"[+-]?(?:nan|[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)"
 _SPAN = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*\Z", re.IGNORECASE)
+
+_KEYS = ("qid", "q", "answer", "ts", "episode_name", "occur_clip", "show_name", "bbox")
+_SAME = {"answer_idx": "answer", "vid_name": "occur_clip"}
 
 _E = TypeVar("_E", bound=InvalidRowError)
 
@@ -81,6 +86,8 @@ def read_task(row: object, place: RowPlace) -> Task:
         )
     qid = _read_qid(row, place)
     place = RowPlace(place.file, place.row, qid)
+    if fault := _misspelt(tuple(row)):
+        raise place.error(InvalidRowError, fault)
     text = row.get("q")
     if not is_clean_text(text) or not text.strip():
         raise place.error(InvalidRowError, f"expected a question text in 'q', got {_shown(text)}.")
@@ -101,6 +108,20 @@ def read_task(row: object, place: RowPlace) -> Task:
         boxes=_read_boxes(row.get("bbox"), place),
     )
     return Task(question, gold)
+
+
+@lru_cache(maxsize=256)
+def _misspelt(keys: tuple[object, ...]) -> str | None:
+    """What is wrong with a row's keys: one that is not known, near one that is missing."""
+    there = {_SAME.get(str(key), str(key)) for key in keys}
+    missing = [key for key in _KEYS if key not in there]
+    for key in keys:
+        name = str(key)
+        if name not in _KEYS and name not in _SAME and not _OPTION_KEY.match(name):
+            near = get_close_matches(name.strip().lower(), missing, n=1, cutoff=0.75)
+            if near:
+                return f"expected the key {near[0]!r}, got {name!r:.60}."
+    return None
 
 
 def clip_named_by(row: object) -> str | None:
@@ -201,10 +222,10 @@ def _read_video(row: Mapping[str, object], place: RowPlace) -> tuple[str, str | 
 
 
 def _read_span(value: object, place: RowPlace) -> tuple[float, float] | None:
-    """The span of a row, or None where its numbers name no stretch of time.
+    """The span of a row, or None where it is unknown: absent, empty, NaN or infinite.
 
-    None for: an absent or empty value, NaN or infinity, a negative start, an end before the
-    start. A span of length 0 is kept: TVQA has one. A value of another shape is an error.
+    A span of length 0 is kept: TVQA has one. A negative start, an end before the start, and a
+    value of another shape are errors.
     """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
@@ -223,7 +244,14 @@ def _read_span(value: object, place: RowPlace) -> tuple[float, float] | None:
             f"{_shown(value)}.",
         )
     start_s, end_s = ends[0], ends[1]
-    return (start_s, end_s) if 0 <= start_s <= end_s < math.inf else None
+    if not math.isfinite(start_s) or not math.isfinite(end_s):
+        return None
+    if 0 <= start_s <= end_s:
+        return start_s, end_s
+    raise place.error(
+        InvalidRowError,
+        f"expected 'ts' with a start from 0 on and an end after it, got {_shown(value)}.",
+    )
 
 
 def _seconds(value: object) -> float | None:

@@ -1,0 +1,86 @@
+"""Start a file of questions for a film: the columns, two examples, and a table of the film's clips.
+
+    longvideo-env ingest film.mp4 --out film
+    longvideo-env questions film                 # writes film/questions.csv, never over another
+
+Replace the examples; one row is one question. `start_s` and `end_s` are seconds of the whole film
+and may stay empty. `longvideo-env show film/questions.csv` then prints what was read.
+
+Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from longvideo_env.commands.shared import output_console, run_command
+from longvideo_env.datasets.ingested import load_videos
+from longvideo_env.errors import SpecError
+from longvideo_env.schema import Video
+
+COLUMNS = ("qid", "question", "a0", "a1", "a2", "a3", "answer", "video", "start_s", "end_s")
+_SHOWN = 60
+
+
+def example_rows(videos: Mapping[str, Video]) -> list[tuple[str, ...]]:
+    """Two questions about each film that show what may be written."""
+    rows: list[tuple[str, ...]] = []
+    for video_id, video in videos.items():
+        first = video.clips[0]
+        spoken = first.subtitles[0].text if first.subtitles else "..."
+        start, end = first.start_s or 0.0, first.end_s or 60.0
+        asked = f'EXAMPLE: who says "{spoken[:60]}"?'
+        options = ("first option", "second option", "third option", "None of the above")
+        rows.append(("", asked, *options, "a1", video_id, f"{start:g}", f"{end:g}"))
+        rows.append(("", "EXAMPLE: how does it end?", *options[:2], "", "", "A", video_id, "", ""))
+    return rows
+
+
+def clip_table(videos: Mapping[str, Video]) -> Table:
+    """When each clip is, and what is said first in it."""
+    table = Table("clip", "start_s", "end_s", "first line")
+    for video in videos.values():
+        for clip in video.clips[:_SHOWN]:
+            times = ["" if t is None else f"{t:g}" for t in (clip.start_s, clip.end_s)]
+            table.add_row(clip.clip_id, *times, clip.subtitles[0].text if clip.subtitles else "")
+    return table
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env questions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", type=Path, help="the film's folder, as ingest made it")
+    add("--out", type=Path, help="the file to write (default: FOLDER/questions.csv)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    args = build_parser().parse_args(arguments)
+
+    def start() -> None:
+        videos = load_videos(args.folder)
+        out = args.out or args.folder / "questions.csv"
+        text = io.StringIO()
+        csv.writer(text).writerows([COLUMNS, *example_rows(videos)])
+        try:
+            with open(out, "x", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+        except FileExistsError as error:
+            raise SpecError(f"{out} is there already. Fix: pass --out FILE.") from error
+        console = output_console()
+        console.print(clip_table(videos))
+        console.print(f"{out}: replace the examples, then longvideo-env show {out}", markup=False)
+
+    return run_command("questions", start)

@@ -1,0 +1,69 @@
+"""Print questions of a dataset as a person reads them, and what of it was read.
+
+    longvideo-env show mini -n 3 --split val
+    longvideo-env show questions.csv -n 10
+
+Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from longvideo_env.commands.shared import output_console, run_command
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.schema import Task
+
+
+def question_lines(dataset: Dataset, task: Task) -> Iterator[str]:
+    """A question with its options, its gold and its video."""
+    question, gold = task.question, task.gold
+    video = dataset.video(task)
+    yield f"{question.qid}  {question.text}"
+    for i, option in enumerate(question.options):
+        yield f"  {'*' if gold.is_right(i) else ' '} a{i}: {option}"
+    if gold.text is not None:
+        yield f"  * {gold.text}"
+    elif gold.answer is None:
+        yield "    (no answer given)"
+    n_lines = sum(len(clip.subtitles) for clip in video.clips)
+    yield f"    video {video.video_id}: {len(video.clips):,} clips, {n_lines:,} lines of dialogue"
+    if gold.clip_id is not None:
+        span = "" if gold.span is None else f", {gold.span[0]:g}-{gold.span[1]:g} s in it"
+        yield f"    shown in {gold.clip_id}{span}"
+    if question.facts:
+        yield f"    {', '.join(f'{name}: {value}' for name, value in question.facts)}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="longvideo-env show",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("dataset", help="as in --dataset: a folder, a file, mini, NAME:FOLDER, hf:...")
+    add("-n", type=int, default=5, help="how many questions (default: %(default)s)")
+    add("--split", help="may be left out where there is but one")
+    add("--skip-invalid", action="store_true", help="leave invalid rows out")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    args = build_parser().parse_args(arguments)
+
+    def show() -> None:
+        dataset = load_dataset(args.dataset, args.split, skip_invalid=args.skip_invalid)
+        console = output_console()
+        for task in dataset.tasks[: max(0, args.n)]:
+            for line in question_lines(dataset, task):
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print()
+        console.print(repr(dataset), markup=False, highlight=False)
+        for line in dataset.coverage.lines():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return run_command("show", show)

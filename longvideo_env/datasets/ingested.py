@@ -1,0 +1,38 @@
+"""The videos of a folder, such as `longvideo-env ingest` makes, whether anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from longvideo_env.datasets.dataset import LazyVideos
+from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tvqa.files import Sources, find_texts
+from longvideo_env.datasets.tvqa.material import Texts, read_texts
+from longvideo_env.ids import group_by_video
+from longvideo_env.schema import Video
+
+
+def load_videos(folder: str | Path, frames_root: str | Path | None = None) -> Mapping[str, Video]:
+    """The videos of a folder, whether or not there are questions about them.
+
+    Raises:
+        DataError: There are none, or a file is wrong.
+    """
+    sources = find_texts(folder, frames_root)
+    texts = read_texts(sources, Rejects(skip_invalid=False))
+    return lazy_videos(group_by_video(texts.clip_ids), texts, sources)
+
+
+def lazy_videos(
+    by_video: Mapping[str, tuple[str, ...]], texts: Texts, sources: Sources
+) -> LazyVideos:
+    """Videos from what was read of their clips."""
+    return LazyVideos(
+        by_video,
+        texts.subtitles,
+        texts.captions,
+        sources.frames_root,
+        timed=texts.timed,
+        times=texts.times,
+    )

@@ -1,0 +1,47 @@
+"""Video-Holmes: short suspense films, without subtitles.
+
+test_Video-Holmes.json, train_Video-Holmes.json
+    [{"video ID", "Question ID", "Question Type": "SR", "Question", "Options": {"A": ...},
+      "Answer": "A"}]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from longvideo_env.datasets.answers import answer_index, read_options
+from longvideo_env.datasets.footage import Benchmark, Item
+from longvideo_env.datasets.readers.common import facts_of, film_name, first_of, split_file
+from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tables import read_table
+
+FILES = {
+    split: (f"{split}_Video-Holmes", f"*/{split}_Video-Holmes", f"data/{split}-*", f"{split}-*")
+    for split in ("test", "train")
+}
+COLUMNS = {
+    "qid": "Question ID",
+    "question": "Question",
+    "options": "Options",
+    "answer": "Answer",
+    "video": "video ID",
+}
+
+
+def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
+    """Read a split."""
+    path = split_file(folder, FILES, split)
+    items = [
+        Item(
+            number,
+            first_of(row, "Question ID") or number,
+            row.get("Question"),
+            read_options(row.get("Options")),
+            answer_index(row.get("Answer")),
+            film_name(row.get("video ID", "")),
+            show=str(row.get("Question Type")),
+            facts=facts_of(row, "Question Type"),
+        )
+        for number, row in read_table(path, rejects)
+    ]
+    return Benchmark(path, items, columns=COLUMNS)
