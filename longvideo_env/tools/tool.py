@@ -268,10 +268,8 @@ def tool(
     """
 
     def declare(function: ToolFunction) -> Tool:
-        read = _read(function)
         return replace(
-            read,
-            name=_checked_name(name or read.name),
+            _read(function, name),
             tags=tags or {},
             role=role,
             moves=moves,
@@ -291,10 +289,12 @@ def as_tool(part: Any) -> Tool:
     return _read(part)
 
 
-def _read(function: ToolFunction) -> Tool:
-    name = _checked_name(getattr(function, "__name__", type(function).__name__))
+def _read(function: ToolFunction, name: str | None = None) -> Tool:
+    name = _checked_name(name or getattr(function, "__name__", type(function).__name__))
     spec = f"{function.__module__}:{getattr(function, '__qualname__', name)}"
     doc = parse_docstring(inspect.getdoc(function) or "")
+    if not inspect.isroutine(function):
+        function = function.__call__  # an object that is called: its method has the hints
     if not doc.short_description:
         raise SpecError(f"tool {spec}: it has no docstring. Fix: say in it what the tool does.")
     told = {item.arg_name: item.description for item in doc.params}

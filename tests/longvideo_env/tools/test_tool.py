@@ -112,9 +112,8 @@ def test_what_decorating_gives_counts_and_a_tool_is_taken_as_it_is():
 class Caller:
     """An object that is called."""
 
-    def __call__(self, request: ToolCall) -> str:
-        """Says hello."""
-        return "hello"
+    async def __call__(self, request: ToolCall, name: str) -> str:
+        return f"hello {name}"
 
 
 def _no_docstring(request: ToolCall) -> str:
@@ -203,7 +202,7 @@ def test_own_tools_add_to_the_games_unless_one_of_these_is_named():
     assert [t.name for t in find_tools("ground, look", own)] == ["ground", "look"]
     spec = "agents.tools.look:look"
     assert [t.name for t in find_tools(["ground", spec], own)] == ["ground", "look"]
-    with pytest.raises(SpecError, match="unknown tool 'lok'. Did you mean 'look'"):
+    with pytest.raises(SpecError, match=r"unknown tool 'lok'\. Did you mean 'look'"):
         find_tools("lok", own)
 
 
@@ -507,5 +506,6 @@ def test_without_its_agent_a_tool_is_not_offered():
 
 def test_an_object_that_is_called_needs_a_docstring_of_its_own():
     made = as_tool(Caller())
-    assert made.name == "Caller"
+    assert (made.name, made.parameters, made.is_async) == ("Caller", ("name",), True)
     assert made.purpose == "An object that is called."
+    assert "hello Ann" in step(env_with(Caller()), "<Caller>Ann</Caller>")[0]
