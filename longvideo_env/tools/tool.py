@@ -268,8 +268,10 @@ def tool(
     """
 
     def declare(function: ToolFunction) -> Tool:
+        read = _read(function)
         return replace(
-            _read(function, name),
+            read,
+            name=_checked_name(name or read.name),
             tags=tags or {},
             role=role,
             moves=moves,
@@ -286,15 +288,16 @@ def as_tool(part: Any) -> Tool:
         return part
     if not callable(part):
         raise SpecError(f"expected a tool or a function, got {type(part).__name__}: {part!r:.80}")
-    return _read(part)
+    read = _read(part)
+    return replace(read, name=_checked_name(read.name))
 
 
-def _read(function: ToolFunction, name: str | None = None) -> Tool:
-    name = _checked_name(name or getattr(function, "__name__", type(function).__name__))
+def _read(function: ToolFunction) -> Tool:
+    name = getattr(function, "__name__", type(function).__name__)
     spec = f"{function.__module__}:{getattr(function, '__qualname__', name)}"
     doc = parse_docstring(inspect.getdoc(function) or "")
     if not inspect.isroutine(function):
-        function = function.__call__  # an object that is called: its method has the hints
+        function = getattr(function, "__call__")  # noqa: B004 - the method has the type hints
     if not doc.short_description:
         raise SpecError(f"tool {spec}: it has no docstring. Fix: say in it what the tool does.")
     told = {item.arg_name: item.description for item in doc.params}
