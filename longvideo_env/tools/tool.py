@@ -297,7 +297,7 @@ def _read(function: ToolFunction) -> Tool:
     spec = f"{function.__module__}:{getattr(function, '__qualname__', name)}"
     doc = parse_docstring(inspect.getdoc(function) or "")
     if not inspect.isroutine(function):
-        function = getattr(function, "__call__")  # noqa: B004 - the method has the type hints
+        function = function.__call__  # the method has the type hints
     if not doc.short_description:
         raise SpecError(f"tool {spec}: it has no docstring. Fix: say in it what the tool does.")
     told = {item.arg_name: item.description for item in doc.params}
@@ -319,9 +319,16 @@ def _read(function: ToolFunction) -> Tool:
         model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields_)
         model.model_json_schema()
     except (PydanticUserError, TypeError, NameError) as error:
-        raise SpecError(f"tool {spec}: a type has no JSON schema ({error}).") from error
-    purpose = " ".join(doc.short_description.split())
+        raise SpecError(f"tool {spec}: a type has no JSON schema ({_line(error)}).") from error
+    purpose = doc.short_description
+    if doc.long_description and not doc.blank_after_short_description:
+        purpose += " " + doc.long_description.split("\n\n")[0]  # the sentence goes on
+    purpose = " ".join(purpose.split())
     return Tool(name, function, purpose, model, spec)
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _checked_name(name: str) -> str:
