@@ -297,7 +297,7 @@ def _read(function: ToolFunction) -> Tool:
     spec = f"{function.__module__}:{getattr(function, '__qualname__', name)}"
     doc = parse_docstring(inspect.getdoc(function) or "")
     if not inspect.isroutine(function):
-        function = function.__call__  # the method has the type hints
+        function = getattr(function, "__call__")  # noqa: B004, B009 - it has the type hints
     if not doc.short_description:
         raise SpecError(f"tool {spec}: it has no docstring. Fix: say in it what the tool does.")
     told = {item.arg_name: item.description for item in doc.params}

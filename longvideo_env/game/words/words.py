@@ -83,6 +83,16 @@ class Speaker:
         context = template.new_context(fields, shared=True)  # type: ignore[arg-type]
         return Shown("".join(template.root_render_func(context)))
 
+    def line_of(self, name: str, error: BaseException) -> str:
+        """The line of a block's file at which an error arose while it was said."""
+        template, line = self._templates[name], "?"
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == template.filename:
+                line = str(template.get_corresponding_lineno(trace.tb_lineno))
+            trace = trace.tb_next
+        return line
+
 
 def load_words(path: str | Path | None = None) -> Words:
     """The words of a file over the default ones; the default alone without a file.
@@ -128,6 +138,8 @@ def _read(text: str, file: str) -> dict[str, _Block]:
     found: dict[str, _Block] = {}
     for node in tree.body:
         if isinstance(node, nodes.Block):
+            if node.name in found:
+                raise SpecError(f"{file}, line {node.lineno}: block {node.name!r} stands twice.")
             found[node.name] = _compile(environment, node, text, file)
         elif not _is_blank(node):
             raise SpecError(
@@ -164,7 +176,10 @@ def _compile(
     inner = [*tree.find_all((nodes.Block, nodes.Include, nodes.Import, nodes.FromImport))]
     if inner:
         raise SpecError(f"{file}, line {inner[0].lineno}: a block cannot hold this.")
-    code = environment.compile(tree, name=node.name, filename=file)
+    try:
+        code = environment.compile(tree, name=node.name, filename=file)
+    except TemplateSyntaxError as error:  # such as a filter that does not exist
+        raise SpecError(f"{file}, line {error.lineno}: {error.message}") from error
     assert isinstance(code, CodeType)
     block = _Block(node.name, repr(node.body), code)
     speaker = Words({node.name: block}, file).speaker(str)
@@ -172,7 +187,7 @@ def _compile(
         try:
             speaker.say(node.name, sample)
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise SpecError(f"{file}, line {_line_of(error, file)}: {error}") from error
+            raise SpecError(f"{file}, line {speaker.line_of(node.name, error)}: {error}") from error
     return block
 
 
@@ -181,14 +196,3 @@ def _strip_end(node: nodes.Block) -> None:
     last = node.body[-1] if node.body else None
     if isinstance(last, nodes.Output) and isinstance(last.nodes[-1], nodes.TemplateData):
         last.nodes[-1].data = last.nodes[-1].data.removesuffix("\n")
-
-
-def _line_of(error: BaseException, file: str) -> int | str:
-    """The line of a template in which an error arose."""
-    line: int | str = "?"
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

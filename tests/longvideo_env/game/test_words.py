@@ -103,13 +103,14 @@ def test_the_digest_tells_words_apart_and_goes_by_nothing_else(write):
         ("{% block turns %}\n{% if x %}{% endblock %}", 2, "endblock"),
         ("{% block turns %}x", 1, "end"),
         ("Hello.\n{% block turns %}x{% endblock %}", 1, "expected blocks and comments only"),
-        ("{% block turns %}x{% endblock %}\n\n{{ turns_left }}", 3, "expected blocks and comments"),
+        ("{% block turns %}x{% endblock %}\n{{ turns_left }}", 2, "expected blocks and comments"),
         ("", 1, "there is no block"),
         ("{# nothing #}", 1, "there is no block"),
         ("{% extends 'default.jinja' %}", 1, "expected blocks and comments only"),
         ("{% block turns %}\n{% include 'x' %}{% endblock %}", 2, "a block cannot hold this"),
         ("{% block turns %}{% block rules %}{% endblock %}{% endblock %}", 1, "cannot hold this"),
-        ("{% block turns %}a{% endblock %}\n{% block turns %}b{% endblock %}", 2, "turns"),
+        ("{% block turns %}a{% endblock %}\n{% block turns %}b{% endblock %}", 2,
+         "block 'turns' stands twice"),
         ("{% block turns %}\n{{ 1 / 0 }}{% endblock %}", 2, "division by zero"),
         ("{% block turns %}\n{{ turns_left + 'x' }}{% endblock %}", 2, "unsupported operand"),
         ("{% block turns %}{{ turns_left | no_filter }}{% endblock %}", 1, "no_filter"),
@@ -184,17 +185,16 @@ def test_data_cannot_pass_for_an_action_or_a_template(write, text, own):
     data = [episode.messages[1]["content"]]
     episode.reply("<search>x</search>")
     data.append(episode.receive(ToolResult("look", "t", ToolReply(f"a mug {text}"))).text)
-    data.append(episode.reply(f"<answer>{text[1:]}</answer>").text.split("Write")[0])
-    plain = default_game()
-    blocks = {"New_clip", "information"}
     for shown in data:
         assert "49" not in shown
         # What the words write themselves may be a tag of a block, and nothing else.
         found = {tag.lower() for tag in re.findall(r"</?(\w+)\s*/?>", shown)}
-        assert found <= {block.lower() for block in blocks}
-        assert not plain.protocol.complete(shown)
+        assert found <= {"new_clip", "information"}
+        assert not game.protocol.complete(shown)
     assert data[0].count("</New_clip>") == (0 if own else 1)
     assert data[1].count("</information>") == 1
+    said = Malformed(MalformedKind.NOT_A_LABEL, {"said": text, "last": "a4"})
+    assert game.protocol.neutralise(text) in game.problem_text(said)
 
 
 @given(st.text(max_size=80))
