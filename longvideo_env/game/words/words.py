@@ -140,7 +140,10 @@ def _read(text: str, file: str) -> dict[str, _Block]:
         if isinstance(node, nodes.Block):
             if node.name in found:
                 raise SpecError(f"{file}, line {node.lineno}: block {node.name!r} stands twice.")
-            found[node.name] = _compile(environment, node, text, file)
+            try:
+                found[node.name] = _compile(environment, node, text, file)
+            except TemplateSyntaxError as error:  # such as a filter that does not exist
+                raise SpecError(f"{file}, line {error.lineno}: {error.message}") from error
         elif not _is_blank(node):
             raise SpecError(
                 f"{file}, line {node.lineno}: expected blocks and comments only. Fix: put text "
@@ -176,10 +179,7 @@ def _compile(
     inner = [*tree.find_all((nodes.Block, nodes.Include, nodes.Import, nodes.FromImport))]
     if inner:
         raise SpecError(f"{file}, line {inner[0].lineno}: a block cannot hold this.")
-    try:
-        code = environment.compile(tree, name=node.name, filename=file)
-    except TemplateSyntaxError as error:  # such as a filter that does not exist
-        raise SpecError(f"{file}, line {error.lineno}: {error.message}") from error
+    code = environment.compile(tree, name=node.name, filename=file)
     assert isinstance(code, CodeType)
     block = _Block(node.name, repr(node.body), code)
     speaker = Words({node.name: block}, file).speaker(str)
