@@ -1,4 +1,4 @@
-"""No policy of ours reads a sentence of the words file: with all of them reworded, it plays alike."""
+"""No policy reads a sentence of the words file: with all of them reworded, it plays alike."""
 
 import re
 
@@ -15,7 +15,8 @@ N = 500
 
 REWORDED = """\
 {% block rules %}
-Regeln: {{ max_turns }}.{% for tool in tools %} {{ tool.tag | upper }}={{ tool.argument }};{% endfor %}
+Regeln: {{ max_turns }}.
+{% for tool in tools %} {{ tool.tag | upper }}={{ tool.argument }};{% endfor %}
 
 {% endblock %}
 {% block opening %}
