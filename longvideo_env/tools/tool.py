@@ -311,7 +311,8 @@ def as_tool(part: Any) -> Tool:
         return part
     if not callable(part):
         raise SpecError(f"expected a tool or a function, got {type(part).__name__}: {part!r:.80}")
-    return _read(part)
+    read = _read(part)
+    return replace(read, name=_checked_name(read.name))
 
 
 def _at(spec: str) -> Tool:
@@ -319,9 +320,11 @@ def _at(spec: str) -> Tool:
 
 
 def _read(function: ToolFunction) -> Tool:
-    name = _checked_name(getattr(function, "__name__", type(function).__name__))
+    name = getattr(function, "__name__", type(function).__name__)
     spec = f"{function.__module__}:{getattr(function, '__qualname__', name)}"
     doc = parse_docstring(inspect.getdoc(function) or "")
+    if not inspect.isroutine(function):
+        function = getattr(function, "__call__")  # noqa: B004, B009 - it has the type hints
     if not doc.short_description:
         raise SpecError(f"tool {spec}: it has no docstring. Fix: say in it what the tool does.")
     told = {item.arg_name: item.description for item in doc.params}
@@ -343,9 +346,16 @@ def _read(function: ToolFunction) -> Tool:
         model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields_)
         model.model_json_schema()
     except (PydanticUserError, TypeError, NameError) as error:
-        raise SpecError(f"tool {spec}: a type has no JSON schema ({error}).") from error
-    purpose = " ".join(doc.short_description.split())
+        raise SpecError(f"tool {spec}: a type has no JSON schema ({_line(error)}).") from error
+    purpose = doc.short_description
+    if doc.long_description and not doc.blank_after_short_description:
+        purpose += " " + doc.long_description.split("\n\n")[0]  # the sentence goes on
+    purpose = " ".join(purpose.split())
     return Tool(name, function, purpose, model, spec)
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _checked_name(name: str) -> str:

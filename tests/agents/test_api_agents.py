@@ -108,8 +108,10 @@ def test_a_long_video_is_shortlisted_and_the_result_says_so(dataset, task):
     with running(answer) as server:
         result = ground(server, grounding_call(task.question, video), ",context=60")
     assert 1 <= len(shown[0]) < len(video.clip_ids)
-    wanted = {"shown": len(shown[0]), "of": len(video.clip_ids)}
-    assert result.reply.details["shortlisted"] == wanted
+    assert result.reply.details["shortlisted"] == {
+        "shown": len(shown[0]),
+        "of": len(video.clip_ids),
+    }
 
 
 def test_a_context_that_is_smaller_than_thought_shortens_the_list(dataset, task):

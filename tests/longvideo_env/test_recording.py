@@ -126,8 +126,10 @@ def test_a_recording_cannot_smuggle_in_a_clip(tmp_path, question, film):
     recording = Recording(tmp_path / "calls.sqlite", "reuse")
     toolbox = toolbox_of(Counting(), specs={"grounding": "counting"}, recording=recording)
     request = grounding_call(question, film)
-    key = call_key(toolbox.agents["grounding"], "counting", request)
-    recording.put(key, ToolReply(view="../../etc/passwd"))
+    recording.put(
+        call_key(toolbox.agents["grounding"], "counting", request),
+        ToolReply(view="../../etc/passwd"),
+    )
     assert "not a clip of video" in play(toolbox, request)[0].error
 
 

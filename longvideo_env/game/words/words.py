@@ -85,6 +85,16 @@ class Speaker:
         context = _Fields(self._environment, fields, name)
         return Shown("".join(template.root_render_func(context)))
 
+    def line_of(self, name: str, error: BaseException) -> str:
+        """The line of a block's file at which an error arose while it was said."""
+        template, line = self._templates[name], "?"
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == template.filename:
+                line = str(template.get_corresponding_lineno(trace.tb_lineno))
+            trace = trace.tb_next
+        return line
+
 
 def load_words(path: str | Path | None = None) -> Words:
     """The words of a file over the default ones; the default alone without a file.
@@ -161,7 +171,12 @@ def _read(text: str, file: str) -> dict[str, _Block]:
     found: dict[str, _Block] = {}
     for node in tree.body:
         if isinstance(node, nodes.Block):
-            found[node.name] = _compile(environment, node, text, file)
+            if node.name in found:
+                raise SpecError(f"{file}, line {node.lineno}: block {node.name!r} stands twice.")
+            try:
+                found[node.name] = _compile(environment, node, text, file)
+            except TemplateSyntaxError as error:  # such as a filter that does not exist
+                raise SpecError(f"{file}, line {error.lineno}: {error.message}") from error
         elif not _is_blank(node):
             raise SpecError(
                 f"{file}, line {node.lineno}: expected blocks and comments only. Fix: put text "
@@ -205,7 +220,7 @@ def _compile(
         try:
             speaker.say(node.name, dict(sample))
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise SpecError(f"{file}, line {_line_of(error, file)}: {error}") from error
+            raise SpecError(f"{file}, line {speaker.line_of(node.name, error)}: {error}") from error
     return block
 
 
@@ -214,14 +229,3 @@ def _strip_end(node: nodes.Block) -> None:
     last = node.body[-1] if node.body else None
     if isinstance(last, nodes.Output) and isinstance(last.nodes[-1], nodes.TemplateData):
         last.nodes[-1].data = last.nodes[-1].data.removesuffix("\n")
-
-
-def _line_of(error: BaseException, file: str) -> int | str:
-    """The line of a template in which an error arose."""
-    line: int | str = "?"
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

@@ -1,10 +1,21 @@
+import asyncio
+import time
+
 import pytest
 
-from longvideo_env import EnvConfig, Episode, load_dataset
+from agents.policies.build import build_policy
+from longvideo_env import (
+    EnvConfig,
+    Episode,
+    LongTVQAEnv,
+    RolloutEngine,
+    Trajectory,
+    load_dataset,
+)
 from longvideo_env.drivers.rollout import play_of
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
-from longvideo_env.game.reward import Play, parse_reward, score
+from longvideo_env.game.reward import Play, parse_reward, score, score_async
 from longvideo_env.schema import Gold
 from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
@@ -96,3 +107,157 @@ def test_grounding_is_a_term_that_is_off_by_default():
     assert score(seen, gold, weights).grounded is True
     assert score(unseen, gold, weights).grounded is False
     assert score(seen, Gold(answer=0), weights).terms["grounding"] == 0.0
+
+
+# Terms of one's own.
+
+
+def thrift(play, gold):
+    """One point less for each turn."""
+    return -float(len(play.turns))
+
+
+async def thrift_async(play, gold):
+    await asyncio.sleep(0)
+    return thrift(play, gold)
+
+
+def left_out(play, gold):
+    return None
+
+
+def breaks(play, gold):
+    raise ZeroDivisionError("by zero")
+
+
+async def breaks_async(play, gold):
+    await asyncio.sleep(0)
+    raise ZeroDivisionError("by zero")
+
+
+RIGHT = Gold(answer=0, clip_id="c")
+
+
+def test_a_mapping_starts_from_a_preset_and_takes_functions():
+    reward = parse_reward({"preset": "paper", "validity": 0.2, thrift: 0.5})
+    assert dict(reward) == {"answer": 1.0, "validity": 0.2, "thrift": 0.5}
+    assert reward.own == ("thrift",)
+    assert reward.functions["thrift"] is thrift
+    assert dict(parse_reward({"answer": 1, thrift: 0})) == {"answer": 1.0}
+    assert dict(parse_reward({thrift: 1})) == {"thrift": 1.0}
+
+
+@pytest.mark.parametrize(
+    "spec", [{"preset": "rich"}, {"answr": 1}, {"answer": "x"}, {"answer": float("nan")},
+             {thrift: float("inf")}, {thrift: None}, 3, ["paper"], None]
+)  # fmt: skip
+def test_mappings_without_a_meaning_are_refused(spec):
+    with pytest.raises(SpecError):
+        parse_reward(spec)
+
+
+@pytest.mark.parametrize("term", [thrift, thrift_async])
+def test_an_own_term_counts_sync_or_async(term):
+    reward = parse_reward({"preset": "paper", term: 0.5})
+    played = play(turns=("one", "two"))
+    for result in (
+        score(played, RIGHT, reward),
+        asyncio.run(score_async(played, RIGHT, reward)),
+    ):
+        assert result.terms == {"answer": 1.0, "validity": 0.0, term.__name__: -2.0}
+        assert result.reward == pytest.approx(1.0 - 1.0)
+        assert result.error is None
+
+
+def test_one_that_is_named_is_the_same(tmp_path, monkeypatch):
+    (tmp_path / "my_terms.py").write_text("def thrift(play, gold):\n    return -2.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reward = parse_reward("paper,my_terms:thrift=0.5")
+    assert reward == {"answer": 1.0, "validity": 0.1, "my_terms:thrift": 0.5}
+    assert score(play(), RIGHT, reward).reward == pytest.approx(0.0)
+
+
+def test_none_leaves_a_term_out():
+    result = score(play(), RIGHT, parse_reward({"preset": "paper", left_out: 5.0}))
+    assert "left_out" not in result.terms
+    assert result.reward == 1.0
+    assert result.error is None
+
+
+def _returns(value):
+    def odd(play, gold):
+        return value
+
+    return odd
+
+
+@pytest.mark.parametrize(
+    ("term", "problem"),
+    [
+        (breaks, "reward term 'breaks': ZeroDivisionError: by zero"),
+        (breaks_async, "reward term 'breaks_async': ZeroDivisionError: by zero"),
+        (_returns(float("nan")), "reward term 'odd': ValueError: returned nan"),
+        (_returns(float("-inf")), "reward term 'odd': ValueError: returned -inf"),
+        (_returns("much"), "reward term 'odd': ValueError"),
+        (_returns([1.0]), "reward term 'odd': TypeError"),
+    ],
+)
+def test_a_term_that_goes_wrong_makes_the_reward_invalid_and_never_0(term, problem):
+    result = score(play(visited=("c",)), RIGHT, parse_reward({"preset": "paper", term: 1.0}))
+    assert result.reward is None
+    assert result.terms == {}
+    assert result.error is not None
+    assert result.error.startswith(problem)
+    assert (result.correct, result.grounded) == (True, True), "the facts stand"
+
+
+def test_an_invalid_reward_is_kept_and_said_by_both_drivers():
+    reward = {"preset": "paper", breaks: 1.0}
+    env = LongTVQAEnv(dataset="embedded", reward=reward)
+    env.reset(seed=0)
+    _, value, terminated, _, info = env.step("<answer>a0</answer>")
+    assert (value, terminated) == (0.0, True)
+    assert info["reward_valid"] is False
+    assert info["is_success"] is not None
+    assert info["error"] == "reward term 'breaks': ZeroDivisionError: by zero"
+    config = EnvConfig(dataset="embedded", reward=reward)
+    dataset = load_dataset("embedded", "train")
+    engine = RolloutEngine(
+        dataset=dataset, config=config, toolbox=build_toolbox(config, dataset),
+        policy=build_policy("scripted:answer"), policy_spec="scripted:answer",
+    )  # fmt: skip
+    played = run_blocking(engine.play(dataset.tasks[0]))
+    assert (played.status, played.reward) == ("answered", None)
+    assert played.reward_error == "reward term 'breaks': ZeroDivisionError: by zero"
+    assert played.correct is not None
+    assert Trajectory.from_json(played.to_json()) == played
+
+
+def test_a_blocking_term_does_not_hold_others_up():
+    def slow(play, gold):
+        time.sleep(0.2)
+        return 1.0
+
+    reward = parse_reward({slow: 1.0})
+
+    async def many():
+        return await asyncio.gather(*(score_async(play(), RIGHT, reward) for _ in range(4)))
+
+    start = time.perf_counter()
+    assert [result.reward for result in asyncio.run(many())] == [1.0] * 4
+    assert time.perf_counter() - start < 4 * 0.2
+
+
+def test_an_own_term_is_not_asked_of_a_failed_episode():
+    asked = []
+
+    def spy(play, gold):
+        asked.append(play)
+        return 1.0
+
+    reward = parse_reward({spy: 1.0})
+    assert score(play(status="failed"), RIGHT, reward).reward is None
+    assert asked == []
+    score(play(replies=("<answer>a0</answer>",)), RIGHT, reward)
+    assert asked[0].replies == ("<answer>a0</answer>",)

@@ -112,9 +112,8 @@ def test_what_decorating_gives_counts_and_a_tool_is_taken_as_it_is():
 class Caller:
     """An object that is called."""
 
-    def __call__(self, request: ToolCall) -> str:
-        """Says hello."""
-        return "hello"
+    async def __call__(self, request: ToolCall, name: str) -> str:
+        return f"hello {name}"
 
 
 def _no_docstring(request: ToolCall) -> str:
@@ -146,6 +145,10 @@ def _unknown_hint(request: ToolCall, minute: "Minute") -> str:  # noqa: F821 - t
     return ""
 
 
+_nameless = lambda request: "x"  # noqa: E731 - it has no name of its own
+_nameless.__doc__ = "Says x."
+
+
 @pytest.mark.parametrize(
     ("function", "problem"),
     [
@@ -155,7 +158,7 @@ def _unknown_hint(request: ToolCall, minute: "Minute") -> str:  # noqa: F821 - t
         (_many, "parameter 'minutes' needs a name and a type hint"),
         (_lock, "no JSON schema"),
         (_unknown_hint, "a type hint cannot be read"),
-        (lambda request: "x", "letters, digits and _ only, got '<lambda>'"),
+        (_nameless, "letters, digits and _ only, got '<lambda>'"),
         (3, "expected a tool or a function, got int"),
     ],
 )
@@ -164,7 +167,7 @@ def test_what_is_no_tool_is_one_clear_error(function, problem):
         as_tool(function)
     assert "\n" not in str(error.value)
     with pytest.raises(SpecError, match=problem):
-        EnvConfig(tools=[function]) and env_with(function)
+        env_with(function)
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a b", "a-b", "a<", "żółw"])
@@ -507,5 +510,6 @@ def test_without_its_agent_a_tool_is_not_offered():
 
 def test_an_object_that_is_called_needs_a_docstring_of_its_own():
     made = as_tool(Caller())
-    assert made.name == "Caller"
+    assert (made.name, made.parameters, made.is_async) == ("Caller", ("name",), True)
     assert made.purpose == "An object that is called."
+    assert "hello Ann" in step(env_with(Caller()), "<Caller>Ann</Caller>")[0]
