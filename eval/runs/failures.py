@@ -131,7 +131,6 @@ def failure_lines(summary: Mapping[str, Any]) -> list[str]:
         )
         lines += [f"  {n:,} x {error}" for error, n in top_reasons(summary["errors"])]
     if summary.get("stopped"):
-        lines.append(
-            f"  stopped: {summary['stopped']} What was finished is kept; the same command resumes."
-        )
+        lines.append(f"  stopped: {summary['stopped']}")
+        lines.append("  What was finished is kept. Fix: remove the cause; the same command resumes.")
     return lines

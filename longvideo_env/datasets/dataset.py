@@ -77,7 +77,7 @@ class LazyVideos(Mapping[str, Video]):
                     self._times.spans.get(clip_id),
                     *map(build_captions, (t or [] for t in texts)),
                 )
-                found.update(repr((clip_id, self._subtitles.get(clip_id), parts)).encode())
+                found.update(repr((clip_id, self._subtitles.get(clip_id) or "", parts)).encode())
         return found.hexdigest()
 
     def _build(self, video_id: str) -> Video:
