@@ -147,7 +147,7 @@ def test_a_run_in_which_all_fails_stops_and_says_why(tmp_path, capsys, monkeypat
 def test_what_can_be_known_before_is_said_before(data, tmp_path, capsys):
     (data / "captions.json").unlink()
     run(tmp_path)
-    assert "there are no captions" in capsys.readouterr().err
+    assert "videos have no captions, which --vision captions reads. Fix:" in capsys.readouterr().err
 
 
 def test_an_endpoint_where_nothing_listens_and_frames_that_are_not_there(data, tmp_path, capsys):
@@ -157,6 +157,6 @@ def test_an_endpoint_where_nothing_listens_and_frames_that_are_not_there(data, t
     vision = "openai:eyes@http://127.0.0.1:9/v1"
     assert run(tmp_path, "--vision", vision, "--limit", "1") == 3
     out, err = capsys.readouterr()
-    assert "warning: there are no frames" in err
+    assert "videos have no frames" in err
     assert "warning: nothing listens at http://127.0.0.1:9/v1" in err
     assert "1 of 1 episodes failed" in out
