@@ -130,6 +130,18 @@ def test_a_run_is_played_again_without_any_server(server, tmp_path, capsys):
     assert " asked" not in out
 
 
+def test_another_seed_and_a_second_epoch_share_the_tool_calls(server, tmp_path):
+    warm = ("--grounding", "openai:ground@fake,temperature=0.9", "--recording", "reuse")
+    recording = ("--recording-file", str(tmp_path / "calls.sqlite"))
+    assert run(tmp_path / "a", *warm, *recording, "--samples", "8") == 0
+    tools = [body["model"] for body in server.bodies if body["model"] != "master"]
+    assert tools.count("ground") <= 8, "at most two a question: the first clip and one more"
+    asked = len(server.bodies)
+    for name, seed in (("b", "0"), ("c", "7")):
+        assert run(tmp_path / name, *warm, *recording, "--seed", seed) == 0
+    assert all(body["model"] == "master" for body in server.bodies[asked:])
+
+
 def test_boxes_mark_everything_as_leaky(server, tmp_path, capsys):
     assert run(tmp_path / "out", "--unsafe-boxes", "--recording", "reuse") == 0
     summary, episodes = read(tmp_path / "out")
