@@ -39,6 +39,7 @@ from agents.api.images import image_part
 from agents.grounding.api_grounding import shortlist, subtitle_block
 from agents.vision.api_vision import pick_frames
 from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.identify import questions_of
 from eval.runs.predictions import (
     ANSWERED,
     FAILED,
@@ -47,6 +48,7 @@ from eval.runs.predictions import (
     AnswerStore,
     summarize_answers,
 )
+from eval.runs.store import IDENTITY
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.datasets.jsonfile import read_object
@@ -55,6 +57,7 @@ from longvideo_env.game.game import default_game
 from longvideo_env.game.protocol.base import Action, option_label
 from longvideo_env.ids import parse_clip_id
 from longvideo_env.records.files import write_json
+from longvideo_env.records.identity import digest_questions, digest_texts
 from longvideo_env.schema import Task
 from longvideo_env.tools.tool import ToolCall
 
@@ -269,6 +272,10 @@ def _run(argv: Sequence[str] | None) -> int:
         "temperature": baseline.temperature,
         "max_tokens": baseline.max_tokens,
         "prompt_version": PROMPT_VERSION,
+        IDENTITY: {
+            "questions": digest_questions(questions_of(dataset))["questions"],
+            "texts": digest_texts(dataset),
+        },
         **frames,
     }
     with AnswerStore(options.output_filename, config, overwrite=options.overwrite) as store:

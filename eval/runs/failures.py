@@ -76,13 +76,13 @@ def warnings_before(spec: str, config: EnvConfig, dataset: Dataset) -> list[str]
     clips = [(video, clip) for video in videos for clip in video.clips]
     if config.vision.partition(":")[0] == "captions" and not any(c.captions for _, c in clips):
         found.append(
-            "there are no captions, which --vision captions reads. Fix: add captions.json, or give "
-            "another --vision (none takes its action away)."
+            f"the first {len(videos)} videos have no captions, which --vision captions reads. Fix: "
+            "add captions.json, or give another --vision (none takes its action away)."
         )
     if config.vision.startswith("openai:") and not any(list_frames(v, c.clip_id) for v, c in clips):
         found.append(
-            f"there are no frames, which --vision {config.vision} looks at. Fix: give "
-            "--frames-root, or another --vision."
+            f"the first {len(videos)} videos have no frames, which --vision {config.vision} looks "
+            "at. Fix: give --frames-root, or another --vision."
         )
     if config.recording in ("off", "record"):
         found += _silent_endpoints((spec, config.grounding, config.vision))
@@ -131,7 +131,6 @@ def failure_lines(summary: Mapping[str, Any]) -> list[str]:
         )
         lines += [f"  {n:,} x {error}" for error, n in top_reasons(summary["errors"])]
     if summary.get("stopped"):
-        lines.append(
-            f"  stopped: {summary['stopped']} What was finished is kept; the same command resumes."
-        )
+        lines.append(f"  stopped: {summary['stopped']}")
+        lines.append("  What was finished is kept. Fix: remove the cause; the command resumes.")
     return lines

@@ -66,7 +66,7 @@ def folder_name(spec: str) -> str:
         if kind in _PATHS:
             kept = 2 + (pieces[:1] == ["runs"])
             dropped |= len(pieces) > kept or ".." in pieces or part[:1] == "/"
-            pieces = pieces[-2:]
+            pieces = [piece for piece in pieces if piece != ".."][-2:]
         named.append("-".join(pieces))
     plain = f"{kind}-{'+'.join(named)}".replace(":", "-") if rest else kind
     name = _UNSAFE.sub("-", plain).strip("-.")

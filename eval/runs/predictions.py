@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from agents.api.usage import Usage, usage_of
 from eval.metrics.intervals import clustered_share
+from eval.runs.store import IDENTITY
 from longvideo_env import Dataset
 from longvideo_env.errors import SpecError, TrajectoryError
 from longvideo_env.game.protocol.base import option_label
-from longvideo_env.records.files import write_text
+from longvideo_env.records.files import hold_folder, write_text
+from longvideo_env.records.identity import Identity
 from longvideo_env.schema import Qid
 
 ANSWERED, MISPARSED, FAILED = "answered", "misparsed", "failed"
@@ -49,7 +52,8 @@ class AnswerStore:
         overwrite: Throw away what is there instead of resuming.
 
     Raises:
-        SpecError: What is there was asked otherwise.
+        SpecError: What is there was asked otherwise, or about other material.
+        FolderInUseError: Another process writes it.
         TrajectoryError: What is there cannot be read.
     """
 
@@ -57,17 +61,19 @@ class AnswerStore:
         self.answers: dict[str, Answer] = {}
         self._path = file.with_name(file.name + ".partial.jsonl")
         self._config = json.loads(json.dumps(config))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            self._path.unlink(missing_ok=True)
-        self._resume()
-        self._file: IO[str] = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        with ExitStack() as stack:
+            stack.enter_context(hold_folder(file.parent, f".{file.name}.lock"))
+            if overwrite:
+                self._path.unlink(missing_ok=True)
+            self._resume()
+            self._file: IO[str] = stack.enter_context(open(self._path, "a", encoding="utf-8"))
+            self._open = stack.pop_all()
 
     def __enter__(self) -> AnswerStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._open.close()
 
     def add(self, answer: Answer) -> None:
         """Keep an answer. It is on its way to disk when this returns."""
@@ -97,7 +103,14 @@ class AnswerStore:
         write_text(self._path, "".join(kept))
 
     def _check(self, earlier: Mapping[str, Any]) -> None:
-        for key in sorted({*earlier, *self._config}):
+        # An earlier release kept no hashes: then they cannot be compared.
+        now = Identity(self._config.get(IDENTITY, {}))
+        if different := now.difference(earlier.get(IDENTITY, {})):
+            raise SpecError(
+                f"{self._path} holds answers to other material. What has changed since: "
+                f"{', '.join(different)}. Fix: give another --output-filename, or --overwrite."
+            )
+        for key in sorted({*earlier, *self._config} - {IDENTITY}):
             if earlier.get(key) != self._config.get(key):
                 raise SpecError(
                     f"{self._path} holds answers with {key}={earlier.get(key)!r}, not "

@@ -80,7 +80,7 @@ class LazyVideos(Mapping[str, Video]):
                     self._times.spans.get(clip_id),
                     *map(build_captions, (t or [] for t in texts)),
                 )
-                found.update(repr((clip_id, self._subtitles.get(clip_id), parts)).encode())
+                found.update(repr((clip_id, self._subtitles.get(clip_id) or "", parts)).encode())
         return found.hexdigest()
 
     def has_subtitles(self, video_id: str) -> bool:

@@ -23,7 +23,6 @@ from filelock import FileLock, Timeout
 from longvideo_env.errors import FolderInUseError
 
 LOCK = ".lock"
-HOLDER = ".lock.holder.json"
 
 
 def cache_root() -> Path:
@@ -48,35 +47,35 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Be the only one who writes a folder.
+def hold_folder(folder: Path, name: str = LOCK) -> Iterator[None]:
+    """Be the only one who writes a folder, or that of its files which `name` stands for.
 
     Raises:
         FolderInUseError: Another process, or another part of this one, holds it; says which.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock, holder = FileLock(folder / name, timeout=0), folder / f"{name}.holder.json"
     try:
         lock.acquire()
     except Timeout as error:
         raise FolderInUseError(
-            f"{folder} is being written by {_holder(folder)}. Fix: wait until it has finished, "
-            "stop it, or give another --out."
+            f"{folder} is being written by {_read_holder(holder)}. Fix: wait until it has "
+            "finished, stop it, or give another --out."
         ) from error
     try:
         now = datetime.now(timezone.utc).isoformat(" ", "seconds")
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-        write_json(folder / HOLDER, me)
+        write_json(holder, me)
         yield
     finally:
-        (folder / HOLDER).unlink(missing_ok=True)
+        holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _holder(folder: Path) -> str:
-    """Who holds a folder, as it wrote down itself."""
+def _read_holder(file: Path) -> str:
+    """Who holds a lock, as it wrote down itself."""
     try:
-        by = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        by = json.loads(file.read_text(encoding="utf-8"))
         return f"process {by['pid']} on {by['host']}, since {by['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

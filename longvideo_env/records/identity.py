@@ -9,7 +9,6 @@ Hashes are of content, not of names or times: a moved dataset is the same one.
 from __future__ import annotations
 
 import inspect
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,8 +200,8 @@ def digest_code(part: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_SHORT).hexdigest()
+    text = repr(value).encode("utf-8", "surrogatepass")
+    return blake2b(text, digest_size=_SHORT).hexdigest()
 
 
 def _shown(task: Task) -> object:

@@ -103,10 +103,43 @@ def test_a_group_shares_its_calls_and_replays_are_equal_bytes(server, tmp_path, 
     for name in ("a", "b"):
         asked = len(server.bodies)
         assert run(tmp_path / name, "--recording", "replay", *recording) == 0
-        assert all(body["model"] == "master" for body in server.bodies[asked:])
+        assert len(server.bodies) == asked, "the policy's replies are recorded, too"
         (file,) = (tmp_path / name).glob("*/episodes.jsonl")
         replays.append(file.read_bytes())
     assert replays[0] == replays[1]
+
+
+def test_a_run_is_played_again_without_any_server(server, tmp_path, capsys):
+    recording = ("--recording-file", str(tmp_path / "calls.sqlite"), "--temperature", "0.7")
+    first = run(tmp_path / "first", "--recording", "record", "--samples", "2", *recording)
+    assert first == 0
+    server.answer = lambda body, n: error(400, "nobody is here")
+    asked = len(server.bodies)
+    assert run(tmp_path / "again", "--recording", "replay", "--samples", "2", *recording) == 0
+    assert len(server.bodies) == asked
+    (_, before), (_, after) = read(tmp_path / "first"), read(tmp_path / "again")
+    for episode in (*before, *after):
+        episode.pop("timings", None)
+        for call in (episode["first"], *(turn["result"] for turn in episode["turns"])):
+            (call.get("result") or call if call else {}).pop("latency_s", None)
+    assert after == before
+    capsys.readouterr()
+    assert run(tmp_path / "more", "--recording", "replay", "--samples", "3", *recording) == 3
+    out = capsys.readouterr().out
+    assert "4 not recorded" in out
+    assert " asked" not in out
+
+
+def test_another_seed_and_a_second_epoch_share_the_tool_calls(server, tmp_path):
+    warm = ("--grounding", "openai:ground@fake,temperature=0.9", "--recording", "reuse")
+    recording = ("--recording-file", str(tmp_path / "calls.sqlite"))
+    assert run(tmp_path / "a", *warm, *recording, "--samples", "8") == 0
+    tools = [body["model"] for body in server.bodies if body["model"] != "master"]
+    assert tools.count("ground") <= 8, "at most two a question: the first clip and one more"
+    asked = len(server.bodies)
+    for name, seed in (("b", "0"), ("c", "7")):
+        assert run(tmp_path / name, *warm, *recording, "--seed", seed) == 0
+    assert all(body["model"] == "master" for body in server.bodies[asked:])
 
 
 def test_boxes_mark_everything_as_leaky(server, tmp_path, capsys):

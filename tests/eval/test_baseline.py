@@ -80,6 +80,19 @@ def test_a_run_that_failed_in_part_resumes_with_what_is_missing(tmp_path):
     assert result(out)["metadata"]["n_failed"] == 0
 
 
+def test_answers_to_other_questions_are_not_mixed(tmp_path, capsys):
+    out, copy = tmp_path / "baseline.json", tmp_path / "LongTVQA_plus_val.json"
+    rows = json.loads((EMBEDDED / copy.name).read_text(encoding="utf-8"))
+    args = ("--mode", "subtitles", "--questions-path", str(copy))
+    with running(lambda body, n: completion("<answer>a0</answer>")) as server:
+        for text, code in ((rows[0]["q"], 0), ("Who sings?", 2)):
+            rows[0]["q"] = text
+            copy.write_text(json.dumps(rows), encoding="utf-8")
+            assert run(server, out, *args) == code
+        assert "What has changed since: the questions. Fix:" in capsys.readouterr().err
+        assert run(server, out, *args, "--overwrite") == 0
+
+
 def test_bad_input_is_one_line(tmp_path, capsys):
     with running(lambda body, n: completion("x")) as server:
         assert run(server, tmp_path / "b.json") == 2

@@ -52,12 +52,16 @@ def test_runs_of_one_policy_are_called_by_their_folders(runs, tmp_path, capsys):
     assert "B: wide [2]" in capsys.readouterr().out
 
 
-def test_other_questions_are_warned_of(runs, tmp_path, capsys):
+def test_other_questions_under_the_same_ids_are_refused(runs, tmp_path, capsys):
     play(tmp_path, "random", "--dataset", "mini:videos=10,difficulty=0.9", "--limit", "8")
-    assert main([str(runs[0]), str(tmp_path / "random")]) == 0
-    out, err = capsys.readouterr()
+    assert main([str(runs[0]), str(tmp_path / "random")]) == 2
+    err = capsys.readouterr().err
     assert "differ in dataset" in err
-    assert "left out: 32" in out
+    assert "8 of 8 have another text or other options" in err
+    assert "mini_s02e0000_q0, " in err
+    (tmp_path / "random" / "questions.json").unlink()  # a run of an earlier release
+    assert main([str(runs[0]), str(tmp_path / "random")]) == 0
+    assert "left out: 32" in capsys.readouterr().out
 
 
 def test_bad_input_is_one_clear_line_and_exit_2(runs, tmp_path, capsys):

@@ -52,6 +52,10 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path, capsys):
         assert merge([*shards, *out]) == 2
         assert problem in capsys.readouterr().err
     assert merge([one, *out]) == 3
+    capsys.readouterr()
+    assert merge([one, *out]) == 2
+    assert "already holds a run. Fix: give another --out, or --overwrite" in capsys.readouterr().err
+    assert merge([one, *out, "--overwrite"]) == 3
     assert "shard 2/2 is missing" in capsys.readouterr().err.replace("\n", " ")
 
 
@@ -96,3 +100,6 @@ def test_a_run_must_not_be_overwritten_by_itself(tmp_path, capsys):
     play(tmp_path)
     assert rescore([str(tmp_path / NAME), "--out", str(tmp_path / NAME)]) == 2
     assert "must not be the run itself" in capsys.readouterr().err
+    play(tmp_path / "other", policy="random")
+    assert rescore([str(tmp_path / NAME), "--out", str(tmp_path / "other" / "random")]) == 2
+    assert "already holds a run" in capsys.readouterr().err

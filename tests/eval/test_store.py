@@ -1,10 +1,14 @@
 import json
+import multiprocessing
+import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval.runs.naming import run_folder
 from eval.runs.store import RunStore
-from longvideo_env.errors import SpecError, TrajectoryError
+from longvideo_env.errors import FolderInUseError, SpecError, TrajectoryError
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
 CONFIG = {"policy": "p", "seed": 0}
@@ -74,5 +78,57 @@ def test_folders_are_readable_and_distinct(tmp_path):
     assert name("random") == "random"
     assert name("scripted:ground-look-answer") == "scripted-ground-look-answer"
     assert name("hf:runs/demo/grpo-tiny") == "hf-demo-grpo-tiny"
-    assert name("hf:../../x") != ".."
-    assert name("hf:a/b/c", "hf:z/b/c") != name("hf:z/b/c", "hf:a/b/c")
+    assert name("hf:mini-starter") == "hf-mini-starter"
+    assert name("hf:Qwen/Qwen3-4B") == "hf-Qwen-Qwen3-4B"
+    assert name("openai:gpt-4o@local,stop=false") == "openai-gpt-4o@local,stop=false"
+    assert ".." not in name("hf:../../x")
+    assert name("hf:a/b/c") != name("hf:z/b/c")
+    assert name("openai:A@http://h/v1") != name("openai:B@http://h/v1")
+    assert name("openai:A@http://h:1/v1") != name("openai:A@http://h:2/v1")
+    assert name("hf:one/base+runs/lora") != name("hf:two/base+runs/lora")
+
+
+PARTS = st.text("ab-/:+.@", min_size=1, max_size=8)
+
+
+@settings(max_examples=200)
+@given(specs=st.lists(st.tuples(st.sampled_from(["hf", "openai", "x"]), PARTS), unique=True))
+def test_no_two_policies_share_a_folder(tmp_path_factory, specs):
+    out = tmp_path_factory.mktemp("runs")
+    owners = {}
+    for _ in range(2):  # resumed, each finds its own
+        for kind, rest in specs:
+            folder = run_folder(out, f"{kind}:{rest}")
+            assert folder.parent == out
+            assert owners.setdefault(folder.name, f"{kind}:{rest}") == f"{kind}:{rest}"
+            folder.mkdir(exist_ok=True)
+            (folder / "config.json").write_text(json.dumps({"policy": f"{kind}:{rest}"}))
+    assert len(owners) == len(specs)
+
+
+def test_policies_of_one_command_are_told_apart_before_anything_is_written(tmp_path):
+    specs = ["hf:runs/demo/x", "hf:demo/x", "hf:demo-x"]
+    assert len({run_folder(tmp_path, spec, specs) for spec in specs}) == 3
+
+
+def hold(folder, ready):
+    with RunStore(folder, CONFIG):
+        ready.send(True)
+        time.sleep(60)
+
+
+def test_a_folder_has_one_writer_and_a_killed_one_frees_it(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, ours = context.Pipe(duplex=False)
+    holder = context.Process(target=hold, args=(tmp_path, ours))
+    holder.start()
+    assert ready.poll(60)
+    with pytest.raises(FolderInUseError, match=rf"process {holder.pid} on .*, since 20.* Fix:"):
+        RunStore(tmp_path, CONFIG, overwrite=True)
+    holder.kill()
+    holder.join(60)
+    for _ in range(2):  # also after a refusal, and after a run
+        with RunStore(tmp_path, CONFIG), pytest.raises(FolderInUseError):
+            RunStore(tmp_path, CONFIG)
+        with pytest.raises(SpecError, match="seed=0"):
+            RunStore(tmp_path, {**CONFIG, "seed": 1})

@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import mmap
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -26,6 +27,7 @@ from typing import Any, overload
 import numpy as np
 
 from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
+from longvideo_env.records.files import write_text
 from longvideo_env.schema import Qid, Task
 
 VERSION = 2
@@ -116,6 +118,17 @@ class LazyTasks(Sequence[Task]):
     def fewest_options(self) -> int:
         """The fewest options that a question of the index has."""
         return int(read_meta(self._folder)["fewest_options"])
+
+    def kept(self, name: str, make: Callable[[LazyTasks], Any]) -> Any:
+        """What `make` says of all rows of the index, in plain values: made once, kept beside it."""
+        path = self._folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            value = make(LazyTasks(self._folder, self._file))
+        with suppress(OSError):  # without a cache that can be written, it is made each time
+            write_text(path, json.dumps(value))
+        return value
 
     def gold_clips(self) -> dict[str, str]:
         """`str(qid)` to gold clip id, where it is known, without making tasks."""
