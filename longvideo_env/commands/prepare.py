@@ -38,7 +38,12 @@ from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.tvqa.files import find_sources, find_texts, question_files
 from longvideo_env.datasets.tvqa.material import Texts, read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
-from longvideo_env.errors import DatasetNotFoundError, InvalidRowError, SpecError
+from longvideo_env.errors import (
+    DatasetNotFoundError,
+    InvalidRowError,
+    MalformedFileError,
+    SpecError,
+)
 from longvideo_env.ids import parse_clip_id, show_of
 from longvideo_env.media.frames import list_frames
 from longvideo_env.media.subtitles import read_subtitles
@@ -62,6 +67,7 @@ class Report:
         without_text: Clips without dialogue.
         without_frames: Clips without frames.
         timed: Clips whose dialogue has times.
+        unread: For each file of subtitles, what was not read of it.
         examples: The first invalid rows, as messages.
     """
 
@@ -72,6 +78,7 @@ class Report:
     without_text: int = 0
     without_frames: int = 0
     timed: int = 0
+    unread: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
 
 
@@ -108,7 +115,7 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     folder = local_folder(source or HUB[name])
     report = Report()
-    texts = _write_texts(folder, out, shows, timed)
+    texts = _write_texts(folder, out, shows, timed, report)
     found = question_files(folder)
     if not found:
         find_sources(str(folder), "train", None)  # says what was expected
@@ -137,7 +144,9 @@ def _wanted(clip_or_video: str, shows: Sequence[str]) -> bool:
     return not shows or show_of(video_id) in shows
 
 
-def _write_texts(folder: Path, out: Path, shows: Sequence[str], timed: str | None) -> Texts:
+def _write_texts(
+    folder: Path, out: Path, shows: Sequence[str], timed: str | None, report: Report
+) -> Texts:
     texts = read_texts(find_texts(folder), Rejects(skip_invalid=True))
     _write(
         out / "LongTVQA_subtitles_clip_level.json",
@@ -148,11 +157,11 @@ def _write_texts(folder: Path, out: Path, shows: Sequence[str], timed: str | Non
         if kept:
             _write(out / f"{name}.json", kept)
     if timed is not None:
-        _write(out / "subtitles.json", _read_srt_folder(Path(timed), out, shows))
+        _write(out / "subtitles.json", _read_srt_folder(Path(timed), out, shows, report))
     return texts
 
 
-def _read_srt_folder(path: Path, out: Path, shows: Sequence[str]) -> dict[str, Any]:
+def _read_srt_folder(path: Path, out: Path, shows: Sequence[str], report: Report) -> dict[str, Any]:
     """TVQA's `<clip>.srt` files as clip id -> lines with times."""
     if path.is_file():
         unpacked = out / "srt"
@@ -167,10 +176,18 @@ def _read_srt_folder(path: Path, out: Path, shows: Sequence[str]) -> dict[str, A
     timed = {}
     with progress_bar() as bar:
         for file in bar.track(files, description="subtitles"):
-            if _wanted(file.stem, shows) and file.stat().st_size:
-                lines = read_subtitles(file).lines
+            if not _wanted(file.stem, shows):
+                continue
+            try:
+                found = read_subtitles(file)
+            except MalformedFileError as error:
+                report.unread.append(str(error))
+                continue
+            if found.problems:
+                report.unread.append(f"{file.name}: {found}")
+            if found.lines:
                 timed[file.stem] = [
-                    {"start_s": x.start_s, "end_s": x.end_s, "text": x.text} for x in lines
+                    {"start_s": x.start_s, "end_s": x.end_s, "text": x.text} for x in found.lines
                 ]
     return timed
 
@@ -297,5 +314,7 @@ def _run(args: argparse.Namespace) -> None:
         timed=args.timed,
     )
     output_console().print(report_table(report))
-    for example in report.examples:
+    if report.unread:
+        sys.stderr.write(f"subtitles: {len(report.unread):,} files were not read whole\n")
+    for example in report.unread[:3] + report.examples:
         sys.stderr.write(f"left out: {example}\n")

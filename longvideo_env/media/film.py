@@ -24,6 +24,7 @@ _TINY = (32, 18)  # pictures are compared at this size to find cuts
 MISSING_END_S = 2.0
 """How much of the announced length may be missing at the end before a film counts as cut off."""
 
+_PLAYLISTS = (b"#EXTM3U", b"<?xml", b"<MPD", b"<Smooth", b"ffconcat", b"v=0")
 _MEND = "check that the file plays, or copy it again."
 
 
@@ -245,8 +246,21 @@ def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise DatasetNotFoundError("no such film.", path, None, "check the path.")
     try:
-        # An absolute path, so that no name is taken for an address; and a playlist that is called
-        # a film opens nothing elsewhere.
+        with open(path, "rb") as file:
+            head = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except OSError as error:
+        problem = f"the film cannot be read ({error.strerror})."
+        raise DatasetNotFoundError(problem, path, None, "check its permissions.") from error
+    if head.startswith(_PLAYLISTS):  # FFmpeg would wait for the rest of a broadcast
+        raise MalformedFileError(
+            "expected a film, but this is a list of places to load one from.",
+            path,
+            None,
+            "pass the film itself.",
+        )
+    try:
+        # An absolute path, so that no name is taken for an address; and what is called a film opens
+        # nothing elsewhere.
         container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
     except av.error.FFmpegError as error:
         raise MalformedFileError(

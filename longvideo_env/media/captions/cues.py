@@ -66,26 +66,34 @@ def read_srt(text: str) -> Cues:
 
 
 def _srt_blocks(lines: list[str], found: Cues) -> list[_Block]:
+    all_times = [read_times(line) for line in lines]
+    cues = [i for i, times in enumerate(all_times) if times]
+    above = [_number_above(lines, i) for i in cues]
+    counted = [
+        b is not None and b == (a or 0) + 1 for a, b in zip([0, *above], above, strict=False)
+    ]
+    touching = [i > 0 and lines[i - 1].strip().isdecimal() for i in cues]
+    numbered = sum(map(max, counted, touching)) * 2 >= len(cues)
     blocks: list[_Block] = []
     body: list[str] = []
-    numbered: bool | None = None
-    for row, line in enumerate(lines, 1):
-        above = next((x for x in reversed(body[-2:]) if x.strip()), "").strip()
-        is_number = above.isdecimal() and len(above) < 10
-        times = read_times(line)
-        if times is None and not is_damaged(line, is_number and numbered is not False):
+    for i, (line, times) in enumerate(zip(lines, all_times, strict=True)):
+        number = _number_above(lines, i) if numbered and (times or "-->" in line) else None
+        if times is None and not is_damaged(line, number is not None):
             body.append(line)
             continue
-        numbered = is_number if numbered is None else numbered
-        number = None
-        if numbered and is_number:
-            number = int(above)
-            while body.pop().strip() != above:
+        if number is not None and any(body[-2:]):
+            while not body.pop().strip():
                 pass
         if not blocks and (words := " ".join(body).strip()):
             found.problems.append(f"line 1: words without times: {words!r:.60}")
-        blocks.append(_Block(row, number, times, line, body := []))
+        blocks.append(_Block(i + 1, number, times, line, body := []))
     return blocks
+
+
+def _number_above(lines: list[str], i: int) -> int | None:
+    """The number of a cue whose times stand on line `i`; a blank line may stand between."""
+    above = next((x.strip() for x in reversed(lines[max(i - 2, 0) : i]) if x.strip()), "")
+    return int(above) if above.isdecimal() and len(above) < 10 else None
 
 
 def _without_lost(block: _Block, next_number: int | None, found: Cues) -> list[str]:

@@ -148,10 +148,12 @@ def test_shows_and_timed_subtitles(source: Path, tmp_path: Path) -> None:
     text = "1\n00:01:02,000 --> 00:01:03,000\n(Ann:) Hello\n"
     (srt / "s01e01_seg01_clip_00.srt").write_text(text, encoding="utf-8")
     (srt / "castle_s02e02_seg01_clip_00.srt").touch()
+    (srt / "s01e02_seg01_clip_00.srt").write_text("no times", encoding="utf-8")
     report = prepare(
         "longtvqa-plus", tmp_path / "o", source=str(source), shows=["bbt"], timed=str(srt)
     )
     assert (report.videos, report.timed, report.questions["val"]) == (1, 1, 1)
+    assert [Path(x.partition(": ")[0]).name for x in report.unread] == ["s01e02_seg01_clip_00.srt"]
     (video,) = load_dataset(str(tmp_path / "o"), "val").videos.values()
     line = video.clips[0].subtitles[0]
     assert (line.text, line.start_s) == ("(Ann:) Hello", 62.0)

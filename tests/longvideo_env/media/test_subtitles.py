@@ -147,6 +147,15 @@ def test_a_cue_whose_times_cannot_be_read_is_named(read, kind: str, damaged: str
     assert str(found).startswith("2 lines read, 1 not: line ")
 
 
+def test_numbers_are_told_from_words_by_the_whole_file(read) -> None:
+    first = "00:00:01,000 --> 00:00:01,900\none\n\n"
+    assert words(read(first + cue(2, "two") + cue(3, "three"))) == ["one", "two", "three"]
+    bare = [cue(i, f"in {i}\n1999").partition("\n")[2] for i in (1, 2, 3)]
+    assert words(read("".join(bare))) == ["in 1 1999", "in 2 1999", "in 3 1999"]
+    crowded = "".join(cue(i, f"line {i}").replace("\n\n", "\n") for i in (1, 2, 3))
+    assert words(read(crowded)) == ["line 1", "line 2", "line 3"]
+
+
 def test_what_is_not_read_is_counted_and_the_first_are_named() -> None:
     found = Subtitles((), tuple(f"line {i}: bad" for i in range(9)))
     assert str(found) == ("0 lines read, 9 not: line 0: bad; line 1: bad; line 2: bad; and 6 more")
