@@ -189,8 +189,9 @@ class _Reader:
             if folder not in self._folders:
                 try:
                     self._folders[folder] = load_videos(folder)
-                except DataError as error:
-                    self._rejects.side_file(folder, error)
+                except (DataError, OSError, ValueError) as error:
+                    name = ascii(str(given or folder.name))[:80]
+                    self._rejects.side_file(name, f"{error!s:.200}")
                     self._folders[folder] = {}
             there = self._folders[folder]
             if video in there:
@@ -290,9 +291,9 @@ class _Reader:
 
 def _apart(items: list[Item]) -> list[Item]:
     """Ids that are unique within a video only, as in NExT-QA, get the video's name in front."""
-    if len({item.qid for item in items}) == len(items):
+    if len({str(item.qid) for item in items}) == len(items):
         return items
-    if len({(item.video, item.qid) for item in items}) < len(items):
+    if len({(item.video, str(item.qid)) for item in items}) < len(items):
         return items
     return [replace(item, qid=f"{item.video}_{item.qid}") for item in items]
 
