@@ -15,7 +15,7 @@ pytest.importorskip("pysubs2")
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.datasets.finding import reader_names
 from longvideo_env.datasets.readers.common import split_question
-from longvideo_env.errors import DatasetNotFoundError
+from longvideo_env.errors import DatasetNotFoundError, InvalidRowError
 
 CASES = Path(__file__).parents[2] / "data" / "cases" / "questions"
 SRT = "1\n00:00:02,000 --> 00:00:04,000\nfirst\n\n2\n00:01:10,000 --> 00:01:12,000\nsecond\n"
@@ -232,7 +232,7 @@ def test_cgbench_finds_its_own_folder_of_subtitles(tmp_path: Path) -> None:
     assert dataset.coverage.lines() == []
     reversed_ = {**row, "clue_intervals": [[9, 2]]}
     put(tmp_path, "cgbench.json", [reversed_])
-    with pytest.raises(Exception, match=r"in 'clue_intervals', got \[9, 2\]"):
+    with pytest.raises(InvalidRowError, match=r"in 'clue_intervals', got \[9, 2\]"):
         load_dataset(f"cgbench:{tmp_path}", "test")
 
 
