@@ -53,7 +53,7 @@ def test_there_is_a_reader_for_each() -> None:
 MME = [
     {
         "video_id": f"00{v}", "videoID": f"vid-{v}", "question_id": f"00{v}-{q}",
-        "duration": "short", "domain": "Knowledge", "sub_category": "Law", "task_type": "OCR Problems",
+        "duration": "short", "domain": "Knowledge", "sub_category": "Law", "task_type": "OCR",
         "question": f"What {q}?", "options": ["A. x", "B. y", "C. z", "D. All of the above."],
         "answer": "D",
     }
