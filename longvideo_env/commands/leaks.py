@@ -9,7 +9,10 @@ stands beside chance with a 95 % Wilson interval. Above chance,
 - from question, options or positions alone: the set can be answered in part without any video;
 - from boxes: they name words of the right answer, so no agent may be shown them (here none is);
 - from captions or subtitles of the gold clip: what counting words gets out of text that agents may
-  read. A score means little until it is well above that.
+  read. A score means little until it is well above that;
+- from options that point at others ("all of the above"): they are right more often than others.
+
+Below the table stand how often each position is right, and how many questions have equal options.
 
 Exit codes: 0 done; 2 bad arguments or data; 3 with --strict, if there is a warning.
 """
@@ -29,7 +32,8 @@ from scipy.stats import binomtest
 
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, output_console, run_command
 from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import DatasetNotFoundError, SpecError
+from longvideo_env.options import equal_options, pinned_options
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed
 
@@ -99,6 +103,7 @@ def measure_leaks(dataset: Dataset, seed: int = 0) -> list[Leak]:
         "the longest option": lambda task: [float(len(o)) for o in task.question.options],
         "the shortest option": lambda task: [-float(len(o)) for o in task.question.options],
         "the most frequent position": _position_reader(tasks),
+        "options that point at others": _pointing_scores,
     }
     found = (_measure(name, reader, tasks, seed) for name, reader in readers.items())
     return [leak for leak in found if leak is not None]
@@ -115,7 +120,7 @@ def _measure(
         best = [i for i, score in enumerate(scores) if score == max(scores)]
         rng = np.random.default_rng(derive_seed(seed, name, task.qid))
         n += 1
-        right += best[int(rng.integers(len(best)))] == task.gold.answer
+        right += bool(task.gold.is_right(best[int(rng.integers(len(best)))]))
         chance += 1 / len(scores)
     if not n:
         return None
@@ -167,6 +172,48 @@ def _position_reader(tasks: Sequence[Task]) -> Callable[[Task], Scores | None]:
     return read
 
 
+def _pointing_scores(task: Task) -> Scores | None:
+    """The options that point at others; None for a question that has none, or nothing else."""
+    options = task.question.options
+    pinned = pinned_options(options)
+    if not 0 < len(pinned) < len(options):
+        return None
+    return [float(i in pinned) for i in range(len(options))]
+
+
+def option_lines(dataset: Dataset) -> list[str]:
+    """How often each position is right, with intervals, and what is odd about options."""
+    tasks = [task for task in dataset if task.gold.answer is not None]
+    counts = Counter(task.gold.answer for task in tasks)
+    shares = []
+    for position in range(max(len(task.question.options) for task in tasks)):
+        interval = binomtest(counts[position], len(tasks)).proportion_ci(method="wilson")
+        share = counts[position] / len(tasks)
+        shares.append(f"a{position} {share:.3f} ({interval.low:.3f}-{interval.high:.3f})")
+    lines = [f"right at position: {', '.join(shares)}"]
+    longest = [_is_longest(task) for task in tasks]
+    interval = binomtest(sum(longest), len(longest)).proportion_ci(method="wilson")
+    lines.append(
+        f"the right option is the longest of all: {sum(longest) / len(longest):.3f} "
+        f"({interval.low:.3f}-{interval.high:.3f})"
+    )
+    pointing = sum(bool(pinned_options(task.question.options)) for task in dataset)
+    equal = [task.qid for task in dataset if equal_options(task.question.options)]
+    if pointing:
+        lines.append(f"options that point at others: {pointing:,} questions; they are not shuffled")
+    if equal:
+        named = ", ".join(map(str, equal[:3])) + (", ..." if len(equal) > 3 else "")
+        lines.append(f"equal options: {len(equal):,} questions ({named}); the twin counts as right")
+    return lines
+
+
+def _is_longest(task: Task) -> bool:
+    lengths = list(map(len, task.question.options))
+    assert task.gold.answer is not None
+    right = lengths.pop(task.gold.answer)
+    return right > max(lengths, default=0)
+
+
 def leak_table(leaks: Sequence[Leak]) -> Table:
     """The readers side by side."""
     table = Table("a reader that goes by")
@@ -212,7 +259,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("dataset", help="as in EnvConfig.dataset: a folder, a file, mini, embedded, hf:...")
-    add("--split", default="val", help="(default: %(default)s)")
+    add("--split", help="(default: val, or the only one there is)")
     add("--seed", type=int, default=0, help="draws among options that are level")
     add("--skip-invalid", action="store_true", help="leave invalid rows out")
     add("--strict", action="store_true", help="exit with 3 if there is a warning")
@@ -226,13 +273,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    dataset = load_dataset(args.dataset, args.split, skip_invalid=args.skip_invalid)
+    try:
+        dataset = load_dataset(args.dataset, args.split, skip_invalid=args.skip_invalid)
+    except DatasetNotFoundError:
+        if args.split:
+            raise
+        dataset = load_dataset(args.dataset, "val", skip_invalid=args.skip_invalid)
     leaks = measure_leaks(dataset, args.seed)
     console = output_console()
     console.print(
         f"{dataset.name}, split {dataset.split}: {len(dataset):,} questions", markup=False
     )
     console.print(leak_table(leaks))
+    for line in [*option_lines(dataset), *dataset.coverage.lines()]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     found = warnings(leaks)
     for warning in found:
         sys.stderr.write(f"warning: {warning}\n")

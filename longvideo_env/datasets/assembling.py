@@ -86,12 +86,14 @@ def _tasks(
     tasks: list[Task] = []
     seen: dict[str, int] = {}
     for item in items:
-        place = RowPlace(item.file or benchmark.file, item.row)
+        place = RowPlace(item.file or benchmark.file, item.row, item.qid)
         try:
             task = make_task(item, place, cutter, benchmark.columns)
-            first = seen.setdefault(str(task.qid), item.row)
-            if first != item.row:
-                task = _apart(task, first, place, seen, rejects)
+            qid = str(task.qid)
+            if qid in seen:
+                task = _apart(task, seen[qid], place, seen, rejects)
+            else:
+                seen[qid] = item.row
             tasks.append(task)
         except InvalidRowError as error:
             rejects.add(error, error.__cause__)
@@ -127,7 +129,6 @@ def make_task(item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str,
         InvalidRowError: Or one of its kinds: it is wrong.
     """
     qid = _checked_qid(item.qid, place, columns.get("qid", "qid"))
-    place = RowPlace(place.file, place.row, qid)
     if not is_clean_text(item.text) or not item.text.strip():
         raise place.error(
             InvalidRowError,
@@ -211,7 +212,7 @@ def _checked_qid(qid: object, place: RowPlace, column: str) -> Qid:
         return qid
     if is_clean_text(qid) and qid.strip():
         return qid.strip()
-    raise place.error(
+    raise RowPlace(place.file, place.row).error(
         InvalidRowError, f"expected a whole number or a text in {column!r}, got {qid!r:.60}."
     )
 

@@ -44,7 +44,7 @@ class Footage:
     length_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Item:
     """One question as a benchmark asks it.
 

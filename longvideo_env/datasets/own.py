@@ -52,6 +52,7 @@ _OPTION_COLUMNS = (
     tuple(ascii_uppercase[:MAX_OPTIONS]),
 )
 _ALL_OPTIONS = frozenset(name for names in _OPTION_COLUMNS for name in names)
+_NO_FACTS = _ALL_OPTIONS.union(KNOWN)
 _FILM = re.compile(r"\.(?:mp4|mkv|webm|avi|mov|m4v|mpg|mpeg|ts|flv|wmv|mp3|wav|m4a)\Z", re.I)
 _LONGEST_FACT = 60
 _PLACES = ("", "subtitles", "subtitle")
@@ -161,6 +162,7 @@ class _Reader:
         self._subtitles: dict[str, object] = {}
         self._lengths: dict[str, float] = {}
         self._films: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._frames: dict[str, str] = {}
         self._folders: dict[Path, Mapping[str, Video]] = {}
         self._faults: dict[tuple[str, ...], str | None] = {}
@@ -189,8 +191,9 @@ class _Reader:
             if folder not in self._folders:
                 try:
                     self._folders[folder] = load_videos(folder)
-                except DataError as error:
-                    self._rejects.side_file(folder, error)
+                except (DataError, OSError, ValueError) as error:
+                    name = ascii(str(given or folder.name))[:80]
+                    self._rejects.side_file(name, f"{error!s:.200}")
                     self._folders[folder] = {}
             there = self._folders[folder]
             if video in there:
@@ -236,12 +239,14 @@ class _Reader:
             else:
                 raise ValueError("expected a video in 'video', or a file in 'subtitles'.")
         text = str(_whole(value)).strip()
-        stem = PurePath(text).stem if _FILM.search(text) or _is_path(text) else text
-        known = self._films.setdefault(stem, text)
-        if known != text and PurePath(known).parent != PurePath(text).parent:
-            self._films.setdefault(text, text)
-            return text
-        return stem
+        if text not in self._names:
+            stem = PurePath(text).stem if _FILM.search(text) or _is_path(text) else text
+            known = self._films.setdefault(stem, text)
+            if known != text and PurePath(known).parent != PurePath(text).parent:
+                self._films[text] = text
+                stem = text
+            self._names[text] = stem
+        return self._names[text]
 
     def _remember(self, video: str, row: Row) -> None:
         if not is_absent(subtitles := row.get("subtitles")):
@@ -290,9 +295,9 @@ class _Reader:
 
 def _apart(items: list[Item]) -> list[Item]:
     """Ids that are unique within a video only, as in NExT-QA, get the video's name in front."""
-    if len({item.qid for item in items}) == len(items):
+    if len({str(item.qid) for item in items}) == len(items):
         return items
-    if len({(item.video, item.qid) for item in items}) < len(items):
+    if len({(item.video, str(item.qid)) for item in items}) < len(items):
         return items
     return [replace(item, qid=f"{item.video}_{item.qid}") for item in items]
 
@@ -344,10 +349,7 @@ def _facts(row: Row) -> tuple[tuple[str, str], ...]:
     return tuple(
         (key, value)
         for key, value in row.items()
-        if key not in KNOWN
-        and key not in _ALL_OPTIONS
-        and is_clean_text(value)
-        and 0 < len(value) <= _LONGEST_FACT
+        if key not in _NO_FACTS and is_clean_text(value) and 0 < len(value) <= _LONGEST_FACT
     )
 
 

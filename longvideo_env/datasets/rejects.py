@@ -57,7 +57,7 @@ class Rejects:
         """
         if self.skip_invalid or not self.errors:
             return
-        first = self.errors[0]
+        first = min(self.errors, key=_row)
         if len(self.errors) == 1:
             raise first
         kinds = kinds_of(self.errors)
@@ -74,6 +74,10 @@ class Rejects:
         raise type(first)(
             f"{first.problem} Also wrong: {'; '.join(more)}.", first.file, first.row, first.mend
         )
+
+
+def _row(error: InvalidRowError) -> int:
+    return error.row if isinstance(error.row, int) else 0
 
 
 def kind_of(error: InvalidRowError) -> str:

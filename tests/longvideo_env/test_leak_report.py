@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from longvideo_env import Dataset, Gold, Question, Task, load_dataset
-from longvideo_env.commands.leaks import main, measure_leaks
+from longvideo_env.commands.leaks import main, measure_leaks, option_lines
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Clip, TimedText, Video
 
@@ -43,6 +43,19 @@ def test_what_leaks_is_found_and_what_does_not_is_not() -> None:
         assert not leak.above_chance
     assert by_name(made(longest=True))["the longest option"] == 1.0
     assert by_name(made(), seed=3) == by_name(made(), seed=3)
+
+
+def test_options_that_are_odd_are_counted() -> None:
+    options = ("x", "y", "y", "All of the above")
+    tasks = tuple(Task(Question(i, "?", options, "v"), Gold(3)) for i in range(20))
+    dataset = Dataset("odd", "val", tasks, {"v": Video("v", (Clip(CLIP),))})
+    leaks = {leak.reader: leak for leak in measure_leaks(dataset)}
+    assert leaks["options that point at others"].accuracy == 1.0
+    lines = option_lines(dataset)
+    assert "a3 1.000 (0.839-1.000)" in lines[0]
+    assert lines[1].startswith("the right option is the longest of all: 1.000 (")
+    assert lines[2].startswith("options that point at others: 20 questions")
+    assert lines[3].startswith("equal options: 20 questions (0, 1, 2, ...)")
 
 
 def test_the_real_pack_leaks_through_its_boxes(

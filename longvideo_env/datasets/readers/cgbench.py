@@ -1,6 +1,6 @@
 """CG-Bench: questions with clue intervals, which become the gold spans.
 
-cgbench.json, cgbench_mini.json, or cg-bench-mini/*.parquet
+cgbench.json, cgbench_mini.json, cgbench_hard.json, or cg-bench-mini/*.parquet
     [{"qid", "video_uid", "question", "choices", "right_answer": "A",
       "clue_intervals": [[start_s, end_s]], "duration", "domain", "sub_category"}]
 cg_subtitles/<video_uid>.srt, or subtitles/, or either as a zip; optional
@@ -19,6 +19,7 @@ from longvideo_env.errors import InvalidRowError
 
 FILES = {
     "test": ("cgbench", "cg-bench/*", "cgbench/*"),
+    "hard": ("cgbench_hard", "cg-bench-hard/*"),
     "mini": ("cgbench_mini", "cg-bench-mini/*", "cgbench_mini/*"),
 }
 COLUMNS = {

@@ -21,6 +21,7 @@ from longvideo_env.errors import (
     MissingOptionError,
 )
 from longvideo_env.ids import is_video_id, parse_clip_id
+from longvideo_env.options import equal_options, name_labels
 from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Boxes, Gold, Qid, Question, Task
 
 _OPTION_KEY = re.compile(r"a[0-9]+\Z")
@@ -101,11 +102,14 @@ def read_task(row: object, place: RowPlace) -> Task:
         video_id=video_id,
         show=show if is_clean_text(show) else None,
     )
+    answer = _read_answer(row, len(options), place)
+    same = next((group for group in equal_options(options) if answer in group), ())
     gold = Gold(
-        answer=_read_answer(row, len(options), place),
+        answer=answer,
         clip_id=clip_id,
         span=_read_span(row.get("ts"), place),
         boxes=_read_boxes(row.get("bbox"), place),
+        twins=tuple(twin for twin in same if twin != answer),
     )
     return Task(question, gold)
 
@@ -170,7 +174,7 @@ def _read_options(row: Mapping[str, object], place: RowPlace) -> tuple[str, ...]
                 MissingOptionError, f"expected a text for option {key!r}, got {_shown(value)}."
             )
         options.append(value.strip())
-    return tuple(options)
+    return name_labels(options)
 
 
 def _read_answer(row: Mapping[str, object], n_options: int, place: RowPlace) -> int | None:

@@ -14,7 +14,7 @@ pytest.importorskip("pysubs2")
 
 from longvideo_env import LongVideoEnvError, load_dataset
 
-N = 10_000
+SIZES = [pytest.param(1_000), pytest.param(10_000, marks=pytest.mark.slow)]
 HOSTILE: list[object] = [
     None, True, -1, 0, 3, 1e308, float("nan"), float("inf"), 10**40, "", " ", "a1", "B", "(c)",
     "../../etc/passwd.srt", "x" * 3000, "\x00", "\ud83d", "日本", "[1, 2", "['a', 'b']", '{"A": 1}',
@@ -65,23 +65,25 @@ def tried(load: Callable[[], object]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("skip", [False, True])
-def test_hostile_rows_in_memory(skip: bool) -> None:
+def test_hostile_rows_in_memory(skip: bool, n: int) -> None:
     rng = np.random.default_rng(0)
     good = 0
-    for _ in range(N // 4):
+    for _ in range(n // 4):
         made = rows(rng)
         good += tried(lambda made=made: load_dataset(made, skip_invalid=skip))  # type: ignore[misc]
     assert good > 0
 
 
+@pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize(("form", "skip"), [*product(("csv", "json"), (False, True))])
-def test_hostile_files(tmp_path: Path, form: str, skip: bool) -> None:
+def test_hostile_files(tmp_path: Path, form: str, skip: bool, n: int) -> None:
     rng = np.random.default_rng(1)
     path = tmp_path / f"q.{form}"
     write = as_csv if form == "csv" else as_json
     good = 0
-    for _ in range(N // 8):
+    for _ in range(n // 8):
         path.write_bytes(write(rows(rng), rng))
         good += tried(lambda: load_dataset(path, skip_invalid=skip))
     assert good > 0
@@ -100,12 +102,13 @@ THEIRS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("name", READERS)
-def test_hostile_benchmarks(tmp_path: Path, name: str) -> None:
+def test_hostile_benchmarks(tmp_path: Path, name: str, n: int) -> None:
     rng = np.random.default_rng(2)
     path, spec = tmp_path / READERS[name], f"{name}:{tmp_path}"
     split = "val" if name in ("longvideobench", "egoschema") else ""
-    for number in range(N // 32):
+    for number in range(n // 32):
         made = []
         for _ in range(2):
             columns = rng.choice(THEIRS, size=12, replace=False)
