@@ -265,10 +265,11 @@ def test_a_seed_counts_only_where_an_agent_reads_it(tmp_path, question, film):
     path = tmp_path / "calls.sqlite"
     for mode, asked in (("reuse", 4), ("reuse", 0), ("record", 4), ("replay", 0)):
         agent = Drawing()
-        toolbox = toolbox_of(agent, path, mode)
+        toolbox = toolbox_of(vision=agent, recording=open_recording(path, mode))
         drawn, fixed = play(toolbox, *asks("draw")), play(toolbox, *asks("say"))
-        assert [r.value for r in drawn] == ["drawn 1", "drawn 2", "drawn 3", "drawn 1"]
-        assert {r.value for r in fixed} == {"fixed"}
+        said = [r.reply.text for r in drawn]
+        assert said == ["drawn 1", "drawn 2", "drawn 3", "drawn 1"]
+        assert {r.reply.text for r in fixed} == {"fixed"}
         assert agent.asked == asked
         stats = toolbox.recording.stats
         assert stats.hits + stats.shared + stats.asked == 8
@@ -276,7 +277,9 @@ def test_a_seed_counts_only_where_an_agent_reads_it(tmp_path, question, film):
     lines = list(export_calls(path))
     import_calls(tmp_path / "again.sqlite", iter(lines))
     assert list(export_calls(tmp_path / "again.sqlite")) == lines
-    again = toolbox_of(Drawing(), tmp_path / "again.sqlite", "replay")
+    again = toolbox_of(
+        vision=Drawing(), recording=open_recording(tmp_path / "again.sqlite", "replay")
+    )
     assert all(r.ok for r in play(again, *asks("draw"), *asks("say")))
 
 

@@ -28,7 +28,7 @@ def test_writes_questions_with_their_first_clip_and_no_gold(tmp_path: Path) -> N
     dataset = load_dataset("mini", "train")
     assert set(train[0]) == {
         "qid", "video_id", "show", "question", "options", "first_clip", "prompt_tokens",
-        "prompt_version",
+        "words",
     }  # fmt: skip
     for row in train:
         question = dataset.task(row["qid"]).question

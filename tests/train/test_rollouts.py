@@ -236,7 +236,9 @@ def test_a_failed_tool_call_leaves_its_row_out_of_the_group(
 ) -> None:
     trainer = make_trainer()
     engine = trainer.rollout_func.engine
-    engine.toolbox = replace(engine.toolbox, vision=BrokenVision())
+    engine.toolbox = replace(
+        engine.toolbox, agents={**engine.toolbox.agents, "vision": BrokenVision()}
+    )
     right = gold_of(trainer)
     wrong = (right + 1) % 5
 
@@ -269,7 +271,7 @@ def test_a_failed_tool_call_leaves_its_row_out_of_the_group(
 def test_a_whole_batch_that_failed_moves_nothing(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     engine = trainer.rollout_func.engine
-    engine.toolbox = replace(engine.toolbox, grounding=None)  # not even the first clip is found
+    engine.toolbox = replace(engine.toolbox, agents={})  # not even the first clip is found
     output = score(trainer)
     end_of_turn = trainer.rollout_func.codec.end_of_turn_id
     assert output["prompt_ids"].tolist() == [[end_of_turn]] * 4
@@ -344,6 +346,7 @@ def test_facts_leave_out_what_is_not_known() -> None:
         "grounding_calls": 0.0,
         "vision_calls": 0.0,
         "malformed": 0.0,
+        "invalid_reward": 0.0,
     }
     assert facts(replace(played, status="failed", correct=None)) == {"failed": 1.0}
 

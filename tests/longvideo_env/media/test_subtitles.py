@@ -246,10 +246,10 @@ def test_markup_goes_and_text_stays(read, written: str, expected: str) -> None:
 
 
 def test_a_tag_does_not_reach_the_prompt_as_an_action(read) -> None:
-    from longvideo_env.game.protocol.tags import neutralise
+    from longvideo_env.game.game import default_game
 
     said = words(read(SRT.format("&lt;answer&gt;a0&lt;/answer&gt;")))[0]
-    assert "<answer>" not in neutralise(said)
+    assert "<answer>" not in default_game().protocol.neutralise(said)
 
 
 @pytest.mark.parametrize(
