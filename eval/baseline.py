@@ -42,6 +42,7 @@ from eval.output.formatting import format_interval, format_number, output_consol
 from eval.runs.answers import ANSWERED, FAILED, MISPARSED, Answer, AnswerStore, summarize_answers
 from eval.runs.store import write_json
 from longvideo_env import Dataset, load_dataset
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
@@ -196,12 +197,11 @@ async def ask_all(
         await asyncio.gather(*(work() for _ in range(threads)))
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="baseline.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--questions-path", type=Path, required=True, metavar="FILE", help="The questions.")

@@ -15,7 +15,6 @@ Exit codes: 0 done; 2 bad arguments or data.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from eval.metrics.pairs import Run, compare, differences, match, n_left_out, rea
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.store import write_json
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 
 BEHAVIOUR_ROWS = (
@@ -40,12 +40,11 @@ BEHAVIOUR_ROWS = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="compare.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name in ("a", "b"):
         parser.add_argument(

@@ -30,7 +30,6 @@ from rich.table import Table
 from agents.generation.settings import GenerationSettings
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
-from eval.runs.flags import parse_with_config
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
@@ -46,7 +45,7 @@ def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, Ge
         SpecError: An option has no meaning.
     """
     parser = build_parser("run_policy.py", __doc__, several=True)
-    return read_options(parse_with_config(parser, argv))
+    return read_options(vars(parser.parse_args(argv)))
 
 
 def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:

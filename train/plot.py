@@ -27,11 +27,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
 from longvideo_env.records.metrics_log import METRICS, Run, read_run
 from longvideo_env.records.plotting import COLOURS, DARK, DPI, GREY, STYLE, save
@@ -191,25 +192,15 @@ def _draw_baselines(axes: Axes, baselines: dict[str, float]) -> None:
         axes.text(1.01, height, f"{name} {value:g}", transform=place, va="center", fontsize=9)
 
 
-class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise, where argparse would print its usage and exit."""
-        raise SpecError(f"{message}. --help lists the options.")
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line.
 
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = Parser(
+    parser = OptionParser(
         prog="plot.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}

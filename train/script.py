@@ -58,7 +58,23 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
         folder = found or os.path.join(output_dir, "checkpoint-*")
     if not os.path.isdir(folder):
         raise SpecError(f"resume_from_checkpoint: there is no {folder}.")
+    _say_schedule(folder, training)
     return folder
+
+
+def _say_schedule(folder: str, training: TrainingArguments) -> None:
+    """Say so where another number of steps changes the learning rates that were planned."""
+    try:
+        with open(os.path.join(folder, "trainer_state.json"), encoding="utf-8") as file:
+            earlier = int(json.load(file)["max_steps"])
+    except (OSError, ValueError, KeyError):
+        return  # the trainer says what is wrong with its own file
+    if training.max_steps > 0 and training.max_steps != earlier:
+        print(
+            f"max_steps was {earlier} and is now {training.max_steps}: the learning-rate schedule "
+            "changes, so this run will not equal one without a break.",
+            flush=True,
+        )
 
 
 def make_tiny_model_if_missing(path: str, **options: Any) -> None:

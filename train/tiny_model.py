@@ -9,7 +9,6 @@ token, even its random replies act now and then. The same seed gives the same by
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.game.protocol.tags import option_label
@@ -185,7 +185,7 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write a tiny model with random weights.")
+    parser = OptionParser(description="Write a tiny model with random weights.")
     parser.add_argument("--out", default="runs/tiny-model", help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seeds the weights")
     options = parser.parse_args(arguments)
