@@ -115,11 +115,6 @@ def parse_options(
     options = vars(parser.parse_args(argv))
     names = options["variant"] or [v.name for v in VARIANTS]
     run, config, settings = read_options(options)
-    if len(run.policies) > 1:
-        raise SpecError(
-            f"expected one --policy, got {', '.join(run.policies)}. To mend it: call ablations.py "
-            "once for each, with an --out of its own."
-        )
     return choose([names] if isinstance(names, str) else names), run, config, settings
 
 

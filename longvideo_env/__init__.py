@@ -5,6 +5,8 @@ Importing this package registers `LongTVQA-v0` with Gymnasium.
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+
 import gymnasium as _gym
 
 from longvideo_env.config import EnvConfig
@@ -31,5 +33,10 @@ __all__ = [
     "load_dataset",
     "read_trajectories",
 ]
+
+try:
+    __version__ = version("longvideo-env")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0+unknown"
 
 _gym.register(id="LongTVQA-v0", entry_point="longvideo_env.drivers.env:LongTVQAEnv")

@@ -33,7 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
+from longvideo_env.commands.shared import run_command
+from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.records.metrics_log import METRICS, Run, read_run
 from longvideo_env.records.plotting import COLOURS, DARK, DPI, GREY, STYLE, save
 
@@ -284,9 +285,10 @@ def main(argv: Sequence[str]) -> None:
     print(*written, sep="\n")
 
 
+def command(argv: Sequence[str]) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("plot.py", lambda: main(argv))
+
+
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except LongVideoEnvError as problem:
-        print(f"plot.py: {problem}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(command(sys.argv[1:]))

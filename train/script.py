@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, Traini
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
+from longvideo_env.commands.shared import say_other_copy
 from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
 from train.tiny_model import make_tiny_model
 
@@ -108,10 +109,13 @@ def train_and_save(
     trainer.accelerator.end_training()
 
 
-def run_script(name: str, main: Callable[[Sequence[str]], None]) -> None:
+def run_script(
+    name: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
+) -> None:
     """Run a training script; what is wrong with options or data is one line and exit code 2."""
+    say_other_copy()
     try:
-        main(sys.argv[1:])
+        main(sys.argv[1:] if argv is None else argv)
     except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
             print(f"{name}: {error}", file=sys.stderr)

@@ -65,6 +65,7 @@ class OptionParser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, **more)
         self.register("action", "store_true", _Switch)
         self._config = config
+        self._in_file: set[str] = set()
         if config:
             self.add_argument(
                 "--config", metavar="FILE", help="YAML with any option; flags override it."
@@ -98,10 +99,13 @@ class OptionParser(argparse.ArgumentParser):
         """Say that an option is unknown, and which is nearest."""
         names = [arg for arg in unknown if arg.startswith("-")] or list(unknown)
         name = names[0].partition("=")[0]
-        spelled = {option.replace("_", "-"): option for option in self._option_string_actions}
+        spelled: dict[str, str] = {}
+        for option in self._option_string_actions:
+            spelled.setdefault(option.replace("_", "-"), option)
         close = get_close_matches(name.replace("_", "-"), spelled, n=1)
         hint = f"Did you mean {spelled[close[0]]}?" if close else "--help lists the options."
-        self.error(f"unknown option {name}. {hint}")
+        where = " in the YAML file" if name in self._in_file else ""
+        self.error(f"unknown option {name}{where}. {hint}")
 
     def _known(self, name: str) -> str:
         """The option as it was declared, whichever of `-` and `_` was typed."""
@@ -147,14 +151,17 @@ class OptionParser(argparse.ArgumentParser):
         path = None
         for i, arg in enumerate(args):
             if arg == "--config":
-                path = args[i + 1] if i + 1 < len(args) else None
+                path = args[i + 1] if i + 1 < len(args) else ""
             elif arg.startswith("--config="):
                 path = arg.partition("=")[2]
         if path is None:
             return []
+        if not path:
+            self.error("--config needs the path of a YAML file.")
         flags: list[str] = []
         for key, value in self._read_yaml(Path(path)).items():
             option = self._known(f"--{key}")
+            self._in_file.add(option)
             if option not in in_flags and value is not None:
                 flags += self._as_flags(option, value)
         return flags
@@ -165,6 +172,8 @@ class OptionParser(argparse.ArgumentParser):
         action = self._option_string_actions.get(option)
         if action is not None and action.nargs in ("+", "*"):
             return [option, *map(_as_text, value)]
+        if action is not None and not isinstance(action, argparse._AppendAction):
+            self.error(f"--config: expected one {option}, got {', '.join(map(_as_text, value))}.")
         return [f"{option}={_as_text(one)}" for one in value]
 
     def _read_yaml(self, path: Path) -> Mapping[str, Any]:
