@@ -71,10 +71,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         doc: Its description, as written.
         several: Whether `--policy` may be given several times.
     """
-    parser = OptionParser(
-        prog=prog,
-        description=doc,
-    )
+    parser = OptionParser(prog, doc, config=True)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--policy",
