@@ -30,6 +30,7 @@ from rich.table import Table
 from agents.generation.settings import GenerationSettings
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.checkpoints import draw_curve, short_name
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
@@ -67,7 +68,7 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
         table.add_column(name, justify="right")
     for row in summaries:
         table.add_row(
-            escape(row["policy"]) + marks(row),
+            escape(short_name(row["policy"])) + marks(row),
             format_number(row["accuracy"]),
             format_interval(accuracy_interval(row)),
             format_number(row["grounding_accuracy"]),
@@ -96,7 +97,7 @@ def print_samples(summaries: Sequence[dict[str, Any]], console: Console) -> None
     for row in several:
         scores = row["samples"]
         table.add_row(
-            escape(row["policy"]) + marks(row),
+            escape(short_name(row["policy"])) + marks(row),
             str(scores["n"]),
             format_number(scores["avg"]),
             format_number(scores["pass"]),
@@ -152,6 +153,8 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
     print_table(summaries, console)
     print_samples(summaries, console)
     print_accounts(summaries, session, console)
+    for picture in draw_curve(summaries, run.out / "accuracy_by_step"):
+        say(console, f"accuracy against steps: {picture}")
     say(console, f"Episodes and summaries: {run.out}")
     return EXIT_FAILURES if any(row["n_failed"] for row in summaries) else EXIT_DONE
 

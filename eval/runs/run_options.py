@@ -10,6 +10,7 @@ from typing import Any
 from agents.policies.build import POLICY_SPECS, check_policy_spec
 from agents.generation.settings import GenerationSettings
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
+from eval.runs.checkpoints import expand_policies
 from longvideo_env import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
@@ -80,6 +81,13 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         help=f"Master agent{'; may be given several times' if several else ''}: "
         f"{', '.join(POLICY_SPECS)}.",
     )
+    if several:
+        run.add_argument(
+            "--checkpoints",
+            metavar="RUN",
+            help="Output folder of a training: play each of its checkpoints, as "
+            "--policy 'hf:RUN/checkpoint-*' does, and draw accuracy against steps.",
+        )
     run.add_argument(
         "--out",
         type=Path,
@@ -131,8 +139,9 @@ def read_options(
     policies = options["policy"] or []
     if isinstance(policies, str):
         policies = [policies]
+    policies = expand_policies(policies, options.get("checkpoints"))
     if not policies:
-        raise SpecError("give at least one --policy SPEC.")
+        raise SpecError("give at least one --policy SPEC, or --checkpoints RUN.")
     for spec in policies:
         check_policy_spec(spec)
     if options["concurrency"] < 1:

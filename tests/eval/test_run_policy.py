@@ -134,7 +134,8 @@ def test_yaml_gives_defaults_and_flags_override(tmp_path, capsys):
     config.write_text("max_turn: 3\n")
     with pytest.raises(SystemExit, match="2"):
         main(["--config", str(config)])
-    assert "unknown option --max_turn in the YAML file. Did you mean --max-turns?" in capsys.readouterr().err
+    message = "unknown option --max_turn in the YAML file. Did you mean --max-turns?"
+    assert message in capsys.readouterr().err
 
 
 def test_invalid_rows_stop_the_run_or_are_left_out(tmp_path, capsys):
