@@ -73,8 +73,10 @@ def test_what_is_wrong_is_one_line(
 
 def test_every_command_can_be_reached() -> None:
     points = {point.name: point for point in entry_points(group="longvideo_env.commands")}
-    expected = "evaluate train sft compare rescore merge ablations tables plots plot baseline"
-    expected += " report ask ingest leaks play prepare recording mini audit merge-adapter build-grounding"
+    expected = (
+        "evaluate train sft compare rescore merge ablations tables plots plot baseline report ask "
+        "ingest leaks play prepare recording mini audit merge-adapter build-grounding"
+    )
     missing = set(expected.split()) - set(points)
     assert not missing, f"{missing}: run `make setup` again"
     for name in set(expected.split()) - {"merge-adapter"}:  # imports torch
