@@ -21,6 +21,7 @@ from pathlib import Path
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import build_policy
 from longvideo_env import EnvConfig, RolloutEngine
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.ingested import load_videos
@@ -183,12 +184,11 @@ def _block(who: str, text: str) -> Iterator[str]:
             who = " " * len(who)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env ask",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("folder", help="what ingest or prepare wrote")

@@ -33,7 +33,6 @@ from agents.generation.settings import GenerationSettings
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.failures import failure_lines
-from eval.runs.flags import parse_with_config
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import open_session, play_split, print_skipped
@@ -114,14 +113,9 @@ def parse_options(
         metavar="NAME",
         help="Play only this one of the above; may be given several times. Default: all.",
     )
-    options = parse_with_config(parser, argv)
+    options = vars(parser.parse_args(argv))
     names = options["variant"] or [v.name for v in VARIANTS]
     run, config, settings = read_options(options)
-    if len(run.policies) > 1:
-        raise SpecError(
-            f"expected one --policy, got {', '.join(run.policies)}. To mend it: call ablations.py "
-            "once for each, with an --out of its own."
-        )
     return choose([names] if isinstance(names, str) else names), run, config, settings
 
 

@@ -50,6 +50,7 @@ from eval.runs.predictions import (
 )
 from eval.runs.store import IDENTITY
 from longvideo_env import Dataset, load_dataset
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
@@ -206,12 +207,11 @@ async def ask_all(
         await asyncio.gather(*(work() for _ in range(threads)))
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="baseline.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--questions-path", type=Path, required=True, metavar="FILE", help="The questions.")

@@ -15,7 +15,6 @@ Exit codes: 0 done; 2 bad arguments or data.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from rich.table import Table
 from eval.metrics.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.records.files import write_json
 
@@ -40,12 +40,11 @@ BEHAVIOUR_ROWS = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="compare.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name in ("a", "b"):
         parser.add_argument(

@@ -11,7 +11,6 @@ Exit codes: 0 done; 2 bad arguments or data; 3 merged, but a shard is missing or
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from eval.metrics.summary import summarize
 from eval.output.formatting import output_console
 from eval.runs.run_options import Shard, parse_shard
 from eval.runs.store import SUMMARY, RunStore, read_questions, refuse_to_overwrite
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
@@ -141,11 +141,9 @@ def _missing(shards: Sequence[Shard], summaries: Sequence[dict[str, Any]]) -> li
     return missing
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="merge.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OptionParser(prog="merge.py", description=__doc__)
     parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="A shard's folder.")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."

@@ -29,6 +29,7 @@ from eval.metrics.cost import COSTS, episode_cost, mean_cost
 from eval.metrics.intervals import CONFIDENCE
 from eval.metrics.summary import accuracy_interval, summarize
 from eval.report.folders import Source, read_sources
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.records.metrics_log import TrainingLog, read_run
@@ -178,12 +179,11 @@ def _accuracy_axis(axes: Axes) -> None:
     axes.set_ylim(0, 1)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="plots.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("plot", choices=("cost", "turns", "curves"), help="What to draw.")

@@ -15,7 +15,6 @@ Exit codes: 0 done; 2 bad arguments or data.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -32,6 +31,7 @@ from eval.output.formatting import format_number, output_console
 from eval.runs.identify import questions_of
 from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run, refuse_to_overwrite
 from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
@@ -172,11 +172,9 @@ def read_summary(run: Run) -> dict[str, Any]:
         raise SpecError(f"{path} is not JSON ({error}).") from error
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="rescore.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OptionParser(prog="rescore.py", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="A run's folder.")
     parser.add_argument(
         "--reward", metavar="SPEC", help="Reward, such as reference or paper,validity=0.2."

@@ -31,8 +31,8 @@ from agents.generation.settings import GenerationSettings
 from eval.metrics.groups import group_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
+from eval.runs.checkpoints import draw_curve, short_name
 from eval.runs.failures import failure_lines
-from eval.runs.flags import parse_with_config
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
@@ -49,7 +49,7 @@ def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, Ge
         SpecError: An option has no meaning.
     """
     parser = build_parser("run_policy.py", __doc__, several=True)
-    return read_options(parse_with_config(parser, argv))
+    return read_options(vars(parser.parse_args(argv)))
 
 
 def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
@@ -71,7 +71,7 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
         table.add_column(name, justify="right")
     for row in summaries:
         table.add_row(
-            escape(row["policy"]) + marks(row),
+            escape(short_name(row["policy"])) + marks(row),
             format_number(row["accuracy"]),
             format_interval(accuracy_interval(row)),
             format_number(row["grounding_accuracy"]),
@@ -107,7 +107,7 @@ def print_samples(summaries: Sequence[dict[str, Any]], console: Console) -> None
     for row in several:
         scores = row["samples"]
         table.add_row(
-            escape(row["policy"]) + marks(row),
+            escape(short_name(row["policy"])) + marks(row),
             str(scores["n"]),
             format_number(scores["avg"]),
             format_number(scores["pass"]),
@@ -171,6 +171,8 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
     for row in summaries:
         for line in group_lines(row):
             say(console, f"{row['policy']}: {line}")
+    for picture in draw_curve(summaries, run.out / "accuracy_by_step"):
+        say(console, f"accuracy against steps: {picture}")
     say(console, f"Episodes and summaries: {run.out}")
     return EXIT_FAILURES if any(row["n_failed"] for row in summaries) else EXIT_DONE
 

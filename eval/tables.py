@@ -40,7 +40,6 @@ from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import output_console
 from eval.output.published import ABLATIONS, MAIN, SOURCE, Published
 from eval.output.typeset import FORMATS, Table, table_name
-from eval.runs.flags import parse_with_config
 from eval.runs.naming import folder_name, run_folder
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.store import SUMMARY
@@ -247,7 +246,8 @@ def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
     group.add_argument(
         "--format", choices=list(FORMATS), default="md", help="What to print. Default: md."
     )
-    return parse_with_config(parser, argv)
+    options: dict[str, Any] = vars(parser.parse_args(argv))
+    return options
 
 
 def _plan(options: Mapping[str, Any], policies: Sequence[str], heading: str) -> TablePlan:

@@ -1,54 +1,82 @@
-"""Reading a training script's options: flags, and a YAML file of the same names."""
+"""The options of a training script: its own, the environment's and TRL's, in the one dialect."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from difflib import get_close_matches
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-import yaml
-from trl import ModelConfig, TrlParser
+import torch
+from transformers import HfArgumentParser
+from trl import ModelConfig
 
 from agents.policies.starter import resolve_model
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.errors import SpecError
 
 
+class TrainingParser(OptionParser, HfArgumentParser):
+    """TRL's dataclasses are made options by transformers; everything else is `OptionParser`."""
+
+
 def parse_options(
-    groups: Sequence[type], argv: Sequence[str], *, usage: str, description: str
+    groups: Sequence[type],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    defaults: Mapping[str, Any],
 ) -> list[Any]:
     """Read flags and the YAML file named by `--config`; flags override it.
 
     Args:
-        groups: Dataclasses, whose fields are the options.
+        groups: Dataclasses, whose fields are the options. TRL's are in `--help-all` only.
         argv: The command line without the program's name.
-        usage: For `--help`.
+        prog: The script's name.
         description: For `--help`.
+        defaults: Defaults that differ from the dataclasses'.
 
     Returns:
         One object for each dataclass.
 
     Raises:
-        SpecError: An option is unknown, or its value has no meaning.
+        SpecError: A value has no meaning.
     """
     dataclasses: Any = tuple(groups)
-    parser = TrlParser(dataclasses, usage=usage, description=description, allow_abbrev=False)
+    parser = TrainingParser(
+        prog=prog, description=description, config=True, dataclass_types=dataclasses
+    )
+    parser.set_defaults(**defaults)
+    _group(parser, groups)
+    if "--help-all" in argv:
+        parser.print_help()
+        sys.exit(0)
+    peek, _ = parser.parse_known_args(argv)
+    if peek.use_cpu or not torch.accelerator.is_available():
+        parser.set_defaults(use_cpu=True, bf16=False)
+    elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        parser.set_defaults(bf16=False)
     try:
-        *options, in_file, in_flags = parser.parse_args_and_config(
-            list(argv), return_remaining_strings=True, separate_remaining_strings=True
+        *options, unknown = parser.parse_args_into_dataclasses(
+            list(argv), return_remaining_strings=True, look_for_args_file=False
         )
-    except IndexError as error:
-        raise SpecError("--config needs the path of a YAML file.") from error
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise SpecError(" ".join(str(error).split())) from error
-    unknown = [word for word in (*in_file, *in_flags) if word.startswith("--")] or in_flags
     if unknown:
-        known = [option for action in parser._actions for option in action.option_strings]
-        close = get_close_matches(unknown[0], known, n=1)
-        raise SpecError(
-            f"unknown option {unknown[0]}{' in the YAML file' if unknown[0] in in_file else ''}."
-            + (f" Did you mean {close[0]}?" if close else " --help lists them all.")
-        )
+        parser.refuse_unknown(unknown)
     for group in options:
         if isinstance(group, ModelConfig) and group.model_name_or_path:
             group.model_name_or_path = resolve_model(group.model_name_or_path)
-    return options
+    return [group for group in options if not isinstance(group, argparse.Namespace)]
+
+
+def _group(parser: TrainingParser, groups: Sequence[type]) -> None:
+    """Put each dataclass's options under a heading of their own."""
+    loose = parser._optionals._group_actions
+    for cls in groups:
+        names = {item.name for item in fields(cls)}
+        heading = parser.add_argument_group(cls.__name__)
+        heading._group_actions += [action for action in loose if action.dest in names]
+        loose[:] = [action for action in loose if action.dest not in names]

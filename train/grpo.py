@@ -62,8 +62,16 @@ sample; `loss_type dr_grpo` divides by it. A tool may keep a process waiting for
 
 from __future__ import annotations
 
-import json
 import sys
+
+if __name__ == "__main__":  # before torch and TRL, whose import takes many seconds
+    from train.grpo_options import DESCRIPTION, GrpoArguments
+    from train.start import check_start
+
+    check_start(sys.argv[1:], GrpoArguments, DESCRIPTION)
+
+import json
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -244,6 +252,17 @@ def write_environment(env: EnvConfig, folder: Path) -> None:
     (folder / ENVIRONMENT).write_text(json.dumps(asdict(env), indent=2) + "\n", encoding="utf-8")
 
 
+def say_plan(env: EnvConfig, training: GRPOConfig, model: ModelConfig) -> None:
+    """One line that says what was chosen."""
+    if os.environ.get("RANK", "0") == "0":
+        dtype = "bfloat16" if training.bf16 else "float16" if training.fp16 else "float32"
+        print(
+            f"grpo.py: trains {Path(str(model.model_name_or_path)).name} on {env.dataset} "
+            f"({env.split}), {training.device.type}, {dtype}; output: {training.output_dir}",
+            flush=True,
+        )
+
+
 def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
     if "--preflight" in argv:
@@ -253,6 +272,7 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(preflight.run(argv))
     args, env, training, model = parse(argv)
     checkpoint = checkpoint_to_resume(training)
+    say_plan(env, training, model)
     trainer = prepare(args, env, training, model)
     if trainer.accelerator.is_main_process:
         write_environment(env, Path(str(training.output_dir)))

@@ -5,21 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trl import GRPOConfig, ModelConfig
-
+from agents.policies.starter import STARTER
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
-from train.flags import parse_options
+from train.start import OUTPUT_DIR, start_parser
 
-USAGE = "accelerate launch [...] train/grpo.py [--config FILE.yaml] [--OPTION VALUE ...]"
-DESCRIPTION = (
-    "Train a policy with GRPO on episodes of the environment. Options come from a YAML file "
-    "(--config) and from flags, which override it. First the options of this script, then those "
-    "of the environment, of TRL's GRPOConfig and of its ModelConfig."
-)
+if TYPE_CHECKING:
+    from trl import GRPOConfig, ModelConfig
+
+DESCRIPTION = """Train a policy with GRPO on episodes of the environment.
+
+    accelerate launch train/grpo.py
+    accelerate launch train/grpo.py --dataset DIR --model_name_or_path PATH --output_dir runs/mine
+
+Without options it trains the starter policy on the world `mini`, on a GPU if there is one."""
+
+STARTER_DEFAULTS: dict[str, Any] = {
+    "instructions": False,
+    "max_turn_tokens": 32,
+    "per_device_train_batch_size": 64,
+    "learning_rate": 2e-4,
+    "warmup_steps": 5,
+    "max_steps": 150,
+    "save_steps": 25,
+    "gradient_checkpointing": False,
+}
+"""What suits the starter, as in configs/grpo/mini.yaml. It was trained without instructions."""
 
 
 @dataclass
@@ -96,6 +110,9 @@ class GrpoArguments:
     gpu_memory_gb: float = field(
         default=80.0, metadata={"help": "With preflight: memory of one GPU, in GB."}
     )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Start anew in a folder that holds a run: it is emptied."}
+    )
     tiny_model_if_missing: bool = field(
         default=False,
         metadata={
@@ -109,7 +126,7 @@ ROLLOUTS = ("overlapped", "lockstep")
 REPORTERS = ("tensorboard", "trackio", "wandb")
 """Where curves may go; each is a package of the same name."""
 
-Options: TypeAlias = tuple[GrpoArguments, EnvConfig, GRPOConfig, ModelConfig]
+Options: TypeAlias = "tuple[GrpoArguments, EnvConfig, GRPOConfig, ModelConfig]"
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -118,8 +135,18 @@ def parse(argv: Sequence[str]) -> Options:
     Raises:
         SpecError: An option is unknown, or its value has no meaning.
     """
+    from trl import GRPOConfig, ModelConfig  # slow: not for --help
+
+    from train.flags import parse_options
+
+    defaults = {"output_dir": OUTPUT_DIR, "model_name_or_path": STARTER, "logging_steps": 1}
+    early, _ = start_parser("grpo.py", DESCRIPTION, GrpoArguments).parse_known_args(argv)
+    if early.model_name_or_path == STARTER:
+        defaults |= STARTER_DEFAULTS
     groups = (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig)
-    args, env, training, model = parse_options(groups, argv, usage=USAGE, description=DESCRIPTION)
+    args, env, training, model = parse_options(
+        groups, argv, prog="grpo.py", description=DESCRIPTION, defaults=defaults
+    )
     return args, env, training, model
 
 

@@ -10,7 +10,6 @@ on a few prompts; if they disagree, nothing is, and the exit code is 1.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.generation.hf import load_codec, split_adapter
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import LongVideoEnvError, SpecError
 
@@ -87,10 +87,9 @@ def _texts() -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Merge and save. Returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="merge_adapter",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--base", required=True, help="The model that the adapter was trained on.")
     parser.add_argument("--adapter", required=True, help="The adapter's folder, or its file.")

@@ -27,12 +27,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
+from longvideo_env.commands.options import OptionParser
+from longvideo_env.commands.shared import run_command
+from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.records.metrics_log import METRICS, TrainingLog, read_run
 from longvideo_env.records.plotting import COLOURS, DARK, DPI, GREY, STYLE, save
 
@@ -198,25 +200,15 @@ def _draw_baselines(axes: Axes, baselines: dict[str, float]) -> None:
         axes.text(1.01, height, f"{name} {value:g}", transform=place, va="center", fontsize=9)
 
 
-class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise, where argparse would print its usage and exit."""
-        raise SpecError(f"{message}. --help lists the options.")
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line.
 
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = Parser(
+    parser = OptionParser(
         prog="plot.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}
@@ -233,7 +225,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--label", **many, metavar="NAME", help=label)
     add("--baseline", **many, metavar="NAME=VALUE", help=baseline)
     add("--title", default="", help="Above the panels. Default: none.")
-    options = parser.parse_args(argv)
+    options: argparse.Namespace = parser.parse_args(argv)
     if options.smooth < 1:
         raise SpecError(f"--smooth must be at least 1, got {options.smooth}.")
     options.baseline = dict(map(_baseline, options.baseline))
@@ -300,9 +292,10 @@ def main(argv: Sequence[str]) -> None:
     print(*written, sep="\n")
 
 
+def command(argv: Sequence[str]) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("plot.py", lambda: main(argv))
+
+
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except LongVideoEnvError as problem:
-        print(f"plot.py: {problem}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(command(sys.argv[1:]))

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, Traini
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
+from longvideo_env.commands.shared import say_other_copy
 from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
 from train.tiny_model import make_tiny_model
 
@@ -58,7 +59,23 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
         folder = found or os.path.join(output_dir, "checkpoint-*")
     if not os.path.isdir(folder):
         raise SpecError(f"resume_from_checkpoint: there is no {folder}.")
+    _say_schedule(folder, training)
     return folder
+
+
+def _say_schedule(folder: str, training: TrainingArguments) -> None:
+    """Say so where another number of steps changes the learning rates that were planned."""
+    try:
+        with open(os.path.join(folder, "trainer_state.json"), encoding="utf-8") as file:
+            earlier = int(json.load(file)["max_steps"])
+    except (OSError, ValueError, KeyError):
+        return  # the trainer says what is wrong with its own file
+    if training.max_steps > 0 and training.max_steps != earlier:
+        print(
+            f"max_steps was {earlier} and is now {training.max_steps}: the learning-rate schedule "
+            "changes, so this run will not equal one without a break.",
+            flush=True,
+        )
 
 
 def make_tiny_model_if_missing(path: str, **options: Any) -> None:
@@ -92,10 +109,13 @@ def train_and_save(
     trainer.accelerator.end_training()
 
 
-def run_script(name: str, main: Callable[[Sequence[str]], None]) -> None:
+def run_script(
+    name: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
+) -> None:
     """Run a training script; what is wrong with options or data is one line and exit code 2."""
+    say_other_copy()
     try:
-        main(sys.argv[1:])
+        main(sys.argv[1:] if argv is None else argv)
     except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
             print(f"{name}: {error}", file=sys.stderr)

@@ -60,7 +60,6 @@ from train.script import (
 from train.stages import Stage, build_stages, order_by_length, play
 from train.tiny_model import HEAD_SIZE
 
-USAGE = "accelerate launch [...] train/sft.py [--config FILE.yaml] [--OPTION VALUE ...]"
 DESCRIPTION = "Train a policy on a teacher's episodes, or on saved ones."
 
 
@@ -263,7 +262,9 @@ def build_trainer(
 def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
     groups = (SftArguments, EnvConfig, SFTConfig, ModelConfig)
-    args, env, training, model = parse_options(groups, argv, usage=USAGE, description=DESCRIPTION)
+    args, env, training, model = parse_options(
+        groups, argv, prog="sft.py", description=DESCRIPTION, defaults={"output_dir": "runs/sft"}
+    )
     checkpoint = checkpoint_to_resume(training)
     if args.tiny_hidden_size < HEAD_SIZE or args.tiny_hidden_size % HEAD_SIZE:
         raise SpecError(

@@ -9,13 +9,13 @@ token, even its random replies act now and then. The same seed gives the same by
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.config import TAG_SET_NAMES, EnvConfig
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import MissingExtraError, SpecError
@@ -187,7 +187,7 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write a tiny model with random weights.")
+    parser = OptionParser(description="Write a tiny model with random weights.")
     parser.add_argument("--out", default="runs/tiny-model", help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seeds the weights")
     options = parser.parse_args(arguments)

@@ -31,6 +31,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agents.grounding.api_grounding import named_clip
 from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
 from longvideo_env.drivers.rollout import open_episode
 from longvideo_env.errors import MalformedFileError, SpecError
@@ -139,12 +140,11 @@ def _key(request: ToolCall, toolbox: Toolbox) -> Mapping[str, Any]:
     return call_key(toolbox.agents["grounding"], toolbox.specs["grounding"], request)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="python -m agents.grounding.build_grounding",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--dataset", required=True, metavar="DIR", help="The dataset, as for eval/run_policy.py.")

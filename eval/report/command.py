@@ -28,6 +28,7 @@ from eval.report.folders import Source, read_sources
 from eval.report.page import Page, build_page
 from eval.report.questions import Questions
 from eval.report.thumbs import Thumbs
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_text
@@ -36,12 +37,11 @@ MAX_FRAMES = 400
 MAX_ROLLOUTS = 6400
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env report",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="A run, or a folder of runs.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +9,14 @@ from typing import Any
 
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import POLICY_SPECS, check_policy_spec
-from eval.runs.flags import add_fields, take_fields
+from eval.runs.checkpoints import expand_policies
 from longvideo_env import EnvConfig
+from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
+
+OUT = Path("runs/eval")
+"""Where runs go if nothing else is said."""
 
 RECORDING = "recording.sqlite"
 """Where tool calls are recorded under --out, unless --recording-file says otherwise."""
@@ -62,7 +65,7 @@ class RunOptions:
     shard: Shard | None = None
 
 
-def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.ArgumentParser:
+def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
     """A command line that takes a policy, an environment and generation settings.
 
     Args:
@@ -70,11 +73,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.Argum
         doc: Its description, as written.
         several: Whether `--policy` may be given several times.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OptionParser(prog, doc, config=True)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--policy",
@@ -83,7 +82,20 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> argparse.Argum
         help=f"Master agent{'; may be given several times' if several else ''}: "
         f"{', '.join(POLICY_SPECS)}.",
     )
-    run.add_argument("--out", type=Path, metavar="DIR", help="Where the runs' folders go.")
+    if several:
+        run.add_argument(
+            "--checkpoints",
+            metavar="RUN",
+            help="Output folder of a training: play each of its checkpoints, as "
+            "--policy 'hf:RUN/checkpoint-*' does, and draw accuracy against steps.",
+        )
+    run.add_argument(
+        "--out",
+        type=Path,
+        default=OUT,
+        metavar="DIR",
+        help=f"Where the runs' folders go. Default: {OUT}.",
+    )
     run.add_argument("--limit", type=int, metavar="N", help="Only the first N questions.")
     run.add_argument(
         "--samples",
@@ -135,8 +147,9 @@ def read_options(
     policies = options["policy"] or []
     if isinstance(policies, str):
         policies = [policies]
-    if not policies or options["out"] is None:
-        raise SpecError("give at least one --policy SPEC, and --out DIR.")
+    policies = expand_policies(policies, options.get("checkpoints"))
+    if not policies:
+        raise SpecError("give at least one --policy SPEC, or --checkpoints RUN.")
     for spec in policies:
         check_policy_spec(spec)
     if options["concurrency"] < 1:

@@ -20,7 +20,6 @@ Exit codes: 0 all is well; 1 something is not, with what and where; 2 bad argume
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -29,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError, TrajectoryError
 from longvideo_env.game.game import default_game
 from longvideo_env.game.protocol.reasoning import open_reasoning
@@ -217,10 +217,9 @@ def _decoder(path: str) -> Decode:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check, and print what was found. Returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env audit",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="Folder of rollouts, or one file.")
     parser.add_argument("--tokenizer", metavar="PATH", help="The policy's, to check text and ids.")

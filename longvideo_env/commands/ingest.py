@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.errors import MalformedFileError, SpecError
@@ -260,12 +261,11 @@ def _write_json(path: Path, value: object) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env ingest",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("film", help="the film, in any container that FFmpeg knows, or a folder of films")

@@ -30,6 +30,7 @@ import numpy as np
 from rich.table import Table
 from scipy.stats import binomtest
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, output_console, run_command
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DatasetNotFoundError, SpecError
@@ -250,12 +251,11 @@ def warnings(leaks: Sequence[Leak]) -> list[str]:
     return found
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env leaks",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("dataset", help="as in EnvConfig.dataset: a folder, a file, mini, embedded, hf:...")

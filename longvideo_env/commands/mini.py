@@ -7,21 +7,20 @@ Exit codes: 0 done; 2 bad arguments.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets.mini.drawing import FRAME_STEP
 from longvideo_env.datasets.mini.generator import DIFFICULTY, SPLIT_VIDEOS, write_mini
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env mini",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", required=True, help="a new folder")
     parser.add_argument(

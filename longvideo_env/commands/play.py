@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.config import EnvConfig
 from longvideo_env.drivers.env import LongTVQAEnv
@@ -127,12 +128,11 @@ def _show_end(task: Task, reward: float, info: dict[str, Any], console: Console)
             console.print(f"it was {escape(answer)}", highlight=False)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env play",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--dataset", default="mini", help="as in EnvConfig.dataset (default: %(default)s)")

@@ -29,6 +29,7 @@ from typing import Any
 
 from rich.table import Table
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import output_console, progress_bar, run_command
 from longvideo_env.datasets.archives import unpack
 from longvideo_env.datasets.hub import PREFIX, hub_folder
@@ -281,12 +282,11 @@ def report_table(report: Report) -> Table:
     return table
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env prepare",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("dataset", choices=sorted(HUB), help="which of them")

@@ -22,17 +22,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.errors import RecordingError
 from longvideo_env.tools.recording import export_calls, import_calls
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env recording",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     export = commands.add_parser("export", help="Write the calls as JSON Lines.")

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -29,6 +30,7 @@ def run_command(name: str, work: Callable[[], int | None], *, resumes: bool = Fa
     Returns:
         The exit code.
     """
+    say_other_copy()
     try:
         with _stoppable():
             return work() or EXIT_DONE
@@ -39,6 +41,18 @@ def run_command(name: str, work: Callable[[], int | None], *, resumes: bool = Fa
         hint = "; the same command resumes" if resumes else ""
         sys.stderr.write(f"{name}: interrupted{hint}.\n")
         return EXIT_INTERRUPTED
+
+
+def say_other_copy() -> None:
+    """Say so where a script of one checkout runs with the packages of another copy."""
+    started = getattr(sys.modules["__main__"], "__file__", None)
+    ours = Path(__file__).resolve().parents[2]
+    checkout = Path(started).resolve().parents[1] if started else ours
+    if checkout != ours and (checkout / "longvideo_env").is_dir():
+        sys.stderr.write(
+            f"note: {started} runs with the packages in {ours}, not with those beside it. "
+            "Fix: `make setup` or `pip install -e .` in the checkout.\n"
+        )
 
 
 @contextmanager

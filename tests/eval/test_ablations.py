@@ -122,7 +122,8 @@ def test_yaml_names_one_policy(tmp_path, capsys):
     assert main(["--config", str(config)]) == 0
     assert list(report(tmp_path / "x")["variants"]) == ["full"]
     config.write_text(f"policy: [random, 'scripted:answer']\n{text}")
-    assert main(["--config", str(config)]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["--config", str(config)])
     assert "expected one --policy" in capsys.readouterr().err
 
 

@@ -132,8 +132,10 @@ def test_yaml_gives_defaults_and_flags_override(tmp_path, capsys):
     assert main(["--config", str(config), "--max_turns", "1"]) == 0
     assert summary(tmp_path / "x", "random")["turn_histogram"] == {"1": 2}
     config.write_text("max_turn: 3\n")
-    assert main(["--config", str(config)]) == 2
-    assert "unknown option 'max_turn'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["--config", str(config)])
+    message = "unknown option --max_turn in the YAML file. Did you mean --max-turns?"
+    assert message in capsys.readouterr().err
 
 
 def test_invalid_rows_stop_the_run_or_are_left_out(tmp_path, capsys):

@@ -265,7 +265,7 @@ def test_a_seed_counts_only_where_an_agent_reads_it(tmp_path, question, film):
     path = tmp_path / "calls.sqlite"
     for mode, asked in (("reuse", 4), ("reuse", 0), ("record", 4), ("replay", 0)):
         agent = Drawing()
-        toolbox = toolbox_of(vision=agent, recording=open_recording(path, mode))
+        toolbox = toolbox_of(vision=agent, recording=Recording(path, mode))
         drawn, fixed = play(toolbox, *asks("draw")), play(toolbox, *asks("say"))
         said = [r.reply.text for r in drawn]
         assert said == ["drawn 1", "drawn 2", "drawn 3", "drawn 1"]

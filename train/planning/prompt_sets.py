@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
@@ -213,10 +214,8 @@ def _counter(tokenizer: str | None) -> Callable[[str], int]:
     return lambda text: len(codec.encode(text))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> OptionParser:
+    parser = OptionParser(prog="prepare", description=__doc__)
     parser.add_argument("--dataset", required=True, help="As everywhere: a folder, mini, embedded.")
     parser.add_argument("--split", default="train")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the parquet files.")

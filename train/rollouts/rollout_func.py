@@ -32,6 +32,7 @@ from longvideo_env.seeding import derive_seed
 from train.rollouts.backends import Backend, Player
 from train.rollouts.columns import to_rows
 from train.rollouts.groups import Groups
+from train.rollouts.health import Health
 from train.rollouts.saving import Rollout, RolloutStore
 from train.rollouts.stopwatch import Stopwatch
 from train.rollouts.trajectory_table import TrajectoryTable
@@ -79,6 +80,7 @@ class Rollouts:
         self.keep = keep or Keep()
         self.refills = refills
         self.stopwatch = Stopwatch()
+        self.health = Health()
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
         """Play one episode a row.
@@ -143,6 +145,8 @@ class Rollouts:
         return trajectories
 
     def _keep(self, rollouts: Sequence[Rollout], groups: Groups) -> None:
+        if groups.rank == 0:
+            self.health.check([one.trajectory for one in rollouts], groups.step)
         if self.keep.store is not None:
             self.keep.store.add(rollouts, groups.step, groups.rank)
         if self.keep.table is not None and groups.rank == 0:

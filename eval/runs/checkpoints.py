@@ -1,0 +1,97 @@
+"""The checkpoints of a training as policies, and accuracy against their steps.
+
+python eval/run_policy.py --checkpoints runs/grpo
+python eval/run_policy.py --policy 'hf:runs/grpo/checkpoint-*'
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from eval.metrics.summary import accuracy_interval
+from longvideo_env.errors import SpecError
+
+_STEP = re.compile(r"^(?:hf|vllm):(?P<run>.*?)/?checkpoint-(?P<step>\d+)/?$")
+
+
+def step_of(policy: str) -> int | None:
+    """The step of a policy that is a checkpoint; None for others."""
+    found = _STEP.match(policy)
+    return int(found["step"]) if found else None
+
+
+def short_name(policy: str) -> str:
+    """A policy's name in a table: of a checkpoint, the training's folder and its step."""
+    found = _STEP.match(policy)
+    return f"{Path(found['run']).name} step {found['step']}" if found else policy
+
+
+def expand_policies(policies: Sequence[str], checkpoints: str | None) -> list[str]:
+    """Name every checkpoint once, in order of steps.
+
+    Args:
+        policies: Specs; a `*` in the path of `hf:` or `vllm:` stands for all folders that fit.
+        checkpoints: The output folder of a training, all of whose checkpoints are meant.
+
+    Raises:
+        SpecError: There are none.
+    """
+    wanted = [*policies, *([f"hf:{checkpoints}/checkpoint-*"] if checkpoints else [])]
+    named: list[str] = []
+    for spec in wanted:
+        kind, _, path = spec.partition(":")
+        if kind not in ("hf", "vllm") or "*" not in path:
+            named.append(spec)
+            continue
+        found = [f"{kind}:{Path(one)}" for one in glob(path) if Path(one).is_dir()]
+        if not found:
+            raise SpecError(
+                f"no folder fits {path}. Fix: train with --save_steps, or name another folder."
+            )
+        named += sorted(found, key=lambda one: (step_of(one) or 0, one))
+    return list(dict.fromkeys(named))
+
+
+def draw_curve(summaries: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]:
+    """Write a picture of accuracy against steps with 95 % intervals.
+
+    Args:
+        summaries: Those of checkpoints that have an accuracy are drawn; a line for each training.
+        stem: STEM.png and STEM.svg are made.
+
+    Returns:
+        The files; none where fewer than two checkpoints are there or matplotlib is not installed.
+    """
+    curves: dict[str, list[tuple[int, float, Sequence[float]]]] = {}
+    for row in summaries:
+        found, interval = _STEP.match(row["policy"]), accuracy_interval(row)
+        if found and row["accuracy"] is not None and interval is not None:
+            point = (int(found["step"]), row["accuracy"], interval)
+            curves.setdefault(Path(found["run"]).name, []).append(point)
+    if not any(len(points) > 1 for points in curves.values()):
+        return []
+    try:
+        import matplotlib.style
+        from matplotlib.figure import Figure
+    except ImportError:
+        return []
+    from longvideo_env.records.plotting import COLOURS, STYLE, save
+
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for i, (name, points) in enumerate(curves.items()):
+            steps, accuracy, intervals = zip(*sorted(points), strict=True)
+            low, high = zip(*intervals, strict=True)
+            colour = COLOURS[i % len(COLOURS)]
+            axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+            axes.plot(steps, accuracy, "o-", color=colour, label=name)
+        axes.set_xlabel("training step")
+        axes.set_ylabel("accuracy, 95 % interval")
+        axes.set_ylim(0, 1)
+        axes.legend(loc="best")
+        return save(figure, stem)

@@ -1,0 +1,231 @@
+"""One dialect of flags for every command of the project.
+
+    parser = OptionParser("longvideo-env mini", __doc__, config=True)
+    add_fields(parser.add_argument_group("environment"), EnvConfig)
+    options = parser.parse_args(argv)
+
+`--max-turns 3`, `--max_turns 3` and `--max_turns=3` are one. A switch is written `--flag`,
+`--no-flag`, `--flag true` or `--flag false`. `--config FILE` is YAML by option name, and flags
+override it. What is wrong is one line and exit code 2; an unknown option names the nearest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+import yaml
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class _Switch(argparse.Action):
+    """An option that is on or off."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        more = {"default": False, "metavar": "true|false", **more}
+        super().__init__(option_strings, dest, nargs="?", const=True, type=_to_bool, **more)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        setattr(namespace, self.dest, values)
+
+
+def _to_bool(text: str) -> bool:
+    if text.lower() not in _BOOLEANS:
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return _BOOLEANS[text.lower()]
+
+
+class OptionParser(argparse.ArgumentParser):
+    """A command line in the project's dialect.
+
+    Args:
+        prog: The command, as its messages call it.
+        description: Shown as it was written.
+        config: Whether `--config FILE` is taken.
+        more: For `argparse.ArgumentParser`.
+    """
+
+    def __init__(
+        self,
+        prog: str | None = None,
+        description: str | None = None,
+        *,
+        config: bool = False,
+        **more: Any,
+    ) -> None:
+        more.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        more["allow_abbrev"] = False
+        super().__init__(prog=prog, description=description, **more)
+        self.register("action", "store_true", _Switch)
+        self._config = config
+        self._in_file: set[str] = set()
+        if config:
+            self.add_argument(
+                "--config", metavar="FILE", help="YAML with any option; flags override it."
+            )
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong, and exit with code 2."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Read the command line and the file that `--config` names.
+
+        Args:
+            args: The command line after the command's name; by default that of the process.
+            namespace: As argparse takes it.
+        """
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.refuse_unknown(unknown)
+        return options
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As `parse_args`, but hand back what is unknown, the file's keys included."""
+        given = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
+        in_flags = {self._known(arg.partition("=")[0]) for arg in given if arg.startswith("--")}
+        from_file = self._from_file(given, in_flags) if self._config else []
+        words = [*self._spelled(from_file), *self._spelled(given)]
+        return super().parse_known_args(words, namespace)
+
+    def refuse_unknown(self, unknown: Sequence[str]) -> NoReturn:
+        """Say that an option is unknown, and which is nearest."""
+        names = [arg for arg in unknown if arg.startswith("-")] or list(unknown)
+        name = names[0].partition("=")[0]
+        spelled: dict[str, str] = {}
+        for option in self._option_string_actions:
+            spelled.setdefault(option.replace("_", "-"), option)
+        close = get_close_matches(name.replace("_", "-"), spelled, n=1)
+        hint = f"Did you mean {spelled[close[0]]}?" if close else "--help lists the options."
+        where = " in the YAML file" if name in self._in_file else ""
+        self.error(f"unknown option {name}{where}. {hint}")
+
+    def _known(self, name: str) -> str:
+        """The option as it was declared, whichever of `-` and `_` was typed."""
+        stem = name[2:]
+        for option in (name, f"--{stem.replace('_', '-')}", f"--{stem.replace('-', '_')}"):
+            if option in self._option_string_actions:
+                return option
+        return name
+
+    def _spelled(self, args: Sequence[str]) -> Iterator[str]:
+        """The command line in argparse's own spelling."""
+        words = iter(enumerate(args))
+        for i, arg in words:
+            if arg == "--":
+                yield from args[i:]
+                return
+            if not arg.startswith("--"):
+                yield arg
+                continue
+            name, equals, value = arg.partition("=")
+            option = self._known(name)
+            negated = self._known("--" + name[5:]) if name[:5] in ("--no-", "--no_") else ""
+            if option in self._option_string_actions or not self._is_switch(negated):
+                if self._is_switch(option) and not equals:
+                    follows = args[i + 1].lower() if i + 1 < len(args) else ""
+                    equals, value = "=", follows if follows in _BOOLEANS else "true"
+                    if follows in _BOOLEANS:
+                        next(words)
+                yield option + equals + value
+            else:
+                yield f"{negated}=false"
+
+    def _is_switch(self, option: str) -> bool:
+        action = self._option_string_actions.get(option)
+        if action is None:
+            return False
+        # Options of TRL's dataclasses are made by transformers, whose switches look like this.
+        optional = getattr(action.type, "__name__", "") == "string_to_bool"
+        return optional or (action.nargs == "?" and action.const is True)
+
+    def _from_file(self, args: Sequence[str], in_flags: set[str]) -> list[str]:
+        """The file's options as flags, without those that the command line gives itself."""
+        path = None
+        for i, arg in enumerate(args):
+            if arg == "--config":
+                path = args[i + 1] if i + 1 < len(args) else ""
+            elif arg.startswith("--config="):
+                path = arg.partition("=")[2]
+        if path is None:
+            return []
+        if not path:
+            self.error("--config needs the path of a YAML file.")
+        flags: list[str] = []
+        for key, value in self._read_yaml(Path(path)).items():
+            option = self._known(f"--{key}")
+            self._in_file.add(option)
+            if option not in in_flags and value is not None:
+                flags += self._as_flags(option, value)
+        return flags
+
+    def _as_flags(self, option: str, value: Any) -> list[str]:
+        if not isinstance(value, list):
+            return [f"{option}={_as_text(value)}"]
+        action = self._option_string_actions.get(option)
+        if action is not None and action.nargs in ("+", "*"):
+            return [option, *map(_as_text, value)]
+        if action is not None and not isinstance(action, argparse._AppendAction):
+            self.error(f"--config: expected one {option}, got {', '.join(map(_as_text, value))}.")
+        return [f"{option}={_as_text(one)}" for one in value]
+
+    def _read_yaml(self, path: Path) -> Mapping[str, Any]:
+        try:
+            options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            self.error(f"--config {path} cannot be read: {error}")
+        if not isinstance(options, dict):
+            self.error(f"--config {path} must hold a mapping, got {type(options).__name__}.")
+        return options
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def add_fields(
+    parser: argparse._ActionsContainer, cls: type, *, only: Sequence[str] = (), **defaults: Any
+) -> None:
+    """Add an option for each field of a dataclass.
+
+    Args:
+        parser: The parser, or a group of its options.
+        cls: A dataclass of plain values whose fields carry `metadata["help"]`.
+        only: Fields to add; by default all.
+        defaults: Defaults that differ from the dataclass's.
+    """
+    hints = get_type_hints(cls)
+    for item in fields(cls):
+        if only and item.name not in only:
+            continue
+        default = defaults.get(item.name, item.default)
+        told = str(item.metadata.get("help", "")).replace("%", "%%")
+        if default is not None and default is not MISSING and not isinstance(default, bool):
+            told += f" Default: {default}."
+        options: dict[str, Any] = {"dest": item.name, "help": told}
+        if default is not MISSING:
+            options["default"] = default
+        if hints[item.name] is bool:
+            options["action"] = _Switch
+        else:
+            options |= {"type": _plain_type(hints[item.name]), "metavar": item.name.upper()}
+        parser.add_argument(f"--{item.name.replace('_', '-')}", **options)
+
+
+def take_fields(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are fields of a dataclass, and were given."""
+    return {item.name: options[item.name] for item in fields(cls) if item.name in options}
+
+
+def _plain_type(hint: Any) -> type:
+    for plain in (int, float, Path):
+        if hint in (plain, plain | None):
+            return plain
+    return str

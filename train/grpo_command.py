@@ -1,0 +1,18 @@
+"""Train a policy with GRPO: `longvideo-env train` is `train/grpo.py` in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from train.grpo_options import DESCRIPTION, GrpoArguments
+from train.start import check_start
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check first, import torch and TRL then, and train. Returns the exit code."""
+    check_start(argv, GrpoArguments, DESCRIPTION)
+    from train.grpo import main as train
+    from train.script import run_script
+
+    run_script("grpo.py", train, argv)
+    return 0
