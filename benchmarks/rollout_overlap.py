@@ -35,6 +35,7 @@ import numpy as np
 from longvideo_env import EnvConfig, RolloutEngine, load_dataset
 from longvideo_env.datasets import Dataset
 from longvideo_env.game.policy import Message, Policy, Reply
+from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.records.trajectory import Segment, Trajectory
 from longvideo_env.seeding import derive_seed
 from longvideo_env.testing import toolbox_of
@@ -97,6 +98,8 @@ class World:
 
 class TurnCodec:
     """One token for the question and one for each turn: all that the generator needs to know."""
+
+    protocol: ReplyProtocol
 
     def open(self, messages: Sequence[Message]) -> list[Segment]:
         """The question."""
