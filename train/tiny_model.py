@@ -22,7 +22,6 @@ from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.game.protocol.tags import option_label
 from longvideo_env.game.rules import TAG_SETS, Rules
 from longvideo_env.game.words.prompts import malformed_prompt, question_prompt, system_prompt
-from longvideo_env.schema import MAX_OPTIONS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
@@ -42,6 +41,9 @@ CHAT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
+
+N_LABELS = 8
+"""How many labels of options the tiny model knows; its vocabulary depends on it."""
 
 _TITLE = "# A tiny model with random weights"
 _CARD = """{title}
@@ -176,7 +178,7 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
     for name in names:
         texts += [f"<{name}>", f"</{name}>"]
     texts += [f"<{tags.ground}/>" for tags in TAG_SETS.values()]
-    labels = [option_label(i) for i in range(MAX_OPTIONS)]
+    labels = [option_label(i) for i in range(N_LABELS)]
     texts += labels + [f" {label}" for label in labels]
     videos = load_dataset(dataset, "train").videos.values()
     texts += sorted({c.removeprefix(video.video_id) for video in videos for c in video.clip_ids})
@@ -207,7 +209,7 @@ def _corpus(name: str) -> Iterator[str]:
     dataset = load_dataset(name, "train")
     for tags in TAG_SETS.values():
         rules = Rules(tags=tags)
-        yield system_prompt(rules, MAX_OPTIONS)
+        yield system_prompt(rules, N_LABELS)
         yield malformed_prompt("", rules, rules.max_turns)
         for task in dataset.tasks:
             video = dataset.video(task)

@@ -60,7 +60,7 @@ def test_a_question_without_options_has_an_answer_in_words(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["Who?", "--options", "only one"], "expected 2 to 8 options, got 1"),
+        (["Who?", "--options", "only one"], "expected 2 to 16 options, got 1"),
         (["  "], "must not be empty"),
         (["Who?", "--video", "other"], "no video 'other'"),
         (["Who?", "--policy", "nobody"], "unknown policy"),
