@@ -26,6 +26,14 @@ from longvideo_env.errors import MissingExtraError, SpecError
 
 T = TypeVar("T")
 
+_CALLED = {
+    "policies": "policy",
+    "grounding": "grounding agent",
+    "vision": "vision agent",
+    "terms": "reward term",
+}
+"""What a message calls one part of a kind, where that is not the kind without its s."""
+
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:]*\.py:[A-Za-z_][\w.]*")
 
@@ -143,9 +151,7 @@ def find_part(kind: str, text: str, own: Mapping[str, Any] | None = None) -> Any
     if is_attribute(text):
         return load_attribute(text)
     names = {*points, *(own or {})}
-    what = {"policies": "policy", "grounding": "grounding agent", "vision": "vision agent"}.get(
-        kind, kind.rstrip("s")
-    )
+    what = _CALLED.get(kind, kind.rstrip("s"))
     raise SpecError(f"{unknown(what, text, names)} Or give module:attribute.")
 
 

@@ -21,7 +21,6 @@ from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.game.game import Game, default_game
 from longvideo_env.game.protocol.base import Malformed, MalformedKind, option_label
-from longvideo_env.schema import MAX_OPTIONS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
@@ -41,6 +40,9 @@ CHAT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
+
+N_LABELS = 8
+"""How many labels of options the tiny model knows; its vocabulary depends on it."""
 
 _TITLE = "# A tiny model with random weights"
 _CARD = """{title}
@@ -178,7 +180,7 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
     for name in names:
         texts += [f"<{name}>", f"</{name}>"]
     texts += [text for text in default_game().protocol.endings if text.endswith("/>")]
-    labels = [option_label(i) for i in range(MAX_OPTIONS)]
+    labels = [option_label(i) for i in range(N_LABELS)]
     texts += labels + [f" {label}" for label in labels]
     videos = load_dataset(dataset, "train").videos.values()
     texts += sorted({c.removeprefix(video.video_id) for video in videos for c in video.clip_ids})
@@ -209,9 +211,9 @@ def _corpus(name: str) -> Iterator[str]:
     dataset = load_dataset(name, "train")
     for tags in TAG_SET_NAMES:
         game = Game.from_config(EnvConfig(tags=tags))
-        yield game.rules_text(MAX_OPTIONS)
+        yield game.rules_text(N_LABELS)
         problem = Malformed(MalformedKind.NO_ACTION)
-        yield game.malformed_text(problem, game.max_turns, MAX_OPTIONS)
+        yield game.malformed_text(problem, game.max_turns, N_LABELS)
         for task in dataset.tasks:
             video = dataset.video(task)
             yield game.opening_text(task.question, video, video.clip_ids[:1])

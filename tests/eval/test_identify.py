@@ -9,7 +9,8 @@ import pytest
 from eval.rescore import main as rescore
 from eval.run_policy import main
 from eval.runs.failures import FailureWatch, reason_of, top_reasons
-from eval.runs.identify import digest_own_code
+from eval.runs.identify import identify
+from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.records.trajectory import Trajectory
 
 ROOT = Path(__file__).parents[2]
@@ -101,12 +102,20 @@ def test_other_weights_are_refused(data, tmp_path, capsys):
 
 def test_own_code_counts_and_shipped_parts_do_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_terms_here.py").write_text("def thrift(play, gold):\n    return 1.0\n")
-    specs = ["random", "bm25", "captions", "paper", "openai:gpt", "hf:runs", "teacher:mini"]
-    assert digest_own_code(specs) is None
-    first = digest_own_code([*specs, "my_terms_here:thrift=0.5"])
-    (tmp_path / "my_terms_here.py").write_text("def thrift(play, gold):\n    return 2.0\n")
-    assert digest_own_code([*specs, "my_terms_here:thrift=0.5"]) not in (None, first)
+    code = "def thrift(play, gold):\n    return {}\n\n"
+    code += "def find(request, query: str) -> str:\n    'Finds.'\n"
+    dataset = load_dataset("embedded", "train")
+
+    def hashed(**options):
+        config = EnvConfig(dataset="embedded", **options)
+        return identify("random", config, dataset).parts.get("code")
+
+    assert hashed() is None
+    for part in ({"reward": "paper,my_terms_here:thrift=0.5"}, {"tools": "my_terms_here:find"}):
+        (tmp_path / "my_terms_here.py").write_text(code.format(1.0))
+        first = hashed(**part)
+        (tmp_path / "my_terms_here.py").write_text(code.format(2.0))
+        assert hashed(**part) not in (None, first)
 
 
 def failed(error):
