@@ -232,7 +232,7 @@ def main() -> None:
     options = build_parser().parse_args()
     for path in (options.mock, options.dataset):
         if not path.exists():
-            raise SystemExit(f"{path} is not there. To mend it: give --mock and --dataset.")
+            raise SystemExit(f"{path} is not there. Fix: give --mock and --dataset.")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         total = write_questions(work, options.dataset)

@@ -151,9 +151,9 @@ def main() -> None:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        sys.exit("playwright is not installed. To mend it: pip install 'longvideo-env[dev]'")
+        sys.exit("playwright is not installed. Fix: pip install 'longvideo-env[dev]'")
     if not Path(CHROMIUM).is_file():
-        sys.exit(f"expected Chromium at {CHROMIUM}. To mend it: make test-browser")
+        sys.exit(f"expected Chromium at {CHROMIUM}. Fix: make test-browser")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         play(Path(folder) / "runs", options.episodes)

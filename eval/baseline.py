@@ -237,7 +237,7 @@ def _baseline(options: argparse.Namespace) -> Baseline:
     if min(options.threads, options.frames, options.context) < 1:
         raise SpecError("--threads, --frames and --context must be at least 1.")
     spec = parse_api_spec(options.model.removeprefix("openai:"))
-    if spec.options:
+    if spec.spec.options:
         raise SpecError("--model takes no options; give --temperature, --frames and so on.")
     return Baseline(
         spec.model,

@@ -80,7 +80,7 @@ def _summary_of(run: Run) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise SpecError(
-            f"{path} cannot be read ({error}). To mend it: let the shard finish; the same command "
+            f"{path} cannot be read ({error}). Fix: let the shard finish; the same command "
             "resumes it."
         ) from error
 

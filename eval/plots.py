@@ -60,7 +60,7 @@ def plot_cost(axes: Axes, sources: Sequence[Source], cost: str) -> None:
         drawn.append(spent)
     if not drawn:
         raise SpecError(
-            f"no run records {COSTS[cost]} and has gold answers. To mend it: choose another "
+            f"no run records {COSTS[cost]} and has gold answers. Fix: choose another "
             f"--cost: {', '.join(COSTS)}."
         )
     axes.set_xlabel(COSTS[cost])
@@ -108,7 +108,7 @@ def _alike_but_for_turns(sources: Sequence[Source]) -> list[Source]:
             best[policy] = group
     if not best:
         raise SpecError(
-            "expected evaluations that say their max_turns, got none. To mend it: give runs of "
+            "expected evaluations that say their max_turns, got none. Fix: give runs of "
             "eval/run_policy.py, eval/ablations.py or eval/tables.py."
         )
     return [source for group in best.values() for source in group]
@@ -128,7 +128,7 @@ def plot_curves(axes: Axes, runs: Sequence[TrainingLog], metric: str, smooth: in
             raise SpecError(f"{run.name} did not log {metric!r}; it logged: {known}.")
     steps = reduce(np.intersect1d, [run.steps for run in runs])
     if not len(steps):
-        raise SpecError("the runs share no step. To mend it: plot them one by one.")
+        raise SpecError("the runs share no step. Fix: plot them one by one.")
     means = np.array([run.mean(metric, smooth)[np.isin(run.steps, steps)] for run in runs])
     centre = means.mean(axis=0)
     if len(runs) > 1:

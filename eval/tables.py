@@ -221,7 +221,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise SpecError(
-            f"{path} cannot be read ({error}). To mend it: remove it, and play that variant again."
+            f"{path} cannot be read ({error}). Fix: remove it, and play that variant again."
         ) from error
     return value if isinstance(value, dict) else {}
 
@@ -266,7 +266,7 @@ def _collected(options: Mapping[str, Any]) -> tuple[TablePlan, Path]:
     earlier = _read(out / PLAN)
     if not earlier:
         raise SpecError(
-            f"expected {out / PLAN}, which is not there. To mend it: call without --collect first."
+            f"expected {out / PLAN}, which is not there. Fix: call without --collect first."
         )
     if options["vision_agent"] is None:
         options = {**options, "vision_agent": earlier["vision_agents"]}

@@ -60,7 +60,7 @@ class DataError(LongVideoEnvError):
         if self.row is not None:
             where += f"{', ' if where else ''}row {self.row}"
         head = f"{where}: {self.problem}" if where else self.problem
-        return f"{head} To mend it: {self.mend}" if self.mend else head
+        return f"{head} Fix: {self.mend}" if self.mend else head
 
 
 class DatasetNotFoundError(DataError):
@@ -139,9 +139,7 @@ class MissingExtraError(LongVideoEnvError, ImportError):
     """An optional dependency is not installed; the message names the pip extra."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed. To mend it: pip install 'longvideo-env[{extra}]'"
-        )
+        super().__init__(f"{package} is not installed. Fix: pip install 'longvideo-env[{extra}]'")
         self.package = package
         self.extra = extra
 

@@ -26,6 +26,13 @@ from longvideo_env.errors import MissingExtraError, SpecError
 
 T = TypeVar("T")
 
+_KINDS: Mapping[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+}
+
 _CALLED = {
     "policies": "policy",
     "grounding": "grounding agent",
@@ -186,11 +193,10 @@ def _load_module(name: str) -> Any:
 
 
 def _typed(text: str, key: str, value: str, hint: Any) -> Any:
+    plain = next((t for t in _KINDS if hint in (t, t | None)), str)
     try:
-        if hint is bool:
+        if plain is bool:
             return {"true": True, "false": False}[value.lower()]
-        plain = next((t for t in (int, float, str) if hint in (t, t | None)), str)
         return plain(value)
     except (ValueError, KeyError) as error:
-        kind = getattr(hint, "__name__", str(hint))
-        raise SpecError(f"{text!r}: {key} is a {kind}, got {value!r}.") from error
+        raise SpecError(f"{text!r}: {key} is {_KINDS[plain]}, got {value!r}.") from error

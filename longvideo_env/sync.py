@@ -25,7 +25,7 @@ def run_immediate(coroutine: Coroutine[Any, Any, T]) -> T:
         return value
     coroutine.close()
     raise RuntimeError(
-        "the coroutine suspended, but it was declared immediate. To mend it: set "
+        "the coroutine suspended, but it was declared immediate. Fix: set "
         "`immediate = False` on the agent."
     )
 

@@ -59,7 +59,7 @@ class GrpoArguments:
     rollout_concurrency: int = field(
         default=64,
         metadata={
-            "help": "Most episodes under way in a process, and so the largest batch of generation."
+            "help": "Most episodes in flight in a process, and so the largest batch of generation."
         },
     )
     rollouts: str = field(
@@ -172,7 +172,7 @@ def check(
     """
     problems = {
         "give --model_name_or_path, a folder or a model's name.": not model.model_name_or_path,
-        "use_vllm: vllm is not installed. To mend it: pip install 'longvideo-env[vllm]'.": (
+        "use_vllm: vllm is not installed. Fix: pip install 'longvideo-env[vllm]'.": (
             packages and training.use_vllm and find_spec("vllm") is None
         ),
         f"rollouts must be one of {', '.join(ROLLOUTS)}, got {args.rollouts!r}.": (
@@ -207,7 +207,7 @@ def check(
         "limit must be at least 1.": args.limit is not None and args.limit < 1,
     }
     problems |= {
-        f"report_to {name}: the package is not installed. To mend it: pip install {name}, or leave "
+        f"report_to {name}: the package is not installed. Fix: pip install {name}, or leave "
         "report_to at none (metrics.jsonl is written in any case).": find_spec(name) is None
         for name in REPORTERS
         if packages and name in (training.report_to or ())

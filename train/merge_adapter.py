@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not merged.agrees:
         sys.stderr.write(
             f"merge_adapter: that is more than rounding in {args.dtype} explains, and nothing was "
-            "written. To mend it: merge with --dtype float32.\n"
+            "written. Fix: merge with --dtype float32.\n"
         )
         return EXIT_DISAGREE
     shard = "10TB" if args.single_file else "5GB"

@@ -254,7 +254,7 @@ def build_trainer(
     if len(kept) != sum(map(len, lengths)):
         raise SpecError(
             f"max_length {training.max_length} cuts episodes of up to {max(map(max, lengths))} "
-            "tokens so that nothing is left to learn from some. To mend it: raise --max_length."
+            "tokens so that nothing is left to learn from some. Fix: raise --max_length."
         )
     return trainer
 

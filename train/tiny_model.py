@@ -202,7 +202,7 @@ def _check_free(out: Path) -> None:
     card = out / "README.md"
     if not card.is_file() or not card.read_text(encoding="utf-8").startswith(_TITLE):
         raise SpecError(
-            f"{out} exists and is not a tiny model. To mend it: name another folder, or remove it."
+            f"{out} exists and is not a tiny model. Fix: name another folder, or remove it."
         )
 
 

@@ -7,16 +7,14 @@ See `agents.api.endpoints` for what an endpoint is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from agents.api.client import ChatClient, client_for
 from agents.api.endpoints import load_endpoint
 from agents.api.usage import Usage
 from longvideo_env.errors import SpecError
-
-_T = TypeVar("_T")
+from longvideo_env.specs import Spec, parse_spec
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,12 @@ class ApiSpec:
     Attributes:
         model: The model's name.
         endpoint: Name or address of its endpoint; empty for the default one.
-        options: What follows, as text.
+        spec: The whole; `spec.read(CLS)` gives its options.
     """
 
     model: str
     endpoint: str
-    options: Mapping[str, str]
+    spec: Spec
 
 
 def parse_api_spec(argument: str) -> ApiSpec:
@@ -40,45 +38,14 @@ def parse_api_spec(argument: str) -> ApiSpec:
     Raises:
         SpecError: No model is named, or an option is not `name=value`.
     """
-    head, *rest = argument.split(",")
+    spec = parse_spec(f"openai:{argument}")
+    head, comma, rest = spec.argument.partition(",")
     model, _, endpoint = head.partition("@")
     if not model.strip():
-        raise SpecError(f"expected openai:MODEL[@ENDPOINT][,name=value], got 'openai:{argument}'.")
-    options = {}
-    for part in rest:
-        name, equals, value = part.partition("=")
-        if not equals or not value.strip():
-            raise SpecError(f"expected name=value after openai:{head},... got {part!r}.")
-        options[name.strip()] = value.strip()
-    return ApiSpec(model.strip(), endpoint.strip(), options)
-
-
-def read_api_options(cls: Callable[..., _T], options: Mapping[str, str]) -> _T:
-    """The options of a spec as a dataclass whose defaults say what type each has.
-
-    Raises:
-        SpecError: No such option, or a value of another type.
-    """
-    defaults = {item.name: item.default for item in fields(cast(Any, cls))}
-    values: dict[str, Any] = {}
-    for name, text in options.items():
-        if name not in defaults:
-            raise SpecError(
-                f"unknown option {name!r} in a spec openai:MODEL,...; options here: "
-                f"{', '.join(defaults)}."
-            )
-        values[name] = _typed(name, text, defaults[name])
-    return cls(**values)
-
-
-def _typed(name: str, text: str, default: object) -> Any:
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "false": False}[text.lower()]
-        return cast(Any, type(default))(text)
-    except (ValueError, KeyError) as error:
-        kind = type(default).__name__
-        raise SpecError(f"option {name} of openai:MODEL,... is a {kind}, got {text!r}.") from error
+        raise SpecError(f"expected openai:MODEL[@ENDPOINT][,name=value], got {spec.text!r}.")
+    if comma:
+        raise SpecError(f"expected name=value after openai:{head},... got {rest!r}.")
+    return ApiSpec(model.strip(), endpoint.strip(), spec)
 
 
 class ApiAgent:
@@ -99,7 +66,7 @@ class ApiAgent:
         self._argument = argument
         spec = parse_api_spec(argument)
         self.model = spec.model
-        self._options = spec.options
+        self._spec = spec.spec
         self._client: ChatClient = client_for(load_endpoint(spec.endpoint))
 
     def __reduce__(self) -> tuple[type[ApiAgent], tuple[str]]:

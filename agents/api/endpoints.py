@@ -136,7 +136,7 @@ def load_endpoint(name: str = "") -> Endpoint:
     key = Secret(os.environ.get("OPENAI_API_KEY", ""))
     if not key and url == OPENAI_URL:
         raise SpecError(
-            "openai:MODEL needs a key or an endpoint. To mend it: set OPENAI_API_KEY; or name one, "
+            "openai:MODEL needs a key or an endpoint. Fix: set OPENAI_API_KEY; or name one, "
             f"as in openai:MODEL@http://localhost:8000/v1, or @NAME of the file in {FILE_VARIABLE}."
         )
     return Endpoint(urlsplit(url).netloc, url.rstrip("/"), key, prices=load_prices())
@@ -196,7 +196,7 @@ def _check_url(url: str) -> None:
         # Specs are written into every artefact of a run.
         raise SpecError(
             f"the address {_bare(url)!r} holds a user, password or query: keys do not belong into "
-            f"a spec. To mend it: put the endpoint into the file that {FILE_VARIABLE} names, with "
+            f"a spec. Fix: put the endpoint into the file that {FILE_VARIABLE} names, with "
             "`api_key_env`."
         )
 

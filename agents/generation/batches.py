@@ -51,7 +51,7 @@ class Generated:
 
 @dataclass
 class Unfinished:
-    """A reply under way.
+    """A unfinished reply.
 
     Attributes:
         limit: The most tokens that it may have.

@@ -55,7 +55,7 @@ class ChatCodec:
     ) -> None:
         if tokenizer.chat_template is None:
             raise SpecError(
-                f"the tokenizer of {tokenizer.name_or_path!r} has no chat template. To mend it: "
+                f"the tokenizer of {tokenizer.name_or_path!r} has no chat template. Fix: "
                 "take an instruct checkpoint, or set the tokenizer's `chat_template`."
             )
         self.tokenizer = tokenizer
@@ -132,7 +132,7 @@ class ChatCodec:
         return ids
 
     def closes_action(self, token_ids: Sequence[int]) -> bool:
-        """Whether the newest token of a reply under way closes an action."""
+        """Whether the newest token of a unfinished reply closes an action."""
         if not self.has_tag_end(token_ids[-1]):
             return False
         return self.protocol.complete(self.reply_prefix + self.decode(token_ids))
@@ -163,7 +163,7 @@ class ChatCodec:
             roles = ", ".join(message["role"] for message in messages)
             raise SpecError(
                 f"the chat template of {self.tokenizer.name_or_path!r} leaves messages out: of "
-                f"{roles}, one did not come. To mend it: set a `chat_template` that keeps them all."
+                f"{roles}, one did not come. Fix: set a `chat_template` that keeps them all."
             )
         return after
 
@@ -193,8 +193,8 @@ class ChatCodec:
         if self.tokenizer.eos_token_id is None:
             raise SpecError(
                 f"the chat template of {self.tokenizer.name_or_path!r} ends the assistant's turn "
-                "with no special token, and the tokenizer has no end-of-sequence token. To mend "
-                "it: set the tokenizer's `eos_token`."
+                "with no special token, and the tokenizer has no end-of-sequence token. Fix: "
+                "set the tokenizer's `eos_token`."
             )
         return int(self.tokenizer.eos_token_id), ""
 

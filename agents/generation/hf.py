@@ -57,7 +57,7 @@ class MicroBatcher(Generic[T, R]):
             PolicyError: The batch failed, or the batcher is closed.
         """
         if self._closed:
-            raise PolicyError("the policy is closed. To mend it: build a new one.")
+            raise PolicyError("the policy is closed. Fix: build a new one.")
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, future))
         if self._worker is None or self._worker.done():
@@ -149,7 +149,7 @@ class HFPolicy:
         return await self._batcher.submit((context.token_ids, context.seed))
 
     async def aclose(self) -> None:
-        """Finish the replies under way and free the model's memory."""
+        """Finish the unfinished replies and free the model's memory."""
         import torch
 
         await self._batcher.aclose()
@@ -202,7 +202,7 @@ def load_model(
         missing = sorted(loading["missing_keys"])
         raise SpecError(
             f"the model in {base!r} lacks {len(missing)} of its weights, such as "
-            f"{missing[0]}. To mend it: copy or save the model again."
+            f"{missing[0]}. Fix: copy or save the model again."
         )
     model.to(device).eval()
     return model, codec
@@ -233,7 +233,7 @@ def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
         # transformers makes up an empty tokenizer where its file is missing.
         raise SpecError(
             f"the tokenizer in {path!r} cannot write {_PROBE!r}: its vocabulary is missing. "
-            "To mend it: copy or save the tokenizer again."
+            "Fix: copy or save the tokenizer again."
         )
     return codec
 
@@ -249,7 +249,7 @@ def split_adapter(path: str) -> tuple[str, str | None]:
         return resolve_model(path), None
     if not Path(adapter, "adapter_config.json").is_file():
         raise SpecError(
-            f"{adapter!r} holds no adapter: expected an adapter_config.json. To mend it: name the "
+            f"{adapter!r} holds no adapter: expected an adapter_config.json. Fix: name the "
             "folder that training with LoRA wrote, as in BASE+ADAPTER."
         )
     return resolve_model(base), adapter
@@ -266,7 +266,7 @@ def _apply_adapter(model: Any, adapter: str) -> Any:
 
 def _cannot_load(path: str, error: Exception) -> SpecError:
     return SpecError(
-        f"no model can be loaded from {path!r}: {error} To mend it: name a folder that "
+        f"no model can be loaded from {path!r}: {error} Fix: name a folder that "
         "holds a whole model and its tokenizer, as `save_pretrained` writes them."
     )
 
@@ -276,7 +276,7 @@ def _check_path(path: str) -> None:
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise SpecError(
-                f"{path!r} holds no model: expected a config.json. To mend it: name a folder that "
+                f"{path!r} holds no model: expected a config.json. Fix: name a folder that "
                 "`save_pretrained` wrote, such as a checkpoint of a training run."
             )
     elif not _HUB_ID.fullmatch(path):

@@ -73,7 +73,7 @@ class TokenEngine:
 
     @property
     def busy(self) -> bool:
-        """Whether a reply is under way."""
+        """Whether a reply is unfinished."""
         return bool(self._rows)
 
     def add(self, prompt: Sequence[int], seed: int) -> str | None:
@@ -96,7 +96,7 @@ class TokenEngine:
         return key
 
     def step(self) -> dict[str, Generated]:
-        """One more token for each reply under way. Returns those that are done, by their keys."""
+        """One more token for each unfinished reply. Returns those that are done, by their keys."""
         done: dict[str, Generated] = {}
         for output in self._engine.step():
             row = self._rows.get(output.request_id)
@@ -146,8 +146,8 @@ class TokenEngine:
             logprob = logprobs[token].logprob
             if not math.isfinite(logprob):
                 raise PolicyError(
-                    f"the model's logits are not finite after {len(row.token_ids)} tokens. To mend "
-                    "it: its weights are broken or training diverged; take an earlier checkpoint, "
+                    f"the model's logits are not finite after {len(row.token_ids)} tokens. Fix: "
+                    "its weights are broken or training diverged; take an earlier checkpoint, "
                     "or a dtype with a wider range."
                 )
             row.token_ids.append(token)
@@ -182,7 +182,7 @@ class EngineThread:
     """Drives an engine in a thread of its own: coroutines ask for replies at any moment.
 
     Args:
-        engine: The engine. Nobody else may step it while replies are under way.
+        engine: The engine. Nobody else may step it while replies are unfinished.
 
     Attributes:
         busy_s: Seconds spent in steps so far.
@@ -198,16 +198,16 @@ class EngineThread:
         self._thread.start()
 
     async def generate(self, prompt: Sequence[int], seed: int) -> Generated:
-        """Generate a reply. What the engine raises is raised here, for every reply under way."""
+        """Generate a reply. What the engine raises is raised here, for every unfinished reply."""
         if not self._thread.is_alive():
-            raise PolicyError("the engine was closed. To mend it: build a new policy.")
+            raise PolicyError("the engine was closed. Fix: build a new policy.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Generated] = loop.create_future()
         self._inbox.put(_Ask(prompt, seed, loop, future))
         return await future
 
     def close(self) -> None:
-        """Stop the thread; replies under way are given up."""
+        """Stop the thread; unfinished replies are given up."""
         self._inbox.put(None)
         self._thread.join()
 

@@ -1,7 +1,7 @@
 """Replies from a vLLM server: token ids in, token ids and log-probs out. Imports torch.
 
 Used in training with `--vllm_mode server`. Each reply is one request, so the server batches all
-that are under way. It stops at an action's closing tag. Where such a tag stands inside the
+that are unfinished. It stops at an action's closing tag. Where such a tag stands inside the
 reasoning, and so closes nothing, the reply is continued by another request.
 """
 
@@ -36,7 +36,7 @@ class VLLMServer:
         eos_token_id: What the checkpoint's generation config calls end of sequence.
 
     Attributes:
-        busy_s: Seconds in which at least one request was under way.
+        busy_s: Seconds in which at least one request was unfinished.
 
     Raises:
         MissingExtraError: openai is not installed.
@@ -143,8 +143,8 @@ class VLLMServer:
         found = None if choice.logprobs is None else choice.logprobs.token_logprobs
         if ids is None or found is None or len(found) != len(ids):
             raise PolicyError(
-                f"the vLLM server at {self._base_url} sent no token ids with log-probs. To mend "
-                "it: it must be `vllm serve` of vLLM 0.22 or later."
+                f"the vLLM server at {self._base_url} sent no token ids with log-probs. Fix: "
+                "it must be `vllm serve` of vLLM 0.22 or later."
             )
         return list(ids), [float(value) for value in found]
 

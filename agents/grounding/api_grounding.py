@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from agents.api.agent import ApiAgent, after_thinking, read_api_options, used
+from agents.api.agent import ApiAgent, after_thinking, used
 from agents.api.usage import Usage
 from agents.grounding.offline import rank_clips
 from longvideo_env.errors import ContextTooLongError, EndpointError, ToolError
@@ -54,7 +54,7 @@ class ApiGrounding(ApiAgent):
 
     def __init__(self, argument: str) -> None:
         super().__init__(argument)
-        self.options = read_api_options(GroundingOptions, self._options)
+        self.options = self._spec.read(GroundingOptions)
 
     async def ground(self, request: ToolCall, /) -> ToolReply:
         """Return the clip that the model names.

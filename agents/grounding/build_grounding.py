@@ -54,7 +54,7 @@ def read_cache(path: Path) -> list[dict[str, Any]]:
     """The entries of the published code's grounding cache.
 
     Raises:
-        MalformedFileError: The file is none.
+        MalformedFileError: The file is not one.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

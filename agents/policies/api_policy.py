@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agents.api.agent import parse_api_spec, read_api_options, used
+from agents.api.agent import parse_api_spec, used
 from agents.api.client import ChatReply, client_for
 from agents.api.endpoints import load_endpoint
 from agents.api.usage import Usage
@@ -65,7 +65,7 @@ class ApiPolicy:
         spec = parse_api_spec(argument)
         self.codec = TextCodec()
         self.model = spec.model
-        self.options = read_api_options(MasterOptions, spec.options)
+        self.options = spec.spec.read(MasterOptions)
         self._settings = settings
         self._client = client_for(load_endpoint(spec.endpoint))
 

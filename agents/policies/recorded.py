@@ -55,7 +55,7 @@ class RecordedPolicy:
             "kind": "policy",
             "model": parsed.model,
             "endpoint": parsed.endpoint,
-            "options": dict(parsed.options),
+            "options": dict(parsed.spec.options),
             "sampling": drawn,
         }
 

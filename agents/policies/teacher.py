@@ -38,7 +38,7 @@ class MiniTeacher:
     it is shown three times an episode. Of all five, the last could be told from those before it.
 
     Raises:
-        SpecError: A probability is none.
+        SpecError: A probability is not from 0 to 1.
     """
 
     codec: Codec

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from agents.api.agent import ApiAgent, after_thinking, read_api_options, used
+from agents.api.agent import ApiAgent, after_thinking, used
 from agents.api.images import image_part
 from longvideo_env.errors import EndpointError, SpecError, ToolError
 from longvideo_env.media.frames import Frame, list_frames, spread
@@ -64,7 +64,7 @@ class ApiVision(ApiAgent):
 
     def __init__(self, argument: str) -> None:
         super().__init__(argument)
-        self.options = read_api_options(VisionOptions, self._options)
+        self.options = self._spec.read(VisionOptions)
 
     async def look(self, request: ToolCall, /) -> ToolReply:
         """Return what the model says of the frames.
@@ -123,7 +123,7 @@ class ApiVision(ApiAgent):
             root = request.video.frames_root
             raise ToolError(
                 f"there are no frames of {', '.join(request.view)} under "
-                f"{root.name + '/' if root else 'any folder'}. To mend it: give --frames-root, the "
+                f"{root.name + '/' if root else 'any folder'}. Fix: give --frames-root, the "
                 "folder that holds <clip>/ or <show>_frames/<clip>/; or another --vision."
             )
         return frames

@@ -57,13 +57,13 @@ def read_run(path: Path) -> Run:
         if not (folder / name).is_file():
             raise SpecError(
                 f"expected the folder of a run, or its {EPISODES}, got {path}: {folder / name} is "
-                "not there. To mend it: give a folder that eval/run_policy.py wrote under --out."
+                "not there. Fix: give a folder that eval/run_policy.py wrote under --out."
             )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise SpecError(
-            f"{folder / CONFIG} is not JSON ({error}). To mend it: play the run again."
+            f"{folder / CONFIG} is not JSON ({error}). Fix: play the run again."
         ) from error
     found = read_trajectories(folder / EPISODES)
     episodes = {(str(t.qid), t.sample): t for t in found}
@@ -86,7 +86,7 @@ def match(a: Run, b: Run) -> list[Pair]:
     if not pairs:
         raise SpecError(
             f"expected runs that share scored episodes, got {len(a.episodes)} episodes in "
-            f"{a.folder} and {len(b.episodes)} in {b.folder} with none in common. To mend it: play "
+            f"{a.folder} and {len(b.episodes)} in {b.folder} with none in common. Fix: play "
             "both with the same --dataset, --split and --seed, on questions that have an answer."
         )
     _check_questions(a, b, {str(mine.qid) for mine, _ in pairs})

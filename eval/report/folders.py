@@ -113,7 +113,7 @@ def _folders_of(path: Path) -> list[Path]:
     if not below:
         raise SpecError(
             f"expected a run, or a folder of runs, got {path}: it holds neither {EPISODES} nor "
-            f"{STEP_FILES} nor {METRICS}. To mend it: give what eval/run_policy.py wrote under "
+            f"{STEP_FILES} nor {METRICS}. Fix: give what eval/run_policy.py wrote under "
             "--out, or the --output_dir or --save_rollouts of train/grpo.py."
         )
     return below
@@ -192,7 +192,7 @@ def _step_of(path: Path) -> int:
     digits = path.name.split("-")[1].partition(".")[0]
     if not digits.isdecimal():
         raise SpecError(
-            f"expected a name such as step-000001-rank-000.jsonl, got {path}. To mend it: move "
+            f"expected a name such as step-000001-rank-000.jsonl, got {path}. Fix: move "
             "the file elsewhere."
         )
     return int(digits)
@@ -228,7 +228,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SpecError(
-            f"{path} is not JSON ({error}). To mend it: play the run again, or remove the file."
+            f"{path} is not JSON ({error}). Fix: play the run again, or remove the file."
         ) from error
     return value if isinstance(value, dict) else {}
 

@@ -62,12 +62,12 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
     except (OSError, UnicodeDecodeError) as error:
         raise TrajectoryError(
-            f"{path} cannot be read: {error}. To mend it: check the file, or play the run again."
+            f"{path} cannot be read: {error}. Fix: check the file, or play the run again."
         ) from error
 
 
 def _problem(path: Path, number: int, what: str) -> TrajectoryError:
     return TrajectoryError(
-        f"{path}, line {number}: expected one JSON object a line, got {what}. To mend it: remove "
+        f"{path}, line {number}: expected one JSON object a line, got {what}. Fix: remove "
         "this line, or play the run again."
     )

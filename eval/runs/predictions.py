@@ -94,7 +94,7 @@ class AnswerStore:
                 if isinstance(error, SpecError):
                     raise
                 raise TrajectoryError(
-                    f"{self._path}, line {number + 1} cannot be read ({error}). To mend it: give "
+                    f"{self._path}, line {number + 1} cannot be read ({error}). Fix: give "
                     "another --output-filename, or --overwrite."
                 ) from error
             if answer.status != FAILED:  # failed ones are asked again
@@ -114,7 +114,7 @@ class AnswerStore:
             if earlier.get(key) != self._config.get(key):
                 raise SpecError(
                     f"{self._path} holds answers with {key}={earlier.get(key)!r}, not "
-                    f"{self._config.get(key)!r}. To mend it: give another --output-filename, or "
+                    f"{self._config.get(key)!r}. Fix: give another --output-filename, or "
                     "--overwrite."
                 )
 

@@ -104,7 +104,7 @@ def ingest(
     """
     film, out, options = Path(film), Path(out), options or IngestOptions()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise SpecError(f"{out} exists and is not an empty folder. To mend it: name another.")
+        raise SpecError(f"{out} exists and is not an empty folder. Fix: name another.")
     if tick is None:
         with _bar() as shown:
             return _ingest(

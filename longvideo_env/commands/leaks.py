@@ -90,7 +90,7 @@ def measure_leaks(dataset: Dataset, seed: int = 0) -> list[Leak]:
     if not tasks:
         raise SpecError(
             f"none of the {len(dataset):,} questions of {dataset.name}, split {dataset.split}, has "
-            "a known answer. To mend it: name a split that has answers."
+            "a known answer. Fix: name a split that has answers."
         )
     readers: dict[str, Callable[[Task], Scores | None]] = {
         "words of the question": lambda task: _overlap(task, [task.question.text]),

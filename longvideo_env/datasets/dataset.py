@@ -205,7 +205,7 @@ class Dataset:
         if position is None:
             raise SpecError(
                 f"no question {qid!r} among the {len(self):,} of {self.name}, split {self.split}."
-                f"{_close(str(qid), self._positions)} To mend it: pass the qid of one of them."
+                f"{_close(str(qid), self._positions)} Fix: pass the qid of one of them."
             )
         return self.tasks[position]
 
@@ -219,7 +219,7 @@ class Dataset:
         if question.video_id not in self.videos:
             raise SpecError(
                 f"no video {question.video_id!r} among the {len(self.videos):,} of {self.name}."
-                f"{_close(question.video_id, self.videos)} To mend it: pass a task or question of "
+                f"{_close(question.video_id, self.videos)} Fix: pass a task or question of "
                 "this dataset."
             )
         return self.videos[question.video_id]

@@ -167,7 +167,7 @@ class Policy(Protocol):
     codec: Codec
 
     async def act(self, context: Context, /) -> Reply:
-        """Write the reply of one turn. Many may be under way at once; a policy may batch them.
+        """Write the reply of one turn. Many may be unfinished at once; a policy may batch them.
 
         Raises:
             PolicyError: No reply could be had. The episode counts as failed.

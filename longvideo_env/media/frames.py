@@ -57,7 +57,7 @@ def list_frames(video: Video, clip_id: str) -> tuple[Frame, ...]:
     if clip_id not in video:
         raise SpecError(
             f"expected one of the {len(video.clips)} clips of {video.video_id!r}, got {clip_id!r}. "
-            "To mend it: check `clip_id in video` first."
+            "Fix: check `clip_id in video` first."
         )
     if video.frames_root is None or name is None:
         return ()

@@ -196,7 +196,7 @@ class Trajectory:
         if version != SCHEMA_VERSION:
             raise TrajectoryError(
                 f"expected a trajectory of schema version {SCHEMA_VERSION}, got {version!r}. "
-                "To mend it: read the file with the release that wrote it."
+                "Fix: read the file with the release that wrote it."
             )
         record.pop("rollout", None)  # what a training run notes of its rollouts
         try:

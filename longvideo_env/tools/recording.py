@@ -271,7 +271,7 @@ class Recording:
             _prepare(database, self.path)
         except (OSError, sqlite3.Error) as error:
             raise RecordingError(
-                f"the recording {self.path} cannot be opened ({error}). To mend it: give another "
+                f"the recording {self.path} cannot be opened ({error}). Fix: give another "
                 "file; a recording is what --recording record or reuse has written."
             ) from error
         return database
@@ -279,8 +279,8 @@ class Recording:
     def _miss(self, key: Mapping[str, Any]) -> str:
         shown = json.dumps({k: v for k, v in key.items() if k != "video"}, ensure_ascii=False)
         return (
-            f"{self.path} does not hold this call of {key.get('agent')!r}: {shown:.300} To mend "
-            "it: --recording reuse asks for what is missing; or play what was recorded."
+            f"{self.path} does not hold this call of {key.get('agent')!r}: {shown:.300} Fix: "
+            "--recording reuse asks for what is missing; or play what was recorded."
         )
 
 

@@ -71,7 +71,7 @@ def test_bad_input_is_one_clear_line_and_exit_2(runs, tmp_path, capsys):
         assert main([str(runs[0]), str(other)]) == 2
         line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("compare: expected")
-        assert "To mend it" in line
+        assert "Fix:" in line
 
 
 def test_started_as_a_script_and_help_reads_well():

@@ -94,13 +94,13 @@ def test_a_plan_that_cannot_work_is_refused_with_the_mend(
     assert preflight(RECIPE, *more) == 2
     out = " ".join(capsys.readouterr().out.split())
     assert problem in out
-    assert mend in out.partition("To mend it: ")[2]
+    assert mend in out.partition("Fix: ")[2]
 
 
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (("--num_generations", "7"), "To mend it: let per_device_train_batch_size * processes"),
+        (("--num_generations", "7"), "Fix: let per_device_train_batch_size * processes"),
         (("--vision", "telepathy"), "unknown vision agent 'telepathy'"),
         (("--dataset", "nowhere"), "nowhere"),
         (("--model_name_or_path", "no/such/folder/at/all"), "no config.json at"),

@@ -125,7 +125,7 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Sharding]:
         except SpecError as error:
             if "divisible" in str(error):
                 raise SpecError(
-                    f"{error} (with {sharding.processes} processes). To mend it: let "
+                    f"{error} (with {sharding.processes} processes). Fix: let "
                     "per_device_train_batch_size * processes * gradient_accumulation_steps be a "
                     "multiple of num_generations."
                 ) from error
@@ -350,7 +350,7 @@ def show(lines: Sequence[Line], console: Console) -> None:
     console.print(table)
     for line in lines:
         if line.mend:
-            console.print(f"{line.name}: {line.text}. To mend it: {line.mend}", markup=False)
+            console.print(f"{line.name}: {line.text}. Fix: {line.mend}", markup=False)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -155,7 +155,7 @@ def read_qids(path: str | Path) -> list[str]:
     """The questions of a prompt set.
 
     Raises:
-        DataError: It cannot be read, or is none.
+        DataError: It cannot be read, or is not one.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

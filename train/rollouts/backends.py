@@ -84,7 +84,7 @@ class TransformersBackend:
     Args:
         codec: The policy's.
         settings: How replies are drawn.
-        concurrency: The most episodes under way at once.
+        concurrency: The most episodes in flight at once.
         overlap: Generate while other episodes wait for their tools.
     """
 
@@ -145,7 +145,7 @@ class ColocateBackend:
     Args:
         codec: The policy's.
         settings: How replies are drawn.
-        concurrency: The most episodes under way at once.
+        concurrency: The most episodes in flight at once.
         tensor_parallel_size: Processes that share one engine. Above 1 they have to step it
             together, so that episodes are played in lockstep.
     """
@@ -211,7 +211,7 @@ class ServerBackend:
         codec: The policy's.
         settings: How replies are drawn.
         base_url: The server's address, such as `http://host:8000`.
-        concurrency: The most episodes, and so requests, under way at once in this process.
+        concurrency: The most episodes, and so requests, in flight at once in this process.
     """
 
     has_logprobs = True

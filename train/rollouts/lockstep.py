@@ -9,7 +9,7 @@ When a batch is generated:
 
 - overlapped: as soon as no episode can go on without a reply or a tool, and none is being
   generated. Whatever is ready makes a batch; an episode whose tool is slow joins a later one.
-- in lockstep: when every episode under way waits for a reply, so that one slow tool holds up all.
+- in lockstep: when every unfinished episode waits for a reply, so that one slow tool holds up all.
   Where each forward is a collective, all processes can so take the same number of rounds.
 
 With tools that never wait, both make the same batches.

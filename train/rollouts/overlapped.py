@@ -32,7 +32,7 @@ class BorrowedPolicy:
 
     Args:
         codec: Renders messages into token ids.
-        concurrency: The most episodes under way at once.
+        concurrency: The most episodes in flight at once.
 
     Attributes:
         codec: The same.

@@ -18,7 +18,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from longvideo_env.datasets.tvqa.rows import read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import group_by_video
 from longvideo_env.seeding import derive_seed
+from longvideo_env.specs import parse_spec
 
 MINI = "mini"
 VERSION = 1
@@ -128,27 +128,11 @@ def read_spec(spec: str) -> MiniOptions:
     Raises:
         SpecError: A key or a value has no meaning.
     """
-    values: dict[str, Any] = {}
-    types = {"videos": int, "seed": int, "difficulty": float}
-    for part in spec.partition(":")[2].split(",") if ":" in spec else ():
-        key, _, value = (side.strip() for side in part.partition("="))
-        if key not in types:
-            close = get_close_matches(key, types, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise SpecError(
-                f"unknown option {key!r} in {spec!r}.{hint} Options: {', '.join(types)}, such as "
-                "mini:videos=200,seed=3,difficulty=0.5."
-            )
-        if key in values:
-            raise SpecError(f"{key!r} stands twice in {spec!r}.")
-        try:
-            values[key] = types[key](value)
-        except ValueError as error:
-            expected = "a number from 0 to 1" if key == "difficulty" else "a whole number"
-            raise SpecError(
-                f"expected {expected} for {key!r} in {spec!r}, got {value!r}."
-            ) from error
-    return MiniOptions(**values)
+    parsed = parse_spec(spec)
+    if parsed.argument or spec.endswith(":"):
+        raise SpecError(f"{spec!r}: expected key=value, such as mini:videos=200,seed=3.")
+    options: MiniOptions = parsed.read(MiniOptions)
+    return options
 
 
 def write_mini(
@@ -181,7 +165,7 @@ def write_mini(
         raise SpecError(f"mini: the step between frames must be at least 1, got {frame_step}.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SpecError(
-            f"{out} exists and is not an empty folder. To mend it: name another, or remove it."
+            f"{out} exists and is not an empty folder. Fix: name another, or remove it."
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))

@@ -74,11 +74,11 @@ def test_it_can_be_pickled_and_played() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("mini:video=3", r"unknown option 'video' .* Did you mean 'videos'\?"),
-        ("mini:", "unknown option ''"),
+        ("mini:video=3", r"unknown option 'video'\. Did you mean 'videos'\?"),
+        ("mini:", "expected key=value"),
         ("mini:seed=3,seed=4", "'seed' stands twice"),
-        ("mini:videos=many", "expected a whole number for 'videos' .* got 'many'"),
-        ("mini:difficulty=", "expected a number from 0 to 1 for 'difficulty'"),
+        ("mini:videos=many", "videos is a whole number, got 'many'"),
+        ("mini:difficulty=", "difficulty is a number, got ''"),
         ("mini:difficulty=nan", "difficulty must be 0 to 1"),
         ("mini:difficulty=1.5", "difficulty must be 0 to 1, got 1.5"),
         ("mini:videos=0", "videos must be 1 to 100,000, got 0"),

@@ -92,7 +92,7 @@ def test_what_is_not_there_is_told(
 
 @pytest.mark.parametrize("spec", ["hf:someone/dataset", "", " "])
 def test_specs_without_a_folder(spec: str) -> None:
-    with pytest.raises(DatasetNotFoundError, match=r"To mend it: .*folder"):
+    with pytest.raises(DatasetNotFoundError, match=r"Fix: .*folder"):
         find_sources(spec, "train", None)
 
 
