@@ -47,9 +47,25 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 def background_loop() -> asyncio.AbstractEventLoop:
     """The event loop, in a daemon thread, on which agents with real waits run. One a process."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="longvideo-env-loop", daemon=True).start()
+    threading.Thread(
+        target=_keep_running, args=(loop,), name="longvideo-env-loop", daemon=True
+    ).start()
     atexit.register(_let_go, loop)
     return loop
+
+
+def _keep_running(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop for ever: what would stop it belongs to who waits for the task that raised it.
+
+    asyncio lets these two out of the loop as well as into the task's result; without the loop, who
+    waits for the result would never have it.
+    """
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except (KeyboardInterrupt, SystemExit):
+            continue
 
 
 def _let_go(loop: asyncio.AbstractEventLoop) -> None:

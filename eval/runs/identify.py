@@ -12,6 +12,7 @@ from agents.policies.build import POLICY_KINDS, policy_name
 from agents.policies.starter import resolve_model
 from longvideo_env import Dataset, EnvConfig
 from longvideo_env.datasets.tvqa.index import LazyTasks
+from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.records.identity import (
     Identity,
@@ -45,6 +46,8 @@ def identify(policy: Any, config: EnvConfig, dataset: Dataset) -> Identity:
     }
     if isinstance(policy, str) and (checkpoint := digest_checkpoint(policy)):
         parts["checkpoint"] = checkpoint
+    if unnamed := default_endpoint(policy_name(policy), config.grounding, config.vision):
+        parts["endpoint"] = short_hash(unnamed)
     own: dict[str, Any] = {tool.spec: tool.function for tool in game.tools}
     own |= {term: game.reward.functions[term] for term in game.reward.own}
     own |= {
@@ -93,6 +96,18 @@ def digest_checkpoint(spec: str) -> str | None:
         return short_hash(" ".join(digest_folder(folder) for folder in folders if folder))
     except OSError:
         return None  # building the policy says what is wrong
+
+
+def default_endpoint(*specs: str) -> str | None:
+    """The address of `openai:MODEL`, which names none itself; None where no spec means it."""
+    if not any(spec.startswith("openai:") and "@" not in spec for spec in specs):
+        return None
+    from agents.api.endpoints import load_endpoint  # its client is an extra
+
+    try:
+        return load_endpoint().base_url
+    except SpecError:
+        return None  # building the agent says what is wrong
 
 
 def _folder_of(model: str) -> Path | None:

@@ -180,13 +180,16 @@ class RolloutEngine:
         )
         start = time.perf_counter()
         try:
-            return await self.policy.act(context)
+            reply = await self.policy.act(context)
         except PolicyError:
             raise
         except Exception as error:  # the boundary: what a policy raises is its episode's failure
             raise PolicyError(f"{type(error).__name__}: {error}") from error
         finally:
             record.model_s += time.perf_counter() - start
+        if not isinstance(reply, Reply):
+            raise PolicyError(f"expected a Reply from `act`, got {reply!r:.80}.")
+        return reply
 
     async def _call(self, request: ToolCall, record: _Record) -> ToolResult:
         result = await self.toolbox.call(request)

@@ -25,6 +25,7 @@ PARTS = {
     "answers": "the answer key",
     "texts": "the subtitles, captions or clips",
     "checkpoint": "the model's files (weights, config, tokenizer)",
+    "endpoint": "the default endpoint (OPENAI_BASE_URL)",
     "code": "own code (a policy, tool or reward term)",
     "words": "what the environment says to the policy",
     "version": "the version of longvideo-env",

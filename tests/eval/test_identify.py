@@ -169,3 +169,19 @@ def test_an_endpoint_where_nothing_listens_and_frames_that_are_not_there(data, t
     assert "videos have no frames" in err
     assert "warning: nothing listens at http://127.0.0.1:9/v1" in err
     assert "1 of 1 episodes failed" in out
+
+
+def test_another_default_endpoint_is_another_run(monkeypatch):
+    pytest.importorskip("openai")
+    dataset = load_dataset("embedded", "val")
+    config = EnvConfig(dataset="embedded", split="val")
+
+    def parts(spec, url):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        return identify(spec, config, dataset)
+
+    first = parts("openai:m", "http://localhost:1/v1")
+    assert parts("openai:m", "http://localhost:1/v1/").difference(first.parts) == []
+    changed = parts("openai:m", "http://localhost:2/v1").difference(first.parts)
+    assert changed == ["the default endpoint (OPENAI_BASE_URL)"]
+    assert "endpoint" not in parts("openai:m@http://localhost:3/v1", "http://localhost:1/v1").parts

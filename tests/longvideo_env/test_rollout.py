@@ -184,6 +184,18 @@ def test_a_bug_outside_the_policy_is_not_hidden():
         play(engine(policy))
 
 
+def test_what_is_no_reply_fails_its_episode():
+    class Silent:
+        codec = TextCodec()
+
+        async def act(self, context, /):
+            return None
+
+    for trajectory in play(engine(Silent())):
+        assert trajectory.status == "failed"
+        assert trajectory.error.endswith("expected a Reply from `act`, got None.")
+
+
 def test_a_full_context_ends_the_episode():
     class Full:
         codec = TextCodec()
