@@ -24,7 +24,7 @@ from longvideo_env import EnvConfig, RolloutEngine
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset
-from longvideo_env.datasets.ingested import load_videos
+from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 from longvideo_env.schema import (

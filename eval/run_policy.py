@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.generation.settings import GenerationSettings
-from eval.metrics.groups import group_lines
+from eval.metrics.benchmark_groups import group_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.checkpoints import draw_curve, short_name

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from longvideo_env.options import move_labels
+from longvideo_env.choices import move_labels
 
 MIN_OPTIONS = 2
 MAX_OPTIONS = 16

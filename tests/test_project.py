@@ -1,6 +1,8 @@
+import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("longvideo_env", "agents", "train", "eval")
+MOST_IN_A_ROOM = 15
 
 # The set that the trainer and both vLLM builds share: what has been tested together.
 PINS = {
@@ -119,3 +122,26 @@ def test_readme_opens_with_demo_and_test() -> None:
     assert block, "README.md has no code block"
     commands = [line.split("#")[0].strip() for line in block[1].splitlines() if line.strip()]
     assert commands[:2] == ["make demo", "make test"]
+
+
+def sources() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def test_no_two_modules_or_public_classes_have_one_name() -> None:
+    modules = Counter(path.stem for path in sources() if path.stem != "__init__")
+    assert {name for name, n in modules.items() if n > 1} == set()
+    classes = Counter(
+        node.name
+        for path in sources()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, n in classes.items() if n > 1} == set()
+
+
+def test_files_and_rooms_can_be_taken_in_at_a_glance() -> None:
+    long = {p.name for p in sources() if len(p.read_text(encoding="utf-8").splitlines()) > 400}
+    assert long == set()
+    rooms = Counter(path.parent for path in sources() if path.stem != "__init__")
+    assert {str(room.relative_to(ROOT)): n for room, n in rooms.items() if n > MOST_IN_A_ROOM} == {}

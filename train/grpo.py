@@ -65,8 +65,8 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":  # before torch and TRL, whose import takes many seconds
-    from train.grpo_options import DESCRIPTION, GrpoArguments
-    from train.start import check_start
+    from train.options.grpo_options import DESCRIPTION, GrpoArguments
+    from train.options.start import check_start
 
     check_start(sys.argv[1:], GrpoArguments, DESCRIPTION)
 
@@ -93,15 +93,9 @@ from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import DataError
 from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS
 from longvideo_env.tools.registry import build_toolbox
-from train.grpo_options import GrpoArguments, check, parse
 from train.metrics_file import MetricsFile
-from train.planning.prompt_sets import read_qids
-from train.rollouts.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
-from train.rollouts.columns import reward_functions
-from train.rollouts.rollout_func import Keep, Rollouts
-from train.rollouts.saving import RolloutStore
-from train.rollouts.trajectory_table import TrajectoryTable
-from train.script import (
+from train.options.grpo_options import GrpoArguments, check, parse
+from train.options.script import (
     as_mapping,
     checkpoint_to_resume,
     load_tokenizer,
@@ -109,6 +103,12 @@ from train.script import (
     run_script,
     train_and_save,
 )
+from train.planning.prompt_sets import read_qids
+from train.rollouts.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
+from train.rollouts.columns import reward_functions
+from train.rollouts.rollout_func import Keep, Rollouts
+from train.rollouts.saving import RolloutStore
+from train.rollouts.trajectory_table import TrajectoryTable
 from train.trainer import EpisodeTrainer
 
 

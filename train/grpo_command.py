@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.grpo_options import DESCRIPTION, GrpoArguments
-from train.start import check_start
+from train.options.grpo_options import DESCRIPTION, GrpoArguments
+from train.options.start import check_start
 
 
 def main(argv: Sequence[str]) -> int:
     """Check first, import torch and TRL then, and train. Returns the exit code."""
     check_start(argv, GrpoArguments, DESCRIPTION)
     from train.grpo import main as train
-    from train.script import run_script
+    from train.options.script import run_script
 
     run_script("grpo.py", train, argv)
     return 0

@@ -47,9 +47,8 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.errors import DataError, SpecError
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 from longvideo_env.seeding import derive_seed
-from train.demonstrations import as_columns, select, to_row
-from train.flags import parse_options
-from train.script import (
+from train.options.flags import parse_options
+from train.options.script import (
     as_mapping,
     checkpoint_to_resume,
     load_tokenizer,
@@ -57,7 +56,8 @@ from train.script import (
     run_script,
     train_and_save,
 )
-from train.stages import Stage, build_stages, order_by_length, play
+from train.teaching.demonstrations import as_columns, select, to_row
+from train.teaching.stages import Stage, build_stages, order_by_length, play
 from train.tiny_model import HEAD_SIZE
 
 DESCRIPTION = "Train a policy on a teacher's episodes, or on saved ones."

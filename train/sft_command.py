@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str]) -> int:
     """Import torch and TRL, which takes seconds, and train. Returns the exit code."""
-    from train.script import run_script
+    from train.options.script import run_script
     from train.sft import main as teach
 
     run_script("sft.py", teach, argv)

@@ -24,9 +24,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from eval.report.asked import Questions
 from eval.report.folders import Source, read_sources
 from eval.report.page import Page, build_page
-from eval.report.questions import Questions
 from eval.report.thumbs import Thumbs
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command

@@ -10,8 +10,8 @@ from typing import Any
 from eval.metrics.cost import episode_cost, mean_cost
 from eval.metrics.pairs import compare, differences, match, n_left_out
 from eval.metrics.summary import share, summarize
+from eval.report.asked import MINI, needs_look
 from eval.report.folders import SavedEpisode, Source
-from eval.report.questions import MINI, needs_look
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
 

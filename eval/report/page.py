@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from eval.report.asked import Questions
 from eval.report.folders import Source
 from eval.report.overview import describe_pairs, describe_run
 from eval.report.played import row_of, trace_of
-from eval.report.questions import Questions
 from eval.report.thumbs import Thumbs
 from eval.report.training import advantages, describe_curves, describe_steps
 from longvideo_env.errors import MissingExtraError

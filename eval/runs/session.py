@@ -14,7 +14,7 @@ from rich.console import Console
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
-from eval.metrics.groups import group_shares
+from eval.metrics.benchmark_groups import group_shares
 from eval.metrics.summary import summarize
 from eval.runs.failures import FailureWatch, warnings_before
 from eval.runs.identify import identify, questions_of

@@ -30,11 +30,11 @@ import numpy as np
 from rich.table import Table
 from scipy.stats import binomtest
 
+from longvideo_env.choices import equal_options, pinned_options
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, output_console, run_command
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DatasetNotFoundError, SpecError
-from longvideo_env.options import equal_options, pinned_options
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed
 

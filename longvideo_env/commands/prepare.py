@@ -36,7 +36,7 @@ from longvideo_env.datasets.hub import PREFIX, hub_folder
 from longvideo_env.datasets.jsonfile import read_rows
 from longvideo_env.datasets.loading import load_dataset
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tvqa.files import find_sources, find_texts, question_files
+from longvideo_env.datasets.tvqa.layout import find_sources, find_texts, question_files
 from longvideo_env.datasets.tvqa.material import Texts, read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
 from longvideo_env.errors import (

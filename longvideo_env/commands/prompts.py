@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from longvideo_env.commands.shared import run_command
-from longvideo_env.game.words.words import default_text, load_words
+from longvideo_env.game.words.templates import default_text, load_words
 
 
 def build_parser() -> argparse.ArgumentParser:

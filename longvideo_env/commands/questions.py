@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.table import Table
 
 from longvideo_env.commands.shared import output_console, run_command
-from longvideo_env.datasets.ingested import load_videos
+from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Video
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from longvideo_env.datasets.answers import read_answer
+from longvideo_env.choices import equal_options, name_labels
 from longvideo_env.datasets.coverage import Coverage
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
 from longvideo_env.datasets.footage import SPAN_SLACK_S, Benchmark, Cutter, Item
 from longvideo_env.datasets.jsonfile import is_clean_text
+from longvideo_env.datasets.own.answer_keys import read_answer
 from longvideo_env.datasets.rejects import Rejects, kinds_of
 from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.datasets.tvqa.rows import RowPlace
@@ -21,7 +22,6 @@ from longvideo_env.errors import (
     InvalidRowError,
     MissingOptionError,
 )
-from longvideo_env.options import equal_options, name_labels
 from longvideo_env.schema import (
     MAX_OPTIONS,
     MIN_OPTIONS,

@@ -23,8 +23,8 @@ from longvideo_env.datasets.assembling import assemble
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.footage import Benchmark
 from longvideo_env.datasets.hub import PREFIX, hub_folder
-from longvideo_env.datasets.memory import rows_of
-from longvideo_env.datasets.own import read_rows
+from longvideo_env.datasets.own.in_memory import rows_of
+from longvideo_env.datasets.own.questions_table import read_rows
 from longvideo_env.datasets.rejects import Rejects, no_collector
 from longvideo_env.errors import DatasetNotFoundError, LongVideoEnvError, SpecError
 from longvideo_env.specs import is_attribute, load_attribute

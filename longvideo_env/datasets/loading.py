@@ -9,17 +9,17 @@ from pathlib import Path
 
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.finding import load_benchmark, named_reader
-from longvideo_env.datasets.ingested import lazy_videos
 from longvideo_env.datasets.jsonfile import read_rows as read_json_rows
-from longvideo_env.datasets.memory import rows_of
-from longvideo_env.datasets.own import read_file, read_rows
+from longvideo_env.datasets.own.in_memory import rows_of
+from longvideo_env.datasets.own.ingested import lazy_videos
+from longvideo_env.datasets.own.questions_table import read_file, read_rows
+from longvideo_env.datasets.own.table_files import SUFFIXES
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tables import SUFFIXES
 from longvideo_env.datasets.tvqa.cache import cached_folder, digest
 from longvideo_env.datasets.tvqa.checking import GoldCheck
-from longvideo_env.datasets.tvqa.files import Sources, find_sources, splits_of
 from longvideo_env.datasets.tvqa.index import VERSION
 from longvideo_env.datasets.tvqa.indexing import IrregularFileError, build_index, open_index
+from longvideo_env.datasets.tvqa.layout import Sources, find_sources, splits_of
 from longvideo_env.datasets.tvqa.material import read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError

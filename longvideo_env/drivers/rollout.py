@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from longvideo_env.choices import pinned_options
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.kinds import question_kind
@@ -20,7 +21,6 @@ from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Context, Observation, Policy, Reply
 from longvideo_env.game.reward import Play, score_async
-from longvideo_env.options import pinned_options
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed, draw_option_order

@@ -19,7 +19,7 @@ from longvideo_env.game.words.fields import (
     ShownTags,
     ShownTool,
 )
-from longvideo_env.game.words.words import Speaker, Words, load_words
+from longvideo_env.game.words.templates import Speaker, Words, load_words
 from longvideo_env.schema import Question, Video, clock
 from longvideo_env.specs import find_part
 from longvideo_env.tools.registry import find_tools

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, MissingExtraError
-from longvideo_env.media.captions.words import MAX_LINE, plain_text, to_lines
+from longvideo_env.media.captions.plain import MAX_LINE, plain_text, to_lines
 from longvideo_env.schema import TimedText
 
 if TYPE_CHECKING:
-    from longvideo_env.media.captions.words import Cues
+    from longvideo_env.media.captions.plain import Cues
 
 __all__ = ["MAX_LINE", "Subtitles", "cut_to_clips", "plain_text", "read_subtitles"]
 
@@ -131,7 +131,7 @@ def _format_of(text: str, suffix: str) -> str:
     for name, pattern in _LINES:
         if any(pattern.match(line.lstrip()) for line in lines[:20]):
             return name
-    from longvideo_env.media.captions.rows import is_transcript_line
+    from longvideo_env.media.captions.cue_rows import is_transcript_line
     from longvideo_env.media.captions.stamps import read_times
 
     if suffix == ".vtt":
@@ -146,7 +146,7 @@ def _format_of(text: str, suffix: str) -> str:
 def _reader(format_: str) -> Callable[[str], Cues]:
     """The reader of a format; the libraries that it needs are imported here."""
     if format_ in ("microdvd", "mpl2", "tmp"):
-        from longvideo_env.media.captions.rows import reader_of
+        from longvideo_env.media.captions.cue_rows import reader_of
 
         return reader_of(format_)
     room = {"srt": "cues", "vtt": "cues", "ass": "cues", "json": "records", "xml": "records"}

@@ -43,7 +43,7 @@ _TRAINING = ("training_args", "optimizer", "scheduler", "rng_state", "trainer_st
 _TEXTS = ("merges.txt", "vocab.txt")
 
 
-class Questions(Protocol):
+class QuestionSource(Protocol):
     """What is asked of a dataset here."""
 
     @property
@@ -125,7 +125,7 @@ def name_some(qids: Sequence[str], most: int = 5) -> str:
     return ", ".join(qids[:most]) + more
 
 
-def digest_texts(dataset: Questions) -> str:
+def digest_texts(dataset: QuestionSource) -> str:
     """A digest of all videos: their clips, subtitles and captions."""
     # A large dataset knows its texts without building its videos.
     own = getattr(dataset.videos, "digest", None)

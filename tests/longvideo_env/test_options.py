@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longvideo_env.options import equal_options, name_labels, pinned_options, points_at_others
+from longvideo_env.choices import equal_options, name_labels, pinned_options, points_at_others
 from longvideo_env.schema import Gold, Question, Task
 from longvideo_env.seeding import draw_option_order
 

@@ -41,7 +41,7 @@ def flags(tiny_model: Path, tmp_path: Path) -> list[str]:
 def make_trainer(flags: list[str]) -> Callable[..., Any]:
     """Builds a `GRPOTrainer` as `train/grpo.py` does, from `tiny.yaml` and more flags."""
     from train.grpo import prepare
-    from train.grpo_options import parse
+    from train.options.grpo_options import parse
 
     return lambda *more: prepare(*parse([*flags, *more]))
 

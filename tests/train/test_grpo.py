@@ -20,9 +20,9 @@ from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
 from longvideo_env.records.trajectory import read_lines
 from train import grpo
-from train.grpo_options import check, parse
+from train.options.grpo_options import check, parse
+from train.options.script import load_tokenizer
 from train.rollouts.rollout_func import Rollouts
-from train.script import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "configs" / "grpo" / "tiny.yaml")

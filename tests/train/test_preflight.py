@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from train.script import run_script
+    from train.options.script import run_script
 
     flags = ["--config", str(RECIPE), "--model_name_or_path", str(model_of(RECIPE))]
     flags += ["--dataset", "mini", "--preflight"]

@@ -8,7 +8,7 @@ import pytest
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import DataError, SpecError
 from train.grpo import load_questions
-from train.grpo_options import parse
+from train.options.grpo_options import parse
 from train.planning.prompt_sets import Selection, main, read_qids, select
 
 TASKS = load_dataset("mini", "train").tasks

@@ -13,7 +13,7 @@ from longvideo_env.game.protocol.base import option_label
 from longvideo_env.records.trajectory import Segment, Trajectory, read_trajectories
 from longvideo_env.tools.tool import ToolCall, ToolReply
 from train.rollouts.columns import facts, reward_functions, to_rows
-from train.rollouts.groups import without_signal
+from train.rollouts.rollout_groups import without_signal
 
 MakeTrainer = Callable[..., Any]
 Write = Callable[..., None]

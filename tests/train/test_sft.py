@@ -13,7 +13,7 @@ from agents.generation.chat import ChatCodec
 from eval.run_policy import main as run_policy
 from longvideo_env import read_trajectories
 from longvideo_env.errors import SpecError
-from train.demonstrations import IGNORED, select, to_row
+from train.teaching.demonstrations import IGNORED, select, to_row
 
 ROOT = Path(__file__).parents[2]
 

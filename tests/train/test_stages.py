@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from longvideo_env import EnvConfig
 from longvideo_env.errors import SpecError
-from train.stages import Stage, build_stages, order_by_length, play
+from train.teaching.stages import Stage, build_stages, order_by_length, play
 
 
 def test_one_value_stands_for_all_stages():

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from longvideo_env.records.trajectory import Segment, Trajectory, TurnRecord
-from train.grpo_options import DESCRIPTION, GrpoArguments
+from train.options.grpo_options import DESCRIPTION, GrpoArguments
+from train.options.start import check_start
 from train.rollouts.health import sample_reply, warning
-from train.start import check_start
 
 ROOT = Path(__file__).parents[2]
 

@@ -55,7 +55,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     from train.grpo import prepare
-    from train.grpo_options import parse
+    from train.options.grpo_options import parse
 
     folder = tmp_path_factory.mktemp("vllm")
     flags = [

@@ -32,7 +32,7 @@ from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.tools.registry import build_toolbox
-from train.grpo_options import GrpoArguments, Options, check, parse
+from train.options.grpo_options import GrpoArguments, Options, check, parse
 from train.planning.lengths import count_lengths, estimate_tokens
 from train.planning.memory import (
     GIB,

@@ -31,8 +31,8 @@ from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.seeding import derive_seed
 from train.rollouts.backends import Backend, Player
 from train.rollouts.columns import to_rows
-from train.rollouts.groups import Groups
 from train.rollouts.health import Health
+from train.rollouts.rollout_groups import Groups
 from train.rollouts.saving import Rollout, RolloutStore
 from train.rollouts.stopwatch import Stopwatch
 from train.rollouts.trajectory_table import TrajectoryTable

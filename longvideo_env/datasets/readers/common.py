@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase
 
-from longvideo_env.datasets.answers import is_absent
 from longvideo_env.datasets.footage import Footage
+from longvideo_env.datasets.own.answer_keys import is_absent
+from longvideo_env.datasets.own.sidefiles import SideFiles
+from longvideo_env.datasets.own.table_files import Row, find_table
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.sidefiles import SideFiles
-from longvideo_env.datasets.tables import Row, find_table
 from longvideo_env.errors import DatasetNotFoundError
 
 _INSIDE = re.compile(r"(?:^|\n)\s*\(?([A-P])\s*[).:]\s*")

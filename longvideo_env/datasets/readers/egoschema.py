@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from longvideo_env.datasets.answers import answer_index, read_options
 from longvideo_env.datasets.footage import Benchmark, Footage, Item
 from longvideo_env.datasets.jsonfile import is_clean_text, read_object
+from longvideo_env.datasets.own.answer_keys import answer_index, read_options
+from longvideo_env.datasets.own.table_files import Row, read_table
 from longvideo_env.datasets.readers.common import first_of, split_file
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tables import Row, read_table
 from longvideo_env.datasets.tvqa.texts import is_time
 from longvideo_env.errors import DataError
 from longvideo_env.media.subtitles import plain_text

@@ -17,9 +17,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from longvideo_env.datasets.answers import is_absent, read_options
 from longvideo_env.datasets.footage import Benchmark, Footage, Item
 from longvideo_env.datasets.jsonfile import is_clean_text, read_rows
+from longvideo_env.datasets.own.answer_keys import is_absent, read_options
+from longvideo_env.datasets.own.sidefiles import SideFiles
+from longvideo_env.datasets.own.table_files import Row, read_table
 from longvideo_env.datasets.readers.common import (
     facts_of,
     film_name,
@@ -28,8 +30,6 @@ from longvideo_env.datasets.readers.common import (
     split_file,
 )
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.sidefiles import SideFiles
-from longvideo_env.datasets.tables import Row, read_table
 from longvideo_env.errors import DataError
 from longvideo_env.media.subtitles import plain_text
 from longvideo_env.schema import TimedText

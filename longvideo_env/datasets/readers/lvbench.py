@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from longvideo_env.datasets.answers import answer_index, read_options
 from longvideo_env.datasets.footage import Benchmark, Footage, Item
+from longvideo_env.datasets.own.answer_keys import answer_index, read_options
+from longvideo_env.datasets.own.table_files import Row, read_table
 from longvideo_env.datasets.readers.common import (
     film_name,
     first_of,
@@ -25,7 +26,6 @@ from longvideo_env.datasets.readers.common import (
     split_question,
 )
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects
-from longvideo_env.datasets.tables import Row, read_table
 from longvideo_env.errors import InvalidRowError
 
 FILES = {

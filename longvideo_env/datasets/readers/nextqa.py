@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from longvideo_env.datasets.answers import answer_index
 from longvideo_env.datasets.footage import Benchmark, Item
+from longvideo_env.datasets.own.answer_keys import answer_index
+from longvideo_env.datasets.own.table_files import Row, read_table
 from longvideo_env.datasets.readers.common import facts_of, film_name, split_file
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tables import Row, read_table
 
 _FOLDERS = ("", "nextqa/", "dataset/nextqa/", "nextqa_")
 FILES = {

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from longvideo_env.datasets.answers import answer_index, read_options
 from longvideo_env.datasets.footage import Benchmark, Item
+from longvideo_env.datasets.own.answer_keys import answer_index, read_options
+from longvideo_env.datasets.own.table_files import read_table
 from longvideo_env.datasets.readers.common import facts_of, film_name, first_of, split_file
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tables import read_table
 
 FILES = {
     split: (f"{split}_Video-Holmes", f"*/{split}_Video-Holmes", f"data/{split}-*", f"{split}-*")

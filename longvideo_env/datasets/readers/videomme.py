@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from longvideo_env.datasets.answers import answer_index, read_options
 from longvideo_env.datasets.footage import Benchmark, Item
+from longvideo_env.datasets.own.answer_keys import answer_index, read_options
+from longvideo_env.datasets.own.table_files import read_table
 from longvideo_env.datasets.readers.common import (
     column_of,
     facts_of,
@@ -25,7 +26,6 @@ from longvideo_env.datasets.readers.common import (
     split_file,
 )
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tables import read_table
 
 FILES = {"test": ("videomme", "Video-MME", "videomme/test-*", "data/test-*", "test-*")}
 COLUMNS = {"qid": "question_id", "video": "videoID"}

@@ -25,7 +25,6 @@ from longvideo_env.datasets.dataset import Dataset, LazyVideos
 from longvideo_env.datasets.jsonfile import read_text
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
 from longvideo_env.datasets.tvqa.checking import GoldCheck
-from longvideo_env.datasets.tvqa.files import Sources
 from longvideo_env.datasets.tvqa.index import (
     VERSION,
     ClipEntries,
@@ -34,6 +33,7 @@ from longvideo_env.datasets.tvqa.index import (
     read_meta,
     write_pieces,
 )
+from longvideo_env.datasets.tvqa.layout import Sources
 from longvideo_env.datasets.tvqa.material import ClipTimes, Texts, read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_task
 from longvideo_env.errors import DuplicateQidError, InvalidRowError

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from longvideo_env.datasets.jsonfile import read_object, read_rows
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects
-from longvideo_env.datasets.tvqa.files import Sources
+from longvideo_env.datasets.tvqa.layout import Sources
 from longvideo_env.datasets.tvqa.rows import clip_named_by
 from longvideo_env.datasets.tvqa.texts import (
     RawCaptions,

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar, cast
 
+from longvideo_env.choices import equal_options, name_labels
 from longvideo_env.datasets.jsonfile import Rows, is_clean_text
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects
 from longvideo_env.errors import (
@@ -21,7 +22,6 @@ from longvideo_env.errors import (
     MissingOptionError,
 )
 from longvideo_env.ids import is_video_id, parse_clip_id
-from longvideo_env.options import equal_options, name_labels
 from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Boxes, Gold, Qid, Question, Task
 
 _OPTION_KEY = re.compile(r"a[0-9]+\Z")

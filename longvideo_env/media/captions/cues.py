@@ -12,8 +12,8 @@ import webvtt
 from pysubs2 import SSAFile
 from pysubs2.formats.subrip import SubripFormat
 
+from longvideo_env.media.captions.plain import MAX_TIME_S, Cue, Cues
 from longvideo_env.media.captions.stamps import is_damaged, read_stamp, read_times, write_stamp
-from longvideo_env.media.captions.words import MAX_TIME_S, Cue, Cues
 
 _SETTING = re.compile(r"(?<!\S)(?:[XY][12]:\d+|[a-z]+:\S+)(?:\s+|$)", re.IGNORECASE)
 _VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]+([^<>]{1,100})>")

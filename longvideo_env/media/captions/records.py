@@ -11,8 +11,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from longvideo_env.media.captions.plain import Cue, Cues
 from longvideo_env.media.captions.stamps import read_stamp
-from longvideo_env.media.captions.words import Cue, Cues
 
 _LINED = {"segments", "chunks", "transcription", "events"}
 """What holds lines. Other files hold words only."""

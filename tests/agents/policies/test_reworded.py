@@ -7,7 +7,7 @@ import pytest
 from agents.policies.build import build_policy
 from longvideo_env import EnvConfig, RolloutEngine, Trajectory, load_dataset
 from longvideo_env.game.words.fields import SAMPLES
-from longvideo_env.game.words.words import default_text, load_words
+from longvideo_env.game.words.templates import default_text, load_words
 from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 

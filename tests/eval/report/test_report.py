@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from eval.metrics.pairs import compare, match, read_run
+from eval.report.asked import kind_of
 from eval.report.command import main
 from eval.report.folders import read_sources
 from eval.report.page import SCRIPTS, pack, render
-from eval.report.questions import kind_of
 from eval.report.training import advantages, group_advantages
 from longvideo_env.errors import SpecError, TrajectoryError
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("pysubs2")
 
 from longvideo_env import LongTVQAEnv, load_dataset
-from longvideo_env.datasets.answers import answer_index, without_labels
+from longvideo_env.datasets.own.answer_keys import answer_index, without_labels
 from longvideo_env.errors import (
     AnswerOutOfRangeError,
     DatasetNotFoundError,

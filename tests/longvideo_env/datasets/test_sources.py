@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from longvideo_env.datasets.tvqa.files import find_sources
+from longvideo_env.datasets.tvqa.layout import find_sources
 from longvideo_env.errors import DatasetNotFoundError
 
 Write = Callable[..., Path]

@@ -11,7 +11,7 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game, default_game
 from longvideo_env.game.protocol.base import Malformed, MalformedKind
 from longvideo_env.game.words.fields import SAMPLES
-from longvideo_env.game.words.words import default_text, load_words
+from longvideo_env.game.words.templates import default_text, load_words
 from longvideo_env.schema import Clip, Question, TimedText, Video
 from longvideo_env.tools.tool import ToolReply, ToolResult
 

@@ -14,7 +14,7 @@ pysubs2 = pytest.importorskip("pysubs2")
 pytest.importorskip("webvtt")
 
 from longvideo_env.errors import DataError  # noqa: E402
-from longvideo_env.media.captions.words import plain_text  # noqa: E402
+from longvideo_env.media.captions.plain import plain_text  # noqa: E402
 from longvideo_env.media.subtitles import read_subtitles  # noqa: E402
 
 CASES = Path(__file__).parents[2] / "data" / "subtitles"

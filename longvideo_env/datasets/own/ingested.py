@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longvideo_env.datasets.dataset import LazyVideos
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tvqa.files import Sources, find_texts
+from longvideo_env.datasets.tvqa.layout import Sources, find_texts
 from longvideo_env.datasets.tvqa.material import Texts, read_texts
 from longvideo_env.ids import group_by_video
 from longvideo_env.schema import Video

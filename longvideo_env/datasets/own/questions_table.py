@@ -32,16 +32,16 @@ from pathlib import Path, PurePath
 from string import ascii_uppercase
 from typing import Any
 
-from longvideo_env.datasets.answers import is_absent, read_options
 from longvideo_env.datasets.assembling import assemble
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.footage import CLIP_S, Benchmark, Footage, Item
-from longvideo_env.datasets.ingested import load_videos
 from longvideo_env.datasets.jsonfile import is_clean_text
-from longvideo_env.datasets.memory import content_hash
+from longvideo_env.datasets.own.answer_keys import is_absent, read_options
+from longvideo_env.datasets.own.in_memory import content_hash
+from longvideo_env.datasets.own.ingested import load_videos
+from longvideo_env.datasets.own.sidefiles import SUFFIXES, read_lines, spread
+from longvideo_env.datasets.own.table_files import Row, read_table
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
-from longvideo_env.datasets.sidefiles import SUFFIXES, read_lines, spread
-from longvideo_env.datasets.tables import Row, read_table
 from longvideo_env.errors import DataError, DatasetNotFoundError, InvalidRowError, SpecError
 from longvideo_env.schema import MAX_OPTIONS, TimedText, Video
 

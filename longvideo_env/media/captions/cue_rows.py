@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pysubs2 import SSAFile
 from pysubs2.exceptions import UnknownFPSError
 
+from longvideo_env.media.captions.plain import Cue, Cues, end_times
 from longvideo_env.media.captions.stamps import ARROW, STAMP, to_seconds
-from longvideo_env.media.captions.words import Cue, Cues, end_times
 
 _ROWS = {
     "microdvd": re.compile(r" *\{ *\d{1,9} *\} *\{ *\d{1,9} *\}."),

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any, Protocol, runtime_checkable
 
 from longvideo_env.datasets.dataset import Dataset
-from longvideo_env.datasets.tables import Row
+from longvideo_env.datasets.own.table_files import Row
 from longvideo_env.errors import SpecError
 
 

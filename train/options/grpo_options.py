@@ -11,7 +11,7 @@ from agents.policies.starter import STARTER
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
-from train.start import OUTPUT_DIR, start_parser
+from train.options.start import OUTPUT_DIR, start_parser
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, ModelConfig
@@ -137,7 +137,7 @@ def parse(argv: Sequence[str]) -> Options:
     """
     from trl import GRPOConfig, ModelConfig  # slow: not for --help
 
-    from train.flags import parse_options
+    from train.options.flags import parse_options
 
     defaults = {"output_dir": OUTPUT_DIR, "model_name_or_path": STARTER, "logging_steps": 1}
     early, _ = start_parser("grpo.py", DESCRIPTION, GrpoArguments).parse_known_args(argv)

@@ -1,0 +1,1 @@
+"""How training commands begin: options, defaults, and what is checked before torch is there."""

@@ -1,0 +1,1 @@
+"""What teachers play, and in which order it is learned."""
