@@ -23,6 +23,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from rich.table import Table
 
 from eval.metrics.pairs import Run, read_run

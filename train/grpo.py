@@ -63,8 +63,11 @@ sample; `loss_type dr_grpo` divides by it. A tool may keep a process waiting for
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-if __name__ == "__main__":  # before torch and TRL, whose import takes many seconds
+if __name__ == "__main__":
+    # The checkout's own packages, and what is wrong before torch and TRL, which take many seconds.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from train.options.grpo_options import DESCRIPTION, GrpoArguments
     from train.options.start import check_start
 
@@ -74,8 +77,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 from datasets import Dataset as Prompts
 from trl import (
@@ -91,7 +93,7 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import DataError
-from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS
+from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS
 from longvideo_env.tools.registry import build_toolbox
 from train.metrics_file import MetricsFile
 from train.options.grpo_options import GrpoArguments, check, parse
@@ -246,10 +248,13 @@ def prepare(
     return build_trainer(build_rollouts(args, env, training, model, questions), training, model)
 
 
-def write_environment(env: EnvConfig, folder: Path) -> None:
-    """Keep what was played beside the curves, for whoever looks at the rollouts later."""
+def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:
+    """Keep what was played beside the curves, and where the rollouts lie, for later readers."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ENVIRONMENT).write_text(json.dumps(asdict(env), indent=2) + "\n", encoding="utf-8")
+    record = env.record()
+    if rollouts is not None:
+        record[ROLLOUTS] = os.path.relpath(rollouts, folder)
+    (folder / ENVIRONMENT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def say_plan(env: EnvConfig, training: GRPOConfig, model: ModelConfig) -> None:
@@ -275,7 +280,7 @@ def main(argv: Sequence[str]) -> None:
     say_plan(env, training, model)
     trainer = prepare(args, env, training, model)
     if trainer.accelerator.is_main_process:
-        write_environment(env, Path(str(training.output_dir)))
+        write_environment(env, Path(str(training.output_dir)), args.save_rollouts)
     train_and_save(trainer, checkpoint, trainer.release_engine)
 
 

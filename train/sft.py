@@ -29,10 +29,16 @@ after each reply among them.
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
@@ -56,6 +62,7 @@ from train.options.script import (
     run_script,
     train_and_save,
 )
+from train.options.start import check_output
 from train.teaching.demonstrations import as_columns, select, to_row
 from train.teaching.stages import Stage, build_stages, order_by_length, play
 from train.tiny_model import HEAD_SIZE
@@ -107,6 +114,9 @@ class SftArguments:
             "help": "If there is no folder model_name_or_path, put a tiny random model there, "
             "with whole words of the dataset as tokens."
         },
+    )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Start anew in a folder that holds a run: it is emptied."}
     )
     tiny_hidden_size: int = field(
         default=128, metadata={"help": "Its width; a multiple of 32 (one head each)."}
@@ -265,6 +275,16 @@ def main(argv: Sequence[str]) -> None:
     args, env, training, model = parse_options(
         groups, argv, prog="sft.py", description=DESCRIPTION, defaults={"output_dir": "runs/sft"}
     )
+    resume = training.resume_from_checkpoint or "false"
+    with PartialState().main_process_first():
+        check_output(
+            Namespace(
+                output_dir=training.output_dir,
+                resume_from_checkpoint=resume,
+                overwrite=args.overwrite,
+                save_rollouts=None,
+            )
+        )
     checkpoint = checkpoint_to_resume(training)
     if args.tiny_hidden_size < HEAD_SIZE or args.tiny_hidden_size % HEAD_SIZE:
         raise SpecError(

@@ -10,10 +10,14 @@ token, even its random replies act now and then. The same seed gives the same by
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.config import TAG_SET_NAMES, EnvConfig

@@ -14,14 +14,18 @@ from eval.runs.lines import ZST, read_records
 from eval.runs.store import CONFIG, EPISODES, SUMMARY
 from longvideo_env.errors import DataError, SpecError, TrajectoryError
 from longvideo_env.media.frames import spread
-from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, TrainingLog
+from longvideo_env.records.metrics_log import (
+    ENVIRONMENT,
+    METRICS,
+    STEP_FILES,
+    TrainingLog,
+    rollout_files,
+)
 from longvideo_env.records.metrics_log import read_run as read_curves
 from longvideo_env.records.trajectory import Trajectory
 
 Record: TypeAlias = dict[str, Any]
 
-ROLLOUTS = "rollouts"
-STEP_FILES = "step-*.jsonl*"
 TRAINER_KEYS = ("advantage", "rollout")
 """What a trainer may note beside a trajectory."""
 
@@ -129,7 +133,7 @@ def _episodes_file(folder: Path) -> Path | None:
 
 
 def _step_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(STEP_FILES)) or sorted((folder / ROLLOUTS).glob(STEP_FILES))
+    return rollout_files(folder)
 
 
 def _read_one(folder: Path, max_rollouts: int | None) -> Source:
@@ -153,7 +157,8 @@ def _read_one(folder: Path, max_rollouts: int | None) -> Source:
 def _read_training(folder: Path, max_rollouts: int | None) -> Source:
     files = _step_files(folder)
     # The folder of the rollouts themselves was given: curves and options lie beside it.
-    home = folder if (folder / METRICS).is_file() or not files else folder.parent
+    beside = files and not (folder / METRICS).is_file()
+    home = folder.resolve().parent if beside else folder
     steps: dict[int, list[Path]] = {}
     for path in files:
         steps.setdefault(_step_of(path), []).append(path)
@@ -174,7 +179,7 @@ def _read_training(folder: Path, max_rollouts: int | None) -> Source:
         except DataError as error:
             notes.append(str(error))
     episodes = tuple(episode for group in by_step.values() for episode in group)
-    name = home.name or folder.name
+    name = home.resolve().name
     config = _read_json(home / ENVIRONMENT)
     return Source(name, "training", folder, config, episodes, {}, curves, tuple(notes))
 

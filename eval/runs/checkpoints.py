@@ -6,6 +6,7 @@ python eval/run_policy.py --policy 'hf:runs/grpo/checkpoint-*'
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from glob import glob
@@ -47,13 +48,22 @@ def expand_policies(policies: Sequence[str], checkpoints: str | None) -> list[st
         if kind not in ("hf", "vllm") or "*" not in path:
             named.append(spec)
             continue
-        found = [f"{kind}:{Path(one)}" for one in glob(path) if Path(one).is_dir()]
+        found = [f"{kind}:{_with_base(one)}" for one in glob(path) if Path(one).is_dir()]
         if not found:
             raise SpecError(
                 f"no folder fits {path}. Fix: train with --save_steps, or name another folder."
             )
         named += sorted(found, key=lambda one: (step_of(one) or 0, one))
     return list(dict.fromkeys(named))
+
+
+def _with_base(folder: str) -> str:
+    """A checkpoint's folder; of LoRA weights as BASE+ADAPTER."""
+    file = Path(folder, "adapter_config.json")
+    if not file.is_file():
+        return str(Path(folder))
+    base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    return f"{base}+{Path(folder)}"
 
 
 def draw_curve(summaries: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]:

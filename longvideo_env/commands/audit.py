@@ -1,9 +1,10 @@
 """Check the saved rollouts of a training run: tokens, masks and log-probs are what they claim.
 
-    python -m longvideo_env.commands.audit RUN
-    python -m longvideo_env.commands.audit RUN --tokenizer runs/grpo
+    longvideo-env audit RUN
+    longvideo-env audit RUN --tokenizer runs/grpo
 
-RUN is a folder that `train/grpo.py --save_rollouts` wrote, or a file. Of each trajectory:
+RUN is the --output_dir of a `train/grpo.py --save_rollouts`, its rollouts, or a file.
+Of each trajectory:
 
 - ids: each segment has as many token ids as it should, and a log-prob for each sampled token where
   there are any, none above 0;
@@ -25,6 +26,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +34,7 @@ from longvideo_env.commands.options import OptionParser
 from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError, TrajectoryError
 from longvideo_env.game.game import default_game
 from longvideo_env.game.protocol.reasoning import open_reasoning
+from longvideo_env.records.metrics_log import rollout_files
 from longvideo_env.records.trajectory import Segment, Trajectory, read_lines
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
@@ -179,13 +182,13 @@ def _check_use(trajectory: Trajectory, note: dict[str, Any]) -> Iterator[str]:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = [*path.glob("step-*.jsonl"), *path.glob("step-*.jsonl.zst")]
+    found = rollout_files(path)
     if not found:
         raise SpecError(
-            f"{path}: expected a folder with step-*.jsonl.zst, as `train/grpo.py --save_rollouts` "
-            "writes it, and found none."
+            f"{path}: found no step-*.jsonl.zst in it. Fix: name the --output_dir of a training "
+            "with --save_rollouts, or the folder of the rollouts."
         )
-    return sorted(found)
+    return found
 
 
 def _read(line: str, where: str) -> tuple[Trajectory, dict[str, Any] | None]:
@@ -215,17 +218,24 @@ def _decoder(path: str) -> Decode:
     return decode
 
 
+def _own_tokenizer(run: str) -> str | None:
+    """The folder of the policy that a run has saved, where its tokenizer can be read."""
+    found = Path(run, "tokenizer.json").is_file() and find_spec("tokenizers") is not None
+    return run if found else None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Check, and print what was found. Returns the exit code."""
     parser = OptionParser(
         prog="longvideo-env audit",
         description=__doc__,
     )
-    parser.add_argument("run", metavar="RUN", help="Folder of rollouts, or one file.")
-    parser.add_argument("--tokenizer", metavar="PATH", help="The policy's, to check text and ids.")
+    parser.add_argument("run", metavar="RUN", help="A training run, its rollouts, or one file.")
+    parser.add_argument("--tokenizer", metavar="PATH", help="Default: the one in RUN.")
     args = parser.parse_args(argv)
+    tokenizer = args.tokenizer or _own_tokenizer(args.run)
     try:
-        findings = audit(args.run, _decoder(args.tokenizer) if args.tokenizer else None)
+        findings = audit(args.run, _decoder(tokenizer) if tokenizer else None)
     except LongVideoEnvError as error:
         sys.stderr.write(f"audit: {error}\n")
         return EXIT_BAD_INPUT

@@ -20,6 +20,13 @@ from pathlib import Path
 
 USAGE = "usage: longvideo-env COMMAND [OPTIONS]      longvideo-env COMMAND --help"
 EXIT_BAD_INPUT = 2
+GROUPS = {
+    "play and evaluate": "evaluate play ask compare report rescore merge submission",
+    "train": "train sft plot audit merge-adapter prompt-set tiny-model",
+    "paper": "tables ablations baseline plots",
+    "data and agents": "prepare ingest mini questions show leaks prompts recording build-grounding",
+}
+"""The order in which `--help` shows commands; those of other packages come last."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,9 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _help(commands: dict[str, EntryPoint]) -> str:
+    groups = {title: names.split() for title, names in GROUPS.items()}
+    grouped = {name for names in groups.values() for name in names}
+    groups["others"] = sorted(commands.keys() - grouped)
     width = max(map(len, commands), default=0)
-    lines = [f"  {name:<{width}}  {_about(commands[name])}" for name in sorted(commands)]
-    return "\n".join([USAGE, "", "commands:", *lines, ""])
+    lines = [USAGE]
+    for title, names in groups.items():
+        there = [name for name in names if name in commands]
+        lines += ["", f"{title}:"] if there else []
+        lines += [f"  {name:<{width}}  {_about(commands[name])}" for name in there]
+    return "\n".join([*lines, ""])
 
 
 def _about(point: EntryPoint) -> str:

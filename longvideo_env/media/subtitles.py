@@ -150,7 +150,9 @@ def _reader(format_: str) -> Callable[[str], Cues]:
 
         return reader_of(format_)
     room = {"srt": "cues", "vtt": "cues", "ass": "cues", "json": "records", "xml": "records"}
-    module = importlib.import_module(f"longvideo_env.media.captions.{room.get(format_, 'rows')}")
+    module = importlib.import_module(
+        f"longvideo_env.media.captions.{room.get(format_, 'cue_rows')}"
+    )
     reader: Callable[[str], Cues] = vars(module)[f"read_{format_}"]
     return reader
 

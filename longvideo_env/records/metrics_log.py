@@ -17,9 +17,22 @@ from longvideo_env.errors import DataError, DatasetNotFoundError, MalformedFileE
 
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
-"""Beside it: the fields of `EnvConfig` that the run was trained with."""
+"""Beside it: the fields of `EnvConfig` that the run was trained with, and `rollouts`."""
+ROLLOUTS = "rollouts"
+STEP_FILES = "step-*.jsonl*"
 
 Floats = NDArray[np.float64]
+
+
+def rollout_files(folder: Path) -> list[Path]:
+    """A run's saved rollouts: in the folder, in `rollouts` below it, or where the run says."""
+    places = [folder, folder / ROLLOUTS]
+    try:
+        record = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        places.append(folder / str(record[ROLLOUTS]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no training run of ours, or one that keeps no rollouts
+    return next((found for place in places if (found := sorted(place.glob(STEP_FILES)))), [])
 
 
 @dataclass(frozen=True, eq=False)  # one is another even if it logged the same

@@ -33,3 +33,10 @@ def test_each_checkpoint_is_played_and_drawn(
         assert main(args) == 0
     assert (tmp_path / "out" / "accuracy_by_step.png").is_file()
     assert "grpo step 2" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_lora_names_its_base(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-5"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "a/b"}')
+    assert expand_policies([], str(tmp_path)) == [f"hf:a/b+{folder}"]

@@ -32,7 +32,7 @@ def test_seed_0_is_the_plain_world():
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("spec", ["mini:", "mini:sead=3"])
+@pytest.mark.parametrize("spec", ["mini:sead=3", "mini:videos=2,sead=3"])
 def test_a_bad_spec_stays_bad(spec):
     with pytest.raises(SpecError, match="unknown option"):
         load_dataset(fresh_draw(spec, 3), "test")

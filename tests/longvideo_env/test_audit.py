@@ -108,7 +108,7 @@ def test_the_command(tmp_path, capsys):
     assert "problems" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty")]) == 2
-    assert "expected a folder with step-" in capsys.readouterr().err
+    assert "found no step-" in capsys.readouterr().err
 
 
 def test_torn_files_are_named(tmp_path):
@@ -119,5 +119,5 @@ def test_torn_files_are_named(tmp_path):
     torn.write_bytes(b"(\xb5/\xfdnot a frame")
     with pytest.raises(TrajectoryError, match="torn, or not packed with zstd"):
         audit(torn)
-    with pytest.raises(SpecError, match="found none"):
+    with pytest.raises(SpecError, match="found no step-"):
         audit(tmp_path / "nowhere")

@@ -142,3 +142,12 @@ def test_episodes_longer_than_max_length_are_refused_where_nothing_is_left_of_th
     args += ["--model_name_or_path", str(tmp_path / "init")]
     with pytest.raises(SpecError, match="raise --max_length"):
         main([*args, "--output_dir", str(tmp_path / "out"), "--max_length", "20"])
+
+
+def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    from train.sft import main
+
+    (tmp_path / "checkpoint-5").mkdir()
+    args = ["--model_name_or_path", "x", "--output_dir", str(tmp_path), "--use_cpu", "true"]
+    with pytest.raises(SpecError, match="holds a run"):
+        main([*args, "--teacher", "teacher:mini"])
