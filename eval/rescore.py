@@ -76,7 +76,7 @@ class Scorer:
                 f"dataset has {len(task.question.options)}."
             )
         words = [s.prefix + s.text for s in played.segments if s.sampled]
-        parsed = [self.game.protocol.parse(text, played.n_options) for text in words]
+        parsed = [self.game.protocol.parse(text, played.options) for text in words]
         choice = None
         if parsed and isinstance(parsed[-1].outcome, Action):
             choice = parsed[-1].outcome.choice

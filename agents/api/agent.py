@@ -14,6 +14,7 @@ from agents.api.client import ChatClient, client_for
 from agents.api.endpoints import load_endpoint
 from agents.api.usage import Usage
 from longvideo_env.errors import SpecError
+from longvideo_env.game.protocol.reasoning import cut_reasoning
 from longvideo_env.specs import Spec, parse_spec
 
 
@@ -79,5 +80,5 @@ def used(model: str, usage: Usage) -> dict[str, Any]:
 
 
 def after_thinking(text: str) -> str:
-    """A reply without the `<think>` block that reasoning models open it with."""
-    return text.rpartition("</think>")[2].strip()
+    """A reply without the reasoning that models open it with, in any form."""
+    return cut_reasoning(text)[0].strip()

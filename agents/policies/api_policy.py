@@ -13,7 +13,6 @@ replies are drawn is said by the generation settings, as for every model.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +25,7 @@ from agents.generation.settings import GenerationSettings
 from longvideo_env.errors import ContextTooLongError, EndpointError, PolicyError, SpecError
 from longvideo_env.game.policy import Codec, Context, FinishReason, Message, Reply, TextCodec
 from longvideo_env.game.protocol.base import ReplyProtocol
-from longvideo_env.game.protocol.reasoning import cut_reasoning
-
-_THINK = re.compile(r"\A.*?</think>\s*|<think>.*?</think>\s*", re.DOTALL | re.IGNORECASE)
-_TAG_END = re.compile(r">")
+from longvideo_env.game.protocol.reasoning import cut_reasoning, without_thinking
 
 STOPS_TAKEN = 4
 """How many stop sequences servers take. The answer's is the last, and always among them."""
@@ -123,8 +119,8 @@ def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[d
     sent = []
     for message in messages:
         content = message["content"]
-        if message["role"] == "assistant" and not keep_thinking and "</think>" in content:
-            content = _THINK.sub("", content)
+        if message["role"] == "assistant" and not keep_thinking:
+            content = without_thinking(content)
         sent.append({"role": message["role"], "content": content})
     return sent
 
@@ -147,10 +143,10 @@ def cut_behind_action(text: str, protocol: ReplyProtocol) -> str:
     """A reply up to the end of its first action: what follows would not have been generated."""
     if not protocol.complete(text):
         return text
-    ends = [tag.end() for tag in _TAG_END.finditer(text)]
-    # Once an action is complete it stays so: the first such end is found by halving.
-    place = bisect_left(ends, True, key=lambda end: protocol.complete(text[:end]))
-    return text[: ends[place]] if place < len(ends) else text
+    for mark in re.finditer("|".join(map(re.escape, protocol.endings)), text, re.IGNORECASE):
+        if protocol.complete(text[: mark.end()]):
+            return text[: mark.end()]
+    return text
 
 
 def _finish(reply: ChatReply, text: str, protocol: ReplyProtocol) -> FinishReason:

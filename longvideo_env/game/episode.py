@@ -133,7 +133,7 @@ class Episode:
                 "reply() was called while the episode "
                 + ("is over." if self.status else "waits for a tool, or has not been started.")
             )
-        parsed = self.game.protocol.parse(text, len(self.question.options))
+        parsed = self.game.protocol.parse(text, self.question.options)
         self.messages.append({"role": "assistant", "content": text})
         self.parsed.append(parsed)
         self._finish, self._usage = finish, usage

@@ -172,7 +172,7 @@ class Trajectory:
         """
         record = _shallow(self)
         record["turns"] = [_shallow(turn) for turn in self.turns]
-        record["segments"] = [_shallow(segment) for segment in self.segments]
+        record["segments"] = [_without_prefix(segment) for segment in self.segments]
         record["first"] = None if self.first is None else _shallow(self.first)
         record["timings"] = _shallow(self.timings)
         if not timings:
@@ -245,6 +245,13 @@ def read_lines(path: str | Path) -> Iterator[str]:
             raise TrajectoryError(
                 f"{path}: it is torn, or not packed with zstd: {error}"
             ) from error
+
+
+def _without_prefix(segment: Segment) -> dict[str, Any]:
+    record = _shallow(segment)
+    if not segment.prefix:
+        del record["prefix"]
+    return record
 
 
 def _shallow(record: Any) -> dict[str, Any]:

@@ -277,15 +277,22 @@ def test_the_master_sends_its_own_turns_and_stops_at_the_closing_tag(dataset, ta
     assert reply.usage["prompt_tokens"] == 100
 
 
-def test_a_stop_inside_the_reasoning_is_asked_again_without_stops(dataset, task):
-    replies = [
-        "<think>maybe <answer>a1",
-        "<think>maybe <answer>a1</answer></think><answer>a2</answer> x",
-    ]
-    with running(lambda body, n: completion(replies[n])) as server:
+@pytest.mark.parametrize(
+    ("opens", "closes"),
+    [("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]")],
+)
+def test_a_stop_inside_the_reasoning_is_asked_again_without_stops(dataset, task, opens, closes):
+    whole = f"{opens}maybe <answer>a1</answer> no{closes}<answer>a2</answer> x"
+
+    def answer(body, n):
+        """As servers do: cut off before the first stop string."""
+        ends = [whole.find(stop) for stop in body.get("stop", ()) if stop in whole]
+        return completion(whole[: min(ends)] if ends else whole)
+
+    with running(answer) as server:
         reply = act(server, context_of(dataset, task, MESSAGES))
     assert "stop" not in server.bodies[1]
-    assert reply.text.endswith("</think><answer>a2</answer>")
+    assert reply.text.endswith(f"{closes}<answer>a2</answer>")
     assert reply.usage["requests"] == 2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
@@ -83,7 +83,7 @@ class ParsedReply:
 class ReplyProtocol(Protocol):
     """How actions are written and read."""
 
-    def parse(self, text: str, n_options: int) -> ParsedReply:
+    def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
         """Understand a reply, with what the chat template opened it with. Never raises."""
         ...
 

@@ -8,31 +8,44 @@ reply and nothing in it counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
 
-_TAGS = ("reasoning", "think", "thinking", "thought", "seed:think")
-"""`<think>` and `</think>`: LongVideoAgent, Qwen, DeepSeek, GLM, Nemotron, Seed and others."""
+REASONING_TAGS = (
+    *("reasoning", "think", "thinking", "thought", "seed:think"),
+    *("analysis", "scratchpad", "reflection"),
+)
+"""`<think>` and `</think>`, with attributes or without: LongVideoAgent, Qwen, DeepSeek, GLM."""
 
 _PAIRS = {
     "[THINK]": "[/THINK]",  # Magistral
     "<|START_THINKING|>": "<|END_THINKING|>",  # Command A
     "◁think▷": "◁/think▷",  # Kimi
-    "<|channel>thought": "<channel|>",  # Gemma 4
+    "<|channel>": "<channel|>",  # Gemma 4
+    "<|inner_prefix|>": "<|inner_suffix|>",  # Apertus
 }
+_WEAK = {"<|end|>": "<|channel|>", "<|eom|>": "to=self<|message|>"}
+"""Marks that end a turn too, so that they close nothing that was not opened: gpt-oss, Muse."""
 
-_CHANNEL = "<|channel|>analysis"
-"""gpt-oss: a channel is closed by `<|end|>`, or by the header of the final one. Other models end
-their turns with `<|end|>`, so it closes nothing that was not opened."""
+_CHANNEL = "<|channel|>"
+"""gpt-oss: all channels but the final one are reasoning; its header ends it as well."""
 
+Mark: TypeAlias = tuple[int, int, str, bool, bool]
+"""Where a mark begins and ends, its form, whether it closes, and whether it may close what the
+chat template opened."""
+
+_TAG = re.compile(
+    rf"<(/?)({'|'.join(REASONING_TAGS)})(?:\s[^<>]{{0,80}})?>", re.IGNORECASE | re.ASCII
+)
 _MARK = re.compile(
-    rf"<(?P<slash>/?)(?P<tag>{'|'.join(_TAGS)})\s*>"
-    rf"|(?P<open>{'|'.join(map(re.escape, _PAIRS))})"
-    rf"|(?P<close>{'|'.join(map(re.escape, _PAIRS.values()))})"
-    r"|<\|channel\|>(?P<channel>analysis|commentary|final)[^<>]{0,80}<\|message\|>"
-    r"|(?P<end><\|end\|>)",
+    rf"{_TAG.pattern}"
+    rf"|(?P<open>{'|'.join(map(re.escape, (*_PAIRS, 'to=self<|message|>')))})"
+    rf"|(?P<close>{'|'.join(map(re.escape, (*_PAIRS.values(), *_WEAK)))})"
+    r"|<\|channel\|>(?P<channel>analysis|commentary|final)[^<>]{0,80}<\|message\|>",
     re.IGNORECASE | re.ASCII,
 )
-_OPENED_BY = {close.lower(): opening for opening, close in _PAIRS.items()}
+_FORMS = {name.lower(): name for name in (*_PAIRS, *_WEAK.values())}
+_OPENED_BY = {close.lower(): opening for opening, close in _PAIRS.items()} | _WEAK
 
 
 def cut_reasoning(text: str) -> tuple[str, bool, str | None]:
@@ -44,13 +57,16 @@ def cut_reasoning(text: str) -> tuple[str, bool, str | None]:
     Returns:
         The rest; whether there was a closed, non-empty block; the form left open, or None.
     """
-    if "<" not in text and "[" not in text and "◁" not in text:
+    marks = _marks(text)
+    if not marks:
         return text, False, None
     rest: list[str] = []
     inside: str | None = None
     start, seen = 0, False
-    for begin, end, form, closing in _marks(text):
+    for begin, end, form, closing, strong in marks:
         if inside is None:
+            if closing and not strong:
+                continue
             chunk = text[start:begin]
             if closing:
                 seen = seen or any(part.strip() for part in (*rest, chunk))
@@ -70,7 +86,7 @@ def cut_reasoning(text: str) -> tuple[str, bool, str | None]:
 def open_reasoning(text: str) -> str:
     """The end of a text from the mark on that opens reasoning and is not closed; empty if none."""
     inside, start = None, 0
-    for begin, _, form, closing in _marks(text):
+    for begin, _, form, closing, _ in _marks(text):
         if inside is None and not closing:
             inside, start = form, begin
         elif closing and form == inside:
@@ -78,24 +94,35 @@ def open_reasoning(text: str) -> str:
     return text[start:] if inside is not None else ""
 
 
-def _marks(text: str) -> Iterator[tuple[int, int, str, bool]]:
-    """Where marks begin and end, their form, and whether they close."""
-    in_channel = False
-    for mark in _MARK.finditer(text):
+def without_thinking(text: str) -> str:
+    """A reply without the model's own thinking; the game's `<reasoning>` block stays."""
+    inside, end = None, 0
+    for _, stop, form, closing, strong in _marks(text):
+        if inside is None and not closing:
+            inside = form
+        elif (closing and form == inside) or (inside is None and strong):
+            end = stop if form != REASONING_TAGS[0] else end
+            inside = None
+    return text[end:].lstrip() if text[end:].strip() else text
+
+
+def _marks(text: str) -> list[Mark]:
+    if "|" in text or "[" in text or "◁" in text:
+        return list(_all_marks(_MARK.finditer(text)))
+    if "<" not in text:
+        return []
+    return [(*m.span(), m[2].lower(), m[1] == "/", True) for m in _TAG.finditer(text)]
+
+
+def _all_marks(found: Iterable[re.Match[str]]) -> Iterator[Mark]:
+    for mark in found:
         begin, end = mark.span()
-        kind = mark.lastgroup
-        if kind == "tag":
-            yield begin, end, mark["tag"].lower(), bool(mark["slash"])
-        elif kind == "open":
-            opening = mark["open"].lower()
-            yield begin, end, next(o for o in _PAIRS if o.lower() == opening), False
-        elif kind == "close":
-            yield begin, end, _OPENED_BY[mark["close"].lower()], True
-        elif kind == "channel":
-            final = mark["channel"].lower() == "final"
-            if final or not in_channel:
-                yield begin, end, _CHANNEL, final
-            in_channel = not final
-        elif in_channel:
-            yield begin, end, _CHANNEL, True
-            in_channel = False
+        if mark[2]:
+            yield begin, end, mark[2].lower(), mark[1] == "/", True
+        elif mark["open"]:
+            yield begin, end, _FORMS[mark["open"].lower()], False, True
+        elif mark["close"]:
+            closing = mark["close"].lower()
+            yield begin, end, _OPENED_BY[closing], True, closing not in _WEAK
+        else:
+            yield begin, end, _CHANNEL, mark["channel"].lower() == "final", True

@@ -25,7 +25,7 @@ from longvideo_env.game.protocol.base import (
     ParsedReply,
     option_label,
 )
-from longvideo_env.game.protocol.reasoning import cut_reasoning
+from longvideo_env.game.protocol.reasoning import REASONING_TAGS, cut_reasoning
 from longvideo_env.tools.tool import Tool
 
 
@@ -73,15 +73,16 @@ class TagProtocol:
         self._self_closed = {t for t, name in self._names.items() if self._needs_nothing(name)}
         either = "|".join(re.escape(name) for name in self._names)
         self._action_tag = re.compile(rf"<(/?)({either})\s*(/?)>", re.IGNORECASE | re.ASCII)
-        blocks = "|".join(("reasoning", "think", tags.reply, tags.view))
+        blocks = "|".join((*REASONING_TAGS, tags.reply, tags.view))
         self._any_tag = re.compile(rf"<(?=/?(?:{either}|{blocks})\s*/?>)", re.IGNORECASE | re.ASCII)
 
-    def parse(self, text: str, n_options: int) -> ParsedReply:
+    def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
         """Understand a reply. Never raises, whatever the text.
 
         Args:
             text: The whole reply, together with what the chat template opened it with.
-            n_options: How many options the question has; 0 asks for an answer in words.
+            options: The options as they are shown, or how many there are; none asks for an answer
+                in words.
         """
         rest, has_reasoning, open_tag = cut_reasoning(text)
         found = self._find(rest)
@@ -90,7 +91,7 @@ class TagProtocol:
         if not found and open_tag:
             problem = Malformed(MalformedKind.UNCLOSED, _named(open_tag))
             return ParsedReply(problem, has_reasoning)
-        return ParsedReply(self._only(found, n_options), has_reasoning)
+        return ParsedReply(self._only(found, options), has_reasoning)
 
     def complete(self, text: str) -> bool:
         """Whether an unfinished reply has closed an action outside its reasoning."""
@@ -167,7 +168,7 @@ class TagProtocol:
             i += 1
         return found
 
-    def _only(self, found: list[tuple[str, str | None]], n_options: int) -> Outcome:
+    def _only(self, found: list[tuple[str, str | None]], options: int | Sequence[str]) -> Outcome:
         if not found:
             return Malformed(MalformedKind.NO_ACTION)
         if len(found) > 1:
@@ -178,7 +179,7 @@ class TagProtocol:
         if name == ANSWER:
             if not text:
                 return Malformed(MalformedKind.EMPTY, {"tag": tag})
-            return _answer(text, n_options)
+            return _answer(text, options)
         if name not in self.offered:
             return Malformed(MalformedKind.UNAVAILABLE, {"tag": tag})
         return self._tool_action(self._tools[name], tag, text)
@@ -237,10 +238,11 @@ def _values(tool: Tool, text: str) -> dict[str, Any] | str:
     return values if isinstance(values, dict) else "it is not a JSON object"
 
 
-def _answer(text: str, n_options: int) -> Outcome:
+def _answer(text: str, options: int | Sequence[str]) -> Outcome:
+    n_options = options if isinstance(options, int) else len(options)
     if n_options == 0:
         return Action(ANSWER, text)
-    read = read_answer(text, n_options)
+    read = read_answer(text, options)
     if isinstance(read, MalformedKind):
         return Malformed(read, {"said": text[:40], "last": option_label(n_options - 1)})
     return Action(ANSWER, option_label(read))
@@ -248,7 +250,7 @@ def _answer(text: str, n_options: int) -> Outcome:
 
 def _by_tag(tools: Sequence[Tool], tags: TagSet) -> dict[str, str]:
     """Tag in lower case -> name, over all tag sets."""
-    taken = {"reasoning", "think", tags.reply.lower(), tags.view.lower()}
+    taken = {*REASONING_TAGS, tags.reply.lower(), tags.view.lower()}
     found: dict[str, str] = {}
     for tool in tools:
         for tag in dict.fromkeys(tool.tag(name).lower() for name in TAG_SETS):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from longvideo_env.game.game import default_game
 from longvideo_env.game.protocol.base import Action, Malformed, MalformedKind
-from longvideo_env.game.protocol.reasoning import cut_reasoning, open_reasoning
+from longvideo_env.game.protocol.reasoning import cut_reasoning, open_reasoning, without_thinking
 
 PROTOCOL = default_game().protocol
 FORMS = {
@@ -21,6 +21,11 @@ FORMS = {
     "◁think▷": "◁/think▷",
     "<|START_THINKING|>": "<|END_THINKING|>",
     "<|channel>thought\n": "<channel|>",
+    "<|channel>": "<channel|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
+    '<think type="deep">': "</think>",
+    "<scratchpad>": "</scratchpad>",
+    "to=self<|message|>": "<|eom|>",
     "<|channel|>analysis<|message|>": "<|end|><|start|>assistant<|channel|>final<|message|>",
     "<|channel|>commentary to=x<|message|>": "<|channel|>final<|message|>",
 }
@@ -57,9 +62,21 @@ def test_nothing_is_complete_while_reasoning_is_open(form, draft):
 @given(forms)
 def test_a_template_may_have_opened_it(form):
     reply = f"I guess <answer>a0</answer>{FORMS[form]}<answer>a1</answer>"
-    if form.startswith("<|channel|>"):
+    if form.startswith(("<|channel|>", "to=self")):
         reply = f"{form}{reply}"
     assert PROTOCOL.parse(reply, 5).outcome == Action("answer", "a1")
+
+
+def test_a_mark_in_other_reasoning_is_text():
+    reply = "<think>it says <|channel|>analysis<|message|>x</think><answer>a1</answer><|end|>"
+    assert PROTOCOL.parse(reply, 5).outcome == Action("answer", "a1")
+
+
+def test_only_the_models_own_thinking_is_left_out():
+    reply = "[THINK]long[/THINK]<reasoning>short</reasoning><search>x</search>"
+    assert without_thinking(reply) == "<reasoning>short</reasoning><search>x</search>"
+    assert without_thinking("so</think>\n<search>x</search>") == "<search>x</search>"
+    assert without_thinking("<think>never closed") == "<think>never closed"
 
 
 def test_another_model_ends_its_turn_with_the_same_token():
