@@ -240,7 +240,8 @@ def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
     group.add_argument(
         "--format", choices=list(FORMATS), default="md", help="What to print. Default: md."
     )
-    return vars(parser.parse_args(argv))
+    options: dict[str, Any] = vars(parser.parse_args(argv))
+    return options
 
 
 def _plan(options: Mapping[str, Any], policies: Sequence[str], heading: str) -> Plan:

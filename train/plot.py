@@ -218,7 +218,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--label", **many, metavar="NAME", help=label)
     add("--baseline", **many, metavar="NAME=VALUE", help=baseline)
     add("--title", default="", help="Above the panels. Default: none.")
-    options = parser.parse_args(argv)
+    options: argparse.Namespace = parser.parse_args(argv)
     if options.smooth < 1:
         raise SpecError(f"--smooth must be at least 1, got {options.smooth}.")
     options.baseline = dict(map(_baseline, options.baseline))
