@@ -109,6 +109,7 @@ from train.script import (
     run_script,
     train_and_save,
 )
+from train.start import empty_output
 from train.trainer import EpisodeTrainer
 
 
@@ -275,6 +276,8 @@ def main(argv: Sequence[str]) -> None:
     say_plan(env, training, model)
     trainer = prepare(args, env, training, model)
     if trainer.accelerator.is_main_process:
+        if args.overwrite and checkpoint is None:
+            empty_output(Path(str(training.output_dir)), args.save_rollouts)
         write_environment(env, Path(str(training.output_dir)))
     train_and_save(trainer, checkpoint, trainer.release_engine)
 
