@@ -105,6 +105,7 @@ from train.options.script import (
     run_script,
     train_and_save,
 )
+from train.options.start import empty_output
 from train.planning.prompt_sets import read_qids
 from train.rollouts.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
 from train.rollouts.columns import reward_functions
@@ -280,6 +281,8 @@ def main(argv: Sequence[str]) -> None:
     say_plan(env, training, model)
     trainer = prepare(args, env, training, model)
     if trainer.accelerator.is_main_process:
+        if args.overwrite and checkpoint is None:
+            empty_output(Path(str(training.output_dir)), args.save_rollouts)
         write_environment(env, Path(str(training.output_dir)), args.save_rollouts)
     train_and_save(trainer, checkpoint, trainer.release_engine)
 

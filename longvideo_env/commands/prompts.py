@@ -12,21 +12,17 @@ Exit codes: 0 done; 2 the file is wrong.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.game.words.templates import default_text, load_words
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="longvideo-env prompts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = OptionParser(prog="longvideo-env prompts", description=__doc__)
     parser.add_argument("--check", metavar="FILE", help="check a file and print its hash instead")
     return parser
 

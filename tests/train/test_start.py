@@ -10,7 +10,7 @@ import pytest
 
 from longvideo_env.records.trajectory import Segment, Trajectory, TurnRecord
 from train.options.grpo_options import DESCRIPTION, GrpoArguments
-from train.options.start import check_start
+from train.options.start import check_start, empty_output
 from train.rollouts.health import sample_reply, warning
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,12 @@ def test_a_folder_that_holds_a_run_is_not_trained_into(
     assert "holds a run" in capsys.readouterr().err
     refuse([*argv, "--resume_from_checkpoint", "true"])
     assert (tmp_path / "metrics.jsonl").exists()
-    refuse([*argv, "--overwrite"])
+    refuse([*argv, "--overwrite", "--a_typo", "1"])
+    assert (tmp_path / "metrics.jsonl").exists()  # nothing goes before all options are known
+    with pytest.raises(SystemExit, match="2"):
+        refuse([*argv, "--overwrite", "--model_name_or_path", str(tmp_path / "checkpoint-5")])
+    assert "would delete the model" in capsys.readouterr().err
+    empty_output(tmp_path, None)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -85,15 +85,13 @@ def check_model(options: Namespace) -> None:
 
 
 def check_output(options: Namespace) -> None:
-    """Refuse to train into a folder that holds a run, or empty it where that is wished.
+    """Refuse to train into a folder that holds a run, unless it may be emptied.
 
     Raises:
-        SpecError: It holds one.
+        SpecError: It holds one, or emptying it would delete the model to train.
     """
     folder = Path(options.output_dir)
-    checkpoints = sorted(folder.glob("checkpoint-*"))
-    weights = [*folder.glob("*.safetensors"), *folder.glob("adapter_config.json")]
-    found = [path for path in (folder / METRICS, *checkpoints, *weights) if path.exists()]
+    found = _of_a_run(folder)
     if not found or str(options.resume_from_checkpoint).lower() != "false":
         return
     if not options.overwrite:
@@ -101,7 +99,21 @@ def check_output(options: Namespace) -> None:
             f"{folder} holds a run ({found[0].name}). Fix: give --resume_from_checkpoint true to "
             "go on, --overwrite to start anew, or another --output_dir."
         )
-    for path in found:
+    if Path(options.model_name_or_path).resolve().is_relative_to(folder.resolve()):
+        raise SpecError(
+            f"--overwrite would delete the model to train, which lies in {folder}. "
+            "Fix: give another --output_dir."
+        )
+
+
+def empty_output(folder: Path, rollouts: str | None) -> None:
+    """Remove an earlier run's log, checkpoints, weights and rollouts, and nothing else."""
+    for path in _of_a_run(folder):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for path in Path(options.save_rollouts or folder).glob("step-*.jsonl.zst"):
+    for path in Path(rollouts or folder).glob("step-*.jsonl.zst"):
         path.unlink()
+
+
+def _of_a_run(folder: Path) -> list[Path]:
+    patterns = (METRICS, "checkpoint-*", "*.safetensors", "adapter_config.json")
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
