@@ -11,7 +11,6 @@ Exit codes: 0 done; 2 bad arguments or data.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import output_console, run_command
 from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.errors import SpecError
@@ -52,12 +52,11 @@ def clip_table(videos: Mapping[str, Video]) -> Table:
     return table
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env questions",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("folder", type=Path, help="the film's folder, as ingest made it")

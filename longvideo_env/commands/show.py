@@ -8,9 +8,9 @@ Exit codes: 0 done; 2 bad arguments or data.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import output_console, run_command
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.schema import Task
@@ -36,12 +36,11 @@ def question_lines(dataset: Dataset, task: Task) -> Iterator[str]:
         yield f"    {', '.join(f'{name}: {value}' for name, value in question.facts)}"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env show",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("dataset", help="as in --dataset: a folder, a file, mini, NAME:FOLDER, hf:...")

@@ -18,6 +18,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import SpecError
@@ -101,12 +102,11 @@ FORMS: Mapping[str, Callable[[Dataset, Choices], Any]] = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="longvideo-env submission",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("run", type=Path, help="the run's folder")
