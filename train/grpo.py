@@ -93,6 +93,7 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import DataError
+from longvideo_env.game.words.templates import load_words
 from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS
 from longvideo_env.tools.registry import build_toolbox
 from train.metrics_file import MetricsFile
@@ -252,7 +253,7 @@ def prepare(
 def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:
     """Keep what was played beside the curves, and where the rollouts lie, for later readers."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = env.record()
+    record = env.record() | {"words": load_words(env.prompts).digest}
     if rollouts is not None:
         record[ROLLOUTS] = os.path.relpath(rollouts, folder)
     (folder / ENVIRONMENT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
