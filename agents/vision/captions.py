@@ -29,22 +29,22 @@ class CaptionVision:
 
     async def look(self, request: ToolCall, /) -> ToolReply:
         """Return the best captions of the window, one a line, with their times."""
-        best = _ranked(request.video, request.view, request.query or "")[: self.k]
-        several = len(request.view) > 1
-        lines = [_line(*one, name_clip=several) for one in best]
-        captions = [[clip_id, one.start_s, one.end_s, one.text] for clip_id, one in best]
-        details = {"n_captions": len(best), "captions": captions}
-        return ToolReply("\n".join(lines) or NOTHING, details=details)
+        return _reply(request.video, request.view, request.query or "", self.k)
 
 
 Placed: TypeAlias = tuple[str, TimedText]
 """A caption with its clip."""
 
 
+# A question is asked again in every rollout of its group, and in every epoch.
 @lru_cache(maxsize=4096)
-def _ranked(video: Video, clip_ids: tuple[str, ...], query: str) -> tuple[Placed, ...]:
+def _reply(video: Video, clip_ids: tuple[str, ...], query: str, k: int) -> ToolReply:
     captions, ranking = _index_captions(video, clip_ids)
-    return tuple(captions[i] for i in ranking.order(query))
+    best = [captions[i] for i in ranking.order(query)[:k]]
+    lines = [_line(*one, name_clip=len(clip_ids) > 1) for one in best]
+    told = [[clip_id, one.start_s, one.end_s, one.text] for clip_id, one in best]
+    details = {"n_captions": len(best), "captions": told}
+    return ToolReply("\n".join(lines) or NOTHING, details=details)
 
 
 @lru_cache(maxsize=4096)

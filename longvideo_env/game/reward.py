@@ -21,7 +21,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 from longvideo_env.errors import SpecError
@@ -123,7 +123,7 @@ class Reward(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self.weights)
 
-    @property
+    @cached_property
     def own(self) -> tuple[str, ...]:
         """The terms that do not ship."""
         return tuple(term for term in self.weights if term not in TERMS)

@@ -24,6 +24,8 @@ _LABEL = re.compile(
     re.IGNORECASE | re.ASCII | re.DOTALL,
 )
 _WORD = re.compile(r"\w+")
+_PLAIN = re.compile(r"a([0-9]{1,2})", re.ASCII)
+
 _NESTED = 3
 """How deep commands may be nested: `\\boxed{\\text{a1}}`."""
 
@@ -40,6 +42,9 @@ def read_answer(text: str, options: int | Sequence[str]) -> int | MalformedKind:
             known: then a label stands alone.
     """
     n_options = options if isinstance(options, int) else len(options)
+    plain = _PLAIN.fullmatch(text)
+    if plain is not None and int(plain[1]) < n_options:
+        return int(plain[1])
     if len(text) > _LONGEST:
         return MalformedKind.NOT_A_LABEL
     bare = text
