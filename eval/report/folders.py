@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from eval.metrics.pairs import Run
 from eval.runs.lines import ZST, read_records
 from eval.runs.store import CONFIG, EPISODES, SUMMARY
+from longvideo_env.datasets.coverage import Coverage
 from longvideo_env.errors import DataError, SpecError, TrajectoryError
 from longvideo_env.media.frames import spread
 from longvideo_env.records.metrics_log import (
@@ -142,15 +143,18 @@ def _read_one(folder: Path, max_rollouts: int | None) -> Source:
         return _read_training(folder, max_rollouts)
     config = _read_json(folder / CONFIG)
     episodes = tuple(_read_episodes(file, None))
-    notes = () if config else (f"{folder / CONFIG} is not there: the run's options are unknown.",)
+    notes = [] if config else [f"{folder / CONFIG} is not there: the run's options are unknown."]
+    summary = _read_json(folder / SUMMARY)
+    if summary.get("coverage"):
+        notes += Coverage.from_json(summary["coverage"]).lines()
     return Source(
         str(config.get("policy", folder.name)),
         "evaluation",
         folder,
         config,
         episodes,
-        _read_json(folder / SUMMARY),
-        notes=notes,
+        summary,
+        notes=tuple(notes),
     )
 
 

@@ -75,6 +75,7 @@ def assemble(
             len(cutter.video_ids),
             with_text,
             rejects.unread,
+            rejects.partly,
             rejects.notes,
         ),
     )

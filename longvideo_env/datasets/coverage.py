@@ -25,6 +25,7 @@ class Coverage:
         n_videos: Videos of the dataset.
         n_with_subtitles: Those of them that have dialogue.
         unread: Side file -> why it could not be read.
+        partly: Side file -> which of its lines could not be read.
         notes: What else should be known -> how many questions.
     """
 
@@ -33,6 +34,7 @@ class Coverage:
     n_videos: int = 0
     n_with_subtitles: int = 0
     unread: Mapping[str, str] = field(default_factory=dict)
+    partly: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -58,14 +60,22 @@ class Coverage:
                 parts.append(f"left out: {_shown(self.left_out)}")
             parts += [f"{n:,} {what}" for what, n in self.notes.items()]
             found.append(f"questions: {'; '.join(parts)}")
-        if self.n_with_subtitles < self.n_videos or self.unread:
+        if self.n_with_subtitles < self.n_videos or self.unread or self.partly:
             none = self.n_videos - self.n_with_subtitles - len(self.unread)
             text = f"subtitles: {self.n_with_subtitles or 'none'} of {self.n_videos:,} videos"
             parts = [f"{none:,} have none"] if none > 0 and self.n_with_subtitles else []
             if self.unread:
                 parts.append(f"{len(self.unread):,} could not be read: {_named(self.unread)}")
+            if self.partly:
+                parts.append(f"{len(self.partly):,} read in part: {_named(self.partly)}")
             found.append(f"{text}; {', '.join(parts)}" if parts else text)
         return found
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Coverage:
+        """What `as_json` gave; parts of another release are left out."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in known})
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as `summary.json` keeps them."""

@@ -35,6 +35,7 @@ class Rejects:
         self.skip_invalid = skip_invalid
         self.errors: list[InvalidRowError] = []
         self.unread: dict[str, str] = {}
+        self.partly: dict[str, str] = {}
         self.notes: Counter[str] = Counter()
         self._collect = collect
 

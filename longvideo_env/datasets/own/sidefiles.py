@@ -37,7 +37,7 @@ def read_lines(path: Path, rejects: Rejects, name: str = "") -> tuple[TimedText,
         rejects.side_file(name or path, error)
         return ()
     if found.problems:
-        rejects.side_file(name or path, str(found))
+        rejects.partly[name or path.name] = str(found)
     return found.lines
 
 
