@@ -244,7 +244,7 @@ def run_child(package: str, episodes: int) -> dict[str, Any] | str:
         The child's record, or what to show instead of one.
     """
     python = PEERS_VENV / "bin" / "python" if package in PEERS else Path(sys.executable)
-    missing = f"not installed; to mend it: {SETUP}"
+    missing = f"not installed; fix: {SETUP}"
     if not python.exists():
         return missing
     command = [str(python), __file__, "--child", package, "--episodes", str(episodes)]
@@ -259,9 +259,9 @@ def run_child(package: str, episodes: int) -> dict[str, Any] | str:
             timeout=CHILD_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
-        return f"stopped after {CHILD_TIMEOUT_S} s; to mend it: fewer --episodes"
+        return f"stopped after {CHILD_TIMEOUT_S} s; fix: fewer --episodes"
     if done.returncode == NOT_INSTALLED:
-        return missing if package in PEERS else "not installed; to mend it: make setup"
+        return missing if package in PEERS else "not installed; fix: make setup"
     if done.returncode:
         return "failed: " + (done.stderr.strip().splitlines() or ["no message"])[-1]
     record: dict[str, Any] = json.loads(done.stdout)

@@ -33,7 +33,7 @@ class LongVideoEnvError(Exception):
 
 
 class DataError(LongVideoEnvError):
-    """Something in a dataset is wrong; says where and how to mend it.
+    """Something in a dataset is wrong; says where and how to fix it.
 
     Args:
         problem: What was expected and what came.

@@ -36,7 +36,7 @@ def test_a_missing_peer_is_shown_with_its_remedy(
     env_step: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(env_step, "PEERS_VENV", tmp_path / "nothing")
-    assert env_step.run_child("textarena", 1) == f"not installed; to mend it: {env_step.SETUP}"
+    assert env_step.run_child("textarena", 1) == f"not installed; fix: {env_step.SETUP}"
 
 
 def test_the_network_is_refused(env_step: ModuleType) -> None:

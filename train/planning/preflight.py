@@ -57,7 +57,7 @@ class Line:
     Attributes:
         name: What it is about.
         text: What was found.
-        mend: How to mend it; empty where nothing is wrong.
+        mend: How to fix it; empty where nothing is wrong.
     """
 
     name: str
@@ -113,7 +113,7 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Sharding]:
     """Parse as many processes would.
 
     Raises:
-        SpecError: An option has no meaning, or the batch cannot be divided; says how to mend it.
+        SpecError: An option has no meaning, or the batch cannot be divided; says how to fix it.
     """
     path = _flag(argv, "--accelerate_config")
     sharding = read_sharding(path)
