@@ -204,14 +204,15 @@ class RolloutEngine:
         sample: int,
         order: tuple[int, ...] | None,
     ) -> Trajectory:
-        result = await score_async(play_of(episode), task.gold, self.game.reward)
+        play = play_of(episode)
+        result = await score_async(play, task.gold, self.game.reward)
         return Trajectory(
             qid=task.qid,
             video_id=task.question.video_id,
             policy=self.policy_spec,
             sample=sample,
             seed=record.seed,
-            status=play_of(episode).status,
+            status=play.status,
             n_options=len(task.question.options),
             turns=tuple(episode.turns),
             segments=tuple(record.segments),
