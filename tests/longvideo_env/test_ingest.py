@@ -11,7 +11,7 @@ import pytest
 av = pytest.importorskip("av")
 Image = pytest.importorskip("PIL.Image")
 
-from longvideo_env.commands.ingest import IngestOptions, cut_spans, ingest, main  # noqa: E402
+from longvideo_env.commands.data.ingest import IngestOptions, cut_spans, ingest, main  # noqa: E402
 from longvideo_env.datasets.own.ingested import load_videos  # noqa: E402
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, SpecError  # noqa: E402
 from longvideo_env.media.film import FilmInfo, survey  # noqa: E402

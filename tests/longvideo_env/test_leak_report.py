@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from longvideo_env import Dataset, Gold, Question, Task, load_dataset
-from longvideo_env.commands.leaks import main, measure_leaks, option_lines
+from longvideo_env.commands.data.leaks import main, measure_leaks, option_lines
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Clip, TimedText, Video
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("pysubs2")
 
 from eval.run_policy import main as run_policy
-from longvideo_env.commands import questions, show, submission
+from longvideo_env.commands.data import questions, show, submission
 
 CLIPS = {
     "film_seg01_clip_00": {"start_s": 0, "end_s": 60},

@@ -10,7 +10,7 @@ import pytest
 
 from eval.report.command import main as report
 from eval.run_policy import main as run_policy
-from longvideo_env.commands.mini import main as write_mini
+from longvideo_env.commands.data.mini import main as write_mini
 
 POLICIES = ("scripted:ground-look-answer", "random")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eval.report.command import main as report
-from longvideo_env.commands.mini import main as write_mini
+from longvideo_env.commands.data.mini import main as write_mini
 
 pytestmark = pytest.mark.browser
 

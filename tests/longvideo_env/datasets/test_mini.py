@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longvideo_env import LongTVQAEnv, load_dataset
-from longvideo_env.commands.mini import main
+from longvideo_env.commands.data.mini import main
 from longvideo_env.datasets.mini.generator import (
     SPLIT_VIDEOS,
     MiniOptions,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from longvideo_env.commands.prepare import prepare
+from longvideo_env.commands.data.prepare import prepare
 from longvideo_env.datasets import load_dataset
 from longvideo_env.datasets.archives import Limits, unpack
 from longvideo_env.datasets.hub import parse_hub_spec
@@ -264,7 +264,7 @@ def test_the_hub_serves_gymnasium_and_prepare_and_then_offline(
     offline = hub(make, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
     assert offline.stdout == "True LongTVQA_plus\n", offline.stderr
     prepared = hub(
-        "from longvideo_env.commands.prepare import main\n"
+        "from longvideo_env.commands.data.prepare import main\n"
         f"main(['longtvqa-plus', '--out', {str(tmp_path / 'out')!r}, '--frames', 'hf:{REPO}'])"
     )
     assert "clips without frames" in prepared.stdout, prepared.stderr

@@ -298,7 +298,7 @@ def _run(args: argparse.Namespace) -> int:
     options = IngestOptions(**{name: getattr(args, name) for name in names})
     texts = {"subtitles": args.subtitles, "captions": args.captions}
     if Path(args.film).is_dir():
-        from longvideo_env.commands.ingest_folder import ingest_folder
+        from longvideo_env.commands.data.ingest_folder import ingest_folder
 
         return ingest_folder(Path(args.film), Path(args.out), texts, options)
     report(args.out, ingest(args.film, args.out, **texts, options=options))

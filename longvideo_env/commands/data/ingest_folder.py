@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from longvideo_env.commands.ingest import IngestOptions, ingest, report
+from longvideo_env.commands.data.ingest import IngestOptions, ingest, report
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, progress_bar
 from longvideo_env.errors import DataError, DatasetNotFoundError, SpecError
 

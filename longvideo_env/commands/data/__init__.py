@@ -1,0 +1,1 @@
+"""Commands about questions and films: what a dataset holds, and how one is made."""
