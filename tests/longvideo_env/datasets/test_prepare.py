@@ -3,10 +3,12 @@ import http.server
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,7 +194,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         self.log.append(self.path)
-        names = [path.name for path in sorted(self.folder.iterdir())]
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
         data, status = b"{}", 404
         if self.path.startswith(f"/api/datasets/{REPO}/tree/"):
             files = [(name, (self.folder / name).read_bytes()) for name in names]
@@ -207,7 +210,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 200,
                 json.dumps({"id": REPO, "sha": COMMIT, "siblings": siblings}).encode(),
             )
-        elif (name := self.path.rpartition("/")[2]) in names and f"/{REPO}/resolve/" in self.path:
+        elif (name := self.path.partition(f"/{REPO}/resolve/{COMMIT}/")[2]) in names:
             status, data = 200, (self.folder / name).read_bytes()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
@@ -281,3 +284,33 @@ def test_a_dataset_that_the_hub_does_not_have(
         "except DatasetNotFoundError as error: print(error)"
     )
     assert "'hf:nobody/nothing' is not here and cannot be fetched" in done.stdout, done.stderr
+
+
+def test_a_benchmark_comes_from_the_hub_with_its_subtitles(
+    hub: Callable[..., "subprocess.CompletedProcess[str]"], source: Path
+) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pysubs2")
+    shutil.rmtree(source)
+    (source / "videomme").mkdir(parents=True)
+    row = {
+        "video_id": "001", "videoID": "fFjv93ACGo8", "question_id": "001-1", "duration": "short",
+        "domain": "Knowledge", "sub_category": "Law", "task_type": "OCR",
+        "question": "What falls?", "options": ["A. x", "B. y", "C. z", "D. w"], "answer": "C",
+    }  # fmt: skip
+    pd.DataFrame([row]).to_parquet(source / "videomme" / "test-00000-of-00001.parquet")
+    with zipfile.ZipFile(source / "subtitle.zip", "w") as packed:
+        packed.writestr(
+            "subtitle/fFjv93ACGo8.srt", "1\n00:00:02,000 --> 00:00:04,000\na vase falls\n"
+        )
+    (source / "video.mp4").write_bytes(b"is not fetched")
+    load = (
+        "from longvideo_env.datasets import load_dataset\n"
+        f"dataset = load_dataset('videomme:hf:{REPO}', 'test')\n"
+        "(line,) = dataset.video(dataset[0]).clips[0].subtitles\n"
+        "print([(t.qid, t.gold.answer) for t in dataset], line.text)"
+    )
+    done = hub(load)
+    assert done.stdout == "[('001-1', 2)] a vase falls\n", done.stderr
+    offline = hub(load, HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
+    assert offline.stdout == done.stdout, offline.stderr
