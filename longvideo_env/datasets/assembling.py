@@ -50,6 +50,7 @@ def assemble(
     cutter = Cutter(benchmark, items)
     tasks = _tasks(items, benchmark, cutter, rejects)
     rejects.finish()
+    skipped = (*rejects.errors, *rejects.left_out)
     lazy = LazyVideos(
         cutter.clip_ids,
         {},
@@ -66,12 +67,12 @@ def assemble(
         split=split,
         tasks=tuple(tasks),
         videos={**lazy, **films} if films else lazy,
-        skipped=tuple(rejects.errors),
+        skipped=skipped,
         root=root,
         source=source,
         read=Coverage(
             len(tasks),
-            kinds_of(rejects.errors),
+            kinds_of(skipped),
             len(cutter.video_ids),
             with_text,
             rejects.unread,

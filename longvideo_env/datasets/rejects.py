@@ -34,6 +34,7 @@ class Rejects:
         """Start without errors."""
         self.skip_invalid = skip_invalid
         self.errors: list[InvalidRowError] = []
+        self.left_out: list[InvalidRowError] = []
         self.unread: dict[str, str] = {}
         self.partly: dict[str, str] = {}
         self.notes: Counter[str] = Counter()
@@ -44,6 +45,10 @@ class Rejects:
         if not self.skip_invalid and not self._collect:
             raise error from cause
         self.errors.append(error.with_traceback(None))
+
+    def leave_out(self, error: InvalidRowError) -> None:
+        """Count a row that nobody can play or correct: a fault of the published file itself."""
+        self.left_out.append(error)
 
     def side_file(self, file: Path | str, error: DataError | str) -> None:
         """Note that a file beside the questions could not be read; its video plays without."""

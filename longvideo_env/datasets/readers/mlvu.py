@@ -7,6 +7,10 @@
     test_question.json: the test split, whose answers are hidden
 
 MLVU reports the mean over its task types, not over its questions.
+
+Of the 2,175 questions of the published dev files, one has neither a question nor options, and the
+answer of two is none of their options: these are left out and counted. Three have options without
+a text, which are shown as `(no text)`.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from longvideo_env.datasets.footage import Benchmark, Footage, Item
-from longvideo_env.datasets.own.answer_keys import answer_index, read_options
+from longvideo_env.datasets.own.answer_keys import answer_index, is_absent, read_options
 from longvideo_env.datasets.own.table_files import Row, read_table
 from longvideo_env.datasets.readers.common import (
     film_name,
@@ -26,7 +30,7 @@ from longvideo_env.datasets.readers.common import (
     split_question,
 )
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.errors import DatasetNotFoundError
+from longvideo_env.errors import DatasetNotFoundError, InvalidRowError
 
 TASKS = ("plotQA", "needle", "ego", "count", "order", "anomaly_reco", "topic_reasoning")
 OPEN = ("sub_scene", "summary")
@@ -35,6 +39,7 @@ FILES = {
     "test": ("test_question", "test_multi_choice_tasks", "*/test_question", "mlvu_test"),
     "generation": ("MLVU_OpenEnded",),
 }
+NO_TEXT = "(no text)"
 COLUMNS = {"options": "candidates"}
 _FOLDERS = ("", "json/", "MLVU/json/")
 
@@ -54,7 +59,7 @@ def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
     items: list[Item] = []
     footage: dict[str, Footage] = {}
     for path in paths:
-        for item, video, length_s in _items(path, rejects):
+        for item, video, length_s in _items(path, rejects, words=split == "generation"):
             items.append(item)
             footage.setdefault(video, Footage(length_s=length_s))
     return Benchmark(paths[0], items, footage, columns=COLUMNS)
@@ -71,28 +76,54 @@ def _task_files(folder: Path, tasks: tuple[str, ...]) -> list[Path]:
     return found
 
 
-def _items(path: Path, rejects: Rejects) -> Iterator[tuple[Item, str, float | None]]:
+def _items(
+    path: Path, rejects: Rejects, *, words: bool
+) -> Iterator[tuple[Item, str, float | None]]:
     counts: Counter[str] = Counter()
     for number, row in read_table(path, rejects):
         kind = str(first_of(row, "task_type", "question_type") or path.stem)
         video = film_name(first_of(row, "video", "video_name"))
+        qid = first_of(row, "question_id") or f"{kind}_{counts[kind]}"
+        counts[kind] += 1
         question, options = _question(row)
         answer = row.get("answer")
-        if options and isinstance(answer, str) and answer.strip() not in options:
-            answer = answer_index(answer)
+        if not words:
+            try:
+                answer = _answer(question, options, answer)
+            except ValueError as error:
+                rejects.leave_out(InvalidRowError(f"question {qid}: {error}", path, number))
+                continue
         item = Item(
             number,
-            first_of(row, "question_id") or f"{kind}_{counts[kind]}",
+            qid,
             question,
-            None if kind in OPEN else options,
+            None if words else [NO_TEXT if is_absent(option) else option for option in options],
             answer,
             video,
             show=kind,
             facts=(("task_type", kind),),
             file=path,
         )
-        counts[kind] += 1
         yield item, video, seconds(row.get("duration"))
+
+
+def _answer(question: object, options: list[object], answer: object) -> object:
+    """The index of the answer, whose text goes before what else it may mean: "2" is an option.
+
+    Raises:
+        ValueError: The published row cannot be played.
+    """
+    if is_absent(question) and all(map(is_absent, options)):
+        raise ValueError("expected a question with options, got blanks")
+    if not isinstance(answer, str) or not options:
+        return answer
+    texts = [str(option).strip() for option in options]
+    if answer.strip() in texts:
+        return texts.index(answer.strip())
+    index = answer_index(answer)
+    if isinstance(index, str):
+        raise ValueError(f"expected the text of an option as answer, got {answer!r:.60}")
+    return index
 
 
 def _question(row: Row) -> tuple[object, list[object]]:

@@ -3,6 +3,9 @@
 test_Video-Holmes.json, train_Video-Holmes.json
     [{"video ID", "Question ID", "Question Type": "SR", "Question", "Options": {"A": ...},
       "Answer": "A"}]
+
+An id counts the questions of the file, or of its video: where two rows share one, the video's name
+goes before it.
 """
 
 from __future__ import annotations
@@ -31,10 +34,17 @@ COLUMNS = {
 def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
     """Read a split."""
     path = split_file(folder, FILES, split)
+    rows = list(read_table(path, rejects))
+    ids = [first_of(row, "Question ID") or number for number, row in rows]
+    if len(set(map(str, ids))) < len(ids):
+        ids = [
+            f"{film_name(row.get('video ID', ''))}_{i}"
+            for i, (_, row) in zip(ids, rows, strict=True)
+        ]
     items = [
         Item(
             number,
-            first_of(row, "Question ID") or number,
+            qid,
             row.get("Question"),
             read_options(row.get("Options")),
             answer_index(row.get("Answer")),
@@ -42,6 +52,6 @@ def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
             show=str(row.get("Question Type")),
             facts=facts_of(row, "Question Type"),
         )
-        for number, row in read_table(path, rejects)
+        for qid, (number, row) in zip(ids, rows, strict=True)
     ]
     return Benchmark(path, items, columns=COLUMNS)

@@ -187,6 +187,30 @@ def test_mlvu(tmp_path: Path) -> None:
         load_dataset(f"mlvu:{tmp_path / 'json' / '..' / 'hub'}", "generation")
 
 
+def test_mlvu_with_the_faults_of_its_published_files(tmp_path: Path) -> None:
+    row = {"video": "a.mp4", "duration": 9, "question_type": "count", "question": "How many?"}
+    put(tmp_path, "json/4_count.json", [
+        {**row, "candidates": ["1", "3", "5", "2"], "answer": "2"},
+        {**row, "candidates": ["", "one", "none", ""], "answer": "one"},
+        {**row, "candidates": ["2", "5", "10", ""], "answer": ""},
+        {**row, "candidates": ["a drone", "a kite"], "answer": "a flying drone"},
+        {**row, "question": "", "candidates": ["", "", "", ""], "answer": ""},
+    ])  # fmt: skip
+    put(tmp_path, "json/8_sub_scene.json", [{"video": "a.mp4", "duration": 9, "question": "Why?",
+        "answer": "It rains.", "question_type": "subPlot", "scoring_points": "x"}])  # fmt: skip
+    dataset = load_dataset(f"mlvu:{tmp_path}", "dev")
+    assert [(task.qid, task.gold.answer) for task in dataset] == [
+        ("count_0", 3),
+        ("count_1", 1),
+        ("count_2", 3),
+    ]
+    assert dataset[1].question.options == ("(no text)", "one", "none", "(no text)")
+    (line, _) = dataset.coverage.lines()
+    assert line.startswith("questions: 3 of 5 read; left out: 1 (expected the text of an option")
+    (open_ended,) = load_dataset(f"mlvu:{tmp_path}", "generation")
+    assert (open_ended.question.options, open_ended.gold.text) == ((), "It rains.")
+
+
 def test_lvbench(tmp_path: Path) -> None:
     film = {
         "key": "Cm7",
@@ -214,6 +238,8 @@ def test_videoholmes(tmp_path: Path) -> None:
     put(tmp_path, "test_Video-Holmes.json", [row])
     (task,) = load_dataset(f"videoholmes:{tmp_path}")
     assert (task.qid, task.gold.answer, task.question.show) == (3, 1, "SR")
+    put(tmp_path, "test_Video-Holmes.json", [row, {**row, "video ID": "v2"}])
+    assert [task.qid for task in load_dataset(f"videoholmes:{tmp_path}")] == ["v1_3", "v2_3"]
     put(tmp_path, "test_Video-Holmes.json", [{**row, "Answer": "F"}, {**row, "Options": None}])
     with pytest.raises(
         Exception, match=r"in 'Answer' as a label .* with another fault .*'Options'"
