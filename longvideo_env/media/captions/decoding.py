@@ -1,8 +1,8 @@
 """From the bytes of a file of subtitles to its text: which encoding it is written in.
 
-UTF-8 and UTF-16 say themselves what they are. Of the others, every one that can read the file is
-scored by how usual the characters are that it gives, and charset-normalizer decides between equals.
-Where two different texts stay possible the file is refused: a wrong guess makes wrong words.
+UTF-8, UTF-16 and UTF-32 say themselves what they are. Of the others chardet knows which bytes are
+frequent in which language. Where so little is said that two texts stay possible, or one file is in
+two encodings, the file is refused: a wrong guess makes wrong words.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import codecs
 import re
 from pathlib import Path
 
-from charset_normalizer import from_bytes
+import chardet
 
 from longvideo_env.errors import MalformedFileError
 
@@ -22,28 +22,25 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SAMPLE = 20_000
-_MARGIN = 0.1
-
-_SIGNS = "“”‘’„‚‹›«»–—…·•°¿¡€£§©®™♪\u00a0"  # noqa: RUF001
-_ALPHABETS = {
-    "cp1252": (
-        "àâæçéèêëîïôœùûüÿ", "äöüßéà", "áéíñóúüªº", "áâãàçéêíóôõúü", "àèéìíòóùú", "åäöæøéüð",
-        "áéíóúýþæöð", "éëïöüóáè", "àéèíïóòúüç",
-    ),
-    "cp1250": (
-        "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž",
-    ),
-    "cp1251": ("абвгдеёжзийклмнопрстуфхцчшщъыьэюяіїєґўјљњћђџ№",),
+_SAMPLE = 200_000
+_CANDIDATES = (
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258",
+    "cp855", "cp866", "cp874", "koi8-r", "koi8-u", "iso8859-1", "iso8859-15", "iso8859-2",
+    "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-9", "gb18030", "big5hkscs",
+    "cp932", "euc_jis_2004", "cp949", "euc_kr", "iso2022_jp_2", "iso2022_kr",
+)  # fmt: skip
+"""What subtitles were ever written in: of rare look-alikes, the usual one is meant."""
+_LARGER = {"iso8859-1": "cp1252", "iso8859-8": "cp1255", "iso8859-9": "cp1254", "euc_kr": "cp949"}
+"""Encodings that another one extends: programs say the smaller and write the larger."""
+_LIKE_UTF8 = {"cp866", "cp874", "gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949"}
+"""Where some pairs of bytes are characters of UTF-8 too."""
+_LATIN = {
+    "cp1252", "cp1250", "cp1254", "cp1257", "cp1258", "iso8859-1", "iso8859-15", "iso8859-2",
+    "iso8859-9",
 }  # fmt: skip
-_MIXED = re.compile("[A-Za-z][\u0400-\u04ff]|[\u0400-\u04ff][A-Za-z]")
-"""No word is written in two scripts, so text with such words is not Cyrillic."""
-
-_COMMON = {
-    "gb18030": "的一是不了我你他她在有这那好们吗吧就说会要去来什么没人到都很",
-    "big5hkscs": "的一是不了我你他她在有這那好們嗎吧就說會要去來什麼沒人到都很",
-    "cp949": "이다는에가고하지을를은도나그어사의로자아기대거니만있해서야",
-}
+_FEW_BYTES, _CLEAR = 6, 0.5
+"""In so few bytes outside ASCII, a guess may be this share as sure as the best one."""
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
 
 
 def decode(data: bytes, told: str | None, path: Path) -> tuple[str, str, list[str]]:
@@ -71,6 +68,11 @@ def _find_out(data: bytes) -> tuple[str, str, list[str]]:
             if encoding == "utf-8-sig":
                 return _utf8(data[3:])
             return data[: len(data) // 2 * 2].decode(encoding), encoding, []
+    if b"\x1b$" in data:
+        return _legacy(data)
+    if data.count(0) * 2 > len(data):
+        encoding = "utf-32-le" if data[3::4].count(0) >= data[::4].count(0) else "utf-32-be"
+        return data[: len(data) // 4 * 4].decode(encoding), encoding, []
     if b"\0" in data:
         # Digits and line ends have a zero byte in UTF-16, in any language.
         encoding = "utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be"
@@ -90,79 +92,49 @@ def _utf8(data: bytes) -> tuple[str, str, list[str]]:
     if at_end or bad * 3 <= good:
         line = text.count("\n", 0, text.index("\ufffd")) + 1
         return text, "utf-8", [f"line {line}: {bad:,} characters here and below are not UTF-8"]
-    # Two encodings in one file: whatever is taken, some words come out wrong.
-    return _legacy(data, mixed=good * 10 > bad)
+    return _legacy(data, utf8_in_part=good * 10 > bad)
 
 
-def _legacy(data: bytes, mixed: bool) -> tuple[str, str, list[str]]:
+def _legacy(data: bytes, *, utf8_in_part: bool = False) -> tuple[str, str, list[str]]:
     """One of the encodings from before UTF-8.
 
     Raises:
         UnicodeError: None fits, or two fit equally well and differ.
     """
-    texts: dict[str, str] = {}
-    for encoding in (
-        *(() if mixed else ("cp1252", "cp1250")),
-        "cp1251",
-        "gb18030",
-        "big5hkscs",
-        "cp932",
-        "cp949",
+    guesses = _guesses(data)
+    if not guesses:
+        raise UnicodeError("it is none of UTF-8, UTF-16 and the encodings of before")
+    text, encoding, sure = guesses[0]
+    if utf8_in_part and encoding not in _LIKE_UTF8:
+        # Whatever is taken, some words come out wrong.
+        raise UnicodeError(f"it is UTF-8 in part and {encoding} in part")
+    if sum(b > 0x7F for b in data) < _FEW_BYTES:
+        # Another accent is a small risk, another script another text.
+        for _, other, likely in guesses[1:]:
+            if likely > _CLEAR * sure and not {encoding, other} <= _LATIN:
+                raise UnicodeError(f"it may be {encoding} or {other}")
+    return text, encoding, []
+
+
+def _guesses(data: bytes) -> list[tuple[str, str, float]]:
+    """Texts that the bytes may be, with encoding and how sure that is, the best first."""
+    # Times and numbers say nothing of the language.
+    lines = [line for line in data.split(b"\n") if any(b > 0x7F or b == 0x1B for b in line)]
+    found: dict[str, tuple[str, str, float]] = {}
+    for guess in chardet.detect_all(
+        b"\n".join(lines)[:_SAMPLE],
+        ignore_threshold=True,
+        compat_names=False,
+        include_encodings=_CANDIDATES,
+        max_bytes=_SAMPLE,
     ):
-        try:
-            texts[encoding] = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    scores = {encoding: _score(text, encoding) for encoding, text in texts.items()}
-    top = max(scores.values(), default=0.0)
-    best = [name for name, score in scores.items() if score >= top - _MARGIN]
-    if top < 0.7:
-        raise UnicodeError("it is none of UTF-8, UTF-16, " + ", ".join((*_ALPHABETS, *_COMMON)))
-    if len({texts[name] for name in best}) > 1:
-        best = _less_chaotic(data, best)
-    if len({texts[name] for name in best}) > 1:
-        raise UnicodeError(f"it may be {' or '.join(best)}")
-    return texts[best[0]], best[0], []
-
-
-def _less_chaotic(data: bytes, among: list[str]) -> list[str]:
-    lines = b"\n".join(x for x in data.split(b"\n") if any(b > 0x7F for b in x))[:_SAMPLE]
-    chaos = {
-        name: match.chaos
-        for match in from_bytes(lines, cp_isolation=among, threshold=1.0)
-        for name in among
-        if match.encoding == name or name in match.could_be_from_charset
-    }
-    least = min(chaos.values(), default=0.0)
-    return [name for name in among if chaos.get(name, 1.0) <= least + 0.02] or among
-
-
-def _score(text: str, encoding: str) -> float:
-    """How usual the characters outside ASCII are: 0 to 1, and to 2 where they are most frequent."""
-    chars = [c for c in text if c > "\x7f"][:_SAMPLE]
-    if not chars or (encoding == "cp1251" and _MIXED.search(text)):
-        return 0.0
-    if encoding in _ALPHABETS:
-        chars = [c.lower() for c in chars]
-        return max(sum(c in a or c in _SIGNS for c in chars) / len(chars) for a in
-                   _ALPHABETS[encoding])  # fmt: skip
-    common = _COMMON.get(encoding, "")
-    usual = sum(_is_usual(c, encoding) for c in chars)
-    frequent = sum(c in common or (encoding == "cp932" and "\u3040" < c < "\u30ff") for c in chars)
-    return (usual + frequent) / len(chars)
-
-
-def _is_usual(char: str, encoding: str) -> bool:
-    """Whether a character lies in the part of its table that everyday text is written with."""
-    table, first, last = {
-        "gb18030": ("gb2312", 0xB0, 0xD7),
-        "big5hkscs": ("big5", 0xA4, 0xC6),
-        "cp932": ("cp932", 0x88, 0x97),
-        "cp949": ("euc_kr", 0xB0, 0xC8),
-    }[encoding]
-    try:
-        code = char.encode(table)
-    except UnicodeEncodeError:
-        return False
-    signs = (0x81, 0x82, 0x83) if encoding == "cp932" else (0xA1, 0xA2, 0xA3)
-    return len(code) == 2 and (first <= code[0] <= last or code[0] in signs)
+        name = guess["encoding"] or ""
+        for encoding in (_LARGER.get(name, name), name):
+            try:
+                text = data.decode(encoding)
+            except (UnicodeError, LookupError):
+                continue
+            if not _CONTROLS.search(text):
+                found.setdefault(text, (text, encoding, guess["confidence"]))
+                break
+    return sorted(found.values(), key=lambda item: -item[2])

@@ -1,4 +1,4 @@
-"""Times as people and programs write them: `00:01:02,500`, `1:02.5`, `00:00:06,250000`, `01:02`."""
+"""Times as people and programs write them: `00:01:02,500`, `1:02.5`, `00:00:06,250000`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import re
 
 STAMP = (
     r"(?:(\d{1,4})[ ]?:[ ]?)?(\d{1,3})[ ]?:[ ]?(\d{1,2})"
-    r"(?:[ ]?[.,][ ]?(\d{1,12})|:(\d{3}))?(?!\d|:\d)"
+    r"(?:[ ]?[.,][ ]?(\d{1,12}(?:\.\d{1,20})?)|:(\d{3}))?(?!\d|:\d)"
 )
-"""Five groups: hours, minutes, seconds, and the fraction after a point or a colon."""
+"""Five groups: hours, minutes, seconds, and the fraction after a point or a colon.
+
+A fraction with a point of its own, `04,560.25`, is in milliseconds.
+"""
 
 ARROW = r"[ \t]*(?:-{1,3}[ ]?>|[\u2013\u2014]>|\u2192|=>)[ \t]*"
 
@@ -20,7 +23,7 @@ def to_seconds(hours: str | None, minutes: str, seconds: str, *fraction: str | N
     """Seconds from the groups of `STAMP`, to the millisecond."""
     part = next((f for f in fraction if f), "0")
     whole = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)
-    return round(whole + float(f"0.{part}"), 3)
+    return round(whole + (float(part) / 1000 if "." in part else float(f"0.{part}")), 3)
 
 
 def read_stamp(text: str) -> float | None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("charset_normalizer")
+pytest.importorskip("chardet")
 pytest.importorskip("pysubs2")
 
 from longvideo_env.errors import MalformedFileError
@@ -25,9 +25,28 @@ SAID = {
     "shift_jis": ["こんにちは", "彼がどこにいるか分からない。", "ドアが開いている。誰だ？"],  # noqa: RUF001
     "cp1251": ["Где он? Я не знаю.\nУвидимся завтра."],  # noqa: RUF001
     "cp1250": ["Gdzie jest klucz? Może w szufladzie, Łódź płynie.", "Přítel šel k řece."],
+    "koi8_r": ["Где он? Я не знаю.\nУвидимся завтра."],  # noqa: RUF001
+    "cp866": ["Где он? Я не знаю.\nУвидимся завтра."],  # noqa: RUF001
+    "cp1253": ["Πού είναι το κλειδί;\nΔεν το ξέρω, ίσως στο συρτάρι."],  # noqa: RUF001
+    "cp1254": ["Anahtar nerede?\nBilmiyorum, belki çekmecededir. Şimdi gidiyoruz, değil mi?"],
+    "cp1255": ["איפה המפתח?\nאני לא יודע, אולי במגירה."],
+    "cp1256": ["أين المفتاح؟\nلا أعرف، ربما في الدرج."],
+    "cp874": ["กุญแจอยู่ที่ไหน\nฉันไม่รู้ อาจจะอยู่ในลิ้นชัก"],
+    "euc_jp": ["彼がどこにいるか分からない。", "ドアが開いている。誰だ？"],  # noqa: RUF001
+    "iso2022_jp": ["彼がどこにいるか分からない。"],
+    "iso8859_2": ["Gdzie jest klucz? Może w szufladzie, Łódź płynie.\nŚwiatło już gaśnie."],
     "euc_kr": ["그가 어디 있는지 모르겠어.\n내일 봐요."],
 }
-UNICODE = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
+UNICODE = [
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32",
+    "utf-32-le",
+    "utf-32-be",
+]
 
 
 def srt(said: str) -> str:
@@ -56,7 +75,7 @@ def test_what_cannot_be_told_apart_is_refused(tmp_path: Path) -> None:
     assert read_subtitles(path, "gb18030").lines[0].text == "门"
     with pytest.raises(MalformedFileError, match="expected text in nonsense"):
         read_subtitles(path, "nonsense")
-    path.write_bytes(bytes(range(128, 256)) * 3)
+    path.write_bytes(bytes(range(1, 256)) * 3)
     with pytest.raises(MalformedFileError, match=r"it is none of|it may be"):
         read_subtitles(path)
 
@@ -69,6 +88,11 @@ def test_a_few_broken_characters_in_utf8_are_named() -> None:
         assert encoding == "utf-8"
         assert "Où est la clé" in found
         assert len(problems) == 1
+
+
+def test_a_slip_between_two_scripts_changes_nothing() -> None:
+    said = "Мајку му, Aлекс! Великoг пса дa нађемо.\nКроз векове, крећући се тихо међу вама."
+    assert decode(srt(said).encode("cp1251"), None, Path("x"))[:2] == (srt(said), "cp1251")
 
 
 def test_a_whole_line_in_another_encoding_is_not_guessed() -> None:
