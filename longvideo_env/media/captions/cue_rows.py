@@ -43,8 +43,8 @@ def reader_of(format_: str) -> Callable[[str], Cues]:
             options = {"strict_fps_inference": strict} if format_ == "microdvd" else {}
             subs = SSAFile.from_string("\n".join(mended), format_=format_, **options)
         except UnknownFPSError as error:
-            fix = "Fix: give it a first line such as {1}{1}23.976"
-            raise ValueError(f"the file does not say its frame rate. {fix}") from error
+            rate = "as a first line such as {1}{1}23.976 would"
+            raise ValueError(f"the file does not say its frame rate, {rate}") from error
         # MicroDVD's first line may be its frame rate, which is no cue.
         for event, place in zip(subs, places[len(places) - len(subs) :], strict=True):
             text = event.text.replace("\\N", "\n")
