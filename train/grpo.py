@@ -110,6 +110,7 @@ from train.options.start import empty_output
 from train.planning.prompt_sets import read_qids
 from train.rollouts.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
 from train.rollouts.columns import reward_functions
+from train.rollouts.credit import Credit
 from train.rollouts.rollout_func import Keep, Rollouts
 from train.rollouts.saving import RolloutStore
 from train.rollouts.trajectory_table import TrajectoryTable
@@ -203,7 +204,9 @@ def build_backend(
     return ServerBackend(codec, settings, url, concurrency)
 
 
-def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) -> EpisodeTrainer:
+def build_trainer(
+    rollouts: Rollouts, training: GRPOConfig, model: ModelConfig, credit: Credit | None = None
+) -> EpisodeTrainer:
     """TRL's trainer, for the episodes of `rollouts`."""
     engine, codec = rollouts.engine, rollouts.codec
     training.reward_weights = list(engine.game.reward.values())
@@ -217,6 +220,7 @@ def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
         trainer = EpisodeTrainer(
+            credit=credit,
             model=str(model.model_name_or_path),
             args=training,
             processing_class=codec.tokenizer,
@@ -247,7 +251,11 @@ def prepare(
     questions = load_questions(args, env, training)
     if args.tiny_model_if_missing:
         make_tiny_model_if_missing(str(model.model_name_or_path), seed=training.seed)
-    return build_trainer(build_rollouts(args, env, training, model, questions), training, model)
+    credit = None
+    if args.credit != "episode":
+        credit = Credit(args.credit, args.credit_weight, args.credit_discount)
+    rollouts = build_rollouts(args, env, training, model, questions)
+    return build_trainer(rollouts, training, model, credit)
 
 
 def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:

@@ -9,12 +9,15 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import torch
+from accelerate.utils import gather_object
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.generation import vllm_generation
 from trl.trainer.utils import RepeatSampler
 
 from longvideo_env.seeding import derive_seed
+from train.rollouts.credit import Credit, Earned, earned_by_turns, turn_of_tokens
 
 
 class EpochSampler(RepeatSampler):
@@ -40,8 +43,9 @@ class EpisodeTrainer(GRPOTrainer):
 
     _order: EpochSampler | None = None
 
-    def __init__(self, *, args: Any, **options: Any) -> None:
-        """The options are those of `GRPOTrainer`."""
+    def __init__(self, *, args: Any, credit: Credit | None = None, **options: Any) -> None:
+        """The options are those of `GRPOTrainer`, and how turns are credited, if they are."""
+        self._credit = credit
         if args.use_vllm and args.vllm_mode == "colocate":
             from agents.generation.vllm_engine import engine_environment
 
@@ -65,6 +69,35 @@ class EpisodeTrainer(GRPOTrainer):
         send()
         rollouts: Any = self.rollout_func
         rollouts.stopwatch.sync_s += time.perf_counter() - start
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        assert self.model is not None
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self._credit is not None and self.model.training:
+            batch["advantages"] = self._by_turn(batch["advantages"], batch["completion_ids"])
+        return batch
+
+    def _by_turn(self, advantages: torch.Tensor, completion_ids: torch.Tensor) -> torch.Tensor:
+        """Advantages of shape (B,), as (B, T) with what each turn adds. A collective."""
+        assert self._credit is not None
+        rollouts: Any = self.rollout_func
+        engine = rollouts.engine
+        mine = [
+            earned_by_turns(played, engine.dataset.task(played.qid), engine.game, group)
+            for played, group in rollouts.played
+        ]
+        # The groups reach over processes.
+        start = self.accelerator.process_index * len(mine)
+        everywhere: list[Earned | None] = gather_object(mine)
+        added = self._credit.of(everywhere)[start : start + len(mine)]
+        by_token = advantages.unsqueeze(1).repeat(1, completion_ids.size(1))
+        for row, ((played, _), turns) in enumerate(zip(rollouts.played, added, strict=True)):
+            if turns:
+                extra = [turns[turn - 1] for turn in turn_of_tokens(played)]
+                by_token[row, : len(extra)] += torch.tensor(extra[: by_token.size(1)]).to(by_token)
+        known = sum(earned is not None for earned in everywhere) / max(1, len(everywhere))
+        self._metrics["train"]["credit/share_of_episodes"].append(known)
+        return by_token
 
     def _run_epoch(self, model: Any, epoch: Any, *args: Any, **options: Any) -> Any:
         # Where several processes share the data and the first batches are skipped, as in a resumed

@@ -88,6 +88,22 @@ class GrpoArguments:
     resample_attempts: int = field(
         default=2, metadata={"help": "How many times at most, with resample_zero_variance."}
     )
+    credit: str = field(
+        default="episode",
+        metadata={
+            "help": "episode: all turns share the episode's advantage. turn: a turn that is not "
+            "the last is also judged by what it earned, beside the same turn of the group's other "
+            "episodes (MT-GRPO). state: each turn is also judged by what came of it, beside all "
+            "turns of the group that saw the same clips (GiGPO)."
+        },
+    )
+    credit_weight: float = field(
+        default=1.0, metadata={"help": "Of what credit turn or state adds to the advantage."}
+    )
+    credit_discount: float = field(
+        default=0.95,
+        metadata={"help": "With credit state: for each turn that a reward lies ahead."},
+    )
     save_rollouts: str | None = field(
         default=None,
         metadata={
@@ -122,6 +138,7 @@ class GrpoArguments:
 
 
 ROLLOUTS = ("overlapped", "lockstep")
+CREDITS = ("episode", "turn", "state")
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
 """Where curves may go; each is a package of the same name."""
@@ -204,6 +221,10 @@ def check(
             training.save_strategy == "steps"
             and training.save_steps % _steps_per_batch(training) != 0
         ),
+        f"credit must be one of {', '.join(CREDITS)}, got {args.credit!r}.": (
+            args.credit not in CREDITS
+        ),
+        "credit_discount must be from 0 to 1.": not 0 <= args.credit_discount <= 1,
         "limit must be at least 1.": args.limit is not None and args.limit < 1,
     }
     problems |= {

@@ -62,6 +62,9 @@ class Rollouts:
         keep: What is kept.
         refills: How many times groups whose rewards are all equal are played again, with other
             questions.
+
+    Attributes:
+        played: The rows of the latest batch: each episode, and the number of its group.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Rollouts:
         self.refills = refills
         self.stopwatch = Stopwatch()
         self.health = Health()
+        self.played: list[tuple[Trajectory, int]] = []
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
         """Play one episode a row.
@@ -111,6 +115,7 @@ class Rollouts:
                     trajectories[i] = played
                 groups.score(trajectories)
             busy_s = player.busy_s
+        self.played = [(t, groups.of(row)) for row, t in enumerate(trajectories)]
         rollouts = [Rollout(trajectory, i) for i, trajectory in enumerate(trajectories)]
         self._keep([*rollouts, *replaced], groups)
         figures = self.stopwatch.lap(start, busy_s, [one.trajectory for one in rollouts + replaced])

@@ -29,8 +29,8 @@ SAID = {
     "cp866": ["Где он? Я не знаю.\nУвидимся завтра."],  # noqa: RUF001
     "cp1253": ["Πού είναι το κλειδί;\nΔεν το ξέρω, ίσως στο συρτάρι."],  # noqa: RUF001
     "cp1254": ["Anahtar nerede?\nBilmiyorum, belki çekmecededir. Şimdi gidiyoruz, değil mi?"],
-    "cp1255": ["איפה המפתח?\nאני לא יודע, אולי במגירה."],
-    "cp1256": ["أين المفتاح؟\nلا أعرف، ربما في الدرج."],
+    "cp1255": ["איפה המפתח?\nאני לא יודע, אולי במגירה."],  # noqa: RUF001
+    "cp1256": ["أين المفتاح؟\nلا أعرف، ربما في الدرج."],  # noqa: RUF001
     "cp874": ["กุญแจอยู่ที่ไหน\nฉันไม่รู้ อาจจะอยู่ในลิ้นชัก"],
     "euc_jp": ["彼がどこにいるか分からない。", "ドアが開いている。誰だ？"],  # noqa: RUF001
     "iso2022_jp": ["彼がどこにいるか分からない。"],
@@ -91,7 +91,7 @@ def test_a_few_broken_characters_in_utf8_are_named() -> None:
 
 
 def test_a_slip_between_two_scripts_changes_nothing() -> None:
-    said = "Мајку му, Aлекс! Великoг пса дa нађемо.\nКроз векове, крећући се тихо међу вама."
+    said = "Мајку му, Aлекс! Великoг пса дa нађемо.\nКроз векове, крећући се тихо међу вама."  # noqa: RUF001
     assert decode(srt(said).encode("cp1251"), None, Path("x"))[:2] == (srt(said), "cp1251")
 
 
