@@ -80,6 +80,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from datasets import Dataset as Prompts
+from transformers import EarlyStoppingCallback, TrainerCallback
 from trl import (
     GRPOConfig,
     ModelConfig,
@@ -89,6 +90,7 @@ from trl import (
 
 from agents.generation.chat import ChatCodec
 from agents.generation.settings import GenerationSettings
+from eval.runs.run_options import fresh_draw
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.drivers.rollout import RolloutEngine
@@ -96,6 +98,7 @@ from longvideo_env.errors import DataError
 from longvideo_env.game.words.templates import load_words
 from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS
 from longvideo_env.tools.registry import build_toolbox
+from train.held_out import HeldOut
 from train.metrics_file import MetricsFile
 from train.options.grpo_options import GrpoArguments, check, parse
 from train.options.script import (
@@ -171,20 +174,63 @@ def build_rollouts(
     tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
     codec = ChatCodec(tokenizer, as_mapping(training.chat_template_kwargs))
     backend = build_backend(args, training, codec, settings)
-    engine = RolloutEngine(
-        dataset=questions,
-        config=env,
-        toolbox=replace(build_toolbox(env, questions), timeout_s=args.tool_timeout_s),
-        policy=backend.policy,
-        policy_spec=f"{'vllm' if training.use_vllm else 'hf'}:{model.model_name_or_path}",
-        seed=training.seed,
-    )
+    spec = f"{'vllm' if training.use_vllm else 'hf'}:{model.model_name_or_path}"
+    engine = build_engine(args, env, questions, backend, spec, training.seed)
     keep = Keep(
         RolloutStore(Path(args.save_rollouts)) if args.save_rollouts else None,
         TrajectoryTable(args.log_trajectories_every) if args.log_trajectories_every else None,
     )
     refills = args.resample_attempts if args.resample_zero_variance else 0
-    return Rollouts(engine, backend, codec, args.max_turn_tokens, keep, refills)
+    return Rollouts(engine, backend, codec, args.max_turn_tokens, keep, refills, settings)
+
+
+def build_engine(
+    args: GrpoArguments, env: EnvConfig, questions: Dataset, backend: Backend, spec: str, seed: int
+) -> RolloutEngine:
+    """What plays episodes of these questions with the backend's policy."""
+    return RolloutEngine(
+        dataset=questions,
+        config=env,
+        toolbox=replace(build_toolbox(env, questions), timeout_s=args.tool_timeout_s),
+        policy=backend.policy,
+        policy_spec=spec,
+        seed=seed,
+    )
+
+
+def build_held_out(
+    args: GrpoArguments, env: EnvConfig, training: GRPOConfig, rollouts: Rollouts
+) -> HeldOut | None:
+    """What evaluates while training, if anything does.
+
+    Raises:
+        DataError: The held-out questions cannot be read, have no answers, or are trained on.
+    """
+    if training.eval_strategy == "no":
+        return None
+    dataset = fresh_draw(args.eval_dataset or env.dataset, args.eval_seed)
+    env = replace(env, dataset=dataset, split=args.eval_split or env.split)
+    questions = load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
+    questions = replace(questions, tasks=questions.tasks[: args.eval_limit])
+    where = f"{env.dataset}, split {env.split}"
+    if all(task.gold.answer is None for task in questions):
+        raise DataError("no held-out question has a gold answer.", where)
+    trained_on, shared = rollouts.engine.config, 0
+    if (env.dataset, env.split) == (trained_on.dataset, trained_on.split):
+        trained = {task.qid for task in rollouts.engine.dataset}
+        shared = sum(task.qid in trained for task in questions)
+    if shared:
+        raise DataError(
+            f"{shared} of the {len(questions)} held-out questions are trained on too.",
+            where,
+            mend="give another --eval_split or --eval_dataset.",
+        )
+    backend = rollouts.backend
+    if args.eval_temperature not in (None, training.temperature):
+        drawn = replace(rollouts.settings, temperature=args.eval_temperature)
+        backend = build_backend(args, training, rollouts.codec, drawn)
+    spec = rollouts.engine.policy_spec
+    return HeldOut(build_engine(args, env, questions, backend, spec, args.eval_seed), backend)
 
 
 def build_backend(
@@ -205,7 +251,12 @@ def build_backend(
 
 
 def build_trainer(
-    rollouts: Rollouts, training: GRPOConfig, model: ModelConfig, credit: Credit | None = None
+    rollouts: Rollouts,
+    training: GRPOConfig,
+    model: ModelConfig,
+    credit: Credit | None = None,
+    held_out: HeldOut | None = None,
+    patience: int | None = None,
 ) -> EpisodeTrainer:
     """TRL's trainer, for the episodes of `rollouts`."""
     engine, codec = rollouts.engine, rollouts.codec
@@ -217,25 +268,34 @@ def build_trainer(
         "dtype": model.dtype,
         **as_mapping(training.model_init_kwargs),
     }
+    callbacks: list[TrainerCallback] = [MetricsFile(Path(str(training.output_dir), METRICS))]
+    if patience is not None:
+        callbacks.append(EarlyStoppingCallback(patience))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
         trainer = EpisodeTrainer(
             credit=credit,
+            held_out=held_out,
             model=str(model.model_name_or_path),
             args=training,
             processing_class=codec.tokenizer,
-            # Ids and nothing else: neither gold nor text goes through TRL's data.
-            train_dataset=Prompts.from_dict({"prompt": [str(task.qid) for task in engine.dataset]}),
+            train_dataset=_prompts(engine.dataset),
+            eval_dataset=None if held_out is None else _prompts(held_out.engine.dataset),
             reward_funcs=[*reward_functions(tuple(engine.game.reward))],
             rollout_func=rollouts,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
-            callbacks=[MetricsFile(Path(str(training.output_dir), METRICS))],
+            callbacks=callbacks,
         )
     if codec.end_of_turn_id not in trainer.eos_token_ids:
         # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
         trainer.eos_token_ids = [*trainer.eos_token_ids, codec.end_of_turn_id]
     return trainer
+
+
+def _prompts(questions: Dataset) -> Prompts:
+    """Ids and nothing else: neither gold nor text goes through TRL's data."""
+    return Prompts.from_dict({"prompt": [str(task.qid) for task in questions]})
 
 
 def prepare(
@@ -255,7 +315,8 @@ def prepare(
     if args.credit != "episode":
         credit = Credit(args.credit, args.credit_weight, args.credit_discount)
     rollouts = build_rollouts(args, env, training, model, questions)
-    return build_trainer(rollouts, training, model, credit)
+    held_out = build_held_out(args, env, training, rollouts)
+    return build_trainer(rollouts, training, model, credit, held_out, args.early_stopping_patience)
 
 
 def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:

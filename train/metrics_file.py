@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 class MetricsFile(TrainerCallback):
     """Appends each log record to a JSON Lines file, with its step.
+
+    Figures of evaluation are called `eval/accuracy` and so on, as W&B and TensorBoard call them.
 
     A run that goes on from a checkpoint first drops what was logged after that checkpoint: those
     steps are made, and logged, once more. A run from the start begins the file anew.
@@ -50,7 +53,9 @@ class MetricsFile(TrainerCallback):
             return
         record = {"step": state.global_step, **(logs or {})}
         finite = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            re.sub("^eval_", "eval/", key): None
+            if isinstance(value, float) and not math.isfinite(value)
+            else value
             for key, value in record.items()
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)

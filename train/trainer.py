@@ -16,7 +16,9 @@ from trl import GRPOTrainer
 from trl.generation import vllm_generation
 from trl.trainer.utils import RepeatSampler
 
+from longvideo_env.errors import SpecError
 from longvideo_env.seeding import derive_seed
+from train.held_out import HeldOut
 from train.rollouts.credit import Credit, Earned, earned_by_turns, turn_of_tokens
 
 
@@ -43,9 +45,17 @@ class EpisodeTrainer(GRPOTrainer):
 
     _order: EpochSampler | None = None
 
-    def __init__(self, *, args: Any, credit: Credit | None = None, **options: Any) -> None:
-        """The options are those of `GRPOTrainer`, and how turns are credited, if they are."""
+    def __init__(
+        self,
+        *,
+        args: Any,
+        credit: Credit | None = None,
+        held_out: HeldOut | None = None,
+        **options: Any,
+    ) -> None:
+        """The options of `GRPOTrainer`, how turns are credited, and what `evaluate` plays."""
         self._credit = credit
+        self._held_out = held_out
         if args.use_vllm and args.vllm_mode == "colocate":
             from agents.generation.vllm_engine import engine_environment
 
@@ -69,6 +79,29 @@ class EpisodeTrainer(GRPOTrainer):
         send()
         rollouts: Any = self.rollout_func
         rollouts.stopwatch.sync_s += time.perf_counter() - start
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Play the held-out questions, and log what came of it as `eval_accuracy` and so on."""
+        if self._held_out is None:
+            raise SpecError("there are no held-out questions. Fix: give --eval_strategy steps.")
+        model: Any = self.model
+        training = model.training
+        model.eval()  # also what TRL logs by
+        try:
+            figures = self._held_out.play(self)
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+            self.log(metrics)
+        finally:
+            model.train(training)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         assert self.model is not None

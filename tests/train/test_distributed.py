@@ -93,6 +93,24 @@ def test_trains_on_real_questions_and_saves_the_whole_policy(
     assert policy.num_parameters() == start.num_parameters(), "the shards were not gathered"
 
 
+def test_held_out_questions_and_groups_are_shared_by_the_processes(
+    wide_model: Path, tmp_path: Path
+) -> None:
+    # Three questions over two processes, which meet at each forward; one group over both.
+    done = launch(
+        "train/grpo.py",
+        *("--eval_strategy", "steps", "--eval_steps", "1", "--eval_split", "val"),
+        *("--eval_limit", "3", "--ds3_gather_for_generation", "false"),
+        *("--num_generations", "8", "--credit", "state", "--max_steps", "2"),
+        *("--model_name_or_path", str(wide_model), "--output_dir", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["eval/n"] for record in records if "eval/n" in record] == [3, 3]
+    assert all(r["credit/share_of_episodes"] == 1 for r in records if "reward" in r)
+
+
 def test_bad_options_end_all_ranks(tmp_path: Path) -> None:
     done = launch("train/grpo.py", "--max_turns", "0", "--output_dir", str(tmp_path))
     assert done.returncode != 0

@@ -166,7 +166,6 @@ def test_max_completion_length_is_what_an_episode_can_sample(make_trainer: MakeT
         (["--reward_weights", "1", "2"], "give the weights of reward terms in --reward"),
         (["--temperature", "0"], "temperature must be above 0"),
         (["--min_p", "0.1"], "min_p, repetition_penalty and generation_kwargs"),
-        (["--eval_strategy", "steps"], "evaluate with eval/run_policy.py"),
         (["--max_turn_tokens", "0"], "max_turn_tokens"),
         (["--limit", "0"], "limit must be at least 1"),
         (["--limit", "1", "--per_device_train_batch_size", "8"], "a batch takes 2 questions"),

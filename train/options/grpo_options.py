@@ -104,6 +104,35 @@ class GrpoArguments:
         default=0.95,
         metadata={"help": "With credit state: for each turn that a reward lies ahead."},
     )
+    eval_dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "With eval_strategy: the dataset of the held-out questions; by default that "
+            "of training."
+        },
+    )
+    eval_split: str | None = field(
+        default=None, metadata={"help": "With eval_strategy: the split of these questions."}
+    )
+    eval_limit: int | None = field(
+        default=None, metadata={"help": "With eval_strategy: at most so many questions."}
+    )
+    eval_temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "With eval_strategy: 0 takes the likeliest token; by default as in training."
+        },
+    )
+    eval_seed: int = field(
+        default=0, metadata={"help": "With eval_strategy: as --seed of eval/run_policy.py."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "With load_best_model_at_end: stop after so many evaluations without a better "
+            "one."
+        },
+    )
     save_rollouts: str | None = field(
         default=None,
         metadata={
@@ -164,6 +193,12 @@ def parse(argv: Sequence[str]) -> Options:
     args, env, training, model = parse_options(
         groups, argv, prog="grpo.py", description=DESCRIPTION, defaults=defaults
     )
+    if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
+        training.metric_for_best_model, training.greater_is_better = "eval_accuracy", True
+    elif training.metric_for_best_model:
+        # As the log calls it: the trainer calls it eval_accuracy.
+        name = str(training.metric_for_best_model)
+        training.metric_for_best_model = name.replace("eval/", "eval_")
     return args, env, training, model
 
 
@@ -210,8 +245,15 @@ def check(
         ),
         "temperature must be above 0: a group needs replies that differ.": training.temperature
         <= 0,
-        "leave eval_strategy at 'no': evaluate with eval/run_policy.py.": (
-            training.eval_strategy != "no"
+        "give --eval_split, the split of the held-out questions.": (
+            training.eval_strategy != "no" and not (args.eval_split or args.eval_dataset)
+        ),
+        "eval_limit must be at least 1.": args.eval_limit is not None and args.eval_limit < 1,
+        "eval_temperature must be at least 0.": (
+            args.eval_temperature is not None and args.eval_temperature < 0
+        ),
+        "early_stopping_patience needs --load_best_model_at_end true.": (
+            args.early_stopping_patience is not None and not training.load_best_model_at_end
         ),
         f"no term of the reward {env.reward!r} has a weight.": not parse_reward(env.reward),
         "rollout_concurrency must be at least 1.": args.rollout_concurrency < 1,

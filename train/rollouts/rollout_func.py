@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any
 
 from agents.generation.chat import ChatCodec
+from agents.generation.settings import GenerationSettings
 from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import PolicyError
 from longvideo_env.records.trajectory import Trajectory
@@ -62,6 +63,7 @@ class Rollouts:
         keep: What is kept.
         refills: How many times groups whose rewards are all equal are played again, with other
             questions.
+        settings: How the backend draws replies.
 
     Attributes:
         played: The rows of the latest batch: each episode, and the number of its group.
@@ -75,6 +77,7 @@ class Rollouts:
         max_turn_tokens: int,
         keep: Keep | None = None,
         refills: int = 0,
+        settings: GenerationSettings | None = None,
     ) -> None:
         self.engine = engine
         self.backend = backend
@@ -82,6 +85,7 @@ class Rollouts:
         self.max_turn_tokens = max_turn_tokens
         self.keep = keep or Keep()
         self.refills = refills
+        self.settings = settings or GenerationSettings()
         self.stopwatch = Stopwatch()
         self.health = Health()
         self.played: list[tuple[Trajectory, int]] = []
