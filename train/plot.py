@@ -62,6 +62,7 @@ class Curve:
 
 REWARD = Curve("reward", "reward")
 ACCURACY = Curve("episodes/accuracy", "accuracy")
+HELD_OUT = "eval/accuracy"
 TURNS = Curve("episodes/turns", "turns")
 GROUNDING = Curve("episodes/grounding_calls", "grounding")
 VISION = Curve("episodes/vision_calls", "vision", "--", COLOURS[1])
@@ -94,6 +95,7 @@ def draw(
     _panel(accuracy, "Accuracy", "share of episodes right", [ACCURACY], runs, smooth)
     _panel(turns, "Turns", "turns per episode", [TURNS], runs, smooth)
     _panel(tools, "Tool use", "calls per episode", [*calls, MALFORMED], runs, smooth)
+    _draw_held_out(accuracy, runs)
     accuracy.set_ylim(0, 1)
     _draw_baselines(accuracy, baselines)
     reward.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
@@ -186,6 +188,25 @@ def _draw_runs(axes: Axes, line: Curve, runs: Sequence[TrainingLog], smooth: int
     label = f"mean of the {len(means)} runs"
     axes.plot(steps, common.mean(axis=0), line.dashes, label=label, **style)
     axes.fill_between(steps, low, high, color=GREY, alpha=0.15, lw=0, label="minimum to maximum")
+
+
+def _draw_held_out(axes: Axes, runs: Sequence[TrainingLog]) -> None:
+    """Accuracy on held-out questions, with its interval at 95 %, where it was evaluated."""
+    found = [(run, colour) for run, colour in zip(runs, COLOURS, strict=False) if run.has(HELD_OUT)]
+    for run, colour in found:
+        at = np.isfinite(run.columns[HELD_OUT])
+        value = run.columns[HELD_OUT][at]
+        ends = [
+            np.nan_to_num(np.abs(run.columns[f"{HELD_OUT}_{end}"][at] - value))
+            if run.has(f"{HELD_OUT}_{end}")
+            else np.zeros_like(value)
+            for end in ("low", "high")
+        ]
+        colour = DARK if len(runs) == 1 else colour
+        style: dict[str, Any] = {"color": colour, "ms": 4, "lw": 1.2, "capsize": 2}
+        axes.errorbar(run.steps[at], value, yerr=ends, fmt="o-", **style)
+    if found:
+        axes.set_title("Accuracy (points: held out)")
 
 
 def _marker(steps: NDArray[np.int64]) -> str:

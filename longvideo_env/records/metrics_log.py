@@ -96,11 +96,16 @@ def read_run(path: Path, name: str) -> TrainingLog:
                 sys.stderr.write(f"{file}: the last line is torn, and left out.\n")
                 break
             raise MalformedFileError(str(error), file, row, "remove this line.") from error
-        if "reward" not in record:  # the summary at the end, or an evaluation
+        evaluation = "eval/accuracy" in record
+        if "reward" not in record and not evaluation:  # the summary at the end
             continue
-        while records and records[-1]["step"] >= record["step"]:  # resumed from before it
+        last = record["step"] + (1 if evaluation else 0)
+        while records and records[-1]["step"] >= last:  # resumed from before it
             records.pop()
-        records.append(record)
+        if records and records[-1]["step"] == record["step"]:
+            records[-1] |= record
+        else:
+            records.append(record)
     run = _to_run(name, records)
     if not run.has("reward"):
         raise DataError(

@@ -125,6 +125,21 @@ def test_the_mean_is_over_steps_that_all_runs_logged(make_run: MakeRun, tmp_path
     assert "mean of the 2 runs" not in texts(tmp_path / "two.svg")
 
 
+def test_held_out_accuracy_is_drawn_at_its_steps(make_run: MakeRun) -> None:
+    held_out = [
+        {"step": t, "eval/accuracy": 0.5, "eval/accuracy_low": 0.4, "eval/accuracy_high": 0.6}
+        for t in (10, 15, 25)
+    ]
+    run = make_run(*sorted([*rising(), *held_out], key=lambda one: one["step"]))
+    log = read_run(run, "run")
+    assert log.steps.tolist() == [*range(1, 20), 25]
+    evaluated = np.isfinite(log.columns["eval/accuracy"])
+    assert log.steps[evaluated].tolist() == [10, 15, 25]
+    assert np.isfinite(log.columns["reward"][:-1]).all(), "the step's own record is kept"
+    main([str(run)])
+    assert "Accuracy (points: held out)" in texts(run / "curves.svg")
+
+
 def test_tools_are_told_apart_where_they_were_logged(make_run: MakeRun) -> None:
     calls = {"episodes/grounding_calls": 1.0, "episodes/vision_calls": 0.5}
     run = make_run(*[record(t, **calls) for t in range(1, 4)])
