@@ -115,12 +115,17 @@ class RolloutEngine:
         return await self._trajectory(task, episode, record, sample, order)
 
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
-        """Play many episodes, each a task and its sample, and yield them as they finish."""
+        """Play many episodes, each a task and its sample, and yield them as they finish.
+
+        At most as many as are in flight wait to be taken: who takes them slowly slows them down.
+        """
         todo = iter(jobs)
+        room = asyncio.Semaphore(2 * self.concurrency)
         done: asyncio.Queue[Trajectory | asyncio.Task[None]] = asyncio.Queue()
 
         async def work() -> None:
             for task, sample in todo:
+                await room.acquire()
                 done.put_nowait(await self.play(task, sample))
                 # Episodes come out as they finish, even if none ever has to wait.
                 await asyncio.sleep(0)
@@ -134,6 +139,7 @@ class RolloutEngine:
                 item = await done.get()
                 if isinstance(item, Trajectory):
                     yield item
+                    room.release()
                     continue
                 left -= 1
                 if item.cancelled():

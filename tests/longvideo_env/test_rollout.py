@@ -252,3 +252,24 @@ def test_tokens_go_in_and_come_out_unchanged():
         assert [s.turn for s in ends] == [1, 2]  # cut off at the very end: not closed
         assert trajectory.status == "out_of_turns"
         assert trajectory.turns[-1].finish == "length"
+
+
+def test_who_takes_episodes_slowly_slows_them_down():
+    rollouts = engine("random", concurrency=4)
+    asked = 0
+
+    def jobs():
+        nonlocal asked
+        for i in range(200):
+            asked += 1
+            yield rollouts.dataset[0], i
+
+    async def take():
+        taken = 0
+        async for _ in rollouts.play_all(jobs()):
+            taken += 1
+            await asyncio.sleep(0.001)
+            assert asked <= taken + 3 * rollouts.concurrency
+        return taken
+
+    assert run_blocking(take()) == 200
