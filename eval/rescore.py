@@ -120,22 +120,12 @@ class Scorer:
                 f"question {played.qid} was played with {played.n_options} options, but the "
                 f"dataset has {len(task.question.options)}."
             )
-        words = [s.prefix + s.text for s in played.segments if s.sampled]
-        parsed = [self.game.protocol.parse(text, played.options) for text in words]
-        choice = None
-        if parsed and isinstance(parsed[-1].outcome, Action):
-            choice = parsed[-1].outcome.choice
-        status = played.status
-        if choice is not None and status == "out_of_turns":
-            status = "answered"
-        elif choice is None and status == "answered":
-            status = "out_of_turns"
-        play = Play(status, choice, parsed, played.turns, played.visited, played.opened_at, words)
+        play = read_again(self.game, played)
         result = score(play, task.gold, self.game.reward)
         return replace(
             played,
-            status=status,
-            choice=choice if status != "failed" else played.choice,
+            status=play.status,
+            choice=play.choice if play.status != "failed" else played.choice,
             kind=question_kind(task.question.text),
             correct=result.correct,
             grounded=result.grounded,
@@ -144,6 +134,23 @@ class Scorer:
             reward_terms=result.terms,
             reward_error=result.error,
         )
+
+
+def read_again(game: Game, played: Trajectory) -> Play:
+    """What the master wrote in an episode, read by the parser of this release."""
+    words = [s.prefix + s.text for s in played.segments if s.sampled]
+    parsed = [game.protocol.parse(text, played.options) for text in words]
+    choice = None
+    if parsed and isinstance(parsed[-1].outcome, Action):
+        choice = parsed[-1].outcome.choice
+    status = played.status
+    if not played.options:
+        pass  # an answer in words names no option
+    elif choice is not None and status == "out_of_turns":
+        status = "answered"
+    elif choice is None and status == "answered":
+        status = "out_of_turns"
+    return Play(status, choice, parsed, played.turns, played.visited, played.opened_at, words)
 
 
 def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
