@@ -37,7 +37,11 @@ def different(was: Any, now: Any, name: str = "") -> list[str]:
         pairs = enumerate(zip(was, now, strict=True))
         return [d for i, (a, b) in pairs for d in different(a, b, f"{name}[{i}]")]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (was, now))
-    same = math.isclose(was, now, rel_tol=1e-9, abs_tol=1e-9) if numbers else was == now
+    if numbers:
+        same = math.isclose(was, now, rel_tol=1e-9, abs_tol=1e-9)
+        same = same or (math.isnan(was) and math.isnan(now))
+    else:
+        same = was == now
     return [] if same else [f"{name} is {was!r:.60} there and {now!r:.60} from the episodes"]
 
 
