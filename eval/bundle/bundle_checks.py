@@ -21,6 +21,7 @@ from eval.rescore import Scorer, difference, read_again
 from eval.runs.identify import identify, questions_of
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
 from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
 from longvideo_env.records.identity import PARTS, changed_questions, digest_questions, short_hash
@@ -153,9 +154,10 @@ def _open(
             path = folder / f"{short_hash(str(entry['words']))}.jinja"
             path.write_bytes(words)
             config = replace(config, prompts=str(path))
-        config = replace(
-            config, dataset=dataset or config.dataset, frames_root=None, skip_invalid=True
-        )
+        here = dataset or config.dataset
+        if dataset and config.dataset.startswith(PREFIX):
+            here = f"{config.dataset.partition('@')[0]}@{dataset}"
+        config = replace(config, dataset=here, frames_root=None, skip_invalid=True)
         game = Game.from_config(config)
         data = load_dataset(config.dataset, config.split, skip_invalid=True)
     except LongVideoEnvError as error:

@@ -15,6 +15,7 @@ from eval.runs.checkpoints import expand_policies
 from eval.runs.selection import QuestionSelection
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
+from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
 
@@ -250,6 +251,9 @@ def fresh_draw(dataset: str, seed: int) -> str:
     A spec that names its seed stays as it is, and so does every dataset that is not drawn. Seed 0
     is that of the plain `mini`, which therefore stays plain too.
     """
+    if dataset.startswith(PREFIX):
+        variant, _, whole = dataset.partition("@")
+        return f"{variant}@{fresh_draw(whole, seed)}"
     name, _, rest = dataset.partition(":")
     if name != "mini" or seed == 0:
         return dataset
