@@ -35,7 +35,7 @@ from eval.metrics.pairs import Run, read_run
 from eval.output.formatting import output_console
 from eval.rescore import read_summary
 from eval.runs.run_options import RECORDING
-from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY, holds_run
+from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
@@ -250,12 +250,14 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
         folder = path.parent if path.name == EPISODES else path
-        below = [child for child in sorted(folder.glob("*/")) if holds_run(child)]
-        if not holds_run(folder) and not below:
+        # A model's folder has a config.json as well: a run is what has episodes.
+        is_run = (folder / EPISODES).is_file()
+        below = [child for child in sorted(folder.glob("*/")) if (child / EPISODES).is_file()]
+        if not is_run and not below:
             raise SpecError(
                 f"no run lies in {path}. Fix: give a folder that `longvideo-env evaluate` wrote."
             )
-        found += [folder] if holds_run(folder) else below
+        found += [folder] if is_run else below
     return list(dict.fromkeys(found))
 
 
