@@ -137,7 +137,7 @@ async def play_all(
     (policy,) = run.policies
     full = open_session(run, config, settings)
     print_skipped(full.dataset, stderr)
-    asked = [str(task.qid) for task in full.choose(run.out / FULL).tasks]
+    asked = full.choose(run.out / FULL).chosen.qids
     whole = len(asked) == len(full.dataset)
     played: list[PlayedVariant] = []
     with EpisodeProgress(stderr) as progress:

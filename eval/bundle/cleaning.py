@@ -21,7 +21,7 @@ LEFT_OUT = "[left out, sha256:"
 
 _PATH = re.compile(r"(?<![\w<./~\\])(?:/(?!/)|[A-Za-z]:[\\/])[\w.@~%$-]+(?:[\\/]+[\w.@~%$-]+)*/?")
 _KEY = re.compile(r"\b(?:sk-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{20,}|AIza[A-Za-z0-9_-]{30,})")
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
+_SECRET_NAME = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD)\Z")
 _SHORTEST_SECRET = 8
 
 

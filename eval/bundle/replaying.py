@@ -65,7 +65,7 @@ def _restore(bundle: Bundle, folder: Path) -> Recording | None:
     if content is None:
         return None
     path = folder / "recording.sqlite"
-    import_calls(path, iter(content.decode().splitlines()))
+    import_calls(path, iter(content.decode().rstrip("\n").split("\n")))
     return Recording(path, "replay")
 
 

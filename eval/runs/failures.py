@@ -154,4 +154,5 @@ def stopped_mark(summary: Mapping[str, Any]) -> str:
     """What a reader of an accuracy must know of a run that was stopped early; else empty."""
     if not summary.get("stopped"):
         return ""
-    return f"stopped at {summary['n_finished']:,} of {summary['n_asked']:,} episodes"
+    asked = f" of {summary['n_asked']:,}" if "n_asked" in summary else ""
+    return f"stopped at {summary['n_finished']:,}{asked} episodes"

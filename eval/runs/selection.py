@@ -68,22 +68,23 @@ class Chosen:
 
     Attributes:
         tasks: In the order of the dataset.
+        qids: Their ids, as text.
         order: Indices of `tasks` in the order in which they are played.
         note: What the user should know.
     """
 
     tasks: Sequence[Task]
+    qids: Sequence[str]
     order: Sequence[int]
     note: str = ""
 
     def record(self, selection: QuestionSelection) -> dict[str, object]:
         """What was asked for, in plain values, and a hash of the ids that came of it."""
-        ids = "\n".join(str(task.qid) for task in self.tasks)
         return {
             "questions": selection.questions,
             "limit": selection.limit,
             "shuffle": selection.shuffle,
-            "ids": short_hash(ids),
+            "ids": short_hash("\n".join(self.qids)),
         }
 
 
@@ -109,13 +110,14 @@ def choose(
     if selection.questions is not None:
         places = _named(dataset, selection.questions, digests)
     if limit is not None and limit < len(places) and folder is not None:
-        first = [dataset.qids[i] for i in places[:limit]]
-        if _took_first(folder, {str(qid) for qid in first}):
+        first = [str(dataset.qids[i]) for i in places[:limit]]
+        if _took_first(folder, first):
             note = (
                 f"{folder} was made by an earlier release, whose --limit took the first questions: "
                 "it is continued so."
             )
-            return Chosen([dataset.tasks[i] for i in places[:limit]], range(limit), note)
+            tasks: Sequence[Task] = [dataset.tasks[i] for i in places[:limit]]
+            return Chosen(tasks, first, range(limit), note)
     drawn = places
     if selection.shuffle is not None or (limit is not None and limit < len(places)):
         drawn = draw_order(dataset, places, selection.shuffle or 0)[:limit]
@@ -124,8 +126,9 @@ def choose(
         drawn = places
     rank = {place: i for i, place in enumerate(places)}
     whole = len(places) == n
-    tasks: Sequence[Task] = dataset.tasks if whole else [dataset.tasks[i] for i in places]
-    return Chosen(tasks, [rank[place] for place in drawn])
+    tasks = dataset.tasks if whole else [dataset.tasks[i] for i in places]
+    qids = [str(dataset.qids[i]) for i in places]
+    return Chosen(tasks, qids, [rank[place] for place in drawn])
 
 
 def draw_order(dataset: Dataset, places: Iterable[int], seed: int) -> list[int]:

@@ -58,7 +58,8 @@ class Session:
             part = slice(run.shard.index - 1, None, run.shard.count)
             inside = range(len(chosen.tasks))[part]
             order = [inside.index(i) for i in chosen.order if i in inside]
-            chosen = replace(chosen, tasks=chosen.tasks[part], order=order)
+            tasks, qids = chosen.tasks[part], chosen.qids[part]
+            chosen = replace(chosen, tasks=tasks, qids=qids, order=order)
         return RunPlan(chosen, run.samples, record)
 
 
@@ -84,7 +85,7 @@ class RunPlan:
     @cached_property
     def keys(self) -> list[tuple[str, int]]:
         """`(str(qid), sample)` of all episodes, in the order of the dataset."""
-        return [(str(task.qid), sample) for task in self.tasks for sample in range(self.samples)]
+        return [(qid, sample) for qid in self.chosen.qids for sample in range(self.samples)]
 
     def jobs(self) -> Iterator[tuple[Task, int]]:
         """The episodes in the order in which they are played.
