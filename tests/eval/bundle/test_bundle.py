@@ -398,3 +398,14 @@ def test_a_bundle_of_the_mini_starter_verifies_within_half_a_minute(tmp_path):
     assert "500 episodes were played again" in done.stdout
     assert "the model's files" in done.stdout
     assert time.monotonic() - start < 30
+
+
+def test_a_reply_with_other_ends_of_lines_is_read_back_whole(tmp_path):
+    import longvideo_env as lv
+
+    def odd(messages):
+        return "one\u2028two\x85three\x0c<answer>a0</answer>\u2029"
+
+    lv.evaluate(odd, dataset="mini:videos=1", split="test", out=tmp_path / "runs", progress=False)
+    assert bundle([str(tmp_path / "runs"), "--out", str(tmp_path / "x.zip")]) == 0
+    assert verify([str(tmp_path / "x.zip"), "--replay"]) == 0
