@@ -147,9 +147,8 @@ class SpendingWatch:
         for trajectory in kept:
             self._count(trajectory)
         noted = Spent(**(earlier.get("spent") or {}))
-        self.spent = Spent(
-            max(noted.tokens, self.spent.tokens), max(noted.usd, self.spent.usd), noted.unpriced
-        )
+        # Prices may have been added since: what was unpriced before does not stop this session.
+        self.spent = Spent(max(noted.tokens, self.spent.tokens), max(noted.usd, self.spent.usd))
 
     def admit(self, jobs: Iterable[T]) -> Iterator[T]:
         """The jobs, until the budget is used up."""

@@ -75,6 +75,7 @@ def test_an_unknown_price_stops_a_budget_of_money(tmp_path):
     result = play(Paid(cost_usd=None), tmp_path, budget={"usd": 1})
     assert "the price of 2 replies is not known. Fix: add the model" in result.summary["stopped"]
     assert result.summary["n_finished"] == 1
+    assert play(Paid(), tmp_path, budget={"usd": 1}).summary["n_finished"] == 20  # priced now
 
 
 def test_what_failed_episodes_cost_is_not_forgotten(tmp_path):
