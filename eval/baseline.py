@@ -51,6 +51,7 @@ from eval.runs.predictions import (
     AnswerStore,
     summarize_answers,
 )
+from eval.runs.selection import QuestionSelection, choose
 from eval.runs.store import IDENTITY
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.options import OptionParser
@@ -228,7 +229,7 @@ def build_parser() -> OptionParser:
     add("--context", type=int, default=100_000, help="Tokens of subtitles. Default: 100000.")
     add("--temperature", type=float, default=0.0, help="Sampling temperature. Default: 0.")
     add("--max-tokens", type=int, default=2500, help="Tokens of a reply. Default: 2500.")
-    add("--limit", type=int, metavar="N", help="Only the first N questions.")
+    add("--limit", type=int, metavar="N", help="Only N questions, drawn as by evaluate --limit.")
     add("--skip-invalid", action="store_true", help="Leave invalid rows out.")
     add("--overwrite", action="store_true", help="Start anew instead of resuming.")
     return parser
@@ -264,7 +265,11 @@ def _run(argv: Sequence[str] | None) -> int:
             skip_invalid=options.skip_invalid,
         )
     limited = Dataset(
-        dataset.name, SPLIT, dataset.tasks[: options.limit], dataset.videos, dataset.skipped
+        dataset.name,
+        SPLIT,
+        choose(dataset, QuestionSelection(limit=options.limit), {}).tasks,
+        dataset.videos,
+        dataset.skipped,
     )
     frames = {} if baseline.mode == "subtitles" else {"frames": baseline.n_frames}
     config = {

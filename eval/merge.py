@@ -65,6 +65,7 @@ def merge(
     whole |= {
         **summarize(episodes, n_questions),
         **{name: sum(float(summary[name]) for summary in summaries) for name in SUMS},
+        **_added(summaries),
         "shard": None,
         "merged_from": [folder.name for folder in folders],
     }
@@ -75,6 +76,17 @@ def merge(
             store.add(trajectory)
         store.finish(whole, [(str(t.qid), t.sample) for t in episodes])
     return whole, missing
+
+
+def _added(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was asked for, what was spent and why shards were stopped; none in older summaries."""
+    added: dict[str, Any] = {}
+    if all("n_asked" in summary for summary in summaries):
+        added["n_asked"] = sum(int(summary["n_asked"]) for summary in summaries)
+        names = ("tokens", "usd", "unpriced")
+        added["spent"] = {n: sum(summary["spent"][n] for summary in summaries) for n in names}
+    stopped = [str(summary["stopped"]) for summary in summaries if summary.get("stopped")]
+    return {**added, **({"stopped": "; ".join(stopped)} if stopped else {})}
 
 
 def _summary_of(run: Run) -> dict[str, Any]:

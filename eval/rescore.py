@@ -6,20 +6,23 @@
 What the master wrote is read again, turn by turn, by the parser of this release, and the gold is
 read from the dataset again. So a changed reward, a mended parser or a corrected answer key costs
 seconds, and a published run can be checked by whoever has its episodes. Tool calls stand as they
-were: nothing that was seen is seen anew. What comes out otherwise than it was is counted.
+were: nothing that was seen is seen anew. Each question that comes out otherwise is named, and
+`changes.json` beside the result has all of them.
 
-The result is a folder like any run's, by default `rescored` in the run's own.
+The result is a folder like any run's, by default `rescored` in the run's own; if that is there
+already, `rescored-2`, and so on.
 
-Exit codes: 0 done; 2 bad arguments or data.
+Exit codes: 0 nothing changed, or only the rewards that --reward asked for; 1 something else did;
+2 bad arguments or data.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +35,61 @@ from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
 from eval.output.formatting import format_number, output_console
 from eval.runs.identify import questions_of
-from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run, refuse_to_overwrite
+from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.base import Action
 from longvideo_env.game.reward import Play, score
+from longvideo_env.records.files import write_json
 from longvideo_env.records.identity import changed_questions, digest_questions, name_some
 from longvideo_env.records.trajectory import Trajectory
 
 SHOWN = ("accuracy", "grounding_accuracy", "grounding_accuracy_first", "mean_reward")
+RESCORED = "rescored"
+CHANGES = "changes.json"
+COMPARED = (
+    *("status", "choice", "correct", "grounded", "grounded_first", "reward", "reward_terms"),
+    "kind",
+)
+"""What of an episode is computed again."""
+
+_REWARDS = {"reward", "reward_terms"}
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Change:
+    """What of an episode came out otherwise.
+
+    Attributes:
+        qid: Its question.
+        sample: Which play of it.
+        was: By name, as the episode has it.
+        now: By name, computed again.
+    """
+
+    qid: str
+    sample: int
+    was: dict[str, Any]
+    now: dict[str, Any]
+
+    def __str__(self) -> str:
+        parts = [f"{name} {self.was[name]!r} -> {self.now[name]!r}" for name in self.was]
+        sample = f", sample {self.sample}" if self.sample else ""
+        return f"question {self.qid}{sample}: {'; '.join(parts)}"
+
+
+def difference(was: Trajectory, now: Trajectory) -> Change | None:
+    """What of an episode came out otherwise; None where nothing did."""
+    names = [name for name in COMPARED if getattr(was, name) != getattr(now, name)]
+    if not names:
+        return None
+    before, after = ({name: getattr(t, name) for name in names} for t in (was, now))
+    return Change(str(was.qid), was.sample, before, after)
 
 
 @dataclass(frozen=True)
@@ -75,22 +120,12 @@ class Scorer:
                 f"question {played.qid} was played with {played.n_options} options, but the "
                 f"dataset has {len(task.question.options)}."
             )
-        words = [s.prefix + s.text for s in played.segments if s.sampled]
-        parsed = [self.game.protocol.parse(text, played.options) for text in words]
-        choice = None
-        if parsed and isinstance(parsed[-1].outcome, Action):
-            choice = parsed[-1].outcome.choice
-        status = played.status
-        if choice is not None and status == "out_of_turns":
-            status = "answered"
-        elif choice is None and status == "answered":
-            status = "out_of_turns"
-        play = Play(status, choice, parsed, played.turns, played.visited, played.opened_at, words)
+        play = read_again(self.game, played)
         result = score(play, task.gold, self.game.reward)
         return replace(
             played,
-            status=status,
-            choice=choice if status != "failed" else played.choice,
+            status=play.status,
+            choice=play.choice if play.status != "failed" else played.choice,
             kind=question_kind(task.question.text),
             correct=result.correct,
             grounded=result.grounded,
@@ -99,6 +134,23 @@ class Scorer:
             reward_terms=result.terms,
             reward_error=result.error,
         )
+
+
+def read_again(game: Game, played: Trajectory) -> Play:
+    """What the master wrote in an episode, read by the parser of this release."""
+    words = [s.prefix + s.text for s in played.segments if s.sampled]
+    parsed = [game.protocol.parse(text, played.options) for text in words]
+    choice = None
+    if parsed and isinstance(parsed[-1].outcome, Action):
+        choice = parsed[-1].outcome.choice
+    status = played.status
+    if not played.options:
+        pass  # an answer in words names no option
+    elif choice is not None and status == "out_of_turns":
+        status = "answered"
+    elif choice is None and status == "answered":
+        status = "out_of_turns"
+    return Play(status, choice, parsed, played.turns, played.visited, played.opened_at, words)
 
 
 def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
@@ -122,21 +174,17 @@ def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
     return Scorer(data, config, Game.from_config(config))
 
 
-def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], Counter[str]]:
+def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], list[Change]]:
     """Write a run with its episodes scored again.
 
     Returns:
-        The summary, and how many episodes came out otherwise, by what changed.
+        The summary, and what came out otherwise.
     """
     questions = questions_of(scorer.dataset)
     _check_questions(run, questions)
-    changed: Counter[str] = Counter()
-    episodes = []
-    for played in run.episodes.values():
-        again = scorer.rescore(played)
-        for name in ("choice", "correct", "grounded", "grounded_first", "reward"):
-            changed[name] += getattr(played, name) != getattr(again, name)
-        episodes.append(again)
+    episodes = [scorer.rescore(played) for played in run.episodes.values()]
+    compared = map(difference, run.episodes.values(), episodes)
+    changes = [change for change in compared if change is not None]
     earlier = read_summary(run)
     n_questions = int(earlier.get("n_questions") or len({t.qid for t in episodes}))
     summary = {**earlier, **summarize(episodes, n_questions), "rescored_from": str(run.folder)}
@@ -147,7 +195,8 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], Co
         for trajectory in episodes:
             store.add(trajectory)
         store.finish(summary, list(run.episodes))
-    return summary, +changed
+    write_json(out / CHANGES, {"changes": [asdict(change) for change in changes]})
+    return summary, changes
 
 
 def _check_questions(run: Run, now: Mapping[str, Sequence[str]]) -> None:
@@ -184,22 +233,31 @@ def build_parser() -> OptionParser:
     )
     parser.add_argument("--dataset", metavar="DIR", help="Where the dataset lies now.")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="Where the result goes. Default: RUN/rescored."
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="Where the result goes. Default: RUN/rescored, or RUN/rescored-2 if that is there.",
     )
     return parser
+
+
+def _free_folder(run: Run) -> Path:
+    """The folder of the result: an earlier one is not overwritten."""
+    names = (RESCORED if n == 1 else f"{RESCORED}-{n}" for n in count(1))
+    return next(run.folder / name for name in names if not (run.folder / name).exists())
 
 
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     run = read_run(options.run)
-    out = options.out or run.folder / "rescored"
+    out = options.out or _free_folder(run)
     if out.resolve() == run.folder.resolve():
         raise SpecError("--out must not be the run itself.")
-    if holds_run(out) and "rescored_from" not in read_summary(Run(out, {}, {})):
-        refuse_to_overwrite(out)
+    if holds_run(out):
+        raise SpecError(f"{out} already holds a run. Fix: give another --out.")
     scorer = open_scorer(run, reward=options.reward, dataset=options.dataset)
     before = read_summary(run)
-    summary, changed = rescore_run(run, scorer, out)
+    summary, changes = rescore_run(run, scorer, out)
     table = Table(title=None)
     table.add_column("")
     for heading in ("as played", "scored again"):
@@ -208,11 +266,21 @@ def _run(argv: Sequence[str] | None) -> int:
         table.add_row(name, format_number(before.get(name)), format_number(summary[name]))
     console = output_console()
     console.print(table)
-    what = ", ".join(f"{name} in {n}" for name, n in changed.items()) or "nothing"
-    lines = (f"changed: {what}, of {len(run.episodes)} episodes", f"Episodes and summary: {out}")
-    for line in lines:
+    for line in (*change_lines(changes, len(run.episodes), out), f"Episodes and summary: {out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return EXIT_DONE
+    wanted = _REWARDS if options.reward else set()
+    return EXIT_CHANGED if any(change.was.keys() - wanted for change in changes) else EXIT_DONE
+
+
+def change_lines(changes: Sequence[Change], n_episodes: int, out: Path) -> list[str]:
+    """How many episodes came out otherwise, and which."""
+    counts = {name: sum(name in change.was for change in changes) for name in COMPARED}
+    what = ", ".join(f"{name} in {n}" for name, n in counts.items() if n) or "nothing"
+    lines = [f"changed: {what}, of {n_episodes} episodes"]
+    lines += [f"  {change}" for change in changes[:_NAMED]]
+    if len(changes) > _NAMED:
+        lines.append(f"  and {len(changes) - _NAMED:,} more: see {out / CHANGES}")
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,9 @@ r"""Play the questions of a split with one or more policies, and sum up how they
     python eval/run_policy.py --policy openai:gpt-4o --grounding openai:gpt-4o-mini \
         --vision openai:gpt-4o,frames=16 --dataset DIR --samples 4 --recording reuse --out runs/api
     python eval/run_policy.py --policy random --dataset DIR --shard 1/4 --out runs/random
+    python eval/run_policy.py --policy openai:gpt-4o --dataset DIR --limit 500 --shuffle 1 \
+        --budget-usd 5 --fail-above 0.1 --out runs/first
+    python eval/run_policy.py --policy random --dataset DIR --questions wrong:runs/first/random
 
 Each policy gets a folder under --out: `episodes.jsonl` (one line an episode, written as they
 finish), `summary.json` and `config.json`. The same command resumes an interrupted run, and plays
@@ -13,7 +16,8 @@ failed episodes again; Ctrl-C, SIGTERM or a crash lose no more than the episodes
 --shard each part has a folder of its own, which `eval/merge.py` puts together. `eval/compare.py`
 compares two such folders, `eval/rescore.py` computes rewards and metrics again without any model.
 
-Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
+Exit codes: 0 done; 2 bad arguments or data; 3 some episodes failed, or the run was stopped early;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from eval.metrics.benchmark_groups import group_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.checkpoints import draw_curve, short_name
-from eval.runs.failures import failure_lines
+from eval.runs.failures import failure_lines, stopped_mark
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
@@ -93,7 +97,7 @@ def marks(row: Mapping[str, Any]) -> str:
     """What a reader of an accuracy must know: agents were given gold, or rows were left out."""
     oracle, leaky = " (oracle)" * bool(row["oracle"]), " (leaky)" * bool(row.get("leaky"))
     lost = Coverage(**row["coverage"]).large_loss if "coverage" in row else ""
-    return oracle + leaky + (f" ({lost})" if lost else "")
+    return oracle + leaky + "".join(f" ({mark})" for mark in (lost, stopped_mark(row)) if mark)
 
 
 def scored_of(row: Mapping[str, Any]) -> str:
@@ -178,7 +182,8 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
     for picture in draw_curve(summaries, run.out / "accuracy_by_step"):
         say(console, f"accuracy against steps: {picture}")
     say(console, f"Episodes and summaries: {run.out}")
-    return EXIT_FAILURES if any(row["n_failed"] for row in summaries) else EXIT_DONE
+    unfinished = any(row["n_failed"] or row.get("stopped") for row in summaries)
+    return EXIT_FAILURES if unfinished else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from eval.metrics.pairs import Run
+from eval.runs.failures import stopped_mark
 from eval.runs.lines import ZST, read_records
 from eval.runs.store import CONFIG, EPISODES, SUMMARY
 from longvideo_env.datasets.coverage import Coverage
@@ -147,6 +148,8 @@ def _read_one(folder: Path, max_rollouts: int | None) -> Source:
     summary = _read_json(folder / SUMMARY)
     if summary.get("coverage"):
         notes += Coverage.from_json(summary["coverage"]).lines()
+    if mark := stopped_mark(summary):
+        notes.append(f"{mark}: {summary['stopped']}")
     return Source(
         str(config.get("policy", folder.name)),
         "evaluation",

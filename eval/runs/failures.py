@@ -46,16 +46,18 @@ def top_reasons(errors: Mapping[str, int], most: int = SHOWN) -> list[tuple[str,
 
 
 class FailureWatch:
-    """Counts failures in a row that have one reason.
+    """Counts failures: those in a row that have one reason, and all of them.
 
     Args:
-        limit: So many stop the run; 0 never does.
+        limit: So many in a row stop the run; 0 never does.
+        share: More than this share of `asked` stops it; None never does.
+        asked: Episodes asked for.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, share: float | None = None, asked: int = 0) -> None:
+        self._limit, self._share, self._asked = limit, share, asked
         self._reason = ""
-        self._n = 0
+        self._n = self._all = 0
 
     def see(self, trajectory: Trajectory) -> str | None:
         """Take note of an episode. Returns why the run should stop, or None."""
@@ -66,7 +68,15 @@ class FailureWatch:
         reason = reason_of(error)
         self._n = self._n + 1 if reason == self._reason else 1
         self._reason = reason
-        return error if self._limit and self._n >= self._limit else None
+        self._all += 1
+        if self._limit and self._n >= self._limit:
+            return f"{self._n:,} episodes in a row failed for one reason: {error}"
+        if self._share is not None and self._all > self._share * self._asked:
+            return (
+                f"{self._all:,} of {self._asked:,} episodes have failed, more than --fail-above "
+                f"{self._share:g}; the last one: {error}"
+            )
+        return None
 
 
 def warnings_before(spec: str, config: EnvConfig, dataset: Dataset) -> list[str]:
@@ -131,6 +141,18 @@ def failure_lines(summary: Mapping[str, Any]) -> list[str]:
         )
         lines += [f"  {n:,} x {error}" for error, n in top_reasons(summary["errors"])]
     if summary.get("stopped"):
-        lines.append(f"  stopped: {summary['stopped']}")
-        lines.append("  What was finished is kept. Fix: remove the cause; the command resumes.")
+        head = "  " if lines else f"{summary['policy']}: "
+        lines.append(f"{head}stopped: {summary['stopped']}.")
+        lines.append(
+            "  What was finished is kept. Fix: remove the cause, or raise the budget; the command "
+            "resumes."
+        )
     return lines
+
+
+def stopped_mark(summary: Mapping[str, Any]) -> str:
+    """What a reader of an accuracy must know of a run that was stopped early; else empty."""
+    if not summary.get("stopped"):
+        return ""
+    asked = f" of {summary['n_asked']:,}" if "n_asked" in summary else ""
+    return f"stopped at {summary['n_finished']:,}{asked} episodes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +16,17 @@ from agents.policies.build import check_policy_spec, policy_name
 from eval.metrics.pairs import Run, compare, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
+from eval.runs.budgets import Budget
+from eval.runs.failures import stopped_mark
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
-from eval.runs.run_options import RunOptions, fresh_draw
+from eval.runs.run_options import BUDGETS, RunOptions, fresh_draw
+from eval.runs.selection import QuestionSelection
 from eval.runs.session import open_session, play_split
 from longvideo_env.config import EnvConfig
-from longvideo_env.errors import MissingExtraError
+from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.specs import unknown
 from longvideo_env.sync import run_blocking
 
 
@@ -99,20 +103,32 @@ class RunResult:
         return (
             f"{s['policy']}: accuracy {format_number(s['accuracy'])} "
             f"({format_interval(self.interval)}), {s['n_scored']} of {s['n_finished']} episodes "
-            f"scored, {s['n_failed']} failed"
+            f"scored, {s['n_failed']} failed" + (f", {mark}" if (mark := stopped_mark(s)) else "")
         )
+
+
+def _budget(limits: Mapping[str, Any]) -> Budget:
+    for name in limits:
+        if name not in BUDGETS:
+            raise SpecError(unknown("budget", name, BUDGETS))
+    return Budget(**limits)
 
 
 def evaluate(
     policy: Any,
     *,
     out: str | Path | None,
+    questions: str | int | Iterable[str | int] | None,
     limit: int | None,
+    shuffle: int | None,
     samples: int,
     seed: int,
     concurrency: int,
     overwrite: bool,
     progress: bool,
+    budget: Mapping[str, Any],
+    episode_budget: Mapping[str, Any],
+    fail_above: float | None,
     generation: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> RunResult:
@@ -125,7 +141,21 @@ def evaluate(
     settings = GenerationSettings(**generation)
     kept = TemporaryDirectory(prefix="longvideo-") if out is None else None
     root = Path(out or (kept.name if kept else "."))
-    run = RunOptions([policy], root, limit, seed, concurrency, overwrite, samples)
+    if questions is not None and not isinstance(questions, str):
+        ids = [questions] if isinstance(questions, int) else questions
+        questions = ",".join(map(str, ids))
+    run = RunOptions(
+        [policy],
+        root,
+        seed,
+        concurrency,
+        overwrite,
+        samples,
+        selection=QuestionSelection(questions, limit, shuffle),
+        budget=_budget(budget),
+        episode_budget=_budget(episode_budget),
+        fail_above=fail_above,
+    )
     name = policy_name(policy)
     folder = run_folder(root, name, [name])
     console = Console(stderr=True, quiet=not progress or not sys.stderr.isatty())

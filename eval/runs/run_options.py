@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import POLICY_SPECS, check_policy_spec
+from eval.runs.budgets import Budget
 from eval.runs.checkpoints import expand_policies
+from eval.runs.selection import QuestionSelection
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
+from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
 
@@ -56,13 +60,24 @@ class RunOptions:
 
     policies: list[str]
     out: Path
-    limit: int | None
     seed: int
     concurrency: int
     overwrite: bool
     samples: int = 1
     stop_after_failures: int = 20
     shard: Shard | None = None
+    selection: QuestionSelection = field(default_factory=QuestionSelection)
+    budget: Budget = field(default_factory=Budget)
+    episode_budget: Budget = field(default_factory=Budget)
+    fail_above: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("concurrency", 1), ("samples", 1), ("stop_after_failures", 0)):
+            if getattr(self, name) < least:
+                option = name.replace("_", "-")
+                raise SpecError(f"--{option} must be {least} or more, got {getattr(self, name)}.")
+        if self.fail_above is not None and not 0 <= self.fail_above < 1:
+            raise SpecError(f"--fail-above must be a share, 0 to below 1, got {self.fail_above}.")
 
 
 def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
@@ -96,7 +111,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         metavar="DIR",
         help=f"Where the runs' folders go. Default: {OUT}.",
     )
-    run.add_argument("--limit", type=int, metavar="N", help="Only the first N questions.")
+    _add_selection(run)
     run.add_argument(
         "--samples",
         type=int,
@@ -128,12 +143,67 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         help="Stop once N episodes in a row have failed for one reason; 0: never. Default: 20.",
     )
     run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
+    _add_budgets(parser)
     add_fields(parser.add_argument_group("environment"), EnvConfig, split="val")
     add_fields(
         parser.add_argument_group("generation (hf:PATH, vllm:PATH, openai:MODEL)"),
         GenerationSettings,
     )
     return parser
+
+
+def _add_selection(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--questions",
+        metavar="WHICH",
+        help="Only these: ids and ranges of ids (12,40-60), @FILE with an id a line, failed:RUN or "
+        "wrong:RUN for those that failed or were answered wrong in a run's folder.",
+    )
+    group.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="Only N questions, drawn over the videos: each has its share of them.",
+    )
+    group.add_argument(
+        "--shuffle",
+        type=int,
+        metavar="SEED",
+        help="Draw those of --limit by this seed (default: 0), and play in the order drawn, so "
+        "that a run which is stopped early is a fair part of the whole.",
+    )
+
+
+BUDGETS = {"tokens": (int, "N", "Tokens"), "seconds": (float, "S", "Seconds"),
+           "usd": (float, "USD", "US dollars")}  # fmt: skip
+"""The fields of `Budget`: type, metavar, and how help calls them."""
+
+
+def _add_budgets(parser: OptionParser) -> None:
+    group = parser.add_argument_group(
+        "budgets", "What is finished when a budget is used up is kept, and the command resumes."
+    )
+    for name, (kind, metavar, label) in BUDGETS.items():
+        group.add_argument(
+            f"--budget-{name}",
+            type=kind,
+            metavar=metavar,
+            help=f"{label} of a run: no episode is started that would go beyond.",
+        )
+    ends = {"seconds": "it has failed", **dict.fromkeys(("tokens", "usd"), "it ends unanswered")}
+    for name, (kind, metavar, label) in BUDGETS.items():
+        group.add_argument(
+            f"--episode-budget-{name}",
+            type=kind,
+            metavar=metavar,
+            help=f"{label} of an episode: beyond them {ends[name]}.",
+        )
+    group.add_argument(
+        "--fail-above",
+        type=float,
+        metavar="SHARE",
+        help="Stop once more than this share of all episodes asked for have failed, such as 0.1.",
+    )
 
 
 def read_options(
@@ -152,16 +222,6 @@ def read_options(
         raise SpecError("give at least one --policy SPEC, or --checkpoints RUN.")
     for spec in policies:
         check_policy_spec(spec)
-    if options["concurrency"] < 1:
-        raise SpecError(f"--concurrency must be at least 1, got {options['concurrency']}.")
-    if options["limit"] is not None and options["limit"] < 1:
-        raise SpecError(f"--limit must be at least 1, got {options['limit']}.")
-    if options["samples"] < 1:
-        raise SpecError(f"--samples must be at least 1, got {options['samples']}.")
-    if options["stop_after_failures"] < 0:
-        raise SpecError(
-            f"--stop-after-failures must be 0 or more, got {options['stop_after_failures']}."
-        )
     config = EnvConfig.from_mapping(take_fields(EnvConfig, options))
     if config.recording != "off" and config.recording_file is None:
         config = replace(config, recording_file=str(Path(options["out"]) / RECORDING))
@@ -171,13 +231,16 @@ def read_options(
     run = RunOptions(
         policies=list(dict.fromkeys(policies)),
         out=Path(options["out"]),
-        limit=options["limit"],
         seed=options["seed"],
         concurrency=options["concurrency"],
         overwrite=options["overwrite"],
         samples=options["samples"],
         stop_after_failures=options["stop_after_failures"],
         shard=None if options["shard"] is None else parse_shard(str(options["shard"])),
+        selection=QuestionSelection(options["questions"], options["limit"], options["shuffle"]),
+        budget=Budget(**{name: options[f"budget_{name}"] for name in BUDGETS}),
+        episode_budget=Budget(**{name: options[f"episode_budget_{name}"] for name in BUDGETS}),
+        fail_above=options["fail_above"],
     )
     return run, config, settings
 
@@ -188,6 +251,9 @@ def fresh_draw(dataset: str, seed: int) -> str:
     A spec that names its seed stays as it is, and so does every dataset that is not drawn. Seed 0
     is that of the plain `mini`, which therefore stays plain too.
     """
+    if dataset.startswith(PREFIX):
+        variant, _, whole = dataset.partition("@")
+        return f"{variant}@{fresh_draw(whole, seed)}"
     name, _, rest = dataset.partition(":")
     if name != "mini" or seed == 0:
         return dataset

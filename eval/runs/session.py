@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
 from eval.metrics.benchmark_groups import group_shares
 from eval.metrics.summary import summarize
+from eval.runs.budgets import EpisodeLimit, SpendingWatch
 from eval.runs.failures import FailureWatch, warnings_before
 from eval.runs.identify import identify, questions_of
 from eval.runs.naming import shard_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions
+from eval.runs.selection import DRAW, Chosen, choose
 from eval.runs.store import RunStore
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
 from longvideo_env.config import spec_of
@@ -40,18 +43,58 @@ class Session:
     dataset: Dataset
     toolbox: Toolbox
 
-    @property
-    def tasks(self) -> Sequence[Task]:
-        """The questions asked for."""
-        tasks = self.dataset.tasks[: self.run.limit]
-        shard = self.run.shard
-        # Every Nth: shards are equal in size and alike in what they hold.
-        return tasks if shard is None else tasks[shard.index - 1 :: shard.count]
+    def choose(self, folder: Path) -> RunPlan:
+        """The episodes asked for, for a run in a folder.
+
+        Raises:
+            SpecError: A question, file or run that `--questions` names is not there.
+        """
+        run = self.run
+        digests = questions_of(self.dataset)
+        chosen = choose(self.dataset, run.selection, digests, None if run.overwrite else folder)
+        record = chosen.record(run.selection)
+        if run.shard is not None:
+            # Every Nth: shards are equal in size and alike in what they hold.
+            part = slice(run.shard.index - 1, None, run.shard.count)
+            inside = range(len(chosen.tasks))[part]
+            order = [inside.index(i) for i in chosen.order if i in inside]
+            tasks, qids = chosen.tasks[part], chosen.qids[part]
+            chosen = replace(chosen, tasks=tasks, qids=qids, order=order)
+        return RunPlan(chosen, run.samples, record)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The episodes asked for.
+
+    Attributes:
+        chosen: The questions.
+        samples: Plays of each.
+        selection: What was asked for, of all shards together, for the summary.
+    """
+
+    chosen: Chosen
+    samples: int
+    selection: Mapping[str, Any]
 
     @property
-    def jobs(self) -> list[tuple[Task, int]]:
-        """The episodes asked for; all samples of a question together, so that they share calls."""
-        return [(task, sample) for task in self.tasks for sample in range(self.run.samples)]
+    def tasks(self) -> Sequence[Task]:
+        """The questions, in the order of the dataset."""
+        return self.chosen.tasks
+
+    @cached_property
+    def keys(self) -> list[tuple[str, int]]:
+        """`(str(qid), sample)` of all episodes, in the order of the dataset."""
+        return [(qid, sample) for qid in self.chosen.qids for sample in range(self.samples)]
+
+    def jobs(self) -> Iterator[tuple[Task, int]]:
+        """The episodes in the order in which they are played.
+
+        All samples of a question come together, so that they share calls.
+        """
+        for place in self.chosen.order:
+            task = self.tasks[place]
+            yield from ((task, sample) for sample in range(self.samples))
 
 
 def open_session(run: RunOptions, config: EnvConfig, settings: GenerationSettings) -> Session:
@@ -96,46 +139,56 @@ async def play_split(
     if shard is not None:
         folder = shard_folder(folder, shard.index, shard.count)
     timings = session.config.recording != "replay"
+    plan = session.choose(folder)
+    keys = plan.keys
+    identity = identify(spec, session.config, session.dataset)
     with RunStore(
         folder,
         fingerprint,
-        identity=identify(spec, session.config, session.dataset),
+        identity=replace(identity, parts={**identity.parts, DRAW: run.selection.draw}),
         questions=questions_of(session.dataset),
         overwrite=run.overwrite,
         timings=timings,
+        asked=keys,
     ) as store:
-        progress.warn(*store.notes)
-        earlier, start = store.earlier_wall_s, time.perf_counter()
-        keys = [_key(*job) for job in session.jobs]
-        progress.start(
-            label, total=len(keys), done=[store.episodes[k] for k in keys if k in store.episodes]
-        )
-        kept, stopped = sum(key in store.episodes for key in keys), None
+        progress.warn(*store.notes, *([plan.chosen.note] if plan.chosen.note else []))
+        earlier, start = store.earlier_summary, time.perf_counter()
+        progress.start(label, total=len(keys), done=list(store.episodes.values()))
+        kept, stopped = len(store.episodes), None
+        spending = SpendingWatch(run.budget, store.episodes.values(), earlier)
         try:
-            stopped = await _play_missing(spec, session, store, progress)
+            stopped = await _play_missing(spec, session, plan, store, progress, spending)
         finally:
-            summary = _summary(name, session, store)
+            summary = _summary(name, session, plan, store)
+            summary["spent"] = spending.record()
             if stopped is not None:
                 summary["stopped"] = stopped
             if kept:
                 played = summary["n_finished"] - kept
                 progress.note(f"{label}: {played:,} of {len(keys):,} played now, {kept:,} kept")
-            summary["wall_s"] = round(earlier + time.perf_counter() - start, 3)
+            earlier_s = float(earlier.get("wall_s") or 0.0)
+            summary["wall_s"] = round(earlier_s + time.perf_counter() - start, 3)
             store.finish(summary, keys)
     return summary
 
 
 async def _play_missing(
-    spec: Any, session: Session, store: RunStore, progress: EpisodeProgress
+    spec: Any,
+    session: Session,
+    plan: RunPlan,
+    store: RunStore,
+    progress: EpisodeProgress,
+    spending: SpendingWatch,
 ) -> str | None:
     """Play what is not there. Returns why that was stopped, if it was."""
-    jobs = [job for job in session.jobs if _key(*job) not in store.episodes]
+    run = session.run
+    jobs = [job for job in plan.jobs() if _key(*job) not in store.episodes]
     if not jobs:
         return None
     progress.warn(*warnings_before(policy_name(spec), session.config, session.dataset))
     policy = build_policy(spec, session.settings)
     policy = recorded(policy, policy_name(spec), session.settings, session.toolbox.recording)
-    watch = FailureWatch(session.run.stop_after_failures)
+    watch = FailureWatch(run.stop_after_failures, run.fail_above, len(plan.keys))
     try:
         engine = RolloutEngine(
             dataset=session.dataset,
@@ -143,17 +196,19 @@ async def _play_missing(
             toolbox=session.toolbox,
             policy=policy,
             policy_spec=policy_name(spec),
-            seed=session.run.seed,
-            concurrency=min(session.run.concurrency, len(jobs)),
+            seed=run.seed,
+            concurrency=min(run.concurrency, len(jobs)),
+            is_over=EpisodeLimit(run.episode_budget),
+            episode_s=run.episode_budget.seconds,
         )
-        async with aclosing(engine.play_all(jobs)) as played:
+        async with aclosing(engine.play_all(spending.admit(jobs))) as played:
             async for trajectory in played:
                 store.add(trajectory)
+                spending.see(trajectory)
                 progress.advance(trajectory)
                 if reason := watch.see(trajectory):
-                    n = session.run.stop_after_failures
-                    return f"{n:,} episodes in a row failed for one reason: {reason}"
-        return None
+                    return reason
+        return spending.reason
     finally:
         await policy.aclose()
 
@@ -162,11 +217,10 @@ def _key(task: Task, sample: int) -> tuple[str, int]:
     return str(task.qid), sample
 
 
-def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
-    keys = [_key(*job) for job in session.jobs]
-    played = [store.episodes[key] for key in keys if key in store.episodes]
+def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dict[str, Any]:
+    played = [store.episodes[key] for key in plan.keys if key in store.episodes]
     # A set of a benchmark has facts on every question; others are not gone through.
-    has_facts = bool(session.tasks and session.tasks[0].question.facts)
+    has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
     config, recording = session.config, session.toolbox.recording
     return {
         "policy": name,
@@ -177,12 +231,14 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
         "oracle": config.grounding == "oracle",
         "leaky": config.unsafe_boxes,
         "n_samples": session.run.samples,
+        "n_asked": len(plan.keys),
+        "selection": dict(plan.selection),
         "shard": None if session.run.shard is None else str(session.run.shard),
         "recording": _recording_record(config, recording),
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
-        "groups": group_shares(session.tasks, played) if has_facts else {},
-        **summarize(played, len(session.tasks)),
+        "groups": group_shares(plan.tasks, played) if has_facts else {},
+        **summarize(played, len(plan.tasks)),
     }
 
 
@@ -198,7 +254,7 @@ def _recording_record(config: EnvConfig, recording: Recording | None) -> dict[st
 
 
 def _fingerprint(policy: str, session: Session) -> dict[str, Any]:
-    """What makes two calls one run. The limit is left out: a run may be extended."""
+    """What makes two calls one run. Which questions are asked is left out: a run may grow."""
     generation = asdict(session.settings) if policy.startswith(("hf:", "vllm:", "openai:")) else {}
     for name in ("max_batch_size", "tensor_parallel_size", "gpu_memory_utilization"):
         generation.pop(name, None)  # changes the speed, not the episodes
@@ -209,4 +265,7 @@ def _fingerprint(policy: str, session: Session) -> dict[str, Any]:
         del environment[name]  # where replies come from, not what was asked
     unsafe = environment.pop("unsafe_boxes")
     marks = {"unsafe_boxes": True, "leaky": True} if unsafe else {}
-    return {"policy": policy, "seed": session.run.seed, **environment, **marks, **generation}
+    # An episode without a budget is played as it was before there were any.
+    limits = {f"episode_budget_{k}": v for k, v in session.run.episode_budget.record().items()}
+    common = {"policy": policy, "seed": session.run.seed}
+    return {**common, **environment, **marks, **generation, **limits}

@@ -38,6 +38,8 @@ class RunStore:
         questions: Digests of each question, by `str(qid)`: so that a changed one can be named.
         overwrite: Throw away what is there instead of resuming.
         timings: False leaves them out of the episodes, which a replay then repeats byte by byte.
+        asked: `(str(qid), sample)` of the episodes that are asked for: a run that holds others is
+            refused, because its figures would leave them out. None asks for all.
 
     Attributes:
         notes: What the user should know of the run that was resumed.
@@ -58,9 +60,11 @@ class RunStore:
         questions: QuestionDigests | None = None,
         overwrite: bool = False,
         timings: bool = True,
+        asked: Iterable[tuple[str, int]] | None = None,
     ) -> None:
         self.folder = folder
         self._timings = timings
+        self._asked = None if asked is None else frozenset(asked)
         self.notes: list[str] = []
         self.episodes: dict[tuple[str, int], Trajectory] = {}
         with ExitStack() as stack:
@@ -82,13 +86,12 @@ class RunStore:
         self._open.close()
 
     @property
-    def earlier_wall_s(self) -> float:
-        """Seconds that earlier sessions of this run took."""
+    def earlier_summary(self) -> dict[str, Any]:
+        """What the last session of this run summed up."""
         try:
-            summary = json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
-            return float(summary["wall_s"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0.0  # a first session, or one that was killed before it could sum up
+            return dict(json.loads((self.folder / SUMMARY).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}  # a first session, or one that was killed before it could sum up
 
     def add(self, trajectory: Trajectory) -> None:
         """Keep a finished episode. It is on its way to disk when this returns."""
@@ -178,8 +181,22 @@ class RunStore:
                 dropped = True
             else:
                 self.episodes[_key(trajectory)] = trajectory
+        self._refuse_others()
         if dropped:
             self._rewrite(self.episodes.values())
+
+    def _refuse_others(self) -> None:
+        if self._asked is None:
+            return
+        others = [key for key in self.episodes if key not in self._asked]
+        if others:
+            named = name_some([qid if not sample else f"{qid} (sample {sample})"
+                               for qid, sample in others])  # fmt: skip
+            raise SpecError(
+                f"{self.folder} holds {len(others):,} episodes that this call does not ask for: "
+                f"{named}. Its figures would leave them out. Fix: ask for them too (--questions, "
+                "--limit, --samples), give another --out, or --overwrite."
+            )
 
     def _rewrite(self, trajectories: Iterable[Trajectory]) -> None:
         write_text(self.folder / EPISODES, "".join(map(self._line, trajectories)))

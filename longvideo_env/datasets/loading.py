@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from longvideo_env.datasets.altered import PREFIX, alter, split_variant
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.datasets.finding import load_benchmark, named_reader
 from longvideo_env.datasets.jsonfile import read_rows as read_json_rows
@@ -49,7 +50,8 @@ def load_dataset(
         dataset: `embedded`; `mini`, or such as `mini:videos=200,seed=3,difficulty=0.5` (see
             `datasets.mini.generator`); `hf:OWNER/NAME`, a dataset on the hub; `NAME:FOLDER` or
             `NAME:hf:OWNER/NAME` for the reader of another benchmark, `module:function@FOLDER` for
-            one of your own (see `datasets.finding`); a folder; or one file of questions (see
+            one of your own (see `datasets.finding`); `variant:NAME@DATASET`, a dataset with one
+            thing changed (see `datasets.altered`); a folder; or one file of questions (see
             `datasets.own` for tables), beside which subtitles, captions and frames are looked for.
             Also a list of dicts, a pandas DataFrame, a `datasets.Dataset` (see `datasets.own`), or
             a `Dataset`, which is given back.
@@ -70,6 +72,10 @@ def load_dataset(
     if (rows := rows_of(dataset)) is not None:
         return read_rows(rows, split=split, skip_invalid=skip_invalid, frames_root=frames)
     name = str(dataset)
+    if name.startswith(PREFIX):
+        variant, whole = split_variant(name)
+        full = load_dataset(whole, split, frames_root=frames_root, skip_invalid=skip_invalid)
+        return alter(full, variant)
     if name.partition(":")[0] == "mini":
         # Not imported above, so that `python -m` finds a module that nobody has imported yet.
         from longvideo_env.datasets.mini.generator import load_mini_spec

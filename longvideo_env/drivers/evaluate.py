@@ -51,12 +51,17 @@ def evaluate(
     dataset: Any = "mini",
     split: str = "val",
     out: str | Path | None = None,
+    questions: Any = None,
     limit: int | None = None,
+    shuffle: int | None = None,
     samples: int = 1,
     seed: int = 0,
     concurrency: int = 64,
     overwrite: bool = False,
     progress: bool = True,
+    budget: dict[str, float] | None = None,
+    episode_budget: dict[str, float] | None = None,
+    fail_above: float | None = None,
     generation: dict[str, Any] | None = None,
     **options: Any,
 ) -> Result:
@@ -70,12 +75,18 @@ def evaluate(
         split: Its split.
         out: Where the run's folder goes, the same that `longvideo-env evaluate --out` writes; the
             same call resumes it. Without it nothing is kept once the result is let go.
-        limit: Only the first so many questions.
+        questions: Only these: ids in a list, or text as `--questions` takes it, such as
+            `12,40-60`, `@FILE`, `failed:RUN` or `wrong:RUN`.
+        limit: Only so many questions, drawn over the videos.
+        shuffle: Seed of that draw; if given, questions are also played in the order drawn.
         samples: Plays of each question.
         seed: Seed of everything drawn.
         concurrency: Episodes in flight.
         overwrite: Start anew where a run lies already.
         progress: Whether to draw a progress bar.
+        budget: The most that the run may use: `usd`, `tokens` and `seconds`.
+        episode_budget: The same of each episode.
+        fail_above: Stop once more than this share of all episodes have failed.
         generation: How a model writes: the fields of `GenerationSettings`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
@@ -86,12 +97,17 @@ def evaluate(
     result: Result = point.load()(
         policy,
         out=out,
+        questions=questions,
         limit=limit,
+        shuffle=shuffle,
         samples=samples,
         seed=seed,
         concurrency=concurrency,
         overwrite=overwrite,
         progress=progress,
+        budget=budget or {},
+        episode_budget=episode_budget or {},
+        fail_above=fail_above,
         generation=generation or {},
         options={"dataset": dataset, "split": split, **options},
     )

@@ -72,6 +72,7 @@ def _ending(episode: Episode, result: Score | None) -> list[str]:
         "answered": f"Answered {episode.words or option_label(episode.choice or 0)}",
         "out_of_turns": "Out of turns, no answer",
         "out_of_context": "Out of context, no answer",
+        "out_of_budget": "Out of budget, no answer",
         "failed": f"Failed: {episode.error}",
     }[episode.status]
     if result is not None and result.correct is not None:

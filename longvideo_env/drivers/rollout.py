@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from longvideo_env.choices import pinned_options
 from longvideo_env.config import EnvConfig
@@ -21,11 +21,14 @@ from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Context, Observation, Policy, Reply
 from longvideo_env.game.reward import Play, score_async
-from longvideo_env.records.trajectory import Segment, Timings, Trajectory
+from longvideo_env.records.trajectory import Segment, Timings, Trajectory, TurnRecord
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed, draw_option_order
 from longvideo_env.tools.tool import ToolCall, ToolResult
 from longvideo_env.tools.toolbox import Toolbox
+
+IsOver: TypeAlias = Callable[[TurnRecord | None, Sequence[TurnRecord], Sequence[Segment]], bool]
+"""The opening call, the turns and the segments so far -> whether no further turn may be played."""
 
 
 @dataclass
@@ -54,6 +57,8 @@ class RolloutEngine:
         policy_spec: Its spec, for the record.
         seed: Every episode's seed derives from it, the question and the sample.
         concurrency: The most episodes in flight at once.
+        is_over: Says, before each turn, whether the episode has used up what it may use.
+        episode_s: The most seconds of an episode; beyond them it has failed.
 
     Raises:
         SpecError: The configuration's reward has no meaning.
@@ -70,6 +75,8 @@ class RolloutEngine:
         policy_spec: str,
         seed: int = 0,
         concurrency: int = 64,
+        is_over: IsOver | None = None,
+        episode_s: float | None = None,
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, got {concurrency}.")
@@ -82,6 +89,8 @@ class RolloutEngine:
         self.policy_spec = policy_spec
         self.seed = seed
         self.concurrency = concurrency
+        self.is_over = is_over
+        self.episode_s = episode_s
 
     async def play(
         self,
@@ -109,9 +118,11 @@ class RolloutEngine:
         task, order, episode = opened.task, opened.order, opened.episode
         record = _Record(seed)
         try:
-            await self._drive(episode, record)
+            await asyncio.wait_for(self._drive(episode, record), self.episode_s)
         except PolicyError as error:
             episode.fail(f"policy ({self.policy_spec}): {error}")
+        except asyncio.TimeoutError:
+            episode.fail(f"the episode took more than {self.episode_s:g} seconds")
         return await self._trajectory(task, episode, record, sample, order)
 
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
@@ -160,6 +171,9 @@ class RolloutEngine:
         record.segments += codec.open(episode.messages)
         while episode.status is None:
             turn = episode.turn
+            if self.is_over and self.is_over(episode.first, episode.turns, record.segments):
+                episode.stop_for_budget()
+                return
             reply = await self._act(episode, record)
             if reply.finish == "context" and not reply.text:
                 episode.stop_for_context()

@@ -174,6 +174,10 @@ class Episode:
         """End the episode because the model's context has no room for another turn."""
         return self._end("out_of_context")
 
+    def stop_for_budget(self) -> Ended:
+        """End the episode because it has used up the tokens or the money that it may use."""
+        return self._end("out_of_budget")
+
     def _open(self, clip_id: str) -> Observation:
         self._move(clip_id)
         self.opened_at = self.view

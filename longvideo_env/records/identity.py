@@ -28,6 +28,7 @@ PARTS = {
     "endpoint": "the default endpoint (OPENAI_BASE_URL)",
     "code": "own code (a policy, tool or reward term)",
     "words": "what the environment says to the policy",
+    "draw": "how --limit draws its questions (--shuffle)",
     "version": "the version of longvideo-env",
 }
 """What a run is made of, and what a message calls it."""

@@ -18,7 +18,7 @@ from longvideo_env.schema import Qid
 
 SCHEMA_VERSION = 2
 
-Status: TypeAlias = Literal["answered", "out_of_turns", "out_of_context", "failed"]
+Status: TypeAlias = Literal["answered", "out_of_turns", "out_of_context", "out_of_budget", "failed"]
 """How an episode ended. `failed`: a tool or the policy failed; it has no reward."""
 
 

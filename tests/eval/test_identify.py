@@ -132,7 +132,7 @@ def test_reasons_are_counted_without_what_differs_from_episode_to_episode():
 def test_failures_in_a_row_for_one_reason_stop_a_run():
     watch = FailureWatch(3)
     seen = [watch.see(failed(error)) for error in ("a", "a", "b", "b", None, "b", "b", "b")]
-    assert seen == [None] * 7 + ["b"]
+    assert seen == [None] * 7 + ["3 episodes in a row failed for one reason: b"]
     assert not any(FailureWatch(0).see(failed("a")) for _ in range(100))
 
 

@@ -92,8 +92,20 @@ def test_a_tampered_answer_comes_to_light(tmp_path, capsys):
     text = (folder / "episodes.jsonl").read_text(encoding="utf-8")
     assert '"correct":false' in text
     (folder / "episodes.jsonl").write_text(text.replace('"correct":false', '"correct":true'))
-    assert rescore([str(folder)]) == 0
-    assert "correct in" in capsys.readouterr().out
+    before = (folder / "episodes.jsonl").read_bytes()
+    assert rescore([str(folder)]) == 1
+    out = capsys.readouterr().out
+    wrong = [t for t in read_trajectories(folder / "episodes.jsonl") if t.reward < 1]
+    assert f"changed: correct in {len(wrong)}, of 13 episodes" in out
+    for t in wrong:
+        assert f"question {t.qid}: correct True -> False" in out
+    changes = json.loads((folder / "rescored" / "changes.json").read_text())["changes"]
+    assert [change["qid"] for change in changes] == [str(t.qid) for t in wrong]
+    assert rescore([str(folder)]) == 1
+    assert "rescored-2" in capsys.readouterr().out
+    assert rescore([str(folder), "--out", str(folder / "rescored")]) == 2
+    assert rescore([str(folder / "rescored")]) == 0
+    assert (folder / "episodes.jsonl").read_bytes() == before
 
 
 def test_a_run_must_not_be_overwritten_by_itself(tmp_path, capsys):

@@ -56,7 +56,7 @@ def test_a_second_run_resumes_and_a_limit_can_grow(tmp_path):
     assert len(first) == 4
     assert run(tmp_path) == 0
     lines = path.read_text().splitlines()
-    assert lines[:4] == first
+    assert set(first) < set(lines)
     assert len(lines) == summary(tmp_path)["n_questions"] == len(load_dataset("embedded", "val"))
     assert run(tmp_path) == 0
     assert path.read_text().splitlines() == lines

@@ -59,7 +59,7 @@ def test_finish_orders_and_sums_up(tmp_path):
     assert qids(tmp_path) == [1, "x", 3]
     assert json.loads((tmp_path / "summary.json").read_text()) == {"wall_s": 2.5}
     with RunStore(tmp_path, CONFIG) as again:
-        assert again.earlier_wall_s == 2.5
+        assert again.earlier_summary == {"wall_s": 2.5}
 
 
 def test_another_configuration_is_refused(tmp_path):

@@ -48,7 +48,11 @@ function oneTrace(row, trace, question, letter) {
 
 function verdict(row) {
   const outcome = outcomeOf(row);
-  const ends = { out_of_turns: 'out of turns, no answer', out_of_context: 'out of context, no answer' };
+  const ends = {
+    out_of_turns: 'out of turns, no answer',
+    out_of_context: 'out of context, no answer',
+    out_of_budget: 'out of budget, no answer',
+  };
   return h('span', { class: 'verdict' },
     h('span', { class: `pill ${outcome}` }, `${MARK[outcome]} ${WORD[outcome]}`),
     row.unused && h('span', { class: 'pill plain' }, `not used in the update: ${row.unused}`),

@@ -1,0 +1,394 @@
+"""Whether the figures of a bundle follow from its episodes, and these from their material."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from eval.bundle.cleaning import LEFT_OUT
+from eval.bundle.contents import Bundle, digest_of, hash_of
+from eval.bundle.figures import UNCHECKED, different, figures_of, paper_tables, table_files
+from eval.metrics.benchmark_groups import group_shares
+from eval.metrics.pairs import Run
+from eval.rescore import Scorer, difference, read_again
+from eval.runs.identify import identify, questions_of
+from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
+from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.datasets.altered import PREFIX
+from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
+from longvideo_env.game.game import Game
+from longvideo_env.records.identity import PARTS, changed_questions, digest_questions, short_hash
+from longvideo_env.records.trajectory import Trajectory
+
+_OF_THIS_MACHINE = ("endpoint", "version", "draw")
+"""Parts of an identity that another machine may have otherwise, or that follow from no material."""
+_SHOWN = 50
+
+
+@dataclass
+class BundleFindings:
+    """What came of a check.
+
+    Attributes:
+        differs: What is not as it should be.
+        checked: What is.
+        unchecked: What could not be checked here, and why.
+    """
+
+    differs: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run of a bundle, ready to be checked.
+
+    Attributes:
+        name: Its name in the bundle.
+        run: Its episodes and configuration.
+        summary: Its `summary.json`.
+        config: Its environment; None where that cannot be set up here.
+        dataset: Its questions; None where they are not at hand.
+        game: Its game; None as `config`.
+        problem: Why one of these is missing.
+    """
+
+    name: str
+    run: Run
+    summary: Mapping[str, Any]
+    config: EnvConfig | None
+    dataset: Dataset | None
+    game: Game | None
+    problem: str
+
+
+def runs_of(bundle: Bundle) -> dict[str, tuple[Run, dict[str, Any]]]:
+    """The runs of a bundle and their summaries, by name.
+
+    Raises:
+        SpecError: A file of a run is missing or cannot be read.
+    """
+    found = {}
+    for entry in bundle.runs:
+        place = f"runs/{entry['name']}"
+        try:
+            # Not splitlines(): a text may hold other ends of lines than the file's own.
+            lines = bundle.files[f"{place}/{EPISODES}"].decode().rstrip("\n").split("\n")
+            episodes = [Trajectory.from_json(line) for line in lines]
+            loaded = {
+                name: json.loads(bundle.files[f"{place}/{name}"])
+                for name in (CONFIG, SUMMARY, QUESTIONS)
+            }
+            if not all(isinstance(value, dict) for value in loaded.values()):
+                raise ValueError("a file is no JSON object")
+            keys = [(str(t.qid), t.sample) for t in episodes]
+            if len(set(keys)) < len(keys):
+                raise ValueError("an episode is there twice")
+        except (KeyError, ValueError, TrajectoryError) as error:
+            raise SpecError(f"{place} cannot be read: {error}") from error
+        run = Run(
+            Path(place), loaded[CONFIG], dict(zip(keys, episodes, strict=True)), loaded[QUESTIONS]
+        )
+        found[str(entry["name"])] = run, loaded[SUMMARY]
+    return found
+
+
+def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFindings:
+    """Check everything in a bundle that can be checked here.
+
+    Args:
+        bundle: The bundle.
+        dataset: Where the dataset of its runs lies, if not where they say.
+    """
+    findings = BundleFindings()
+    _check_hashes(bundle, findings)
+    try:
+        runs = runs_of(bundle)
+    except SpecError as error:
+        findings.differs.append(str(error))
+        return findings
+    with opened_runs(bundle, runs, dataset) as opened:
+        for one in opened:
+            for check in (_check_figures, _check_selection, _check_replies, _check_material):
+                before = len(findings.differs)
+                what = check(one, findings)
+                if what and len(findings.differs) == before:
+                    findings.checked.append(f"{one.name}: {what}")
+    _check_tables(bundle, runs, findings)
+    return findings
+
+
+@contextmanager
+def opened_runs(
+    bundle: Bundle, runs: Mapping[str, tuple[Run, Mapping[str, Any]]], dataset: str | None
+) -> Iterator[list[OpenedRun]]:
+    """The runs with their datasets and games, as far as these are to be had here."""
+    with tempfile.TemporaryDirectory(prefix="longvideo-") as folder:
+        yield [
+            _open(bundle, entry, *runs[entry["name"]], dataset, Path(folder))
+            for entry in bundle.runs
+        ]
+
+
+def _open(
+    bundle: Bundle,
+    entry: Mapping[str, Any],
+    run: Run,
+    summary: Mapping[str, Any],
+    dataset: str | None,
+    folder: Path,
+) -> OpenedRun:
+    name, config, game = str(entry["name"]), None, None
+    try:
+        known = {item.name for item in fields(EnvConfig)}
+        config = EnvConfig.from_mapping({k: v for k, v in run.config.items() if k in known})
+        words = bundle.files.get(str(entry.get("words")))
+        if config.prompts and words is not None:
+            path = folder / f"{short_hash(str(entry['words']))}.jinja"
+            path.write_bytes(words)
+            config = replace(config, prompts=str(path))
+        here = dataset or config.dataset
+        if dataset and config.dataset.startswith(PREFIX):
+            here = f"{config.dataset.partition('@')[0]}@{dataset}"
+        config = replace(config, dataset=here, frames_root=None, skip_invalid=True)
+        game = Game.from_config(config)
+        data = load_dataset(config.dataset, config.split, skip_invalid=True)
+    except LongVideoEnvError as error:
+        return OpenedRun(name, run, summary, config, None, game, str(error))
+    return OpenedRun(name, run, summary, config, data, game, "")
+
+
+def _check_hashes(bundle: Bundle, findings: BundleFindings) -> None:
+    listed: Mapping[str, Any] = bundle.manifest["files"]
+    before = len(findings.differs)
+    if bundle.manifest.get("digest") != digest_of(bundle.manifest):
+        findings.differs.append("manifest.json: its digest is not that of its content")
+    for name in sorted({*listed, *bundle.files}):
+        if name not in bundle.files:
+            findings.differs.append(f"{name} is missing")
+        elif name not in listed:
+            findings.differs.append(f"{name} is not in the manifest")
+        elif listed[name] != {
+            "sha256": hash_of(bundle.files[name]),
+            "bytes": len(bundle.files[name]),
+        }:
+            findings.differs.append(f"{name}: its hash is not the one in the manifest")
+    for entry in bundle.runs:
+        words = entry.get("words")
+        if words is not None and words not in bundle.files:
+            findings.differs.append(f"{entry['name']}: {words} is missing")
+    if len(findings.differs) == before:
+        findings.checked.append(f"the hashes of {len(listed)} files")
+
+
+def _check_figures(one: OpenedRun, findings: BundleFindings) -> str:
+    try:
+        now = figures_of(one.run, one.summary)
+    except (KeyError, TypeError, ValueError) as error:
+        findings.differs.append(f"{one.name}: its figures cannot be computed ({error!r})")
+        return ""
+    there = {name: value for name, value in one.summary.items() if name in now}
+    absent = [name for name in now if name not in there]
+    if absent:  # a figure that a newer release knows
+        findings.unchecked.append(f"{one.name}: {', '.join(absent)}: not in its summary")
+    now = {name: now[name] for name in there}
+    findings.differs += [f"{one.name}: {what}" for what in different(there, now)]
+    findings.unchecked += [
+        f"{one.name}: {name}: no episode says it" for name in UNCHECKED if name in one.summary
+    ]
+    return f"{len(now)} figures from {len(one.run.episodes):,} episodes"
+
+
+def _check_selection(one: OpenedRun, findings: BundleFindings) -> str:
+    """Whether the episodes are those that were asked for."""
+    asked = one.summary.get("n_asked")
+    policies = {t.policy for t in one.run.episodes.values()} | {one.run.config.get("policy")}
+    named = sorted({str(one.summary.get("policy")), *map(str, policies)})
+    if len(named) > 1:
+        findings.differs.append(f"{one.name}: it names several policies: {', '.join(named)}")
+    if asked is None:
+        findings.unchecked.append(
+            f"{one.name}: which questions were asked for: an earlier release did not note it"
+        )
+        return ""
+    if one.summary.get("stopped"):
+        findings.unchecked.append(
+            f"{one.name}: {asked - len(one.run.episodes):,} of {asked:,} episodes were not played: "
+            f"{one.summary['stopped']}"
+        )
+        return ""
+    if asked != len(one.run.episodes):
+        findings.differs.append(
+            f"{one.name}: {len(one.run.episodes):,} episodes, but {asked:,} were asked for"
+        )
+        return ""
+    if one.summary.get("shard"):
+        return ""
+    qids = list(dict.fromkeys(qid for qid, _ in one.run.episodes))
+    if short_hash("\n".join(qids)) != one.summary["selection"]["ids"]:
+        findings.differs.append(f"{one.name}: the episodes are not of the questions asked for")
+    return f"all {asked:,} episodes that were asked for are there"
+
+
+def _check_replies(one: OpenedRun, findings: BundleFindings) -> str:
+    """Whether choices follow from what was written, and rewards from the gold."""
+    if one.game is None or one.config is None:
+        findings.unchecked.append(f"{one.name}: answers and rewards: {one.problem}")
+        return ""
+    if one.dataset is None:
+        for t in one.run.episodes.values():
+            play = read_again(one.game, t)
+            if t.status != "failed" and (play.choice, play.status) != (t.choice, t.status):
+                findings.differs.append(
+                    f"{one.name}: question {t.qid}: it chose {play.choice} by what was written, "
+                    f"not {t.choice}"
+                )
+        findings.unchecked.append(f"{one.name}: rewards, and the questions: {one.problem}")
+        return "answers, as they were written"
+    scorer = Scorer(one.dataset, one.config, one.game)
+    for t in one.run.episodes.values():
+        findings.differs += [f"{one.name}: {what}" for what in _reply_problems(scorer, t)]
+    if one.dataset.tasks and one.summary.get("groups"):
+        groups = group_shares(one.dataset.tasks, list(one.run.episodes.values()))
+        plain = json.loads(json.dumps(groups))
+        for what in different(one.summary["groups"], plain, "groups"):
+            findings.differs.append(f"{one.name}: {what}")
+    return "questions, answers and rewards, episode by episode"
+
+
+def _reply_problems(scorer: Scorer, t: Trajectory) -> Iterator[str]:
+    try:
+        change = difference(t, scorer.rescore(t))
+        task = scorer.dataset.task(t.qid)
+        if t.option_order is not None:
+            task = task.reorder(t.option_order)
+    except (LongVideoEnvError, ValueError) as error:
+        yield f"question {t.qid}: {error}"
+        return
+    if change is not None:
+        yield f"{change}, computed again"
+    question = task.question
+    for name, was, now in (
+        ("text", t.question, question.text),
+        ("options", t.options, question.options),
+        ("video", t.video_id, question.video_id),
+        ("show", t.show, question.show),
+    ):
+        if was != now:
+            yield f"question {t.qid}: its {name} is {now!r:.60} in the dataset, not {was!r:.60}"
+
+
+def _check_material(one: OpenedRun, findings: BundleFindings) -> str:
+    """Whether the hashes of data, words and weights are those of what is here."""
+    identity = one.run.config.get(IDENTITY)
+    if not isinstance(identity, dict):
+        findings.unchecked.append(f"{one.name}: its material: an earlier release kept no hashes")
+        return ""
+    _check_questions_file(one, identity, findings)
+    if one.dataset is None or one.config is None:
+        findings.unchecked.append(f"{one.name}: hashes of data, words and weights: {one.problem}")
+        return ""
+    now = questions_of(one.dataset)
+    shown, gold = changed_questions(one.run.questions, now, {qid for qid, _ in one.run.episodes})
+    for qids, what in ((shown, "text or options"), (gold, "answer")):
+        findings.differs += [
+            f"{one.name}: question {qid}: its {what} is not the one that was played" for qid in qids
+        ]
+    try:
+        parts = identify(str(one.run.config.get("policy")), one.config, one.dataset).parts
+    except LongVideoEnvError as error:
+        findings.unchecked.append(f"{one.name}: hashes of words, weights and code: {error}")
+        return ""
+    same = _compare_parts(one, identity, parts, findings)
+    if identity.get("version") != parts["version"]:
+        findings.unchecked.append(
+            f"{one.name}: it was played with version {identity.get('version')}, and is checked by "
+            f"{parts['version']}"
+        )
+    return f"hashes of {', '.join(same)}"
+
+
+def _check_questions_file(
+    one: OpenedRun, identity: Mapping[str, Any], findings: BundleFindings
+) -> None:
+    if not one.run.questions:
+        return
+    try:
+        digests = digest_questions(one.run.questions)
+    except (TypeError, ValueError):
+        digests = {}
+    findings.differs += [
+        f"{one.name}: questions.json does not fit the hash of {PARTS[part]}"
+        for part in ("questions", "answers")
+        if digests.get(part) != identity.get(part)
+    ]
+
+
+def _compare_parts(
+    one: OpenedRun, identity: Mapping[str, Any], parts: Mapping[str, str], findings: BundleFindings
+) -> list[str]:
+    """What has the hash that the run noted, in words; the rest is noted."""
+    same = []
+    for name in [name for name in identity if name not in _OF_THIS_MACHINE]:
+        called = PARTS.get(name, name)
+        if name not in parts:
+            findings.unchecked.append(f"{one.name}: {called}: not here")
+        elif parts[name] != identity[name]:
+            findings.differs.append(f"{one.name}: {called}: another hash than that of what is here")
+        else:
+            same.append(called)
+    findings.unchecked += [
+        f"{one.name}: {PARTS[name]}: the run noted no hash"
+        for name in parts
+        if name not in identity and name not in _OF_THIS_MACHINE
+    ]
+    return same
+
+
+def _check_tables(
+    bundle: Bundle, runs: Mapping[str, tuple[Run, dict[str, Any]]], findings: BundleFindings
+) -> None:
+    titles = {str(entry.get("title")): runs[entry["name"]] for entry in bundle.runs}
+    try:
+        now = table_files(
+            paper_tables(
+                {title: run for title, (run, _) in titles.items()},
+                {title: summary for title, (_, summary) in titles.items()},
+            )
+        )
+    except (LongVideoEnvError, KeyError, TypeError, ValueError) as error:
+        findings.differs.append(f"the tables cannot be computed ({error!r})")
+        return
+    wrong = [name for name in now if bundle.files.get(name) != now[name]]
+    findings.differs += [f"{name} is not the table of these episodes" for name in wrong]
+    if not wrong:
+        findings.checked.append("the tables in Markdown and LaTeX")
+
+
+def texts_left_out(t: Trajectory) -> bool:
+    """Whether an episode was bundled without what was shown in it."""
+    return any(segment.text.startswith(LEFT_OUT) for segment in t.segments)
+
+
+def print_findings(findings: BundleFindings, console: Console) -> None:
+    """What was checked, what could not be, and what differs."""
+    for head, lines in (
+        ("checked", findings.checked),
+        ("not checked", findings.unchecked),
+        ("differs", findings.differs),
+    ):
+        for line in _short(lines):
+            console.print(f"{head}: {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _short(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], f"and {more:,} more (--json FILE has all)"] if more > 0 else [*lines]

@@ -1,0 +1,134 @@
+"""A run's figures and a paper's tables, computed from its episodes alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.metrics.pairs import Run, compare, match
+from eval.metrics.summary import accuracy_interval, summarize
+from eval.output.formatting import format_interval, format_number
+from eval.output.typeset import Table, to_latex, to_markdown
+from eval.runs.checkpoints import short_name
+from longvideo_env.errors import SpecError
+
+UNCHECKED = ("wall_s",)
+"""What of a summary follows from no episode."""
+
+
+def figures_of(run: Run, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a run from its episodes, in the plain values of `summary.json`."""
+    numbers = summarize(list(run.episodes.values()), int(summary["n_questions"]))
+    plain: dict[str, Any] = json.loads(json.dumps(numbers))
+    return plain
+
+
+def different(was: Any, now: Any, name: str = "") -> list[str]:
+    """The names of the values that differ, such as `by_show.mini.accuracy`.
+
+    Numbers are equal to nine digits: another machine may round the last ones in another way.
+    """
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        keys = [*was, *(key for key in now if key not in was)]
+        return [d for key in keys for d in _part(was, now, key, name)]
+    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
+        pairs = enumerate(zip(was, now, strict=True))
+        return [d for i, (a, b) in pairs for d in different(a, b, f"{name}[{i}]")]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (was, now))
+    if numbers:
+        same = math.isclose(was, now, rel_tol=1e-9, abs_tol=1e-9)
+        same = same or (math.isnan(was) and math.isnan(now))
+    else:
+        same = was == now
+    return [] if same else [f"{name} is {was!r:.60} there and {now!r:.60} from the episodes"]
+
+
+def _part(was: Mapping[str, Any], now: Mapping[str, Any], key: str, name: str) -> list[str]:
+    place = f"{name}.{key}" if name else key
+    if key not in was or key not in now:
+        return [f"{place} is {'not there' if key not in was else 'in no episode'}"]
+    return different(was[key], now[key], place)
+
+
+RUN_COLUMNS = (
+    *("run", "dataset", "accuracy", "95% CI", "grounding", "turns", "failed", "n", "videos"),
+)
+PAIR_COLUMNS = ("run", "against", "difference", "95% CI", "p", "n")
+
+
+def paper_tables(
+    runs: Mapping[str, Run], summaries: Mapping[str, Mapping[str, Any]]
+) -> list[Table]:
+    """The figures of runs, and each run beside the first on the questions that both played."""
+    rows = [_row(name, run, summaries[name]) for name, run in runs.items()]
+    note = (
+        "Intervals are at 95 % and clustered by video. Failed episodes are left out of the "
+        "accuracy; unread answers count as wrong."
+    )
+    tables = [Table("runs", "Accuracy", RUN_COLUMNS, rows, note)]
+    paired = _paired_rows(runs)
+    if paired:
+        note = "Paired on the same questions; intervals are clustered by video."
+        tables.append(Table("pairs", "Differences of accuracy", PAIR_COLUMNS, paired, note))
+    return tables
+
+
+def table_files(tables: Sequence[Table]) -> dict[str, bytes]:
+    """The tables as the files of a bundle."""
+    return {"table.md": to_markdown(tables).encode(), "table.tex": to_latex(tables).encode()}
+
+
+def _row(name: str, run: Run, summary: Mapping[str, Any]) -> list[str]:
+    now = figures_of(run, summary)
+    return [
+        name,
+        f"{summary.get('dataset')} {summary.get('split')}",
+        format_number(now["accuracy"]),
+        format_interval(accuracy_interval(now)),
+        format_number(now["grounding_accuracy"]),
+        format_number(now["mean_turns"], 2),
+        str(now["n_failed"]),
+        str(now["n_scored"]),
+        str(now["n_videos"]),
+    ]
+
+
+def _paired_rows(runs: Mapping[str, Run]) -> list[list[str]]:
+    if len(runs) < 2:
+        return []
+    first, *others = runs
+    rows = []
+    for name in others:
+        try:
+            numbers = compare(match(runs[first], runs[name]))
+        except SpecError:
+            continue  # other questions: nothing is paired
+        interval = numbers["difference_ci95"]
+        rows.append(
+            [
+                name,
+                first,
+                f"{numbers['difference']:+.3f}",
+                "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}",
+                _p_value(numbers["p"]),
+                str(numbers["n"]),
+            ]
+        )
+    return rows
+
+
+def _p_value(p: float | None) -> str:
+    if p is None or math.isnan(p):
+        return "-"
+    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
+
+
+def unique_names(policies: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """What runs are called in tables: their policies, with the folder where several share one."""
+    short = [short_name(policy) for policy in policies]
+    return [
+        name if short.count(name) == 1 else f"{name} ({folder})"
+        for name, folder in zip(short, folders, strict=True)
+    ]

@@ -1,0 +1,336 @@
+r"""Play the same questions with one thing taken away or changed in each: what an accuracy rests on.
+
+    python eval/robustness.py --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
+    python eval/robustness.py --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
+        --variant full --variant no-question --variant shuffled-options
+
+The options are those of `eval/run_policy.py`, and describe the variant `full`. Every variant plays
+the questions of `full`, as a run of its own under --out, and is paired with it question by
+question; intervals are clustered by video, and p is Holm's for as many variants as were played. A
+variant of the dataset is a dataset itself (`variant:no-question@DIR`), which any command takes.
+
+A reply without a readable answer is wrong, here as everywhere: none is drawn. `no-options` asks for
+an answer in words, which no reward knows: its exact match (equal words, without articles and
+punctuation) stands apart, because it is another measure than choosing.
+
+`robustness.json` and `robustness.md` hold the table. The same command resumes.
+
+Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed or a run was
+stopped; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+
+from agents.generation.settings import GenerationSettings
+from eval.metrics.intervals import clustered_share
+from eval.metrics.pairs import count, match, read_run
+from eval.metrics.summary import accuracy_interval
+from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.typeset import Table, to_latex, to_markdown
+from eval.runs.failures import failure_lines
+from eval.runs.progress import EpisodeProgress
+from eval.runs.run_options import RunOptions, build_parser, read_options
+from eval.runs.selection import QuestionSelection
+from eval.runs.session import Session, open_session, play_split, print_skipped
+from longvideo_env import Dataset, EnvConfig
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.datasets.altered import NO_OPTIONS, PREFIX
+from longvideo_env.errors import SpecError
+from longvideo_env.records.files import write_json, write_text
+from longvideo_env.records.trajectory import Trajectory
+
+FULL = "full"
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_WORDS = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class RobustnessVariant:
+    """One row of the table.
+
+    Attributes:
+        name: Also the name of its folder.
+        help: What is changed, in words.
+        changes: Options of the environment that differ from the configured ones.
+        of_dataset: Whether it is a variant of the dataset.
+    """
+
+    name: str
+    help: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    of_dataset: bool = False
+
+    def config(self, config: EnvConfig) -> EnvConfig:
+        """The environment in which it is played."""
+        dataset = f"{PREFIX}{self.name}@{config.dataset}" if self.of_dataset else config.dataset
+        return replace(config, dataset=dataset, **self.changes)
+
+
+VARIANTS = (
+    RobustnessVariant(FULL, "as configured"),
+    RobustnessVariant("no-vision", "--vision none", {"vision": "none"}),
+    RobustnessVariant("no-subtitles", "no clip has dialogue", of_dataset=True),
+    RobustnessVariant("no-question", "asked which option is right, and nothing else",
+                      of_dataset=True),
+    RobustnessVariant("shuffled-options", "the options in an order drawn from --seed",
+                      {"shuffle_options": True}),
+    RobustnessVariant("none-of-the-others",
+                      "the right option says that none of the others is right", of_dataset=True),
+    RobustnessVariant(NO_OPTIONS, "answers in words; exact match, apart", of_dataset=True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlayedVariant:
+    """A variant that was played.
+
+    Attributes:
+        variant: The variant.
+        summary: Of its run.
+        against: Its numbers beside `full`, from `eval.metrics.pairs.count`; None for `full`, and
+            where nothing could be paired.
+        exact: For `no-options`: `(share, interval, n)` of answers with equal words.
+        left_out: Questions of `full` that the variant cannot ask.
+    """
+
+    variant: RobustnessVariant
+    summary: dict[str, Any]
+    against: dict[str, Any] | None = None
+    exact: tuple[float, Sequence[float] | None, int] | None = None
+    left_out: int = 0
+
+
+def choose_variants(names: Sequence[str] | None) -> list[RobustnessVariant]:
+    """The variants of these names, in the order of the table; `full` is always among them.
+
+    Raises:
+        SpecError: A name is none of a variant.
+    """
+    known = [variant.name for variant in VARIANTS]
+    for name in names or ():
+        if name not in known:
+            raise SpecError(f"unknown --variant {name!r}; expected one of: {', '.join(known)}.")
+    return [v for v in VARIANTS if not names or v.name in names or v.name == FULL]
+
+
+async def play_all(
+    variants: Sequence[RobustnessVariant],
+    run: RunOptions,
+    config: EnvConfig,
+    settings: GenerationSettings,
+    stderr: Console,
+) -> list[PlayedVariant]:
+    """Play the variants on the questions of `full`."""
+    (policy,) = run.policies
+    full = open_session(run, config, settings)
+    print_skipped(full.dataset, stderr)
+    asked = full.choose(run.out / FULL).chosen.qids
+    whole = len(asked) == len(full.dataset)
+    played: list[PlayedVariant] = []
+    with EpisodeProgress(stderr) as progress:
+        for variant in variants:
+            session, n_asked = full, len(asked)
+            if variant.name != FULL:
+                session, n_asked = _open(variant, run, config, settings, asked, whole)
+            if not n_asked:
+                stderr.print(f"{variant.name}: it can ask none of the questions.", markup=False)
+                continue
+            folder = run.out / variant.name
+            summary = await play_split(policy, session, folder, progress, variant.name)
+            played.append(_row(variant, summary, run.out, session.dataset, len(asked) - n_asked))
+    for line in (*progress.notes, *(s for row in played for s in failure_lines(row.summary))):
+        stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+    return played
+
+
+def _open(
+    variant: RobustnessVariant,
+    run: RunOptions,
+    config: EnvConfig,
+    settings: GenerationSettings,
+    asked: Sequence[str],
+    whole: bool,
+) -> tuple[Session, int]:
+    """A session that asks the questions of `full`, as far as the variant has them."""
+    session = open_session(run, variant.config(config), settings)
+    there = {str(qid) for qid in session.dataset.qids}
+    ids = [qid for qid in asked if qid in there]
+    # Ids are given by name: a limit of its own would draw other questions.
+    chosen = QuestionSelection(None if whole else ",".join(ids), None, run.selection.shuffle)
+    return replace(session, run=replace(run, selection=chosen)), len(ids)
+
+
+def _row(
+    variant: RobustnessVariant, summary: dict[str, Any], out: Path, dataset: Dataset, left_out: int
+) -> PlayedVariant:
+    if variant.name == FULL:
+        return PlayedVariant(variant, summary)
+    mine = read_run(out / variant.name)
+    if variant.name == NO_OPTIONS:
+        exact = exact_match(list(mine.episodes.values()), dataset)
+        return PlayedVariant(variant, summary, None, exact, left_out)
+    # What is asked differs on purpose: the ids alone say which questions belong together.
+    base, changed = (replace(run, questions={}) for run in (read_run(out / FULL), mine))
+    try:
+        against = count(match(base, changed))
+    except SpecError:
+        against = None  # everything failed, or the dataset has no answers
+    return PlayedVariant(variant, summary, against, None, left_out)
+
+
+def exact_match(
+    episodes: Sequence[Trajectory], dataset: Dataset
+) -> tuple[float, Sequence[float] | None, int] | None:
+    """The share of answers in words that equal the right one, with its interval clustered by video.
+
+    Articles, case and punctuation do not count (as in SQuAD, arXiv 1606.05250). An episode without
+    an answer is wrong, a failed one is left out.
+    """
+    played = [t for t in episodes if t.status != "failed"]
+    if not played:
+        return None
+    hits = []
+    for t in played:
+        said = t.turns[-1].argument if t.status == "answered" and t.turns else None
+        hits.append(said is not None and _plain(said) == _plain(dataset.task(t.qid).gold.text))
+    interval = clustered_share(hits, [t.video_id for t in played])
+    return sum(hits) / len(hits), interval, len(hits)
+
+
+def _plain(text: str | None) -> list[str]:
+    return _WORDS.findall(_ARTICLES.sub(" ", (text or "").lower()))
+
+
+def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfig) -> list[Table]:
+    """The table of variants."""
+    columns = ("variant", "accuracy", "95% CI", "change", "95% CI of it", "p", "paired", "failed",
+               "left out")  # fmt: skip
+    adjusted = iter(holm([row.against["p"] for row in rows if row.against is not None]))
+    body = []
+    for row in rows:
+        s, against = row.summary, row.against
+        interval = against["difference_ci95"] if against else None
+        p = next(adjusted) if against else None
+        body.append(
+            [
+                row.variant.name,
+                format_number(s["accuracy"]),
+                format_interval(accuracy_interval(s)),
+                "-" if against is None else f"{against['difference']:+.3f}",
+                "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}",
+                "-" if p is None else (f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"),
+                "-" if against is None else str(against["n"]),
+                str(s["n_failed"]),
+                str(row.left_out),
+            ]
+        )
+    (policy,) = run.policies
+    caption = f"Robustness of {policy} on {config.dataset}, split {config.split}"
+    note = (
+        "change: accuracy less that of full on the same questions, clustered by video; p: Holm's "
+        "for all variants. Replies without a readable answer are wrong. left out: questions that "
+        "the variant cannot ask."
+    )
+    return [Table("robustness", caption, columns, body, note)]
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Holm's p-values for several comparisons at once, in the order given; None stays None."""
+    known = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    adjusted: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        adjusted[i] = largest
+    return adjusted
+
+
+def notes(rows: Sequence[PlayedVariant], dataset: Dataset) -> list[str]:
+    """What stands below the table."""
+    known = [len(t.question.options) for t in dataset if t.gold.answer is not None]
+    lines = []
+    if known:
+        lines.append(f"chance: {sum(1 / n for n in known) / len(known):.3f}")
+    for row in rows:
+        if row.exact is not None:
+            share, interval, n = row.exact
+            lines.append(
+                f"{row.variant.name}: exact match {share:.3f} ({format_interval(interval)}), "
+                f"n = {n:,}: answers in words, which is another measure than choosing"
+            )
+        left = row.summary["coverage"]["left_out"] if row.left_out else {}
+        lines += [f"{row.variant.name}: {n:,} questions left out: {why}" for why, n in left.items()]
+    return lines
+
+
+def _write(
+    rows: Sequence[PlayedVariant], tables: Sequence[Table], below: Sequence[str], run: RunOptions
+) -> None:
+    numbers = {
+        row.variant.name: {
+            "help": row.variant.help,
+            "summary": row.summary,
+            "against_full": row.against,
+            "exact_match": None if row.exact is None else {
+                "share": row.exact[0],
+                "ci95": None if row.exact[1] is None else list(row.exact[1]),
+                "n": row.exact[2],
+            },
+            "left_out": row.left_out,
+        }
+        for row in rows
+    }  # fmt: skip
+    write_json(run.out / "robustness.json", {"policy": run.policies[0], "variants": numbers})
+    lines = [*below, "", *(f"- `{row.variant.name}`: {row.variant.help}" for row in rows)]
+    write_text(run.out / "robustness.md", to_markdown(tables) + "\n" + "\n".join(lines) + "\n")
+    write_text(run.out / "robustness.tex", to_latex(tables))
+
+
+async def _run(argv: Sequence[str] | None) -> int:
+    parser = build_parser("robustness.py", __doc__, several=False)
+    group = parser.add_argument_group(
+        "variants", "\n".join(f"{v.name:<20}{v.help}" for v in VARIANTS)
+    )
+    group.add_argument(
+        "--variant",
+        action="append",
+        metavar="NAME",
+        help="Play only full and this one; may be given several times. Default: all.",
+    )
+    options = vars(parser.parse_args(argv))
+    names = options["variant"]
+    variants = choose_variants([names] if isinstance(names, str) else names)
+    run, config, settings = read_options(options)
+    if run.shard is not None:
+        raise SpecError("--shard cannot be given here: variants are paired. Fix: leave it out.")
+    rows = await play_all(variants, run, config, settings, Console(stderr=True))
+    tables = make_tables(rows, run, config)
+    below = notes(rows, open_session(run, config, settings).dataset)
+    _write(rows, tables, below, run)
+    console = output_console()
+    for line in (*to_markdown(tables).splitlines(), *below, f"Runs and table: {run.out}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    unfinished = any(row.summary["n_failed"] or row.summary.get("stopped") for row in rows)
+    return EXIT_FAILURES if unfinished else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("robustness", lambda: asyncio.run(_run(argv)), resumes=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
