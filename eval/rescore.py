@@ -75,7 +75,13 @@ class Scorer:
                 f"question {played.qid} was played with {played.n_options} options, but the "
                 f"dataset has {len(task.question.options)}."
             )
-        words = [s.prefix + s.text for s in played.segments if s.sampled]
+        if played.protocol != self.game.protocol.name:
+            raise SpecError(
+                f"question {played.qid} was played with protocol={played.protocol}, but the run's "
+                f"configuration has protocol={self.game.protocol.name}. Fix: score the folder that "
+                "the run wrote."
+            )
+        words = [s.written for s in played.segments if s.sampled]
         parsed = [self.game.protocol.parse(text, played.options) for text in words]
         choice = None
         if parsed and isinstance(parsed[-1].outcome, Action):

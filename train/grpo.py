@@ -228,9 +228,9 @@ def build_trainer(rollouts: Rollouts, training: GRPOConfig, model: ModelConfig) 
             peft_config=get_peft_config(model),
             callbacks=[MetricsFile(Path(str(training.output_dir), METRICS))],
         )
-    if codec.end_of_turn_id not in trainer.eos_token_ids:
-        # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
-        trainer.eos_token_ids = [*trainer.eos_token_ids, codec.end_of_turn_id]
+    # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
+    more = codec.end_ids - set(trainer.eos_token_ids)
+    trainer.eos_token_ids = [*trainer.eos_token_ids, *sorted(more)]
     return trainer
 
 
