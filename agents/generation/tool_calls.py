@@ -179,8 +179,9 @@ class ToolTemplate:
         if not end and special is not None:
             following = special.match(after.removeprefix(self._closing).lstrip())
             end = following[0] if following else ""
-        if end:
-            return end, self._codec.encode(end)[0]
+        ids = self._codec.encode(end)
+        if len(ids) == 1:
+            return end, ids[0]
         eos = self._codec.tokenizer.eos_token_id
         return "", self._codec.end_of_turn_id if eos is None else int(eos)
 
