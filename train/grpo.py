@@ -253,7 +253,7 @@ def prepare(
 def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:
     """Keep what was played beside the curves, and where the rollouts lie, for later readers."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = env.record() | {"words": load_words(env.prompts).digest}
+    record = env.record() | {"words": load_words(env.prompts, env.protocol).digest}
     if rollouts is not None:
         record[ROLLOUTS] = os.path.relpath(rollouts, folder)
     (folder / ENVIRONMENT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -24,9 +24,15 @@ def to_row(trajectory: Trajectory, codec: ChatCodec) -> dict[str, list[int]]:
     token after a reply is learned too, so that the model stops by itself wherever it runs.
 
     Raises:
-        SpecError: The trajectory's tokens are not the codec's.
+        SpecError: The tokens are not the codec's, or another protocol was played.
     """
     segments = trajectory.segments
+    played, protocol = trajectory.protocol, codec.protocol.name
+    if played != protocol:
+        raise SpecError(
+            f"question {trajectory.qid} was played with protocol={played}, but the training has "
+            f"protocol={protocol}. Fix: give --protocol {played}."
+        )
     if any(segment.sampled and segment.token_ids is not None for segment in segments):
         _check_tokens(segments, codec)
     else:
