@@ -96,6 +96,12 @@ def family(name):
     return name.removesuffix("_training")
 
 
+def each(names):
+    """Parameters: the variants for training differ little from the originals, and are slow."""
+    slow = pytest.mark.slow
+    return [pytest.param(n, marks=[slow] if n != family(n) else []) for n in names]
+
+
 CARRYING = [
     name for name in (TEMPLATES | MISTRALS) if family(name) not in WITHOUT_TOOLS + VISION_ONLY
 ]
@@ -107,14 +113,14 @@ def test_the_lists_name_real_templates():
     assert len(CARRYING) > 40
 
 
-@pytest.mark.parametrize("name", [n for n in TEMPLATES if family(n) in WITHOUT_TOOLS])
+@pytest.mark.parametrize("name", each(n for n in TEMPLATES if family(n) in WITHOUT_TOOLS))
 def test_a_template_without_tools_is_refused_by_name(codec_for, name):
     with pytest.raises(SpecError, match=r"carries no tools: .* Fix: play with protocol=tags") as e:
         codec_for(name)
     assert f"'{name}'" in str(e.value)
 
 
-@pytest.mark.parametrize("name", [n for n in TEMPLATES if family(n) in VISION_ONLY])
+@pytest.mark.parametrize("name", each(n for n in TEMPLATES if family(n) in VISION_ONLY))
 def test_a_template_of_content_in_parts_is_refused(codec_for, name):
     with pytest.raises(SpecError, match=f"'{name}' leaves messages out"):
         codec_for(name)
@@ -159,7 +165,7 @@ def dataset():
     return load_dataset("embedded", "train")
 
 
-@pytest.mark.parametrize("name", CARRYING)
+@pytest.mark.parametrize("name", each(CARRYING))
 def test_an_episode_to_its_end(codec_for, dataset, name):
     author = Author(codec_for(name))
     game = EnvConfig(dataset="embedded", protocol="functions")

@@ -10,6 +10,7 @@ import trl
 from transformers import AutoTokenizer
 
 from agents.generation.chat import ChatCodec
+from longvideo_env.commands.audit import main as audit
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
@@ -55,7 +56,7 @@ SCRIPT = [
 
 
 def test_only_sampled_tokens_are_trained(
-    functions: list[str], tmp_path: Path, write_replies: Callable[..., None]
+    functions: list[str], tmp_path: Path, write_replies: Callable[..., None], tiny_model: Path
 ) -> None:
     from train.options.grpo_options import parse
 
@@ -69,6 +70,7 @@ def test_only_sampled_tokens_are_trained(
         *("look", "several_actions", "answer")
     ]
     assert played.protocol == "functions"
+    assert audit([str(tmp_path / "kept"), "--tokenizer", str(tiny_model)]) == 0
     decode = trainer.processing_class.decode
     for ids, mask in zip(rows["completion_ids"], rows["env_mask"], strict=True):
         sampled = decode([i for i, kept in zip(ids, mask, strict=True) if kept])
