@@ -42,8 +42,8 @@ from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
-from longvideo_env.game.protocol.base import Action
-from longvideo_env.game.reward import Play, score
+from longvideo_env.game.replay import replay
+from longvideo_env.game.reward import score
 from longvideo_env.records.files import write_json
 from longvideo_env.records.identity import changed_questions, digest_questions, name_some
 from longvideo_env.records.trajectory import Trajectory
@@ -120,7 +120,13 @@ class Scorer:
                 f"question {played.qid} was played with {played.n_options} options, but the "
                 f"dataset has {len(task.question.options)}."
             )
-        play = read_again(self.game, played)
+        if played.protocol != self.game.protocol.name:
+            raise SpecError(
+                f"question {played.qid} was played with protocol={played.protocol}, but the run's "
+                f"configuration has protocol={self.game.protocol.name}. Fix: score the folder that "
+                "the run wrote."
+            )
+        play = replay(played, self.game)
         result = score(play, task.gold, self.game.reward)
         return replace(
             played,
@@ -134,23 +140,6 @@ class Scorer:
             reward_terms=result.terms,
             reward_error=result.error,
         )
-
-
-def read_again(game: Game, played: Trajectory) -> Play:
-    """What the master wrote in an episode, read by the parser of this release."""
-    words = [s.prefix + s.text for s in played.segments if s.sampled]
-    parsed = [game.protocol.parse(text, played.options) for text in words]
-    choice = None
-    if parsed and isinstance(parsed[-1].outcome, Action):
-        choice = parsed[-1].outcome.choice
-    status = played.status
-    if not played.options:
-        pass  # an answer in words names no option
-    elif choice is not None and status == "out_of_turns":
-        status = "answered"
-    elif choice is None and status == "answered":
-        status = "out_of_turns"
-    return Play(status, choice, parsed, played.turns, played.visited, played.opened_at, words)
 
 
 def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:

@@ -18,7 +18,7 @@ from longvideo_env.specs import find_part, unknown
 
 MAX_WINDOW = 5
 RECORDING_MODES = ("off", "record", "replay", "reuse")
-PROTOCOLS = ("tags",)
+PROTOCOLS = ("tags", "functions")
 TAG_SET_NAMES = ("reference", "paper")
 LIVE = ("dataset", "tools", "reward")
 """The fields that may hold objects. Files and flags give text, which is what they are typed as."""
@@ -57,7 +57,11 @@ class EnvConfig:
         "Tools of the master agent: names or module:attribute, with commas between. They add to "
         "the game's own, unless one of these is among them: then they are all there are.",
     )
-    protocol: str = _option(None, "How actions are written: tags.")
+    protocol: str = _option(
+        None,
+        "How actions are written: as `tags`, or as calls of `functions` (the tools are JSON "
+        "schemas, and `answer` is one of them; docs/protocols.md).",
+    )
     prompts: str | None = _option(
         None,
         "A file of words in place of the default ones, whole or in part; `longvideo-env prompts` "

@@ -1,4 +1,4 @@
-"""docs/adding-parts.md does what it says: its files are written, and its commands run, in order."""
+"""Pages that do what they say: their files are written, and their commands run, in order."""
 
 import os
 import re
@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGE = (ROOT / "docs" / "adding-parts.md").read_text(encoding="utf-8")
+PAGES = {"adding-parts.md": 10, "protocols.md": 3}
+"""Each page, and how many of its blocks run."""
 
 
 def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
@@ -26,14 +27,20 @@ def run(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_every_example_is_short() -> None:
-    assert all(code.count("\n") < 40 for _, code in BLOCK.findall(PAGE))
+def blocks(page: str) -> list[tuple[str, str]]:
+    return BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_example_is_short(page: str) -> None:
+    assert all(code.count("\n") < 40 for _, code in blocks(page))
 
 
 @pytest.mark.slow
-def test_the_page_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_runs(tmp_path: Path, page: str) -> None:
     ran = 0
-    for language, code in BLOCK.findall(PAGE):
+    for language, code in blocks(page):
         if language == "python":
             name = code.splitlines()[0].removeprefix("# ")
             (tmp_path / name).write_text(code, encoding="utf-8")
@@ -44,4 +51,4 @@ def test_the_page_runs(tmp_path: Path) -> None:
             continue
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
         ran += 1
-    assert ran == 10
+    assert ran == PAGES[page]

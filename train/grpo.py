@@ -287,9 +287,9 @@ def build_trainer(
             peft_config=get_peft_config(model),
             callbacks=callbacks,
         )
-    if codec.end_of_turn_id not in trainer.eos_token_ids:
-        # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
-        trainer.eos_token_ids = [*trainer.eos_token_ids, codec.end_of_turn_id]
+    # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
+    more = codec.end_ids - set(trainer.eos_token_ids)
+    trainer.eos_token_ids = [*trainer.eos_token_ids, *sorted(more)]
     return trainer
 
 
@@ -322,7 +322,7 @@ def prepare(
 def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:
     """Keep what was played beside the curves, and where the rollouts lie, for later readers."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = env.record() | {"words": load_words(env.prompts).digest}
+    record = env.record() | {"words": load_words(env.prompts, env.protocol).digest}
     if rollouts is not None:
         record[ROLLOUTS] = os.path.relpath(rollouts, folder)
     (folder / ENVIRONMENT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

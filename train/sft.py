@@ -51,6 +51,7 @@ from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 from agents.generation.chat import ChatCodec
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import DataError, SpecError
+from longvideo_env.game.game import Game
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 from longvideo_env.seeding import derive_seed
 from train.options.flags import parse_options
@@ -244,6 +245,7 @@ def build_trainer(
     """
     tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
     codec = ChatCodec(tokenizer)
+    codec.protocol = Game.from_config(env).protocol
     rows = [[to_row(trajectory, codec) for trajectory in stage] for stage in found]
     training.model_init_kwargs = {
         "dtype": model.dtype,

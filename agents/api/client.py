@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from agents.api.circuit import Circuit
 from agents.api.endpoints import Endpoint
 from agents.api.retries import TimeLeft, TryAgain, retries, retry_after_s
+from agents.api.streamed import is_streamed, joined
 from agents.api.usage import Usage, cost_of, find_price
 from longvideo_env.errors import ContextTooLongError, EndpointError, MissingExtraError
 
@@ -36,6 +37,9 @@ _IMAGE_TOKENS = 1000
 _RENAMED = {"max_tokens": "max_completion_tokens"}
 """Parameters that newer models know by another name."""
 
+_NEEDED = frozenset({"tools", "tool_choice", "stream"})
+"""Parameters without which the request would be another one."""
+
 
 @dataclass(frozen=True)
 class ChatReply:
@@ -46,12 +50,14 @@ class ChatReply:
         reasoning: Reasoning that the server keeps apart from the message.
         finish: `stop`, `length` or whatever else the server says.
         usage: What it used.
+        tool_calls: The message's calls of functions.
     """
 
     text: str
     reasoning: str
     finish: str
     usage: Usage
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass
@@ -102,7 +108,8 @@ class ChatClient:
             model: Its name.
             messages: Chat messages; content may hold `orjson.Fragment`s.
             role: Who asks (`master`, `grounding`, `vision`), for the accounts.
-            extra: Sampling parameters. What a model does not take is left out from then on.
+            extra: Sampling parameters. What a model does not take is left out from then on;
+                without tools or streaming it cannot do, and the request fails.
             n_images: How many images the messages hold, for the estimate of tokens.
 
         Raises:
@@ -116,7 +123,7 @@ class ChatClient:
             try:
                 reply = await self._send(model, body, n_images)
             except _ParameterError as error:
-                if error.name in known or error.name not in params:
+                if error.name in known or error.name not in params or error.name in _NEEDED:
                     raise EndpointError(self._clean(str(error))) from None
                 known.add(error.name)
                 continue
@@ -237,7 +244,7 @@ class ChatClient:
         import orjson
 
         try:
-            reply = orjson.loads(content)
+            reply = joined(content) if is_streamed(content) else orjson.loads(content)
             choice = reply["choices"][0]
             message = choice["message"]
             used = reply.get("usage") or {}
@@ -247,6 +254,7 @@ class ChatClient:
                 reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
                 finish=choice.get("finish_reason") or "stop",
                 usage=usage,
+                tool_calls=tuple(message.get("tool_calls") or ()),
             )
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise TryAgain(

@@ -130,6 +130,7 @@ def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
         logprobs=generated.logprobs,
         prefix=codec.reply_prefix,
         finish=generated.finish,
+        message=codec.read(generated.token_ids),
     )
 
 

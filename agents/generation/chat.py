@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from agents.generation.tool_calls import ToolTemplate
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Message, Reply
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # Stands for a message where only what surrounds it matters. No template writes it by itself.
 _DUMMY = "zqdummyqz"
+
+_N_OPTIONS = 5
+"""Options of the question for which a template is tried with the tools."""
 
 
 class ChatCodec:
@@ -39,10 +43,10 @@ class ChatCodec:
 
     Attributes:
         tokenizer: The tokenizer.
-        protocol: Says when a reply is complete; an engine sets its game's.
         end_of_turn_id: The token that the template writes after an assistant's message; the
             tokenizer's end-of-sequence token where the template writes no special one.
-        reply_prefix: What the template opens a reply with that belongs to it, such as `<think>`.
+        generation_prompt: What the template writes after a user's message to open a reply.
+        reply_prefix: The part of it that belongs to the reply, such as `<think>`.
 
     Raises:
         SpecError: There is no chat template, or it cannot hold a conversation.
@@ -59,30 +63,60 @@ class ChatCodec:
                 "take an instruct checkpoint, or set the tokenizer's `chat_template`."
             )
         self.tokenizer = tokenizer
-        self.protocol: ReplyProtocol = default_game().protocol
+        self._protocol: ReplyProtocol = default_game().protocol
+        self._tools: ToolTemplate | None = None
+        self._stops: dict[str, set[int]] = {}
         self._template_kwargs = dict(chat_template_kwargs or {})
         self._special = _special_tokens_pattern(tokenizer)
         self._has_system_role = self._renders_system_role()
-        generation_prompt = self._after_dummy([_message("user", _DUMMY)])
-        self.reply_prefix = open_reasoning(generation_prompt)
+        self.generation_prompt = self._after_dummy([_message("user", _DUMMY)])
+        self.reply_prefix = open_reasoning(self.generation_prompt)
         self.end_of_turn_id, self._end_of_turn = self._find_end_of_turn()
         self._has_tag_end: dict[int, bool] = {}
 
-    def open(self, messages: Sequence[Message]) -> list[Segment]:
+    @property
+    def protocol(self) -> ReplyProtocol:
+        """Says when a reply is complete; an engine sets its game's.
+
+        Raises:
+            SpecError: The protocol offers tools, and the template cannot carry them.
+        """
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: ReplyProtocol) -> None:
+        self._tools, self._stops = None, {}
+        if protocol.name == "functions":
+            schemas = protocol.schemas(_N_OPTIONS)
+            name, special = self.tokenizer.name_or_path, self._special
+            self._tools = ToolTemplate(self, schemas, f"the chat template of {name!r}", special)
+        self._protocol = protocol
+
+    @property
+    def end_ids(self) -> set[int]:
+        """The tokens that the template ends an assistant's turn with."""
+        return {self.end_of_turn_id} | (set() if self._tools is None else {self._tools.end_id})
+
+    def open(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Segment]:
         """The first prompt, as one segment, up to where the reply begins.
 
         Raises:
             SpecError: The template refuses the messages.
         """
-        text = self._render([self._disarm(m) for m in self._without_system_role(messages)])
+        disarmed = [self._disarm(m) for m in self._without_system_role(messages)]
+        text = self.render(disarmed, tools)
         return [Segment("prompt", text, token_ids=self.encode(text))]
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         """The end-of-turn token, unless the reply ends with it."""
-        if reply.token_ids and reply.token_ids[-1] == self.end_of_turn_id:
+        end = self.end_of_turn_id
+        if self._tools is not None and "tool_calls" in self.protocol.said(reply.written, turn):
+            end = self._tools.end_id
+        if reply.token_ids and reply.token_ids[-1] == end:
             return []
-        text = self.decode([self.end_of_turn_id])
-        return [Segment("assistant", text, turn=turn, token_ids=(self.end_of_turn_id,))]
+        return [Segment("assistant", self.decode([end]), turn=turn, token_ids=(end,))]
 
     def observe(self, text: str, turn: int) -> list[Segment]:
         """What follows the end-of-turn token: the observation and the next generation prompt.
@@ -94,11 +128,40 @@ class ChatCodec:
         messages = [_message("user", "."), _message("assistant", _DUMMY), observation]
         after = self._after_dummy(messages)
         suffix = after[after.index(self._end_of_turn) + len(self._end_of_turn) :]
-        # Encoded together with the token before it: some tokenizers put a space before the first.
-        token_ids = self.encode(self._end_of_turn + suffix)
-        if self._end_of_turn:
-            token_ids = token_ids[1:]
-        return [Segment("user", suffix, turn=turn, token_ids=token_ids)]
+        return [self._suffix("user", self._end_of_turn, suffix, turn)]
+
+    def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
+        """What follows the end of calls: their results and the next generation prompt.
+
+        Raises:
+            SpecError: The template refuses the messages.
+        """
+        assert self._tools is not None, "only a protocol with calls asks for it"
+        suffix = self._tools.suffix([self._disarm(message) for message in messages])
+        return [self._suffix("tool", self._tools.end, suffix, turn)]
+
+    def write(self, written: str, turn: int) -> str:
+        """A reply in the protocol's own form as this model would write it.
+
+        Args:
+            written: What the protocol reads, such as what a script wrote.
+            turn: The turn.
+
+        Raises:
+            SpecError: The template refuses it.
+        """
+        said = self.protocol.said(written, turn)
+        if self._tools is None or "tool_calls" not in said:
+            return said["content"]
+        return self._tools.write(said)
+
+    def read(self, token_ids: Sequence[int]) -> Mapping[str, Any] | None:
+        """A reply as an assistant's message with its calls; None where actions are text."""
+        if self._tools is None:
+            return None
+        ended = bool(token_ids) and token_ids[-1] in self.stop_ids(None)
+        body = token_ids[:-1] if ended else token_ids
+        return self._tools.read(self.decode(token_ids), self.decode(body))
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The token ids of rendered text, special tokens as such and none added."""
@@ -125,26 +188,49 @@ class ChatCodec:
         Args:
             eos_token_id: What the checkpoint's generation config calls end of sequence.
         """
-        ids = {self.end_of_turn_id}
-        for eos in (self.tokenizer.eos_token_id, eos_token_id):
-            if eos is not None:
-                ids.update([eos] if isinstance(eos, int) else eos)
-        return ids
+        known = self._stops.get(repr(eos_token_id))
+        if known is None:
+            ids = {self.end_of_turn_id}
+            if self._tools is not None:
+                ids = {self._tools.end_id} | (set() if self._tools.thinks_in_turns else ids)
+            for eos in (self.tokenizer.eos_token_id, eos_token_id):
+                if eos is not None:
+                    ids.update([eos] if isinstance(eos, int) else eos)
+            known = self._stops[repr(eos_token_id)] = ids
+        return known
 
     def closes_action(self, token_ids: Sequence[int]) -> bool:
         """Whether the newest token of a unfinished reply closes an action."""
-        if not self.has_tag_end(token_ids[-1]):
+        if not self.protocol.endings or not self.has_tag_end(token_ids[-1]):
             return False
         return self.protocol.complete(self.reply_prefix + self.decode(token_ids))
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        generate: bool = True,
+    ) -> str:
+        """The text of messages.
+
+        Args:
+            messages: Chat messages.
+            tools: JSON schemas of the tools on offer.
+            generate: Open a reply at the end.
+
+        Raises:
+            SpecError: The template refuses them.
+        """
         from jinja2 import TemplateError
 
+        offered: dict[str, Any] = {"tools": list(tools)} if tools else {}
         try:
             text = self.tokenizer.apply_chat_template(
-                [{"role": m["role"], "content": m["content"]} for m in messages],
+                [dict(message) for message in messages],
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=generate,
+                **offered,
                 **self._template_kwargs,
             )
         except (TemplateError, TypeError, ValueError) as error:
@@ -156,9 +242,14 @@ class ChatCodec:
         assert isinstance(text, str)  # `tokenize=False`
         return text
 
+    def _suffix(self, role: str, end: str, suffix: str, turn: int) -> Segment:
+        # Encoded together with the token before it: some tokenizers put a space before the first.
+        token_ids = self.encode(end + suffix)
+        return Segment(role, suffix, turn=turn, token_ids=token_ids[1:] if end else token_ids)
+
     def _after_dummy(self, messages: Sequence[Message]) -> str:
         """What the template writes after the content of the first message that is the dummy."""
-        _, dummy, after = self._render(messages).partition(_DUMMY)
+        _, dummy, after = self.render(messages).partition(_DUMMY)
         if not dummy:
             roles = ", ".join(message["role"] for message in messages)
             raise SpecError(
@@ -170,7 +261,7 @@ class ChatCodec:
     def _renders_system_role(self) -> bool:
         """Whether the template takes a system message; some raise, some leave it out."""
         try:
-            return _DUMMY in self._render([_message("system", _DUMMY), _message("user", ".")])
+            return _DUMMY in self.render([_message("system", _DUMMY), _message("user", ".")])
         except SpecError:
             return False
 
@@ -201,8 +292,12 @@ class ChatCodec:
     def _disarm(self, message: Message) -> Message:
         if self._special is None:
             return message
-        content = self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", message["content"])
-        return _message(message["role"], content)
+        disarmed = message.copy()
+        for key in ("content", "name"):
+            if key in message:
+                text = self._special.sub(lambda m: f"{m[0][0]} {m[0][1:]}", message[key])
+                disarmed[key] = text
+        return disarmed
 
 
 def _message(role: str, content: str) -> Message:

@@ -65,7 +65,7 @@ class TokenEngine:
         self._lora = lora
         config = self._engine.model_config
         defaults = config.try_get_generation_config()
-        self._stop_ids = codec.stop_ids(defaults.get("eos_token_id"))
+        self._eos = defaults.get("eos_token_id")
         bounds = (settings.max_context_tokens, config.max_model_len)
         self._context = min(bound for bound in bounds if bound is not None)
         self._rows: dict[str, _Row] = {}
@@ -134,7 +134,7 @@ class TokenEngine:
             top_k=self._settings.top_k,
             max_tokens=limit,
             seed=seed,
-            stop_token_ids=sorted(self._stop_ids),
+            stop_token_ids=sorted(self._codec.stop_ids(self._eos)),
             logprobs=0,  # of the sampled token alone
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
@@ -159,7 +159,7 @@ class TokenEngine:
             row.finish = "length" if delta.finish_reason == "length" else "end_of_turn"
 
     def _reason(self, row: _Row) -> FinishReason | None:
-        if row.token_ids[-1] in self._stop_ids:
+        if row.token_ids[-1] in self._codec.stop_ids(self._eos):
             return "end_of_turn"
         if self._codec.closes_action(row.token_ids):
             return "stop"

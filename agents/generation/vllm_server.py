@@ -57,7 +57,7 @@ class VLLMServer:
         self._base_url = base_url.rstrip("/")
         self._codec = codec
         self._settings = settings
-        self._stop_ids = codec.stop_ids(eos_token_id)
+        self._eos = eos_token_id
         self._client: AsyncOpenAI = openai.AsyncOpenAI(
             base_url=f"{self._base_url}/v1",
             api_key="none",
@@ -115,7 +115,7 @@ class VLLMServer:
 
         extra = {
             "top_k": self._settings.top_k,
-            "stop_token_ids": sorted(self._stop_ids),
+            "stop_token_ids": sorted(self._codec.stop_ids(self._eos)),
             "include_stop_str_in_output": True,
             "skip_special_tokens": False,
             "return_token_ids": True,
@@ -128,7 +128,7 @@ class VLLMServer:
                 temperature=self._settings.temperature,
                 top_p=self._settings.top_p,
                 seed=seed,
-                stop=self._codec.protocol.endings,
+                stop=self._codec.protocol.endings or None,
                 logprobs=0,
                 extra_body=extra,
             )
@@ -149,7 +149,7 @@ class VLLMServer:
         return list(ids), [float(value) for value in found]
 
     def _reason(self, ids: list[int], limit: int) -> FinishReason | None:
-        if ids[-1] in self._stop_ids:
+        if ids[-1] in self._codec.stop_ids(self._eos):
             return "end_of_turn"
         if self._codec.closes_action(ids):
             return "stop"

@@ -6,12 +6,17 @@ keeps them. Generation stops at an action's closing tag. Servers cut the tag off
 behind it, so it is put back; where the server stopped inside the reasoning, because that mentions
 an action, it is asked again without stopping, and the reply is cut behind its action.
 
-Options: `stop` (false for servers that know no stop sequences), `think` (`drop` or `keep`). How
-replies are drawn is said by the generation settings, as for every model.
+With `protocol=functions` the tools are sent as JSON schemas. A reply is the server's message, kept
+as JSON; results go back as messages of the role `tool`. Nothing stops a reply but its end.
+
+Options: `stop` (false for servers that know no stop sequences), `think` (`drop` or `keep`),
+`tool_choice` (`auto` or `required`), `stream` (true for servers that only stream). How replies are
+drawn is said by the generation settings, as for every model.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,10 +42,16 @@ class MasterOptions:
 
     stop: bool = True
     think: str = "drop"
+    tool_choice: str = "auto"
+    stream: bool = False
 
     def __post_init__(self) -> None:
         if self.think not in ("drop", "keep"):
             raise SpecError(f"expected think=drop or think=keep, got {self.think!r}.")
+        if self.tool_choice not in ("auto", "required"):
+            raise SpecError(
+                f"expected tool_choice=auto or tool_choice=required, got {self.tool_choice!r}."
+            )
 
 
 class ApiPolicy:
@@ -71,28 +82,40 @@ class ApiPolicy:
         Raises:
             PolicyError: The endpoint gave none.
         """
-        messages = sent_messages(context.messages, keep_thinking=self.options.think == "keep")
-        sampling = self._sampling(context)
-        protocol = context.game.protocol
-        stops = protocol.stop_strings[-STOPS_TAKEN:] if self.options.stop else []
-        usage = Usage()
         try:
-            reply = await self._ask(messages, sampling | ({"stop": stops} if stops else {}))
-            usage += reply.usage
-            text = closed(reply, stops, protocol)
-            if text is None:
-                reply = await self._ask(messages, sampling)
-                usage += reply.usage
-                text = reply.text
+            return await (self._call(context) if context.tools else self._write(context))
         except ContextTooLongError:
             return Reply("", finish="context")
         except EndpointError as error:
             raise PolicyError(str(error)) from error
-        text = cut_behind_action(text, protocol)
-        return Reply(text, finish=_finish(reply, text, protocol), usage=used(self.model, usage))
 
     async def aclose(self) -> None:
         """Nothing: connections are closed with the event loop."""
+
+    async def _call(self, context: Context) -> Reply:
+        """A reply by calls of functions: the server's message as JSON."""
+        offered = {"tools": list(context.tools), "tool_choice": self.options.tool_choice}
+        keep = self.options.think == "keep"
+        messages = sent_messages(context.messages, keep_thinking=keep)
+        reply = await self._ask(messages, self._sampling(context) | offered)
+        finish: FinishReason = "length" if reply.finish == "length" else "end_of_turn"
+        return Reply(as_message(reply), finish=finish, usage=used(self.model, reply.usage))
+
+    async def _write(self, context: Context) -> Reply:
+        """A reply in text, up to its action."""
+        messages = sent_messages(context.messages, keep_thinking=self.options.think == "keep")
+        sampling = self._sampling(context)
+        protocol = context.game.protocol
+        stops = protocol.stop_strings[-STOPS_TAKEN:] if self.options.stop else []
+        reply = await self._ask(messages, sampling | ({"stop": stops} if stops else {}))
+        usage = Usage() + reply.usage
+        text = closed(reply, stops, protocol)
+        if text is None:
+            reply = await self._ask(messages, sampling)
+            usage += reply.usage
+            text = reply.text
+        text = cut_behind_action(text, protocol)
+        return Reply(text, finish=_finish(reply, text, protocol), usage=used(self.model, usage))
 
     async def _ask(
         self, messages: Sequence[Mapping[str, Any]], sampling: Mapping[str, Any]
@@ -111,18 +134,40 @@ class ApiPolicy:
             sampling["top_p"] = settings.top_p
         if settings.top_k > 0:
             sampling["top_k"] = settings.top_k
+        if self.options.stream:
+            sampling |= {"stream": True, "stream_options": {"include_usage": True}}
         return sampling
 
 
-def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[dict[str, str]]:
+def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[dict[str, Any]]:
     """The conversation as it is sent."""
     sent = []
     for message in messages:
-        content = message["content"]
+        copied: dict[str, Any] = dict(message)
         if message["role"] == "assistant" and not keep_thinking:
-            content = without_thinking(content)
-        sent.append({"role": message["role"], "content": content})
+            copied["content"] = without_thinking(message["content"])
+            copied.pop("reasoning_content", None)
+        copied.pop("name", None)  # of a tool: the id says which call it answers
+        sent.append(copied)
     return sent
+
+
+def as_message(reply: ChatReply) -> str:
+    """A reply as an assistant's message in the OpenAI form, as JSON."""
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.reasoning:
+        message["reasoning_content"] = reply.reasoning
+    if reply.tool_calls:
+        message["tool_calls"] = [_plain(call) for call in reply.tool_calls]
+    return json.dumps(message, ensure_ascii=False)
+
+
+def _plain(call: Any) -> Any:
+    """A call without what streams and servers add to it."""
+    if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
+        return call
+    function = {name: call["function"].get(name) for name in ("name", "arguments")}
+    return {"id": call.get("id"), "type": "function", "function": function}
 
 
 def closed(reply: ChatReply, stops: Sequence[str], protocol: ReplyProtocol) -> str | None:

@@ -1,11 +1,18 @@
-"""Any function from messages to text is a policy, sync or async."""
+"""Any function from messages to text is a policy, sync or async.
+
+With `protocol="functions"` the text is JSON (see `longvideo_env.game.protocol.functions`); a dict,
+an assistant's message in the OpenAI form, will do as well. A function that has a parameter `tools`
+is given their JSON schemas.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from agents.policies.scripted import TextPolicy
@@ -17,7 +24,7 @@ _THREADS = 64
 
 
 class FunctionPolicy(TextPolicy):
-    """A function `messages -> str`; messages are dicts with `role` and `content`.
+    """A function `messages -> str`, or `(messages, tools) -> str`; messages are dicts.
 
     A sync function runs in a thread of its own, so that one that waits does not block others.
 
@@ -25,11 +32,12 @@ class FunctionPolicy(TextPolicy):
         function: The function.
     """
 
-    def __init__(self, function: Callable[[list[dict[str, Any]]], Any]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
         self._function = function
         call = getattr(function, "__call__", function)  # noqa: B004 - an object may be callable
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+        self._takes_tools = _takes_tools(function)
         self._threads = None if self._is_async else ThreadPoolExecutor(_THREADS, "policy")
 
     async def act(self, context: Context, /) -> Reply:
@@ -39,12 +47,17 @@ class FunctionPolicy(TextPolicy):
             PolicyError: It raised, or returned something other than text.
         """
         messages: list[dict[str, Any]] = [dict(message) for message in context.messages]
+        asked = self._function
+        if self._takes_tools:
+            asked = partial(asked, tools=list(context.tools))
         try:
             if self._threads is None:
-                text = await self._function(messages)
+                text = await asked(messages)
             else:
                 loop = asyncio.get_running_loop()
-                text = await loop.run_in_executor(self._threads, self._function, messages)
+                text = await loop.run_in_executor(self._threads, asked, messages)
+            if isinstance(text, dict) and context.tools:
+                text = json.dumps(text, ensure_ascii=False)
         except Exception as error:
             raise PolicyError(f"{type(error).__name__}: {error}") from error
         if not isinstance(text, str):
@@ -55,3 +68,10 @@ class FunctionPolicy(TextPolicy):
         """Let go of the threads."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _takes_tools(function: Callable[..., Any]) -> bool:
+    try:
+        return "tools" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some that are written in C
+        return False

@@ -61,11 +61,15 @@ class RecordedPolicy:
 
     def record_key(self, context: Context) -> Mapping[str, Any]:
         """What a reply depends on."""
+        protocol = context.game.protocol
+        offered: dict[str, Any] = {"tags": protocol.tags.name}
+        if context.tools:
+            offered = {"protocol": protocol.name, "tools": list(context.tools)}
         return {
             **self._key,
+            **offered,
             "messages": [dict(message) for message in context.messages],
             "actions": list(context.game.actions),
-            "tags": context.game.protocol.tags.name,
             "seed": context.seed,
         }
 

@@ -17,13 +17,14 @@ from eval.bundle.contents import Bundle, digest_of, hash_of
 from eval.bundle.figures import UNCHECKED, different, figures_of, paper_tables, table_files
 from eval.metrics.benchmark_groups import group_shares
 from eval.metrics.pairs import Run
-from eval.rescore import Scorer, difference, read_again
+from eval.rescore import Scorer, difference
 from eval.runs.identify import identify, questions_of
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
+from longvideo_env.game.replay import replay
 from longvideo_env.records.identity import PARTS, changed_questions, digest_questions, short_hash
 from longvideo_env.records.trajectory import Trajectory
 
@@ -245,7 +246,7 @@ def _check_replies(one: OpenedRun, findings: BundleFindings) -> str:
         return ""
     if one.dataset is None:
         for t in one.run.episodes.values():
-            play = read_again(one.game, t)
+            play = replay(t, one.game)
             if t.status != "failed" and (play.choice, play.status) != (t.choice, t.status):
                 findings.differs.append(
                     f"{one.name}: question {t.qid}: it chose {play.choice} by what was written, "

@@ -23,7 +23,15 @@ Played = tuple[Trajectory, dict[str, Any]]
 
 _CONFIG_SHOWN = (
     *("dataset", "split", "seed", "grounding", "ground_action", "vision", "max_turns", "window"),
-    *("instructions", "tags", "reward", "shuffle_options", "temperature", "max_turn_tokens"),
+    *(
+        "instructions",
+        "protocol",
+        "tags",
+        "reward",
+        "shuffle_options",
+        "temperature",
+        "max_turn_tokens",
+    ),
 )
 
 

@@ -90,10 +90,11 @@ def trace_of(
     """
     record, played = episode.record, episode.trajectory
     segments = record["segments"]
-    opening = "".join(s["text"] for s in segments if s["turn"] == 0 and s["role"] != "system")
+    rules = ("system", "tools")
+    opening = "".join(s["text"] for s in segments if s["turn"] == 0 and s["role"] not in rules)
     first = record.get("first")
     trace: dict[str, Any] = {
-        "system": "".join(s["text"] for s in segments if s["role"] == "system"),
+        "system": "\n".join(s["text"] for s in segments if s["role"] in rules),
         "opening": _bounded(opening),
         "opened": _places(played.opened_at, clips),
         "first": None if first is None else _tool(first),

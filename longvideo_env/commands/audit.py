@@ -105,7 +105,7 @@ def check(trajectory: Trajectory, counts: Counter[str], decode: Decode | None) -
     yield from _check_order(trajectory)
     opened = ""
     for segment in trajectory.segments:
-        if segment.sampled:
+        if segment.sampled and trajectory.protocol == "tags":  # a call is ended by the model itself
             beyond = tokens_after_action(segment, decode, opened)
             counts["tokens after an action"] += beyond
             if beyond:
@@ -154,7 +154,13 @@ def _check_segment(segment: Segment) -> Iterator[str]:
             yield f"{where}: a log-prob is above 0 or not a number."
 
 
-_ORDER = {("prompt", False): 0, ("assistant", True): 1, ("assistant", False): 2, ("user", False): 3}
+_ORDER = {
+    ("prompt", False): 0,
+    ("assistant", True): 1,
+    ("assistant", False): 2,
+    ("user", False): 3,
+    ("tool", False): 3,
+}
 
 
 def _check_order(trajectory: Trajectory) -> Iterator[str]:

@@ -46,6 +46,9 @@ class LongTVQAEnv(gym.Env[str, str]):
     malformed turn: the observation says what is wrong, and the turn is spent.
     `action_space.sample()` draws well-formed actions.
 
+    With `protocol="functions"` an action is JSON: one call, `{"name": "look", "arguments":
+    {"query": "who?"}}`, or a whole assistant message in the OpenAI form.
+
     ## Observation Space
     A `TextSpace`. After a reset: the rules, the question, its options, and the first window's
     subtitles. After a step: the vision agent's description inside `<information>`, the new
@@ -70,9 +73,10 @@ class LongTVQAEnv(gym.Env[str, str]):
     ## Information
     Always: `qid`, `video_id`, `turn` (turns taken), `turns_left`, `visited` (clips shown), `window`
     (clips seen now), `opened_by` (who chose the first clip), `messages` (the conversation as chat
-    messages). After a step: `action` (`look`, `ground`, `answer` or None) and `malformed` (the kind
-    of mistake, or None). At the end: `status`, `reward_valid`, `reward_terms`, `is_success`,
-    `grounded`, `error`. Nothing gold is shown before the end.
+    messages), and with functions `tools` (their JSON schemas). After a step: `action` (`look`,
+    `ground`, `answer` or None) and `malformed` (the kind of mistake, or None). At the end:
+    `status`, `reward_valid`, `reward_terms`, `is_success`, `grounded`, `error`. Nothing gold is
+    shown before the end.
 
     ## Arguments
     The fields of `longvideo_env.EnvConfig`:
@@ -87,6 +91,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         vision="captions",
         max_turns=5,
         window=1,
+        protocol="tags",
         tags="reference",
         instructions=True,
         reward="paper",
@@ -267,7 +272,8 @@ class LongTVQAEnv(gym.Env[str, str]):
     def _info(self) -> dict[str, Any]:
         episode = self._episode
         assert episode is not None
-        return {
+        tools = self.game.schemas(len(episode.question.options))
+        return ({"tools": list(tools)} if tools else {}) | {
             "qid": episode.question.qid,
             "video_id": episode.video.video_id,
             "turn": len(episode.turns),

@@ -40,18 +40,19 @@ def _opened_by(episode: Episode) -> str:
 
 def _conversation(episode: Episode) -> list[str]:
     lines = []
-    turn = 0
+    turn, before = 0, ""
     for message in episode.messages:
         if message["role"] == "system":
             continue
         if message["role"] == "assistant":
             turn += 1
             lines += ["", f"─ Turn {turn} of {episode.game.max_turns} ".ljust(WIDTH, "─")]
-            lines += _wrapped(message["content"], "  master │ ")
-        elif turn:
+            lines += _wrapped(episode.replies[turn - 1], "  master │ ")
+        elif turn and (message["role"] != "tool" or before != "tool"):  # calls have one result
             lines += _wrapped(message["content"], "         │ ")
-        else:
+        elif not turn:
             lines += _opening(episode)
+        before = message["role"]
     return lines
 
 

@@ -168,7 +168,9 @@ class RolloutEngine:
             move = episode.receive(await self._call(request, record))
             if isinstance(move, Ended):
                 return
-        record.segments += codec.open(episode.messages)
+        tools = self.game.schemas(len(episode.question.options))
+        opening = codec.open(episode.messages, tools) if tools else codec.open(episode.messages)
+        record.segments += opening
         while episode.status is None:
             turn = episode.turn
             if self.is_over and self.is_over(episode.first, episode.turns, record.segments):
@@ -179,14 +181,19 @@ class RolloutEngine:
                 episode.stop_for_context()
                 return
             record.segments.append(_sampled(reply, turn))
-            step = episode.reply(reply.prefix + reply.text, reply.finish, reply.usage)
+            said = len(episode.messages) + 1
+            step = episode.reply(reply.written, reply.finish, reply.usage)
             if not (isinstance(step, Ended) and reply.finish == "length"):
                 # A reply that was cut off at the very end stays open: it really is truncated.
                 record.segments += codec.close(reply, turn)
             if not isinstance(step, Observation | Ended):
                 step = episode.receive(await self._call(step, record))
             if isinstance(step, Observation):
-                record.segments += codec.observe(step.text, turn)
+                heard = episode.messages[said:]
+                if heard[0]["role"] == "tool":
+                    record.segments += codec.answer(heard, turn)
+                else:
+                    record.segments += codec.observe(step.text, turn)
 
     async def _act(self, episode: Episode, record: _Record) -> Reply:
         context = Context(
@@ -236,6 +243,7 @@ class RolloutEngine:
             n_options=len(task.question.options),
             turns=tuple(episode.turns),
             segments=tuple(record.segments),
+            protocol=self.game.protocol.name,
             question=task.question.text,
             options=task.question.options,
             show=task.question.show,
@@ -305,7 +313,7 @@ def play_of(episode: Episode) -> Play:
         episode.turns,
         episode.visited,
         episode.opened_at,
-        [message["content"] for message in episode.messages if message["role"] == "assistant"],
+        episode.replies,
     )
 
 
@@ -318,4 +326,5 @@ def _sampled(reply: Reply, turn: int) -> Segment:
         token_ids=reply.token_ids,
         logprobs=reply.logprobs,
         prefix=reply.prefix,
+        message=reply.message,
     )

@@ -47,6 +47,7 @@ class Episode:
         messages: The conversation so far, as chat messages.
         observations: What the master was shown, as fields.
         turns: What happened in each finished turn.
+        replies: What the master wrote, as the protocol read it.
         parsed: Each reply, understood.
         visited: Clips shown, in order, without repeats.
         view: The clips seen now.
@@ -65,6 +66,7 @@ class Episode:
         self.messages: list[Message] = []
         self.observations: list[Observation] = []
         self.turns: list[TurnRecord] = []
+        self.replies: list[str] = []
         self.parsed: list[ParsedReply] = []
         self.visited: list[str] = []
         self.view: tuple[str, ...] = ()
@@ -134,7 +136,8 @@ class Episode:
                 + ("is over." if self.status else "waits for a tool, or has not been started.")
             )
         parsed = self.game.protocol.parse(text, self.question.options)
-        self.messages.append({"role": "assistant", "content": text})
+        self.messages.append(self.game.protocol.said(text, self.turn))
+        self.replies.append(text)
         self.parsed.append(parsed)
         self._finish, self._usage = finish, usage
         outcome = parsed.outcome
@@ -291,7 +294,11 @@ class Episode:
     def _observe(self, text: str, kind: str, **fields: Any) -> Observation:
         # A plain copy: the words' own type must not leave the game.
         text = str.__str__(text)
-        self.messages.append({"role": "user", "content": text})
+        last = self.messages[-1] if self.messages else None
+        if last is None or last["role"] != "assistant":
+            self.messages.append({"role": "user", "content": text})
+        else:
+            self.messages += self.game.protocol.heard(last, text)
         observation = Observation(text, kind, self.turns_left, self.view, **fields)
         self.observations.append(observation)
         return observation

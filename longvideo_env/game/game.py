@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 from longvideo_env.config import EnvConfig
-from longvideo_env.game.protocol.base import ANSWER, Malformed, MalformedKind, option_label
-from longvideo_env.game.protocol.tags import TAG_SETS, TagProtocol, expected
+from longvideo_env.game.protocol.arguments import expected
+from longvideo_env.game.protocol.base import (
+    ANSWER,
+    TAG_SETS,
+    Malformed,
+    MalformedKind,
+    ReplyProtocol,
+    option_label,
+)
+from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.tags import TagProtocol
 from longvideo_env.game.reward import Reward, parse_reward
 from longvideo_env.game.words.fields import (
     Shown,
@@ -24,6 +33,10 @@ from longvideo_env.schema import Question, Video, clock
 from longvideo_env.specs import find_part
 from longvideo_env.tools.registry import find_tools
 from longvideo_env.tools.tool import Tool
+
+_PROTOCOLS: Mapping[str, Callable[..., ReplyProtocol]] = {
+    protocol.name: protocol for protocol in (TagProtocol, FunctionProtocol)
+}
 
 _SENTENCES = 256
 """How many short sentences of a kind a game keeps."""
@@ -89,7 +102,7 @@ class Game:
     max_turns: int
     window: int
     instructions: bool
-    protocol: TagProtocol
+    protocol: ReplyProtocol
     words: Words
     reward: Reward
 
@@ -115,8 +128,8 @@ class Game:
             max_turns=config.max_turns,
             window=config.window,
             instructions=config.instructions,
-            protocol=TagProtocol(tools, [tool.name for tool in offered], tags),
-            words=load_words(config.prompts),
+            protocol=_PROTOCOLS[config.protocol](tools, [tool.name for tool in offered], tags),
+            words=load_words(config.prompts, config.protocol),
             reward=parse_reward(config.reward),
         )
 
@@ -135,6 +148,23 @@ class Game:
     @cached_property
     def _by_name(self) -> dict[str, Tool]:
         return {tool.name: tool for tool in self.tools}
+
+    @cached_property
+    def schemas(self) -> Callable[[int], tuple[dict[str, Any], ...]]:
+        """`n_options -> JSON schemas`: the tools that are offered beside the messages.
+
+        Empty where the rules name the tools. They are shared: nobody may change them.
+        """
+        return lru_cache(maxsize=16)(self._schemas)
+
+    def _schemas(self, n_options: int) -> tuple[dict[str, Any], ...]:
+        if self.protocol.name == TagProtocol.name:
+            return ()
+        fields = self._fields(self.max_turns, n_options)
+        purpose, argument = (
+            str.__str__(self._speaker.say(name, fields)) for name in ("answer_tool", "answer_says")
+        )
+        return self.protocol.schemas(n_options, purpose, argument)
 
     # What is said. Each gives text that is ready to be shown.
 

@@ -6,13 +6,15 @@ into token ids once, when they are appended: what was sampled is never decoded a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.base import Action, ReplyProtocol
-from longvideo_env.records.trajectory import Segment
+from longvideo_env.game.protocol.base import Message as Message  # policies read them
+from longvideo_env.records.trajectory import Segment, written_as
 from longvideo_env.schema import Question, TimedText
 
 FinishReason: TypeAlias = Literal["stop", "end_of_turn", "length", "context"]
@@ -48,13 +50,6 @@ class Observation(NamedTuple):
     problem: str | None = None
 
 
-class Message(TypedDict):
-    """A chat message."""
-
-    role: str
-    content: str
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the policy wrote in one turn.
@@ -69,6 +64,8 @@ class Reply:
             to the reply when it is parsed.
         finish: Why it ended.
         usage: What it used, for policies that count: tokens, requests, money.
+        message: The same as an assistant's message, where calls of functions are read off the
+            tokens (see `game.protocol.functions`).
     """
 
     text: str
@@ -77,6 +74,12 @@ class Reply:
     prefix: str = ""
     finish: FinishReason = "end_of_turn"
     usage: Mapping[str, Any] | None = None
+    message: Mapping[str, Any] | None = None
+
+    @property
+    def written(self) -> str:
+        """What the protocol reads."""
+        return written_as(self.message, self.prefix + self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,12 @@ class Context:
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
         """An action as the game's protocol has it, behind reasoning."""
-        protocol = self.game.protocol
-        return ("" if reasoning is None else protocol.think(reasoning)) + protocol.write(action)
+        return self.game.protocol.write(action, reasoning)
+
+    @property
+    def tools(self) -> tuple[dict[str, Any], ...]:
+        """The JSON schemas that are sent beside the messages; empty where the rules name them."""
+        return self.game.schemas(len(self.question.options))
 
 
 class Codec(Protocol):
@@ -126,8 +133,15 @@ class Codec(Protocol):
 
     protocol: ReplyProtocol
 
-    def open(self, messages: Sequence[Message]) -> list[Segment]:
-        """The segments of the first prompt, up to where the reply begins."""
+    def open(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Segment]:
+        """The segments of the first prompt, up to where the reply begins.
+
+        Args:
+            messages: The messages.
+            tools: JSON schemas; given only where the protocol offers tools beside the messages.
+        """
         ...
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
@@ -138,15 +152,27 @@ class Codec(Protocol):
         """The segments of an observation, up to where the next reply begins."""
         ...
 
+    def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
+        """The same for the results of calls; only protocols with calls ask for it.
+
+        Args:
+            messages: The tools' messages, one for each call of the reply.
+            turn: The turn.
+        """
+        ...
+
 
 class TextCodec:
     """For policies that read messages and write text: one segment a message, no tokens."""
 
     protocol: ReplyProtocol  # set by the engine; text needs none
 
-    def open(self, messages: Sequence[Message]) -> list[Segment]:
-        """One segment a message."""
-        return [Segment(message["role"], message["content"], turn=0) for message in messages]
+    def open(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Segment]:
+        """One segment a message, behind one for the tools if there are some."""
+        offered = [Segment("tools", json.dumps(list(tools), ensure_ascii=False))] if tools else []
+        return offered + [Segment(m["role"], m["content"], turn=0) for m in messages]
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         """Nothing: text needs no end-of-turn token."""
@@ -155,6 +181,10 @@ class TextCodec:
     def observe(self, text: str, turn: int) -> list[Segment]:
         """The observation as a user's message."""
         return [Segment("user", text, turn=turn)]
+
+    def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
+        """The results as one message: all of a reply's calls get the same."""
+        return [Segment("tool", messages[0]["content"], turn=turn)]
 
 
 class Policy(Protocol):

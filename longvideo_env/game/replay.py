@@ -12,13 +12,15 @@ from longvideo_env.records.trajectory import Trajectory
 
 def replay(played: Trajectory, game: Game) -> Play:
     """The play of a trajectory, with its replies read again by the game's protocol."""
-    words = [s.prefix + s.text for s in played.segments if s.sampled]
+    words = [s.written for s in played.segments if s.sampled]
     parsed = [game.protocol.parse(text, played.options) for text in words]
     choice = None
     if parsed and isinstance(parsed[-1].outcome, Action):
         choice = parsed[-1].outcome.choice
     status = played.status
-    if choice is not None and status == "out_of_turns":
+    if not played.options:
+        pass  # an answer in words names no option
+    elif choice is not None and status == "out_of_turns":
         status = "answered"
     elif choice is None and status == "answered":
         status = "out_of_turns"

@@ -36,6 +36,8 @@ class Segment:
         logprobs: A log-probability for each token, for sampled segments where known.
         prefix: What the chat template opened the reply with, such as `<think>`: it stands in the
             segment before, and belongs to the reply when it is read.
+        message: A sampled reply as an assistant's message in the OpenAI form, where calls of
+            functions were read off its tokens.
     """
 
     role: str
@@ -45,6 +47,12 @@ class Segment:
     token_ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
     prefix: str = ""
+    message: Mapping[str, Any] | None = None
+
+    @property
+    def written(self) -> str:
+        """What the protocol read."""
+        return written_as(self.message, self.prefix + self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,7 @@ class Trajectory:
         visited: Clips shown, in order, without repeats.
         turns: What happened in each.
         segments: What the model saw and wrote.
+        protocol: How actions were written: `tags` or `functions`.
         first: Request and result of the grounding that chose the first clip, as in a turn.
         correct: Whether the choice is right; None if there is no gold answer or it failed.
         grounded: Whether the gold clip was visited; None if there is no gold clip.
@@ -155,6 +164,7 @@ class Trajectory:
     reward_error: str | None = None
     kind: str | None = None
     leaky: bool = False
+    protocol: str = "tags"
     timings: Timings = field(default_factory=Timings, compare=False)
     schema_version: int = SCHEMA_VERSION
 
@@ -172,7 +182,9 @@ class Trajectory:
         """
         record = _shallow(self)
         record["turns"] = [_shallow(turn) for turn in self.turns]
-        record["segments"] = [_without_prefix(segment) for segment in self.segments]
+        record["segments"] = [_without_defaults(segment) for segment in self.segments]
+        if self.protocol == "tags":
+            del record["protocol"]
         record["first"] = None if self.first is None else _shallow(self.first)
         record["timings"] = _shallow(self.timings)
         if not timings:
@@ -247,10 +259,16 @@ def read_lines(path: str | Path) -> Iterator[str]:
             ) from error
 
 
-def _without_prefix(segment: Segment) -> dict[str, Any]:
+def written_as(message: Mapping[str, Any] | None, text: str) -> str:
+    """What a protocol reads of a reply: its message as JSON, or its text where it has none."""
+    return text if message is None else json.dumps(message, ensure_ascii=False)
+
+
+def _without_defaults(segment: Segment) -> dict[str, Any]:
     record = _shallow(segment)
-    if not segment.prefix:
-        del record["prefix"]
+    for name in ("prefix", "message"):
+        if not record[name]:
+            del record[name]
     return record
 
 

@@ -66,13 +66,27 @@ def test_bad_shards_are_refused(tmp_path, shard, capsys):
     assert "--shard I/N" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("protocol", ["tags", "functions"])
 @pytest.mark.parametrize("policy", [POLICY, "random"])
-def test_scored_again_nothing_changes(tmp_path, capsys, policy):
-    play(tmp_path, "--shuffle-options", "--window", "2", policy=policy)
+def test_scored_again_nothing_changes(tmp_path, capsys, policy, protocol):
+    options = ("--shuffle-options", "--window", "2", "--protocol", protocol)
+    play(tmp_path, *options, policy=policy)
     (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert rescore([str(folder)]) == 0
     assert "changed: nothing" in capsys.readouterr().out
     assert lines(folder / "rescored") == lines(folder)
+
+
+def test_the_protocol_is_part_of_what_a_run_is(tmp_path, capsys):
+    play(tmp_path, "--protocol", "functions")
+    args = ["--policy", POLICY, "--dataset", "embedded", "--out", str(tmp_path)]
+    capsys.readouterr()
+    assert run_policy(args) == 2
+    assert "protocol" in capsys.readouterr().err
+    config = tmp_path / NAME / "config.json"
+    config.write_text(config.read_text().replace('"functions"', '"tags"'), encoding="utf-8")
+    assert rescore([str(tmp_path / NAME)]) == 2
+    assert "was played with protocol=functions" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_another_reward_without_any_model(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The master behind a real OpenAI-compatible server: vLLM, on the CPU, with the tiny model."""
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import shutil
@@ -35,6 +36,12 @@ def program():
     return [str(Path(sys.executable).with_name("vllm"))]
 
 
+def template():
+    """Qwen3's chat template, which carries tools. TRL ships it; importing TRL here takes long."""
+    (folder,) = importlib.util.find_spec("trl").submodule_search_locations
+    return Path(folder, "chat_templates", "qwen3.jinja")
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     pytest.importorskip("vllm")
@@ -53,6 +60,8 @@ def url(model, tmp_path_factory):
     command = [
         *program(), "serve", str(model), "--served-model-name", "tiny",
         "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
+        "--chat-template", str(template()), "--enable-auto-tool-choice",
+        "--tool-call-parser", "hermes",
     ]  # fmt: skip
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
     with open(log, "wb") as out:
@@ -94,3 +103,23 @@ def test_ten_episodes_over_http(url, tmp_path):
     assert summary["n_failed"] == 0
     assert summary["usage"]["master"]["completion_tokens"] > 0
     assert summary["usage"]["master"]["requests"] >= 10
+
+
+@pytest.mark.parametrize("stream", ["", ",stream=true"])
+def test_episodes_by_calls_of_functions(url, tmp_path, stream):
+    """`required` makes vLLM hold even a random model to the tools' schemas."""
+    from eval.run_policy import main
+    from longvideo_env.records.trajectory import read_trajectories
+
+    spec = f"openai:tiny@{url},tool_choice=required{stream}"
+    args = ["--policy", spec, "--dataset", "mini", "--split", "test", "--protocol", "functions"]
+    settings = ["--max-turn-tokens", "200", "--temperature", "1", "--limit", "4"]
+    assert main([*args, *settings, "--out", str(tmp_path)]) == 0
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["n_finished"], summary["n_failed"]) == (4, 0)
+    turns = [t for played in read_trajectories(folder / "episodes.jsonl") for t in played.turns]
+    assert any(turn.action for turn in turns), [turn.malformed for turn in turns]
+    assert {turn.malformed for turn in turns} <= {
+        *(None, "several_actions", "broken_call", "no_action", "empty", "not_a_label")
+    }

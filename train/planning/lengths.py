@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -69,13 +70,15 @@ def count_lengths(
         [],
         [N_LOOK_TOKENS if any(not tool.moves for tool in game.offered) else 0],
     )
+    n_options = {len(task.question.options) for task in tasks}
+    schemas = {n: _schemas(game, n, count) for n in n_options}
     for task in tasks:
         question = task.question
         video = dataset.video(question)
         window = longest(question.video_id)
-        prompts.append(
-            sum(count(m["content"]) + N_ROLE_TOKENS for m in opening(question, video, window, game))
-        )
+        messages = opening(question, video, window, game)
+        said = sum(count(m["content"]) + N_ROLE_TOKENS for m in messages)
+        prompts.append(said + schemas[len(question.options)])
         if any(tool.moves for tool in game.offered):
             observations.append(blocks(question.video_id) + 40)
     return Lengths(len(tasks), int(np.median(prompts)), max(prompts), max(observations))
@@ -95,6 +98,11 @@ def longest_window(video: Video, game: Game) -> tuple[str, ...]:
     """The evidence window with most to read."""
     windows = [video.window(clip_id, game.window) for clip_id in video.clip_ids]
     return max(windows, key=lambda window: len(game.view_text(video, window)))
+
+
+def _schemas(game: Game, n_options: int, count: Callable[[str], int]) -> int:
+    """Tokens of the tools that are offered beside the messages."""
+    return sum(count(json.dumps(schema)) for schema in game.schemas(n_options))
 
 
 def _block(video: Video, game: Game) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,13 +19,20 @@ def to_row(trajectory: Trajectory, codec: ChatCodec) -> dict[str, list[int]]:
     """One trajectory as `input_ids` and `labels`; only the policy's tokens have labels.
 
     A trajectory of text (a script, an API) is rendered with the codec, turn by turn, just as the
-    rollout engine renders episodes of a model. One with tokens is taken as it is. The end-of-turn
+    rollout engine renders episodes of a model; calls of functions as the chat template writes them.
+    One with tokens is taken as it is. The end-of-turn
     token after a reply is learned too, so that the model stops by itself wherever it runs.
 
     Raises:
-        SpecError: The trajectory's tokens are not the codec's.
+        SpecError: The tokens are not the codec's, or another protocol was played.
     """
     segments = trajectory.segments
+    played, protocol = trajectory.protocol, codec.protocol.name
+    if played != protocol:
+        raise SpecError(
+            f"question {trajectory.qid} was played with protocol={played}, but the training has "
+            f"protocol={protocol}. Fix: give --protocol {played}."
+        )
     if any(segment.sampled and segment.token_ids is not None for segment in segments):
         _check_tokens(segments, codec)
     else:
@@ -57,16 +65,26 @@ def select(
 
 def _rendered(segments: Sequence[Segment], codec: ChatCodec) -> list[Segment]:
     prompt: list[Message] = [
-        {"role": segment.role, "content": segment.text} for segment in segments if not segment.turn
+        {"role": segment.role, "content": segment.text}
+        for segment in segments
+        if not segment.turn and segment.role != "tools"
     ]
-    rendered = codec.open(prompt)
+    tools = [json.loads(segment.text) for segment in segments if segment.role == "tools"]
+    rendered = codec.open(prompt, *tools)
+    said: Message = prompt[-1]
     for segment in segments:
-        if segment.turn and segment.sampled:
-            reply = Reply(segment.text, codec.encode(segment.text))
-            rendered.append(Segment("assistant", reply.text, True, segment.turn, reply.token_ids))
-            rendered += codec.close(reply, segment.turn)
-        elif segment.turn:
-            rendered += codec.observe(segment.text, segment.turn)
+        turn = segment.turn
+        if turn and segment.sampled:
+            said = codec.protocol.said(segment.written, turn)
+            text = codec.write(segment.written, turn)
+            ids = codec.encode(text)
+            reply = Reply(text, ids, message=codec.read(ids))
+            rendered.append(Segment("assistant", text, True, turn, ids, message=reply.message))
+            rendered += codec.close(reply, turn)
+        elif segment.role == "tool":
+            rendered += codec.answer(codec.protocol.heard(said, segment.text), turn)
+        elif turn:
+            rendered += codec.observe(segment.text, turn)
     return rendered
 
 

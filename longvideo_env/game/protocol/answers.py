@@ -14,7 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from longvideo_env.game.protocol.base import MalformedKind
+from longvideo_env.game.protocol.base import (
+    ANSWER,
+    Action,
+    Malformed,
+    MalformedKind,
+    Outcome,
+    option_label,
+)
 
 _AROUND = "\"'`*_()[]{}<>$ \t\r\n“”\u2018\u2019"
 _COMMAND = re.compile(r"\\(?:boxed|text|mathrm|textbf)\s*\{([^{}]*)\}", re.ASCII)
@@ -62,6 +69,17 @@ def read_answer(text: str, options: int | Sequence[str]) -> int | MalformedKind:
     ):
         return MalformedKind.NOT_A_LABEL
     return choice
+
+
+def answer_of(text: str, options: int | Sequence[str]) -> Outcome:
+    """An answer as an action; in words where there are no options."""
+    n_options = options if isinstance(options, int) else len(options)
+    if n_options == 0:
+        return Action(ANSWER, text)
+    read = read_answer(text, options)
+    if isinstance(read, MalformedKind):
+        return Malformed(read, {"said": text[:40], "last": option_label(n_options - 1)})
+    return Action(ANSWER, option_label(read))
 
 
 def _words(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypedDict
 
 ANSWER = "answer"
 """Name of the action that ends an episode. No tool may have it."""
@@ -25,6 +25,54 @@ class MalformedKind(str, Enum):
     NOT_A_LABEL = "not_a_label"
     UNAVAILABLE = "unavailable"
     WRONG_ARGUMENTS = "wrong_arguments"
+    BROKEN_CALL = "broken_call"
+    UNKNOWN_TOOL = "unknown_tool"
+
+
+class _Said(TypedDict):
+    role: str
+    content: str
+
+
+class Message(_Said, total=False):
+    """A chat message, in the OpenAI form.
+
+    Attributes:
+        role: `system`, `user`, `assistant`, or `tool`.
+        content: Its text.
+        reasoning_content: The assistant's reasoning, where it was written apart.
+        tool_calls: The assistant's calls: `{"id", "type", "function": {"name", "arguments"}}`,
+            with the arguments as JSON text.
+        tool_call_id: The call that a tool's message answers.
+        name: That tool.
+    """
+
+    reasoning_content: str
+    tool_calls: list[dict[str, Any]]
+    tool_call_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagSet:
+    """The tags that a prompt shows. The parser of tags understands every set.
+
+    Attributes:
+        name: `reference` (the published code and checkpoints) or `paper`.
+        reasoning: Tag of the reasoning block.
+        answer: Tag of the answer.
+        reply: Block in which a tool's text is shown.
+        view: Block in which clips are shown.
+    """
+
+    name: str
+    reasoning: str = "reasoning"
+    answer: str = ANSWER
+    reply: str = "information"
+    view: str = "New_clip"
+
+
+TAG_SETS = {name: TagSet(name) for name in ("reference", "paper")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +129,38 @@ class ParsedReply:
 
 
 class ReplyProtocol(Protocol):
-    """How actions are written and read."""
+    """How tools are offered, and how actions are written and read.
+
+    Attributes:
+        name: As in `EnvConfig.protocol`.
+        tags: The tag set that the words may show.
+    """
+
+    name: str
+    tags: TagSet
 
     def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
         """Understand a reply, with what the chat template opened it with. Never raises."""
+        ...
+
+    def said(self, text: str, turn: int) -> Message:
+        """A reply as the message that stays in the conversation."""
+        ...
+
+    def heard(self, said: Message, text: str) -> list[Message]:
+        """An observation as the messages that follow a reply."""
+        ...
+
+    def schemas(
+        self, n_options: int, purpose: str = "", argument: str = ""
+    ) -> tuple[dict[str, Any], ...]:
+        """The tools as JSON schemas, where they are offered beside the messages; else nothing.
+
+        Args:
+            n_options: How many options the question has.
+            purpose: What the tool `answer` does.
+            argument: What its argument is.
+        """
         ...
 
     def complete(self, text: str) -> bool:
@@ -93,15 +169,20 @@ class ReplyProtocol(Protocol):
 
     @property
     def endings(self) -> list[str]:
-        """All texts that can end a reply."""
+        """All texts that can end a reply; empty where only the model ends it."""
         ...
 
-    def write(self, action: Action) -> str:
-        """Write an action down: the inverse of `parse`."""
+    @property
+    def stop_strings(self) -> list[str]:
+        """Those of the actions on offer."""
         ...
 
-    def think(self, text: str) -> str:
-        """Write reasoning down."""
+    def tag(self, name: str) -> str:
+        """What a tool, or the answer, is called when it is shown."""
+        ...
+
+    def write(self, action: Action, reasoning: str | None = None) -> str:
+        """Write an action down, behind reasoning: the inverse of `parse`."""
         ...
 
     def neutralise(self, text: str) -> str:

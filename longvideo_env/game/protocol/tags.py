@@ -10,45 +10,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from longvideo_env.errors import SpecError
-from longvideo_env.game.protocol.answers import read_answer
+from longvideo_env.game.protocol.answers import answer_of
+from longvideo_env.game.protocol.arguments import expected, values_of
 from longvideo_env.game.protocol.base import (
     ANSWER,
+    TAG_SETS,
     Action,
     Malformed,
     MalformedKind,
+    Message,
     Outcome,
     ParsedReply,
-    option_label,
+    TagSet,
 )
 from longvideo_env.game.protocol.reasoning import REASONING_TAGS, cut_reasoning
 from longvideo_env.tools.tool import Tool
-
-
-@dataclass(frozen=True, slots=True)
-class TagSet:
-    """The tags that a prompt shows. The parser understands every set.
-
-    Attributes:
-        name: `reference` (the published code and checkpoints) or `paper`.
-        reasoning: Tag of the reasoning block.
-        answer: Tag of the answer.
-        reply: Block in which a tool's text is shown.
-        view: Block in which clips are shown.
-    """
-
-    name: str
-    reasoning: str = "reasoning"
-    answer: str = ANSWER
-    reply: str = "information"
-    view: str = "New_clip"
-
-
-TAG_SETS = {name: TagSet(name) for name in ("reference", "paper")}
 
 
 class TagProtocol:
@@ -62,6 +41,8 @@ class TagProtocol:
     Raises:
         SpecError: Two tools share a tag, or one has the tag of something else.
     """
+
+    name = "tags"
 
     def __init__(
         self, tools: Sequence[Tool], offered: Sequence[str], tags: TagSet = TAG_SETS["reference"]
@@ -119,19 +100,31 @@ class TagProtocol:
         """The tag of a tool, or of the answer, as it is shown."""
         return self.tags.answer if name == ANSWER else self._tools[name].tag(self.tags.name)
 
-    def write(self, action: Action) -> str:
-        """Write an action down: the inverse of `parse`."""
+    def said(self, text: str, turn: int) -> Message:
+        """A reply as the message that stays in the conversation."""
+        return {"role": "assistant", "content": text}
+
+    def heard(self, said: Message, text: str) -> list[Message]:
+        """An observation, as the user's message."""
+        return [{"role": "user", "content": text}]
+
+    def schemas(
+        self, n_options: int, purpose: str = "", argument: str = ""
+    ) -> tuple[dict[str, Any], ...]:
+        """Nothing: the rules name the tools."""
+        return ()
+
+    def write(self, action: Action, reasoning: str | None = None) -> str:
+        """Write an action down, behind reasoning: the inverse of `parse`."""
+        thought = self.tags.reasoning
+        before = "" if reasoning is None else f"<{thought}>{reasoning}</{thought}>"
         tag = self.tag(action.name)
         text = action.argument
         if text is None and action.arguments:
             text = self._written(action)
         if not text and self._needs_nothing(action.name):
-            return f"<{tag}/>"
-        return f"<{tag}>{text or ''}</{tag}>"
-
-    def think(self, text: str) -> str:
-        """Write reasoning down."""
-        return f"<{self.tags.reasoning}>{text}</{self.tags.reasoning}>"
+            return f"{before}<{tag}/>"
+        return f"{before}<{tag}>{text or ''}</{tag}>"
 
     def neutralise(self, text: str) -> str:
         """Make tags in text from outside harmless: `<answer>` in a subtitle is `&lt;answer>`."""
@@ -179,7 +172,7 @@ class TagProtocol:
         if name == ANSWER:
             if not text:
                 return Malformed(MalformedKind.EMPTY, {"tag": tag})
-            return _answer(text, options)
+            return answer_of(text, options)
         if name not in self.offered:
             return Malformed(MalformedKind.UNAVAILABLE, {"tag": tag})
         return self._tool_action(self._tools[name], tag, text)
@@ -191,7 +184,7 @@ class TagProtocol:
             return Action(tool.name, None, tool.check({}))  # type: ignore[arg-type]
         if tool.takes_text:
             return Action(tool.name, text, {tool.takes_text: text})
-        values = _values(tool, text)
+        values = values_of(tool, text)
         checked = values if isinstance(values, str) else tool.check(values)
         if isinstance(checked, str):
             return Malformed(
@@ -204,48 +197,6 @@ class TagProtocol:
 def _named(form: str) -> dict[str, str]:
     """A form of reasoning as the words name it: by its tag, or as it is written."""
     return {"tag": form} if form[0].isalpha() else {"said": form}
-
-
-@lru_cache(maxsize=256)
-def expected(tool: Tool) -> str:
-    """What the tag of a tool should hold, as the model would write it."""
-    shown = {}
-    for name, item in tool.schema.get("properties", {}).items():
-        kinds = [item, *item.get("anyOf", ())]
-        kind = next((str(k["type"]) for k in kinds if k.get("type", "null") != "null"), "any")
-        shown[name] = (
-            f"{kind}: {tool.described(name)}" if kind != "string" else tool.described(name)
-        )
-    if len(shown) == 1:
-        return next(iter(shown.values()))
-    return json.dumps(shown, ensure_ascii=False) if shown else ""
-
-
-def _values(tool: Tool, text: str) -> dict[str, Any] | str:
-    """What stands in a tag as arguments, unchecked; or what is wrong with it."""
-    if not tool.parameters:
-        return "it takes nothing"
-    (first, *more) = tool.parameters
-    properties = tool.schema["properties"]
-    if not more and properties[first].get("type") not in ("array", "object"):
-        return {first: text}
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return "it is not JSON"
-    if not more:
-        return {first: values}
-    return values if isinstance(values, dict) else "it is not a JSON object"
-
-
-def _answer(text: str, options: int | Sequence[str]) -> Outcome:
-    n_options = options if isinstance(options, int) else len(options)
-    if n_options == 0:
-        return Action(ANSWER, text)
-    read = read_answer(text, options)
-    if isinstance(read, MalformedKind):
-        return Malformed(read, {"said": text[:40], "last": option_label(n_options - 1)})
-    return Action(ANSWER, option_label(read))
 
 
 def _by_tag(tools: Sequence[Tool], tags: TagSet) -> dict[str, str]:

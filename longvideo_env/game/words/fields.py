@@ -56,7 +56,7 @@ class ShownTags:
 
 _FAULTS = (
     *("no_action", "several_actions", "unclosed", "empty", "unavailable"),
-    *("unknown_option", "not_a_label", "wrong_arguments"),
+    *("unknown_option", "not_a_label", "wrong_arguments", "broken_call", "unknown_tool"),
 )
 
 
@@ -104,6 +104,8 @@ def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
         ),
         "malformed": (common | turns | {"problem": Shown("x")}, common | last | turns | fault),
         **dict.fromkeys(_FAULTS, faults),
+        "answer_tool": (common, common | last),
+        "answer_says": (common, common | last),
         "ended": tuple(common | {"choice": choice, "status": "answered"} for choice in ("a3", "")),
     }
 

@@ -2,6 +2,7 @@
 
     words = load_words()                    # the default
     words = load_words("my_prompts.jinja")  # the blocks of a file, over the default
+    words = load_words(None, "functions")   # the default for function calls
 
 A file holds Jinja blocks. They are rendered in a sandbox, and are tried once when they are loaded:
 an unknown field, a syntax error or a missing template is one line with the file and the line,
@@ -28,6 +29,7 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.words.fields import PLAIN, SAMPLES, Shown
 
 DEFAULT = "default.jinja"
+"""The words of the protocol of tags. Those of another protocol are `NAME.jinja`, over these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +98,34 @@ class Speaker:
         return line
 
 
-def load_words(path: str | Path | None = None) -> Words:
-    """The words of a file over the default ones; the default alone without a file.
+def load_words(path: str | Path | None = None, protocol: str = "tags") -> Words:
+    """The words of a file over the protocol's default ones; these alone without a file.
 
     Raises:
         SpecError: The file cannot be read, or a block in it is wrong.
     """
     if path is None or str(path) == "":
-        return _default()
+        return _default(protocol)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"the prompts {path} cannot be read: {error}") from error
     own = _read(text, str(path))
-    return Words({**_default().blocks, **own}, str(path))
+    return Words({**_default(protocol).blocks, **own}, str(path))
 
 
-def default_text() -> str:
-    """The default words, as `longvideo-env prompts` prints them."""
-    return files("longvideo_env.game.words").joinpath(DEFAULT).read_text(encoding="utf-8")
+def default_text(protocol: str = "tags") -> str:
+    """The default words of a protocol, as `longvideo-env prompts` prints them."""
+    name = DEFAULT if protocol == "tags" else f"{protocol}.jinja"
+    return files("longvideo_env.game.words").joinpath(name).read_text(encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
-def _default() -> Words:
-    return Words(_read(default_text(), DEFAULT), "default")
+@lru_cache(maxsize=2)
+def _default(protocol: str) -> Words:
+    if protocol == "tags":
+        return Words(_read(default_text(), DEFAULT), "default")
+    own = _read(default_text(protocol), f"{protocol}.jinja")
+    return Words({**_default("tags").blocks, **own}, "default")
 
 
 class _Fields(Context):

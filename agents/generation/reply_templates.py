@@ -1,0 +1,117 @@
+"""How families of models write calls, as transformers' response templates: data, not code.
+
+A tokenizer may bring its own; TRL ships those of many families and finds them by the text of the
+chat template. Those below are of families that neither knows. `transformers` reads replies by them
+(`parse_response`); which one fits is tried out on what the chat template itself writes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CALL = {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}}
+_THOUGHT = {"open": "[THINK]", "close_pattern": r"\[/THINK\]\s*", "content": "text"}
+_REST = {"close_pattern": r"</s>\s*|$", "content": "text"}
+
+MISTRAL_LIST: Mapping[str, Any] = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "[/INST]",
+    "fields": {
+        "reasoning_content": _THOUGHT,
+        "tool_calls": {
+            "open_pattern": r"\[TOOL_CALLS\]\s*(?=\[)",
+            "close_pattern": r"</s>\s*|$",
+            "content": "json",
+            "transform_each": True,
+            "transform": {
+                "type": "function",
+                "function": {"name": "{name}", "arguments": "{arguments}"},
+            },
+        },
+        "content": _REST,
+    },
+}
+"""`[TOOL_CALLS] [{"name": ..., "arguments": {...}}]`: Mistral 7B 0.3, Mistral Nemo."""
+
+MISTRAL_ARGS: Mapping[str, Any] = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "[/INST]",
+    "fields": {
+        "reasoning_content": _THOUGHT,
+        "tool_calls": {
+            "open_pattern": r"\[TOOL_CALLS\](?P<name>[^\[\s]+)(?:\[CALL_ID\][^\[]*)?\[ARGS\]",
+            "close_pattern": r"(?=\[TOOL_CALLS\])|</s>\s*|$",
+            "repeats": True,
+            "content": "json",
+            "transform": _CALL,
+        },
+        "content": _REST,
+    },
+}
+"""`[TOOL_CALLS]name[ARGS]{...}`: Mistral Small 3.2, Magistral, Devstral."""
+
+MUSE: Mapping[str, Any] = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|start|>assistant",
+    "fields": {
+        "reasoning_content": {
+            "open_pattern": r"\s*to=self<\|message\|>",
+            "close_pattern": r"<\|eom\|>\s*(?:<\|start\|>assistant)?",
+            "content": "text",
+        },
+        "tool_calls": {
+            "open_pattern": r'<atem:invoke name="(?P<name>[^"]+)">',
+            "close_pattern": r"</atem:invoke>\s*",
+            "repeats": True,
+            "content": "xml-inline",
+            "content_args": {
+                "tag_pattern": r'<atem:parameter name="(?P<key>[^"]+)">(?P<value>.*?)'
+                r"</atem:parameter>",
+                "value_parser": {"name": "text"},
+            },
+            "transform": _CALL,
+        },
+        "content": {
+            "open_pattern": r"\s*to=user<\|message\|>",
+            "close_pattern": r"<\|eot\|>\s*|$",
+            "content": "text",
+        },
+    },
+}
+"""`<atem:invoke name="...">`: Muse."""
+
+
+def known_templates(tokenizer: PreTrainedTokenizerBase) -> Iterator[Mapping[str, Any]]:
+    """The response templates to try: the tokenizer's own, TRL's for it, TRL's others, ours."""
+    own = getattr(tokenizer, "response_template", None)
+    if own is not None:
+        yield own
+    yield from _of_trl(tokenizer)
+    yield from (MISTRAL_LIST, MISTRAL_ARGS, MUSE)
+
+
+def _of_trl(tokenizer: PreTrainedTokenizerBase) -> Iterator[Mapping[str, Any]]:
+    try:
+        from trl import chat_template_utils as trl
+    except ImportError:  # vLLM alone needs no TRL
+        return
+    other = copy.copy(tokenizer)  # it is set on the tokenizer, and this one is not ours to change
+    with suppress(ValueError):  # a chat template that TRL does not know to the letter
+        trl.add_response_schema(other)
+        yield other.response_template
+    yield from (
+        trl.qwen3_template,
+        trl.qwen3_5_template,
+        trl.llama3_template,
+        trl.glm4moe_template,
+        trl.gptoss_template,
+        trl.gemma4_template,
+        trl.lfm2_2_5_template,
+        trl.nemotron_3_template,
+    )

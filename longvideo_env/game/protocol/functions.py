@@ -1,0 +1,379 @@
+r"""Actions as function calls: each tool is offered by its JSON schema, and `answer` is a tool too.
+
+A reply is one JSON text: the assistant's message in the OpenAI form, or one call alone.
+
+    {"name": "look", "arguments": {"query": "Who holds the mug?"}}
+    {"content": "", "reasoning_content": "...", "tool_calls": [
+        {"type": "function", "function": {"name": "answer", "arguments": "{\"answer\": \"a0\"}"}}]}
+
+Servers give such a message themselves. For a model with a tokenizer, `agents.generation` reads the
+message off the sampled tokens; it notes under `broken` what could not be read as a call. Text that
+is not JSON is a reply without a call.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from longvideo_env.errors import SpecError
+from longvideo_env.game.protocol.answers import answer_of
+from longvideo_env.game.protocol.arguments import values_of
+from longvideo_env.game.protocol.base import (
+    ANSWER,
+    TAG_SETS,
+    Action,
+    Malformed,
+    MalformedKind,
+    Message,
+    Outcome,
+    ParsedReply,
+    TagSet,
+    option_label,
+)
+from longvideo_env.game.protocol.reasoning import REASONING_TAGS
+from longvideo_env.tools.tool import Tool
+
+MOST_CALLS = 8
+"""A reply with more calls stays in the conversation as text: each call needs an answer."""
+
+_SHOWN = 80
+"""Characters of a reply that a message quotes."""
+
+_DEEPEST = 32
+"""How deep arguments may be nested."""
+
+_MARKS = ("tool_calls?", "tool_responses?", "tools", "function", "parameter", *REASONING_TAGS)
+_ANY_MARK = re.compile(rf"<(?=[/|]?(?:{'|'.join(_MARKS)})\b)", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCall:
+    """A call as it was written.
+
+    Attributes:
+        name: The tool's name; empty where none can be read.
+        arguments: What it is given, or None where that is not a JSON object.
+        raw: The arguments as they were written.
+        call_id: Its id, or empty.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] | None
+    raw: str
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A reply as it was written.
+
+    Attributes:
+        content: What is neither reasoning nor a call.
+        reasoning: Reasoning that was kept apart.
+        calls: The calls.
+        broken: Why there are calls that could not be read, or None.
+    """
+
+    content: str = ""
+    reasoning: str = ""
+    calls: tuple[WrittenCall, ...] = ()
+    broken: str | None = None
+
+
+class FunctionProtocol:
+    """Reads and writes actions as function calls.
+
+    Args:
+        tools: All tools of the game.
+        offered: Names of those that the master may use.
+        tags: The tag set, for words that show tags.
+
+    Raises:
+        SpecError: A tool is called `answer`.
+    """
+
+    name = "functions"
+
+    def __init__(
+        self, tools: Sequence[Tool], offered: Sequence[str], tags: TagSet = TAG_SETS["reference"]
+    ) -> None:
+        self.tags = tags
+        self.offered = tuple(offered)
+        self._tools = {tool.name: tool for tool in tools}
+        if ANSWER in self._tools:
+            raise SpecError(f"no tool may be called {ANSWER!r}. Fix: give it another name.")
+
+    def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
+        """Understand a reply. Never raises, whatever the text.
+
+        Args:
+            text: The reply as JSON; see the module's docstring.
+            options: The options as they are shown, or how many there are; none asks for an answer
+                in words.
+        """
+        written = read_written(text)
+        beside = written.content if written.calls else ""
+        has_reasoning = bool(written.reasoning.strip() or beside.strip())
+        return ParsedReply(self._outcome(written, options), has_reasoning)
+
+    def said(self, text: str, turn: int) -> Message:
+        """A reply as the message that stays in the conversation.
+
+        What servers and chat templates would choke on (arguments that are no JSON, a call without
+        a name, dozens of calls) stays as text.
+        """
+        written = read_written(text)
+        message: Message = {"role": "assistant", "content": written.content}
+        if written.reasoning:
+            message["reasoning_content"] = written.reasoning
+        whole = all(call.name and call.arguments is not None for call in written.calls)
+        if written.broken is not None or not whole or len(written.calls) > MOST_CALLS:
+            message["content"] = text
+        elif written.calls:
+            given = [call.call_id for call in written.calls]
+            keep = all(given) and len(set(given)) == len(given)
+            message["tool_calls"] = [
+                {
+                    "id": call.call_id if keep else f"call{turn:03d}{i:02d}",
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": _dump(call.arguments)},
+                }
+                for i, call in enumerate(written.calls)
+            ]
+        return message
+
+    def heard(self, said: Message, text: str) -> list[Message]:
+        """An observation: a tool's message for each call, or the user's where there was none."""
+        calls = said.get("tool_calls")
+        if not calls:
+            return [{"role": "user", "content": text}]
+        return [
+            {
+                "role": "tool",
+                "content": text,
+                "tool_call_id": call["id"],
+                "name": call["function"]["name"],
+            }
+            for call in calls
+        ]
+
+    def schemas(
+        self, n_options: int, purpose: str = "", argument: str = ""
+    ) -> tuple[dict[str, Any], ...]:
+        """The tools on offer; `answer` is the last."""
+        item: dict[str, Any] = {"type": "string"}
+        if argument:
+            item["description"] = argument
+        if n_options:
+            item["enum"] = [option_label(i) for i in range(n_options)]
+        answer = {"type": "object", "properties": {ANSWER: item}, "required": [ANSWER]}
+        tools = (self._tools[name] for name in self.offered)
+        return (
+            *(_schema(tool.name, tool.purpose, _plain(tool.schema)) for tool in tools),
+            _schema(ANSWER, purpose, answer),
+        )
+
+    def complete(self, text: str) -> bool:
+        """Never: the model ends its turn itself, and may write several calls in it."""
+        return False
+
+    @property
+    def endings(self) -> list[str]:
+        """None."""
+        return []
+
+    @property
+    def stop_strings(self) -> list[str]:
+        """None."""
+        return []
+
+    def tag(self, name: str) -> str:
+        """A tool's name."""
+        return name
+
+    def write(self, action: Action, reasoning: str | None = None) -> str:
+        """Write an action down: the call alone, or a message with reasoning."""
+        values = {ANSWER: action.argument or ""}
+        if action.name != ANSWER:
+            values = self._arguments(action)
+        if reasoning is None:
+            return _dump({"name": action.name, "arguments": values})
+        function = {"name": action.name, "arguments": _dump(values)}
+        message = {"role": "assistant", "content": "", "reasoning_content": reasoning}
+        return _dump(message | {"tool_calls": [{"type": "function", "function": function}]})
+
+    def neutralise(self, text: str) -> str:
+        """Make marks of calls and reasoning in text from outside harmless: `&lt;tool_call>`."""
+        return _ANY_MARK.sub("&lt;", text) if "<" in text else text
+
+    def _arguments(self, action: Action) -> dict[str, Any]:
+        values = dict(action.arguments)
+        if not values and action.argument:
+            read = values_of(self._tools[action.name], action.argument)
+            values = read if isinstance(read, dict) else {}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _outcome(self, written: Written, options: int | Sequence[str]) -> Outcome:
+        if written.broken is not None:
+            said = written.content[:_SHOWN]
+            return Malformed(
+                MalformedKind.BROKEN_CALL, {"said": said, "problem": written.broken[:_SHOWN]}
+            )
+        if not written.calls:
+            return Malformed(MalformedKind.NO_ACTION)
+        if len(written.calls) > 1:
+            names = tuple(call.name for call in written.calls[:5])
+            details = {"n": len(written.calls), "tags": names}
+            return Malformed(MalformedKind.SEVERAL_ACTIONS, details)
+        return self._only(written.calls[0], options)
+
+    def _only(self, call: WrittenCall, options: int | Sequence[str]) -> Outcome:
+        details: dict[str, Any] = {"tag": call.name, "said": call.raw[:_SHOWN]}
+        if not call.name:
+            details["problem"] = "it names no tool"
+            return Malformed(MalformedKind.BROKEN_CALL, details)
+        if call.arguments is None:
+            details["problem"] = "its arguments are not a JSON object"
+            return Malformed(MalformedKind.BROKEN_CALL, details)
+        if call.name == ANSWER:
+            return _answered(call.arguments, details, options)
+        tool = self._tools.get(call.name)
+        if tool is None:
+            return Malformed(MalformedKind.UNKNOWN_TOOL, details)
+        if call.name not in self.offered:
+            return Malformed(MalformedKind.UNAVAILABLE, details)
+        checked = tool.check(call.arguments)
+        if isinstance(checked, str):
+            details |= {"problem": checked, "expected": _expected(tool)}
+            return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
+        plain = call.arguments.get(tool.takes_text) if tool.takes_text else None
+        if tool.takes_text is None and call.arguments:
+            plain = call.raw
+        if tool.takes_text in tool.required and not str(plain or "").strip():
+            return Malformed(MalformedKind.EMPTY, details)
+        return Action(tool.name, plain, checked)
+
+
+def read_written(text: str) -> Written:
+    """A reply as it was written: a message, one call, or text."""
+    try:
+        value = _load(text) if text.lstrip().startswith("{") else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not ({"name", "tool_calls", "content"} & set(value)):
+        return Written(content=text)
+    if "tool_calls" not in value and "name" in value:
+        return Written(calls=(_call(value),))
+    calls = value.get("tool_calls") or []
+    broken = value.get("broken")
+    if not isinstance(calls, list):
+        calls, broken = [], "the calls are not a list"
+    return Written(
+        content=_text(value.get("content")),
+        reasoning=_text(value.get("reasoning_content") or value.get("reasoning")),
+        calls=tuple(map(_call, calls)),
+        broken=None if broken is None else str(broken),
+    )
+
+
+def _call(value: Any) -> WrittenCall:
+    function = value.get("function", value) if isinstance(value, dict) else None
+    if not isinstance(function, dict):
+        return WrittenCall("", None, str(value))
+    given = function.get("arguments", function.get("parameters"))
+    raw = given if isinstance(given, str) else _dump({} if given is None else given)
+    try:
+        arguments = _load(raw) if raw.strip() else {}
+    except (ValueError, RecursionError):
+        arguments = None
+    name = _text(function.get("name")).strip()
+    call_id = _text(value.get("id"))
+    return WrittenCall(name, arguments if isinstance(arguments, dict) else None, raw, call_id)
+
+
+def _answered(
+    values: Mapping[str, Any], details: dict[str, Any], options: int | Sequence[str]
+) -> Outcome:
+    text = values.get(ANSWER)
+    if set(values) != {ANSWER} or not isinstance(text, str):
+        problem = "it is not one text"
+        if ANSWER not in values:
+            problem = f"{ANSWER}: field required"
+        elif len(values) > 1:
+            problem = "it holds more than that"
+        details |= {"problem": problem, "expected": _dump({ANSWER: "..."})}
+        return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
+    if not text.strip():
+        return Malformed(MalformedKind.EMPTY, details)
+    return answer_of(text.strip(), options)
+
+
+def _expected(tool: Tool) -> str:
+    """What a call of a tool should hold, as JSON with a description for each value."""
+    return _dump({name: tool.described(name) for name in tool.parameters})
+
+
+def _schema(name: str, purpose: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    function = {"name": name, "description": purpose, "parameters": dict(parameters)}
+    return {"type": "function", "function": function}
+
+
+def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool's schema in the few words that chat templates know: what is optional may be null."""
+    properties = {}
+    for name, item in schema.get("properties", {}).items():
+        kinds = [kind for kind in item.get("anyOf", ()) if kind.get("type") != "null"]
+        plain = {key: value for key, value in item.items() if key != "anyOf"}
+        plain |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+        if plain.get("default", "") is None:
+            del plain["default"]
+        properties[name] = plain
+    rest = {key: schema[key] for key in ("$defs",) if key in schema}
+    required = list(schema.get("required", ()))
+    return {"type": "object", "properties": properties, "required": required, **rest}
+
+
+def _load(text: str) -> Any:
+    """JSON that can be written down again: no NaN, no half characters, and not too deep.
+
+    Raises:
+        ValueError: It is not, or the text is no JSON.
+        RecursionError: It is far too deep.
+    """
+    value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level for inner in _inside(one)]
+    if level:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    if "\\ud" in text.lower():
+        value = json.loads(_dump(value).encode("utf-8", "replace"))
+    return value
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.values()]
+    return value if isinstance(value, list) else []
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
