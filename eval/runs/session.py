@@ -15,6 +15,7 @@ from agents.generation.settings import GenerationSettings
 from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
 from eval.metrics.benchmark_groups import group_shares
+from eval.metrics.named_options import named_accuracy
 from eval.metrics.summary import summarize
 from eval.runs.failures import FailureWatch, warnings_before
 from eval.runs.identify import identify, questions_of
@@ -181,6 +182,7 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
         "recording": _recording_record(config, recording),
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
+        "named_options": named_accuracy(session.dataset.task, played),
         "groups": group_shares(session.tasks, played) if has_facts else {},
         **summarize(played, len(session.tasks)),
     }

@@ -1,6 +1,7 @@
 """Print the words that the environment says, as a file to start one's own from.
 
     longvideo-env prompts > my_prompts.jinja
+    longvideo-env prompts worked-example
     longvideo-env prompts --check my_prompts.jinja
     longvideo-env evaluate --policy random --prompts my_prompts.jinja
 
@@ -17,12 +18,15 @@ from collections.abc import Sequence
 
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
-from longvideo_env.game.words.templates import default_text, load_words
+from longvideo_env.game.words.templates import DEFAULT, SHIPPED, load_words, shipped_text
 
 
 def build_parser() -> OptionParser:
     """The options of the command line."""
     parser = OptionParser(prog="longvideo-env prompts", description=__doc__)
+    parser.add_argument(
+        "name", nargs="?", choices=list(SHIPPED), help="print these instead of the default words"
+    )
     parser.add_argument("--check", metavar="FILE", help="check a file and print its hash instead")
     return parser
 
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         if options.check is None:
-            sys.stdout.write(default_text())
+            sys.stdout.write(shipped_text(SHIPPED.get(options.name, DEFAULT)))
             return
         words = load_words(options.check)
         sys.stdout.write(f"{words.source}: {len(words.blocks)} blocks, hash {words.digest}\n")

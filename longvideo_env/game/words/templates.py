@@ -2,6 +2,7 @@
 
     words = load_words()                    # the default
     words = load_words("my_prompts.jinja")  # the blocks of a file, over the default
+    words = load_words("worked-example")    # those of a file that ships
 
 A file holds Jinja blocks. They are rendered in a sandbox, and are tried once when they are loaded:
 an unknown field, a syntax error or a missing template is one line with the file and the line,
@@ -28,6 +29,9 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.words.fields import PLAIN, SAMPLES, Shown
 
 DEFAULT = "default.jinja"
+
+SHIPPED = {"worked-example": "worked_example.jinja"}
+"""Words that ship besides the default, by the name that stands in place of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Speaker:
 
 
 def load_words(path: str | Path | None = None) -> Words:
-    """The words of a file over the default ones; the default alone without a file.
+    """The words of a file, or of a name of `SHIPPED`, over the default; without one, the default.
 
     Raises:
         SpecError: The file cannot be read, or a block in it is wrong.
@@ -105,16 +109,23 @@ def load_words(path: str | Path | None = None) -> Words:
     if path is None or str(path) == "":
         return _default()
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        file = SHIPPED.get(str(path))
+        text = shipped_text(file) if file else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the prompts {path} cannot be read: {error}") from error
+        known = f"Fix: name a file, or one of {', '.join(SHIPPED)}."
+        raise SpecError(f"the prompts {path} cannot be read: {error}. {known}") from error
     own = _read(text, str(path))
     return Words({**_default().blocks, **own}, str(path))
 
 
 def default_text() -> str:
     """The default words, as `longvideo-env prompts` prints them."""
-    return files("longvideo_env.game.words").joinpath(DEFAULT).read_text(encoding="utf-8")
+    return shipped_text(DEFAULT)
+
+
+def shipped_text(file: str) -> str:
+    """A file of words that ships."""
+    return files("longvideo_env.game.words").joinpath(file).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
