@@ -86,10 +86,13 @@ def merge_named(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
     parts = [part for summary in summaries if (part := summary.get("named_options"))]
     if not parts:
         return None
-    counts = [sum(part[name] for part in parts) for name in ("n_unanswered", "n_named", "n_right")]
+    unanswered, named, right = (
+        sum(int(part[name]) for part in parts) for name in ("n_unanswered", "n_named", "n_right")
+    )
     whole = [summary.get("named_options") or summary for summary in summaries]
     n_hits = sum(round((part["accuracy"] or 0) * part["n_scored"]) for part in whole)
-    return _record(*counts, sum(part["n_scored"] for part in whole), n_hits)
+    n_scored = sum(int(part["n_scored"]) for part in whole)
+    return _record(unanswered, named, right, n_scored, n_hits)
 
 
 def _record(unanswered: int, named: int, right: int, n_scored: int, n_hits: int) -> dict[str, Any]:
@@ -98,15 +101,15 @@ def _record(unanswered: int, named: int, right: int, n_scored: int, n_hits: int)
     return {**counts, "accuracy": accuracy, "accuracy_ci95": interval}
 
 
-def named_line(summary: Mapping[str, Any]) -> str | None:
-    """One line under the table, where episodes ended without an answer and with malformed turns."""
+def named_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line under the table where episodes ended without an answer and with malformed turns."""
     found = summary.get("named_options")
     if not found:
-        return None
+        return []
     low, high = found["accuracy_ci95"]
-    return (
+    return [
         f"{found['n_unanswered']} of {found['n_scored']} episodes gave no answer and had malformed "
         f"turns; {found['n_named']} of them name one option in plain words, {found['n_right']} "
         f"rightly. Counting those, the accuracy would be {found['accuracy']:.3f} "
         f"({low:.3f}-{high:.3f}). No reward counts them."
-    )
+    ]

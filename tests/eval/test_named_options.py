@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.metrics.named_options import merge_named, named_accuracy, named_line, named_option
+from eval.metrics.named_options import merge_named, named_accuracy, named_lines, named_option
 from longvideo_env.records.trajectory import Segment, Trajectory, TurnRecord
 from longvideo_env.schema import Gold, Question, Task
 
@@ -70,7 +70,8 @@ def test_what_is_named_last_counts_beside_the_accuracy() -> None:
     assert found is not None
     assert (found["n_unanswered"], found["n_named"], found["n_right"]) == (5, 4, 3)
     assert (found["n_scored"], found["accuracy"]) == (6, 4 / 6)
-    assert "3 rightly" in str(named_line({"named_options": found}))
+    (line,) = named_lines({"named_options": found})
+    assert "3 rightly" in line
 
     halves = [episodes[:1], episodes[1:]]
     summaries = [
@@ -79,4 +80,5 @@ def test_what_is_named_last_counts_beside_the_accuracy() -> None:
     ]
     assert summaries[0]["named_options"] is None
     assert merge_named(summaries) == found
-    assert named_line(summaries[0]) is named_line({}) is merge_named(summaries[:1]) is None
+    assert named_lines(summaries[0]) == named_lines({}) == []
+    assert merge_named(summaries[:1]) is None

@@ -4,6 +4,7 @@ Some eight minutes on two quiet cores. What it prints is worth reading: `pytest 
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -115,11 +116,12 @@ def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             *("--warmup_steps", "2"),
         ]
     )
-    return merged(model, adapter)
+    kept = model.parent / "taught"  # the tests with vLLM start from it
+    shutil.rmtree(kept, ignore_errors=True)
+    return merged(model, adapter, kept)
 
 
-def merged(base: Path, adapter: Path) -> Path:
-    out = adapter.with_name("merged")
+def merged(base: Path, adapter: Path, out: Path) -> Path:
     flags = ["--base", str(base), "--adapter", str(adapter), "--out", str(out)]
     assert merge_adapter([*flags, "--dtype", "float32"]) == 0
     return out
@@ -243,7 +245,7 @@ def test_generation_and_trainer_agree_on_log_probs(training: Training) -> None:
 def test_the_merged_adapter_plays_as_the_adapter_does(
     training: Training, taught: Path, play: Play
 ) -> None:
-    whole = merged(taught, training.adapter)
+    whole = merged(taught, training.adapter, training.adapter.with_name("merged"))
     flags = ("--dataset", "mini", "--max_turn_tokens", "24")
     apart = play(f"hf:{taught}+{training.adapter}", *flags, limit=2)
     together = play(f"hf:{whole}", *flags, limit=2)

@@ -121,6 +121,7 @@ def test_the_bare_command_trains_as_the_recipe_of_mini_does(tmp_path: Path) -> N
 )
 def test_which_launchers_speak_after_an_error(command: str, loud: bool) -> None:
     assert is_loud(command.split()) is loud
+    assert is_loud(command.split(), several=True) is ("accelerate" in command)
 
 
 @pytest.mark.slow

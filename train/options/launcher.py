@@ -20,11 +20,12 @@ sys.stderr.write(sys.argv[2] + "\\n")
 def repeat_below_launcher(line: str) -> None:
     """Write an error once more when the launcher has ended: it adds a traceback of its own.
 
-    A small process waits for that. It is started under `accelerate launch` without `--quiet` on
-    Linux; elsewhere nothing is repeated.
+    A small process waits for that. It is started under `accelerate launch` on Linux,
+    unless `--quiet` is given; elsewhere nothing is repeated.
     """
     launcher = os.getppid()
-    if hasattr(os, "pidfd_open") and is_loud(command_line(launcher)):
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if hasattr(os, "pidfd_open") and is_loud(command_line(launcher), several=several):
         subprocess.Popen(
             [sys.executable, "-S", "-c", _REPEAT, str(launcher), line],
             stdin=subprocess.DEVNULL,
@@ -42,9 +43,14 @@ def command_line(pid: int) -> list[str]:
     return text.split("\0")
 
 
-def is_loud(command: list[str]) -> bool:
-    """Whether a command is `accelerate launch` and not asked to be quiet."""
+def is_loud(command: list[str], *, several: bool = False) -> bool:
+    """Whether a command is `accelerate launch`, and writes a traceback when a process fails.
+
+    Args:
+        command: The words of the command.
+        several: Whether it started several processes; then `--quiet` changes nothing.
+    """
     names = [Path(word).name for word in command[:3]]
     launches = "accelerate-launch" in names or ("accelerate" in names and "launch" in names)
     script = next((i for i, word in enumerate(command) if i > 1 and word.endswith(".py")), None)
-    return launches and not {"-q", "--quiet"} & set(command[:script])
+    return launches and (several or not {"-q", "--quiet"} & set(command[:script]))
