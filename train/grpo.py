@@ -68,10 +68,10 @@ from pathlib import Path
 if __name__ == "__main__":
     # The checkout's own packages, and what is wrong before torch and TRL, which take many seconds.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from train.options.grpo_options import DESCRIPTION, GrpoArguments
+    from train.options.grpo_options import GRPO
     from train.options.start import check_start
 
-    check_start(sys.argv[1:], GrpoArguments, DESCRIPTION)
+    check_start(sys.argv[1:], GRPO)
 
 import json
 import os

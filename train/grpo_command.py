@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from train.options.grpo_options import DESCRIPTION, GrpoArguments
+from train.options.grpo_options import GRPO
 from train.options.start import check_start
 
 
 def main(argv: Sequence[str]) -> int:
     """Check first, import torch and TRL then, and train. Returns the exit code."""
-    check_start(argv, GrpoArguments, DESCRIPTION)
+    check_start(argv, GRPO)
     from train.grpo import main as train
     from train.options.script import run_script
 

@@ -30,15 +30,18 @@ after each reply among them.
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+if __name__ == "__main__":
+    # The checkout's own packages, and what is wrong before torch and TRL, which take many seconds.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from train.options.sft_options import SFT
+    from train.options.start import check_start
+
+    check_start(sys.argv[1:], SFT)
 
 import numpy as np
 import torch
@@ -63,65 +66,11 @@ from train.options.script import (
     run_script,
     train_and_save,
 )
-from train.options.start import check_output
+from train.options.sft_options import SFT, SftArguments, check_sources
+from train.options.start import empty_output
 from train.teaching.demonstrations import as_columns, select, to_row
 from train.teaching.stages import Stage, build_stages, order_by_length, play
 from train.tiny_model import HEAD_SIZE
-
-DESCRIPTION = "Train a policy on a teacher's episodes, or on saved ones."
-
-
-@dataclass
-class SftArguments:
-    """Options of this script, besides those of the environment and of TRL."""
-
-    episodes: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Files of saved episodes (episodes.jsonl) to learn from."},
-    )
-    teacher: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "Or policies that play the split, such as teacher:mini. Each is a stage: what "
-            "the first plays is learned first."
-        },
-    )
-    teacher_dataset: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "What each stage plays, such as mini:difficulty=0; --dataset by default. One "
-            "value for all stages, or one for each."
-        },
-    )
-    teacher_episodes: list[int] = field(
-        default_factory=lambda: [1000],
-        metadata={"help": "How many episodes are played, for all stages or each."},
-    )
-    teacher_epochs: list[int] = field(
-        default_factory=lambda: [1],
-        metadata={"help": "How often each of them is seen, for all stages or each."},
-    )
-    teacher_rate: list[float] = field(
-        default_factory=lambda: [1.0],
-        metadata={"help": "Share of the scheduled learning rate, for all stages or each."},
-    )
-    min_reward: float | None = field(
-        default=None,
-        metadata={"help": "Learn only from episodes with at least this reward; by default all."},
-    )
-    tiny_model_if_missing: bool = field(
-        default=False,
-        metadata={
-            "help": "If there is no folder model_name_or_path, put a tiny random model there, "
-            "with whole words of the dataset as tokens."
-        },
-    )
-    overwrite: bool = field(
-        default=False, metadata={"help": "Start anew in a folder that holds a run: it is emptied."}
-    )
-    tiny_hidden_size: int = field(
-        default=128, metadata={"help": "Its width; a multiple of 32 (one head each)."}
-    )
 
 
 def collect(args: SftArguments, env: EnvConfig, seed: int) -> list[list[Trajectory]]:
@@ -131,8 +80,7 @@ def collect(args: SftArguments, env: EnvConfig, seed: int) -> list[list[Trajecto
         SpecError: Neither or both of `episodes` and `teacher` are given.
         DataError: No episode of a stage reached `min_reward`.
     """
-    if bool(args.episodes) == bool(args.teacher):
-        raise SpecError("give either --episodes FILE [FILE ...] or --teacher POLICY [POLICY ...].")
+    check_sources(args.episodes, args.teacher)
     if args.episodes:
         saved = [t for path in args.episodes for t in read_trajectories(path)]
         return [_select(saved, args.min_reward, "saved")]
@@ -275,18 +223,12 @@ def main(argv: Sequence[str]) -> None:
     """Train, and save the policy."""
     groups = (SftArguments, EnvConfig, SFTConfig, ModelConfig)
     args, env, training, model = parse_options(
-        groups, argv, prog="sft.py", description=DESCRIPTION, defaults={"output_dir": "runs/sft"}
+        groups,
+        argv,
+        prog=SFT.name,
+        description=SFT.description,
+        defaults={"output_dir": SFT.output_dir},
     )
-    resume = training.resume_from_checkpoint or "false"
-    with PartialState().main_process_first():
-        check_output(
-            Namespace(
-                output_dir=training.output_dir,
-                resume_from_checkpoint=resume,
-                overwrite=args.overwrite,
-                save_rollouts=None,
-            )
-        )
     checkpoint = checkpoint_to_resume(training)
     if args.tiny_hidden_size < HEAD_SIZE or args.tiny_hidden_size % HEAD_SIZE:
         raise SpecError(
@@ -300,8 +242,11 @@ def main(argv: Sequence[str]) -> None:
             hidden_size=args.tiny_hidden_size,
             dataset=env.dataset,
         )
-    train_and_save(build_trainer(args, env, training, model, found), checkpoint)
+    trainer = build_trainer(args, env, training, model, found)
+    if args.overwrite and checkpoint is None and trainer.accelerator.is_main_process:
+        empty_output(Path(str(training.output_dir)), None)
+    train_and_save(trainer, checkpoint)
 
 
 if __name__ == "__main__":
-    run_script("sft.py", main)
+    run_script(SFT.name, main)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from train.options.sft_options import SFT
+from train.options.start import check_start
+
 
 def main(argv: Sequence[str]) -> int:
-    """Import torch and TRL, which takes seconds, and train. Returns the exit code."""
+    """Check first, import torch and TRL then, and train. Returns the exit code."""
+    check_start(argv, SFT)
     from train.options.script import run_script
     from train.sft import main as teach
 
-    run_script("sft.py", teach, argv)
+    run_script(SFT.name, teach, argv)
     return 0

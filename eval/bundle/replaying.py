@@ -198,9 +198,12 @@ class EpisodeCodec(TextCodec):
         self._has_tokens = any(s.token_ids is not None for s in played.segments)
         self._given = [s for s in played.segments if not s.sampled]
 
-    def open(self, messages: Sequence[Message]) -> list[Segment]:
+    def open(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Segment]:
         """The first prompt."""
-        return self._same(0, None, [m["content"] for m in messages]) or super().open(messages)
+        same = self._same(0, None, [m["content"] for m in messages])
+        return same or super().open(messages, tools)
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         """What ended the assistant's turn."""

@@ -16,6 +16,7 @@ from agents.generation.settings import GenerationSettings
 from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
 from eval.metrics.benchmark_groups import group_shares
+from eval.metrics.named_options import named_accuracy
 from eval.metrics.summary import summarize
 from eval.runs.budgets import EpisodeLimit, SpendingWatch
 from eval.runs.failures import FailureWatch, warnings_before
@@ -237,6 +238,7 @@ def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dic
         "recording": _recording_record(config, recording),
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
+        "named_options": named_accuracy(session.dataset.task, played),
         "groups": group_shares(plan.tasks, played) if has_facts else {},
         **summarize(played, len(plan.tasks)),
     }

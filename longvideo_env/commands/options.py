@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -216,6 +216,8 @@ def add_fields(
             options["action"] = _Switch
         else:
             options |= {"type": _plain_type(hints[item.name]), "metavar": item.name.upper()}
+            if get_origin(hints[item.name]) is list:
+                options |= {"type": get_args(hints[item.name])[0], "nargs": "+"}
         parser.add_argument(f"--{item.name.replace('_', '-')}", **options)
 
 

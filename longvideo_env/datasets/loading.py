@@ -16,7 +16,6 @@ from longvideo_env.datasets.own.ingested import lazy_videos
 from longvideo_env.datasets.own.questions_table import read_file, read_rows
 from longvideo_env.datasets.own.table_files import SUFFIXES
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tvqa.cache import cached_folder, digest
 from longvideo_env.datasets.tvqa.checking import GoldCheck
 from longvideo_env.datasets.tvqa.index import VERSION
 from longvideo_env.datasets.tvqa.indexing import IrregularFileError, build_index, open_index
@@ -25,6 +24,7 @@ from longvideo_env.datasets.tvqa.material import read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import group_by_video
+from longvideo_env.records.cached_folder import cached_folder, digest
 from longvideo_env.schema import Task
 
 _QUESTION_KEY = re.compile(rb'"(q|question)"\s*:')

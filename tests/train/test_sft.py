@@ -13,6 +13,8 @@ from agents.generation.chat import ChatCodec
 from eval.run_policy import main as run_policy
 from longvideo_env import read_trajectories
 from longvideo_env.errors import SpecError
+from train.options.sft_options import SFT
+from train.options.start import check_start
 from train.teaching.demonstrations import IGNORED, select, to_row
 
 ROOT = Path(__file__).parents[2]
@@ -144,10 +146,20 @@ def test_episodes_longer_than_max_length_are_refused_where_nothing_is_left_of_th
         main([*args, "--output_dir", str(tmp_path / "out"), "--max_length", "20"])
 
 
-def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    from train.sft import main
-
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--teacher", "teacher:mini", "--output_dir", "{run}"], "holds a run"),
+        (["--episodes", "{run}/none.jsonl"], "no file of episodes"),
+        ([], "give either"),
+        (["--teacher", "teacher:mini", "--dataset", "nowhere"], "nowhere"),
+        (["--teacher", "teacher:mini", "--model_name_or_path", "./nowhere"], "no model in"),
+        (["--teacher", "teacher:mini", "--learning_rat", "1"], "Did you mean --learning_rate?"),
+    ],
+)
+def test_what_cannot_work_is_refused_early(flags, message, tmp_path, capsys):
     (tmp_path / "checkpoint-5").mkdir()
-    args = ["--model_name_or_path", "x", "--output_dir", str(tmp_path), "--use_cpu", "true"]
-    with pytest.raises(SpecError, match="holds a run"):
-        main([*args, "--teacher", "teacher:mini"])
+    base = ["--model_name_or_path", "mini-starter", "--use_cpu", "--output_dir", "y"]
+    with pytest.raises(SystemExit, match="2"):
+        check_start([*base, *(flag.format(run=tmp_path) for flag in flags)], SFT)
+    assert message in capsys.readouterr().err.splitlines()[-1]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longvideo_env.records.trajectory import Segment, Trajectory, TurnRecord
-from train.options.grpo_options import DESCRIPTION, GrpoArguments
-from train.options.start import check_start, empty_output
-from train.rollouts.health import sample_reply, warning
+from train.options.grpo_options import GRPO, GrpoArguments, parse
+from train.options.launcher import is_loud
+from train.options.sft_options import SFT, SftArguments
+from train.options.start import Script, check_start, empty_output, start_parser
+from train.rollouts.health import Health, sample_reply, warning
 
 ROOT = Path(__file__).parents[2]
 
 
 def refuse(argv: list[str]) -> None:
-    check_start(argv, GrpoArguments, DESCRIPTION)
+    check_start(argv, GRPO)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,7 @@ def refuse(argv: list[str]) -> None:
         (["--dataset", "nowhere"], "nowhere"),
         (["--model_name_or_path", "./nowhere"], "there is no model in ./nowhere"),
         (["--max_turns", "0"], "max_turns must be at least 1"),
+        (["--learning_rat", "1"], "unknown option --learning_rat. Did you mean --learning_rate?"),
     ],
 )
 def test_what_cannot_work_is_refused_early(
@@ -48,8 +52,8 @@ def test_a_folder_that_holds_a_run_is_not_trained_into(
     assert "holds a run" in capsys.readouterr().err
     refuse([*argv, "--resume_from_checkpoint", "true"])
     assert (tmp_path / "metrics.jsonl").exists()
-    refuse([*argv, "--overwrite", "--a_typo", "1"])
-    assert (tmp_path / "metrics.jsonl").exists()  # nothing goes before all options are known
+    refuse([*argv, "--overwrite", "--learning_rate", "1"])
+    assert (tmp_path / "metrics.jsonl").exists()  # nothing goes before training starts
     with pytest.raises(SystemExit, match="2"):
         refuse([*argv, "--overwrite", "--model_name_or_path", str(tmp_path / "checkpoint-5")])
     assert "would delete the model" in capsys.readouterr().err
@@ -57,15 +61,89 @@ def test_a_folder_that_holds_a_run_is_not_trained_into(
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_help_needs_no_torch() -> None:
-    code = "import sys, runpy; sys.argv = ['grpo.py', '--help']\n"
-    code += "try: runpy.run_path('train/grpo.py', run_name='__main__')\n"
+@pytest.mark.parametrize("script", ["grpo.py", "sft.py"])
+def test_help_needs_no_torch(script: str) -> None:
+    code = f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
+    code += f"try: runpy.run_path('train/{script}', run_name='__main__')\n"
     code += "except SystemExit: print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.endswith("False\n")
     assert "--help-all" in done.stdout
+
+
+@pytest.mark.parametrize("script", [GRPO, SFT], ids=lambda script: str(script.name))
+def test_the_early_options_are_those_of_trl(script: Script) -> None:
+    from trl import GRPOConfig, ModelConfig, SFTConfig
+
+    from longvideo_env.config import EnvConfig
+    from train.options.flags import TrainingParser
+
+    groups = {
+        "grpo.py": (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig),
+        "sft.py": (SftArguments, EnvConfig, SFTConfig, ModelConfig),
+    }
+    dataclasses: Any = groups[script.name]
+    late = TrainingParser(prog="x", config=True, dataclass_types=dataclasses)
+    early = start_parser(script)
+    for option, action in late._option_string_actions.items():
+        if early._is_switch(early._known(f"--{option[5:]}")) and option[:4] == "--no":
+            continue  # understood for every switch
+        mine = early._option_string_actions[early._known(option)]
+        # A switch takes a value or none; whatever else there is takes what follows.
+        assert late._is_switch(option) or not early._is_switch(early._known(option)), option
+        assert action.nargs in (None, "?", 0) or mine.nargs in ("*", "+"), option
+
+
+def test_the_bare_command_trains_as_the_recipe_of_mini_does(tmp_path: Path) -> None:
+    recipe = parse(["--config", str(ROOT / "configs/grpo/mini.yaml"), "--output_dir", "x"])
+    bare = parse(["--dataset", "mini", "--use_cpu", "--output_dir", "x"])
+    kept = {"report_to", "save_total_limit", "distributed_state"}
+    for one, other in zip(recipe, bare, strict=True):
+        differ = {
+            name
+            for name, value in vars(one).items()
+            if value != vars(other)[name] and name not in kept
+        }
+        assert differ == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "loud"),
+    [
+        ("python /bin/accelerate launch train/grpo.py --quiet", True),
+        ("python /bin/accelerate launch --quiet train/grpo.py", False),
+        ("python /bin/accelerate-launch -q train/grpo.py", False),
+        ("python /bin/accelerate-launch --use_cpu train/grpo.py", True),
+        ("bash", False),
+    ],
+)
+def test_which_launchers_speak_after_an_error(command: str, loud: bool) -> None:
+    assert is_loud(command.split()) is loud
+    assert is_loud(command.split(), several=True) is ("accelerate" in command)
+
+
+@pytest.mark.slow
+def test_an_error_is_the_last_line_under_accelerate() -> None:
+    command = [str(Path(sys.executable).with_name("accelerate")), "launch", "train/grpo.py"]
+    done = subprocess.run(
+        [sys.executable, *command, "--dataset", "nowhere"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "CalledProcessError" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("grpo.py: ")
+    assert "nowhere" in done.stderr.splitlines()[-1]
+
+
+def played(turn: TurnRecord) -> Trajectory:
+    class Played:
+        status = "out_of_turns"
+        turns = (turn,)
+        segments = (Segment("user", "Q"), Segment("assistant", "I  think\nso", sampled=True))
+
+    return Played()  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(
@@ -79,12 +157,22 @@ def test_help_needs_no_torch() -> None:
 def test_reward_0_explains_itself(finish: str, malformed: str | None, said: str | None) -> None:
     turn = TurnRecord(turn=1, finish=finish, malformed=malformed)
 
-    class Played:
-        status = "out_of_turns"
-        turns = (turn,)
-        segments = (Segment("user", "Q"), Segment("assistant", "I  think\nso", sampled=True))
-
-    episodes: list[Trajectory] = [Played()]  # type: ignore[list-item]
+    episodes = [played(turn)]
     text = warning(episodes)
     assert (text is None) if said is None else (said in str(text))
     assert sample_reply(episodes) == "I think so"
+
+
+def test_a_problem_is_said_again_more_and_more_rarely(capsys: pytest.CaptureFixture[str]) -> None:
+    good = [played(TurnRecord(turn=1, finish="stop"))]
+    bad = [played(TurnRecord(turn=1, finish="length"))]
+    health = Health()
+    health.check(good, 1)
+    assert capsys.readouterr().err.splitlines()[-1] == "step 1, a sample reply: I think so"
+    said = []
+    for step in range(2, 202):
+        health.check(bad, step)
+        if err := capsys.readouterr().err:
+            assert "a sample reply" in err
+            said.append(step)
+    assert said == [2, 11, 101]

@@ -13,12 +13,12 @@ from transformers import HfArgumentParser
 from trl import ModelConfig
 
 from agents.policies.starter import resolve_model
-from longvideo_env.commands.options import OptionParser
 from longvideo_env.errors import SpecError
+from train.options.start import StartParser
 
 
-class TrainingParser(OptionParser, HfArgumentParser):
-    """TRL's dataclasses are made options by transformers; everything else is `OptionParser`."""
+class TrainingParser(StartParser, HfArgumentParser):
+    """TRL's dataclasses are made options by transformers; everything else is `StartParser`."""
 
 
 def parse_options(

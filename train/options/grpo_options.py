@@ -11,7 +11,7 @@ from agents.policies.starter import STARTER
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
-from train.options.start import OUTPUT_DIR, start_parser
+from train.options.start import Script, check_dataset, start_parser
 
 if TYPE_CHECKING:
     from trl import GRPOConfig, ModelConfig
@@ -166,6 +166,20 @@ class GrpoArguments:
     )
 
 
+GRPO = Script(
+    name="grpo.py",
+    description=DESCRIPTION,
+    own=GrpoArguments,
+    trl="grpo_config",
+    output_dir="runs/grpo",
+    model=STARTER,
+    shown=(
+        *("max_steps", "learning_rate", "num_generations", "per_device_train_batch_size"),
+        "use_vllm",
+    ),
+    check=lambda options, env: check_dataset(env),
+)
+
 ROLLOUTS = ("overlapped", "lockstep")
 CREDITS = ("episode", "turn", "state")
 
@@ -185,13 +199,13 @@ def parse(argv: Sequence[str]) -> Options:
 
     from train.options.flags import parse_options
 
-    defaults = {"output_dir": OUTPUT_DIR, "model_name_or_path": STARTER, "logging_steps": 1}
-    early, _ = start_parser("grpo.py", DESCRIPTION, GrpoArguments).parse_known_args(argv)
+    defaults = {"output_dir": GRPO.output_dir, "model_name_or_path": STARTER, "logging_steps": 1}
+    early, _ = start_parser(GRPO).parse_known_args(argv)
     if early.model_name_or_path == STARTER:
         defaults |= STARTER_DEFAULTS
     groups = (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig)
     args, env, training, model = parse_options(
-        groups, argv, prog="grpo.py", description=DESCRIPTION, defaults=defaults
+        groups, argv, prog=GRPO.name, description=DESCRIPTION, defaults=defaults
     )
     if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model, training.greater_is_better = "eval_accuracy", True

@@ -15,6 +15,7 @@ from trl import ModelConfig
 
 from longvideo_env.commands.shared import say_other_copy
 from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
+from train.options.launcher import repeat_below_launcher
 from train.tiny_model import make_tiny_model
 
 
@@ -119,4 +120,5 @@ def run_script(
     except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
             print(f"{name}: {error}", file=sys.stderr)
+            repeat_below_launcher(f"{name}: {error}")
         sys.exit(2)

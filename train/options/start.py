@@ -1,7 +1,7 @@
 """What is checked before torch and TRL are imported, which takes many seconds.
 
     if __name__ == "__main__":
-        check_start(sys.argv[1:])
+        check_start(sys.argv[1:], GRPO)
 
 It also answers `--help`, with the options of the script and of the environment.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from argparse import Namespace
-from collections.abc import Sequence
+from argparse import SUPPRESS, Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from agents.policies.starter import STARTER
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
@@ -20,51 +22,102 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.metrics_log import METRICS
+from train.options.launcher import repeat_below_launcher
+from train.options.trl_fields import trl_fields
 
-OUTPUT_DIR = "runs/grpo"
-"""Where a training goes if nothing else is said."""
+
+@dataclass(frozen=True)
+class Script:
+    """A training script, as far as its options are concerned.
+
+    Attributes:
+        name: What its messages call it.
+        description: For `--help`.
+        own: The dataclass of its own options.
+        trl: TRL's module of its trainer's options, such as `grpo_config`.
+        output_dir: Where a training goes if nothing else is said.
+        model: The default of `--model_name_or_path`.
+        shown: Which of TRL's options `--help` shows.
+        check: Further checks of what was read; raises a `LongVideoEnvError`.
+    """
+
+    name: str
+    description: str
+    own: type
+    trl: str
+    output_dir: str
+    model: str | None = None
+    shown: tuple[str, ...] = ("max_steps", "learning_rate", "per_device_train_batch_size")
+    check: Callable[[Namespace, EnvConfig], None] | None = None
 
 
-def start_parser(prog: str, description: str, own: type) -> OptionParser:
-    """The options that need no TRL: the script's, the environment's and the commonest of TRL's."""
-    parser = OptionParser(prog, description, config=True)
-    add_fields(parser.add_argument_group("script"), own)
+class StartParser(OptionParser):
+    """A parser whose errors are the last line also under `accelerate launch`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong, and exit with code 2."""
+        repeat_below_launcher(f"{self.prog}: {' '.join(message.split())}")
+        super().error(message)
+
+
+def start_parser(script: Script) -> StartParser:
+    """The script's options, the environment's and, by name alone, TRL's."""
+    parser = StartParser(script.name, script.description, config=True)
+    add_fields(parser.add_argument_group("script"), script.own)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
     trl = parser.add_argument_group("trainer, the commonest (all of TRL's: --help-all)")
     add = trl.add_argument
-    add("--model_name_or_path", default=STARTER, help=f"Default: {STARTER}, which ships.")
-    add("--output_dir", default=OUTPUT_DIR, help=f"Where the policy goes. Default: {OUTPUT_DIR}.")
+    model = "A folder, a GGUF file or an id of the hub."
+    if script.model == STARTER:
+        model += f" Default: {STARTER}, which ships."
+    add("--model_name_or_path", default=script.model, help=model)
+    out = script.output_dir
+    add("--output_dir", default=out, help=f"Where the policy goes. Default: {out}.")
     add("--resume_from_checkpoint", default="false", help="true, or a checkpoint's folder.")
-    for name in ("max_steps", "learning_rate", "num_generations", "per_device_train_batch_size"):
+    for name in script.shown:
         add(f"--{name}", metavar="N", help="As in TRL.")
-    add("--use_vllm", action="store_true", help="Generate with vLLM.")
     add("--use_cpu", action="store_true", help="Leave a GPU alone.")
     add("--seed", metavar="N", help="Of everything drawn. Default: 42.")
     parser.add_argument("--help-all", action="store_true", help="Every option, TRL's included.")
+    for name, is_switch in trl_fields(script.trl).items():
+        if f"--{name}" not in parser._option_string_actions:
+            kind = {"action": "store_true"} if is_switch else {"nargs": "*"}
+            parser.add_argument(f"--{name}", default=SUPPRESS, help=SUPPRESS, **kind)  # type: ignore[arg-type]
     return parser
 
 
-def check_start(argv: Sequence[str], own: type, description: str) -> None:
+def check_start(argv: Sequence[str], script: Script) -> None:
     """Refuse in the first seconds what cannot work, and exit with code 2.
 
     Args:
         argv: The command line without the program's name.
-        own: The dataclass of the script's own options.
-        description: For `--help`.
+        script: Whose.
     """
-    parser = start_parser("grpo.py", description, own)
-    options, _ = parser.parse_known_args(argv)
+    parser = start_parser(script)
+    options, unknown = parser.parse_known_args(argv)
     if options.help_all or os.environ.get("RANK", "0") != "0":
         return  # the other processes would say the same
+    if unknown and trl_fields(script.trl):
+        parser.refuse_unknown(unknown)
     try:
         check_model(options)
         env = EnvConfig(**take_fields(EnvConfig, vars(options)))
-        if not env.dataset.startswith("hf:"):
-            load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
-        if not options.preflight:
+        if script.check is not None:
+            script.check(options, env)
+        if not getattr(options, "preflight", False):
             check_output(options)
     except LongVideoEnvError as error:
         parser.error(str(error))
+
+
+def check_dataset(env: EnvConfig) -> None:
+    """Refuse a dataset that cannot be read; one of the hub is left for later.
+
+    Raises:
+        DataError: It cannot.
+    """
+    if not env.dataset.startswith("hf:"):
+        load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
 
 
 def check_model(options: Namespace) -> None:
@@ -74,6 +127,8 @@ def check_model(options: Namespace) -> None:
         SpecError: It is not.
     """
     name = options.model_name_or_path
+    if name is None:
+        raise SpecError("give --model_name_or_path, a folder or a model's name.")
     path = Path(name).expanduser()
     local = name.startswith((".", "/", "~")) or (
         len(path.parts) > 1 and Path(path.parts[0]).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from longvideo_env.records.trajectory import Trajectory
@@ -12,6 +13,9 @@ CUT = ("length", "context")
 
 MOST_SHOWN = 400
 """Characters of a sample reply."""
+
+_SPOKEN = frozenset(10**i for i in range(9))
+"""At which of a problem's steps it is said."""
 
 
 def sample_reply(trajectories: Sequence[Trajectory]) -> str:
@@ -39,16 +43,26 @@ def warning(trajectories: Sequence[Trajectory]) -> str | None:
 
 
 class Health:
-    """Speaks on standard error, at the first step and where something is wrong."""
+    """Speaks on standard error, at the first step and where something is wrong.
+
+    A problem is said at its first step, and again at its 10th, 100th and so on.
+    """
 
     def __init__(self) -> None:
-        self._spoke = False
+        self._started = False
+        self._seen: Counter[str] = Counter()
 
     def check(self, trajectories: Sequence[Trajectory], step: int) -> None:
         """Look at a step's episodes."""
         problem = warning(trajectories)
+        speaks = not self._started
         if problem:
-            sys.stderr.write(f"\nwarning: step {step}: {problem}\n")
-        if problem or not self._spoke:
+            self._seen[problem] += 1
+            n = self._seen[problem]
+            if n in _SPOKEN:
+                so_far = f" This is step {n} of this kind." if n > 1 else ""
+                sys.stderr.write(f"\nwarning: step {step}: {problem}{so_far}\n")
+                speaks = True
+        if speaks:
             sys.stderr.write(f"\nstep {step}, a sample reply: {sample_reply(trajectories)}\n")
-        self._spoke = True
+        self._started = True

@@ -3,6 +3,7 @@
     words = load_words()                    # the default
     words = load_words("my_prompts.jinja")  # the blocks of a file, over the default
     words = load_words(None, "functions")   # the default for function calls
+    words = load_words("worked-example")    # those of a file that ships
 
 A file holds Jinja blocks. They are rendered in a sandbox, and are tried once when they are loaded:
 an unknown field, a syntax error or a missing template is one line with the file and the line,
@@ -30,6 +31,9 @@ from longvideo_env.game.words.fields import PLAIN, SAMPLES, Shown
 
 DEFAULT = "default.jinja"
 """The words of the protocol of tags. Those of another protocol are `NAME.jinja`, over these."""
+
+SHIPPED = {"worked-example": "worked_example.jinja"}
+"""Words that ship besides the default, by the name that stands in place of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,9 @@ class Speaker:
 
 
 def load_words(path: str | Path | None = None, protocol: str = "tags") -> Words:
-    """The words of a file over the protocol's default ones; these alone without a file.
+    """The words of a file, or of a name of `SHIPPED`, over the protocol's default ones.
+
+    Without one, the default words alone.
 
     Raises:
         SpecError: The file cannot be read, or a block in it is wrong.
@@ -107,17 +113,23 @@ def load_words(path: str | Path | None = None, protocol: str = "tags") -> Words:
     if path is None or str(path) == "":
         return _default(protocol)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        file = SHIPPED.get(str(path))
+        text = shipped_text(file) if file else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"the prompts {path} cannot be read: {error}") from error
+        known = f"Fix: name a file, or one of {', '.join(SHIPPED)}."
+        raise SpecError(f"the prompts {path} cannot be read: {error}. {known}") from error
     own = _read(text, str(path))
     return Words({**_default(protocol).blocks, **own}, str(path))
 
 
 def default_text(protocol: str = "tags") -> str:
     """The default words of a protocol, as `longvideo-env prompts` prints them."""
-    name = DEFAULT if protocol == "tags" else f"{protocol}.jinja"
-    return files("longvideo_env.game.words").joinpath(name).read_text(encoding="utf-8")
+    return shipped_text(DEFAULT if protocol == "tags" else f"{protocol}.jinja")
+
+
+def shipped_text(file: str) -> str:
+    """A file of words that ships."""
+    return files("longvideo_env.game.words").joinpath(file).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=2)

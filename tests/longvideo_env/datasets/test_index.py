@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from longvideo_env import LongTVQAEnv
 from longvideo_env.datasets import Dataset, loading
-from longvideo_env.datasets.tvqa.cache import cached_folder
 from longvideo_env.datasets.tvqa.index import LazyTasks
 from longvideo_env.datasets.tvqa.layout import find_sources
 from longvideo_env.errors import DataError, DuplicateQidError
+from longvideo_env.records.cached_folder import cached_folder
 from longvideo_env.records.files import cache_root
 
 Write = Callable[..., Path]

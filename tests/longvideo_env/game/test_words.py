@@ -52,6 +52,22 @@ def test_the_printed_words_are_the_default_ones(write):
     assert copied.digest == load_words(None, "functions").digest != load_words().digest
 
 
+def test_the_worked_example_shows_whole_replies_after_a_malformed_one(question, film):
+    assert load_words("worked-example").digest != load_words().digest
+    for config, n_options in (({}, 5), ({"tags": "paper"}, 5), ({"grounding": "none"}, 3)):
+        game = Game.from_config(EnvConfig(prompts="worked-example", **config))
+        problem = Malformed(MalformedKind.NO_ACTION)
+        for left, names in ((2, [*game.protocol.offered, "answer"]), (1, ["answer"])):
+            _, shown = game.malformed_text(problem, left, n_options).split("one of these lines:\n")
+            replies = [game.protocol.parse(line, n_options) for line in shown.splitlines()]
+            assert [reply.outcome.name for reply in replies] == names
+            assert all(reply.has_reasoning for reply in replies)
+    rules, user = said("worked-example", question, film)
+    usual_rules, usual_user = said(None, question, film)
+    assert rules == usual_rules
+    assert user.startswith(usual_user)
+
+
 def test_a_part_replaces_its_blocks_and_leaves_the_others(write, question, film):
     path = write("{# mine #}\n{% block turns %}\n{{ turns_left }} to go\n{% endblock %}\n")
     rules, user = said(path, question, film)

@@ -1,0 +1,115 @@
+"""What replies without an action say in plain words: "cannot read" told from "cannot write tags".
+
+A model that was never taught the tags may write "It is on wednesday." in each turn: every turn is
+malformed and its accuracy is 0, although it read the right fact. `named_accuracy` also counts an
+option that such a reply names. It is reported beside the accuracy and is never a reward.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from eval.metrics.summary import share
+from longvideo_env.game.protocol.base import option_label
+from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.schema import Qid, Task
+
+
+def named_option(text: str, options: Sequence[str]) -> int | None:
+    """The one option that a text names, by its label or by its words; None for none or several.
+
+    Upper and lower case are alike, only whole words count, and an option within a longer one
+    (`red` in `dark red`) is not named by it.
+
+    Args:
+        text: A reply.
+        options: The options as they were shown.
+    """
+    names = [(option_label(i), i) for i in range(len(options))]
+    names += [(" ".join(option.split()), i) for i, option in enumerate(options) if option.strip()]
+    found: set[int] = set()
+    rest = " ".join(text.split())
+    for name, i in sorted(names, key=lambda item: -len(item[0])):
+        rest, n = re.subn(rf"(?<!\w){re.escape(name)}(?!\w)", "\0", rest, flags=re.IGNORECASE)
+        if n:
+            found.add(i)
+    return found.pop() if len(found) == 1 else None
+
+
+def said_option(trajectory: Trajectory) -> int | None:
+    """The option that an episode without an answer named last; None where none was plain."""
+    malformed = {turn.turn for turn in trajectory.turns if turn.malformed is not None}
+    for segment in reversed(trajectory.segments):
+        if segment.sampled and segment.turn in malformed:
+            named = named_option(segment.text, trajectory.options)
+            if named is not None:
+                return named
+    return None
+
+
+def named_accuracy(
+    task_of: Callable[[Qid], Task], trajectories: Sequence[Trajectory]
+) -> dict[str, Any] | None:
+    """The accuracy that also counts options named in malformed replies, and what it rests on.
+
+    Args:
+        task_of: Gives the question of an id, with its gold answer.
+        trajectories: The episodes.
+
+    Returns:
+        `n_unanswered`: scored episodes without an answer that had a malformed turn; `n_named`: of
+        them, those in which an option was named plainly; `n_right`: of those, the right ones;
+        `accuracy`, its Wilson interval and `n_scored`, over all scored episodes. None where no
+        episode is of that kind.
+    """
+    n_scored, n_hits, unanswered, named, right = 0, 0, 0, 0, 0
+    for trajectory in trajectories:
+        if trajectory.status == "failed" or trajectory.correct is None:
+            continue
+        n_scored += 1
+        n_hits += bool(trajectory.correct)
+        if trajectory.choice is None and any(turn.malformed for turn in trajectory.turns):
+            unanswered += 1
+            said = said_option(trajectory)
+            if said is not None:
+                named += 1
+                task, order = task_of(trajectory.qid), trajectory.option_order
+                gold = (task if order is None else task.reorder(order)).gold
+                right += bool(gold.is_right(said))
+    return _record(unanswered, named, right, n_scored, n_hits + right) if unanswered else None
+
+
+def merge_named(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """`named_accuracy` of a whole run, from the summaries of its shards."""
+    parts = [part for summary in summaries if (part := summary.get("named_options"))]
+    if not parts:
+        return None
+    unanswered, named, right = (
+        sum(int(part[name]) for part in parts) for name in ("n_unanswered", "n_named", "n_right")
+    )
+    whole = [summary.get("named_options") or summary for summary in summaries]
+    n_hits = sum(round((part["accuracy"] or 0) * part["n_scored"]) for part in whole)
+    n_scored = sum(int(part["n_scored"]) for part in whole)
+    return _record(unanswered, named, right, n_scored, n_hits)
+
+
+def _record(unanswered: int, named: int, right: int, n_scored: int, n_hits: int) -> dict[str, Any]:
+    accuracy, interval = share([True] * n_hits + [False] * (n_scored - n_hits))
+    counts = {"n_unanswered": unanswered, "n_named": named, "n_right": right, "n_scored": n_scored}
+    return {**counts, "accuracy": accuracy, "accuracy_ci95": interval}
+
+
+def named_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line under the table where episodes ended without an answer and with malformed turns."""
+    found = summary.get("named_options")
+    if not found:
+        return []
+    low, high = found["accuracy_ci95"]
+    return [
+        f"{found['n_unanswered']} of {found['n_scored']} episodes gave no answer and had malformed "
+        f"turns; {found['n_named']} of them name one option in plain words, {found['n_right']} "
+        f"rightly. Counting those, the accuracy would be {found['accuracy']:.3f} "
+        f"({low:.3f}-{high:.3f}). No reward counts them."
+    ]

@@ -1,0 +1,253 @@
+"""SmolLM2-135M plays, is taught the tags, and learns from rewards. `make test-real` runs it.
+
+Some eight minutes on two quiet cores. What it prints is worth reading: `pytest -rA` shows it.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.generation.batches import generate_batch
+from agents.generation.hf import load_model
+from agents.generation.settings import GenerationSettings
+from agents.policies.starter import resolve_model
+from eval.run_policy import main as run_policy
+from eval.runs.naming import run_folder
+from longvideo_env.records.trajectory import Trajectory, read_trajectories
+from train.merge_adapter import main as merge_adapter
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "runs" / "real" / "smollm2"
+STEPS = 3
+LORA = (
+    *("--dtype", "float32", "--use_peft", "--lora_r", "16", "--lora_alpha", "32"),
+    *("--lora_target_modules", "all-linear"),
+)
+COMMON = (
+    *("--dataset", "mini", "--max_turns", "3", "--use_cpu", "--bf16", "false"),
+    *("--gradient_checkpointing", "false", "--report_to", "none", "--save_strategy", "no"),
+    *("--logging_steps", "1", "--disable_tqdm", "true"),
+)
+
+
+@dataclass(frozen=True)
+class Played:
+    """A run of a policy."""
+
+    episodes: list[Trajectory]
+    summary: dict[str, Any]
+
+    @property
+    def well_formed(self) -> float:
+        """The share of turns that held exactly one action."""
+        return 1 - float(self.summary["malformed_rate"])
+
+    @property
+    def replies(self) -> list[list[tuple[int, ...]]]:
+        """The sampled tokens, by episode and turn."""
+        return [[s.token_ids or () for s in t.segments if s.sampled] for t in self.episodes]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model() -> Path:
+    if not (MODEL / "config.json").is_file():
+        pytest.fail(f"there is no model in {MODEL}. Fix: make real.")
+    return MODEL
+
+
+Play = Callable[..., Played]
+
+
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory) -> Play:
+    """Plays questions greedily with `eval/run_policy.py`, and prints what came of them."""
+
+    def run(spec: str, *flags: str, limit: int = 6, show: int = 1) -> Played:
+        out = tmp_path_factory.mktemp("played")
+        code = run_policy(
+            [
+                *("--policy", spec, "--out", str(out), "--limit", str(limit)),
+                *("--max_turns", "3", "--max_turn_tokens", "40", *flags),
+            ]
+        )
+        assert code == 0, "an episode failed"
+        folder = run_folder(out, spec)
+        episodes = list(read_trajectories(folder / "episodes.jsonl"))
+        played = Played(episodes, json.loads((folder / "summary.json").read_text()))
+        say(spec, flags, played, show)
+        return played
+
+    return run
+
+
+def say(spec: str, flags: Sequence[str], played: Played, show: int) -> None:
+    finishes = Counter(turn.finish for t in played.episodes for turn in t.turns)
+    print(f"{Path(spec).name} {' '.join(flags)}: {len(played.episodes)} questions, ", end="")
+    print(f"malformed {played.summary['malformed_rate']:.3f} of turns, finish {dict(finishes)}, ")
+    print(f"  kinds {played.summary['malformed_kinds']}, named {played.summary['named_options']}")
+    for trajectory in played.episodes[:show]:
+        print(f"  {trajectory.question} {trajectory.options}")
+        for segment in trajectory.segments:
+            if segment.sampled:
+                print(f"    {segment.text!r}")
+
+
+@pytest.fixture(scope="module")
+def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model after a short LoRA training on 24 episodes of a teacher, merged."""
+    adapter = tmp_path_factory.mktemp("sft") / "adapter"
+    from train.sft import main as sft
+
+    sft(
+        [
+            *("--model_name_or_path", str(model), "--output_dir", str(adapter), *LORA, *COMMON),
+            *("--teacher", "teacher:mini:0:0", "--teacher_episodes", "24"),
+            *("--num_train_epochs", "1", "--per_device_train_batch_size", "2"),
+            *("--learning_rate", "1e-3", "--lr_scheduler_type", "constant_with_warmup"),
+            *("--warmup_steps", "2"),
+        ]
+    )
+    kept = model.parent / "taught"  # the tests with vLLM start from it
+    shutil.rmtree(kept, ignore_errors=True)
+    return merged(model, adapter, kept)
+
+
+def merged(base: Path, adapter: Path, out: Path) -> Path:
+    flags = ["--base", str(base), "--adapter", str(adapter), "--out", str(out)]
+    assert merge_adapter([*flags, "--dtype", "float32"]) == 0
+    return out
+
+
+@dataclass
+class Training:
+    trainer: Any
+    adapter: Path
+    start: list[Trajectory]
+    metrics: list[dict[str, Any]]
+
+
+def test_it_answers_a_question_and_ends_its_turn(model: Path) -> None:
+    policy, codec = load_model(model)
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    (opening,) = codec.open(messages)
+    settings = GenerationSettings(max_turn_tokens=20)
+    (reply,) = generate_batch(policy, codec, [list(opening.token_ids or ())], [0], settings)
+    assert codec.decode(reply.token_ids) == "The capital of France is Paris.<|im_end|>"
+    assert reply.finish == "end_of_turn"
+
+
+def test_the_gguf_file_is_the_same_model(model: Path) -> None:
+    (file,) = model.parent.glob("*.gguf")
+    folder = Path(resolve_model(str(file)))
+    for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        assert (folder / name).read_bytes() == (model / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def untaught(model: Path, play: Play) -> Played:
+    return play(f"hf:{model}", "--dataset", "mini", show=6)
+
+
+def test_untaught_it_writes_prose(untaught: Played, model: Path, play: Play) -> None:
+    """It cannot write tags; what it says in plain words is counted apart and rewarded nowhere."""
+    assert untaught.well_formed < 0.5
+    for episode in untaught.episodes:
+        assert episode.reward == 0 or episode.choice is not None
+    helped = play(f"hf:{model}", "--dataset", "mini", "--prompts", "worked-example", show=6)
+    embedded = play(f"hf:{model}", "--dataset", "embedded", limit=2, show=2)
+    for played in (untaught, helped, embedded):
+        assert played.summary["n_failed"] == 0
+        assert all(turn.finish for t in played.episodes for turn in t.turns)
+    print(f"well-formed turns: default words {untaught.well_formed:.3f}, ", end="")
+    print(f"worked example {helped.well_formed:.3f}")
+    assert helped.well_formed >= untaught.well_formed
+
+
+def test_a_short_training_teaches_the_tags(untaught: Played, taught: Path, play: Play) -> None:
+    after = play(f"hf:{taught}", "--dataset", "mini", show=2)
+    print(f"well-formed turns: before {untaught.well_formed:.3f}, after {after.well_formed:.3f}")
+    assert after.well_formed >= untaught.well_formed + 0.5
+
+
+@pytest.fixture(scope="module")
+def training(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    from train.grpo import prepare
+    from train.options.grpo_options import parse
+    from train.options.script import train_and_save
+
+    folder = tmp_path_factory.mktemp("grpo")
+    adapter, kept = folder / "adapter", folder / "kept"
+    flags = [
+        *("--model_name_or_path", str(taught), "--output_dir", str(adapter), *LORA, *COMMON),
+        *("--num_generations", "4", "--per_device_train_batch_size", "4", "--limit", "8"),
+        *("--max_turn_tokens", "32", "--max_steps", str(STEPS), "--learning_rate", "1e-4"),
+        *("--temperature", "1.0", "--save_rollouts", str(kept)),
+    ]
+    trainer = prepare(*parse(flags))
+    train_and_save(trainer, None)
+    lines = (adapter / "metrics.jsonl").read_text().splitlines()
+    metrics = [json.loads(line) for line in lines][:STEPS]
+    start = list(read_trajectories(kept / "step-000000-rank-000.jsonl.zst"))
+    return Training(trainer, adapter, start, metrics)
+
+
+def test_three_steps_of_grpo(training: Training) -> None:
+    assert [record["step"] for record in training.metrics] == [1, 2, 3]
+    for record in training.metrics:
+        print({name: record[name] for name in SHOWN})
+        assert record["episodes/failed"] == 0
+        assert 0 <= record["episodes/malformed"] <= 1
+    moved = [p for name, p in training.trainer.model.named_parameters() if "lora_B" in name]
+    learned = any(bool(parameter.abs().max() > 0) for parameter in moved)
+    assert learned == any(record["grad_norm"] > 0 for record in training.metrics)
+
+
+SHOWN = ("reward", "episodes/accuracy", "episodes/malformed", "episodes/turns", "grad_norm")
+
+
+def test_generation_and_trainer_agree_on_log_probs(training: Training) -> None:
+    """Of the first step's episodes, under the weights that training began with."""
+    trainer: Any = training.trainer
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    worst, n, turns = 0.0, 0, []
+    for trajectory in training.start:
+        segments = trajectory.segments
+        ids = torch.tensor([[i for s in segments for i in s.token_ids or ()]])
+        n_prompt = len(segments[0].token_ids or ())
+        with torch.no_grad(), policy.disable_adapter():  # a fresh adapter changes nothing
+            own, *_ = trainer._get_per_token_logps_and_entropies(
+                policy, ids, torch.ones_like(ids), ids.shape[1] - n_prompt
+            )
+        place = 0
+        for segment in segments[1:]:
+            size = len(segment.token_ids or ())
+            if segment.sampled:
+                drawn = torch.tensor(segment.logprobs)
+                worst = max(worst, float((own[0, place : place + size] - drawn).abs().max()))
+                n += size
+            place += size
+        turns.append(len(trajectory.turns))
+    print(f"{n} tokens of {len(turns)} episodes of {turns} turns differ by {worst:.1e} at most")
+    assert max(turns) > 1
+    assert n > 20
+    assert worst < 1e-4
+
+
+def test_the_merged_adapter_plays_as_the_adapter_does(
+    training: Training, taught: Path, play: Play
+) -> None:
+    whole = merged(taught, training.adapter, training.adapter.with_name("merged"))
+    flags = ("--dataset", "mini", "--max_turn_tokens", "24")
+    apart = play(f"hf:{taught}+{training.adapter}", *flags, limit=2)
+    together = play(f"hf:{whole}", *flags, limit=2)
+    assert apart.replies == together.replies
+    assert apart.summary["accuracy"] == together.summary["accuracy"]
