@@ -19,6 +19,7 @@ from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Observation
 from longvideo_env.game.reward import Play, Reward, Score, score, score_async
+from longvideo_env.records.trajectory import TurnRecord
 from longvideo_env.schema import Gold, Question, Task
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolResult
@@ -173,6 +174,11 @@ class LongTVQAEnv(gym.Env[str, str]):
             return self._next(move)
         return self._end(await score_async(*self._to_score()))
 
+    def stop(self) -> StepReturn:
+        """End the episode because the player cannot go on, as where a model's context is full."""
+        self._playing.stop_for_context()
+        return self._end(score(*self._to_score()))
+
     def twin(self) -> LongTVQAEnv:
         """Another environment of the same configuration. It shares the dataset and the agents."""
         twin = type(self).__new__(type(self))
@@ -184,6 +190,11 @@ class LongTVQAEnv(gym.Env[str, str]):
     def observation(self) -> Observation:
         """The newest observation, as fields."""
         return self._playing.observations[-1]
+
+    @property
+    def turns(self) -> list[TurnRecord]:
+        """What happened in each turn so far."""
+        return self._playing.turns
 
     @property
     def question(self) -> Question:
@@ -301,8 +312,9 @@ class LongTVQAEnv(gym.Env[str, str]):
 
     def _step_info(self) -> dict[str, Any]:
         assert self._episode is not None
-        last = self._episode.turns[-1]
-        return self._info() | {"action": last.action, "malformed": last.malformed}
+        last = self._episode.turns[-1] if self._episode.turns else None
+        action, malformed = (None, None) if last is None else (last.action, last.malformed)
+        return self._info() | {"action": action, "malformed": malformed}
 
     def _info(self) -> dict[str, Any]:
         episode = self._episode
