@@ -27,6 +27,7 @@ MODULES = (
     "longvideo_env.commands.data.questions",
     "longvideo_env.commands.data.show",
     "longvideo_env.commands.data.submission",
+    "longvideo_env.commands.doors.serve",
     "longvideo_env.commands.recordings",
 )
 

@@ -6,6 +6,8 @@ import pickle
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
 
 from longvideo_env.config import EnvConfig, live_parts
 from longvideo_env.datasets import Dataset, load_dataset
@@ -16,9 +18,11 @@ from longvideo_env.errors import DatasetNotFoundError, EpisodeStateError, SpecEr
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Observation
-from longvideo_env.game.reward import Score, score
-from longvideo_env.schema import Question, Task
+from longvideo_env.game.reward import Play, Reward, Score, score, score_async
+from longvideo_env.records.trajectory import TurnRecord
+from longvideo_env.schema import Gold, Question, Task
 from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.tool import ToolCall, ToolResult
 from longvideo_env.tools.toolbox import Toolbox
 
 StepReturn = tuple[str, float, bool, bool, dict[str, Any]]
@@ -124,11 +128,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         self.render_mode = render_mode
         self.config = EnvConfig.from_mapping(options)
         self.game = Game.from_config(self.config)
-        self._episode: Episode | None = None
-        self._task: Task | None = None
-        self._score: Score | None = None
-        self._seed: int | None = None
-        self._walk: list[int] = []
+        self._clear()
         self._load()
         self.observation_space = TextSpace()
         self.action_space = ReplySpace(self.game, n_options=self.dataset.fewest_options)
@@ -147,23 +147,8 @@ class LongTVQAEnv(gym.Env[str, str]):
             DataError: There is no such question.
             ToolError: The grounding agent failed on the first clip.
         """
-        super().reset(seed=seed)
-        if seed is not None:
-            self._walk = []
-        if self._seed is None or seed is not None:
-            self._seed = int(self.np_random.integers(2**31)) if seed is None else seed
-        shuffle = self.config.shuffle_options
-        picked = self._pick(options or {})
-        opened = open_episode(picked, self.dataset, self.game, self._seed, shuffle=shuffle)
-        self._task, self._score = opened.task, None
-        task, episode = opened.task, opened.episode
-        self._episode = episode
-        request = episode.start()
-        if request is not None and isinstance(
-            episode.receive(self.toolbox.call_blocking(request)), Ended
-        ):
-            raise ToolError(f"question {task.qid}: no first clip: {episode.error}")
-        return "\n\n".join(message["content"] for message in episode.messages), self._info()
+        call = self._begin(seed, options)
+        return self._opened(None if call is None else self.toolbox.call_blocking(call))
 
     def step(self, action: str) -> StepReturn:
         """Take one turn with the master's reply.
@@ -171,18 +156,50 @@ class LongTVQAEnv(gym.Env[str, str]):
         Raises:
             EpisodeStateError: `reset` was not called, or the episode is over.
         """
-        episode = self._playing
-        move = episode.reply(action)
-        if not isinstance(move, Observation | Ended):
-            move = episode.receive(self.toolbox.call_blocking(move))
+        move = self._playing.reply(action)
+        if isinstance(move, ToolCall):
+            move = self._playing.receive(self.toolbox.call_blocking(move))
         if isinstance(move, Observation):
-            return move.text, 0.0, False, False, self._step_info()
-        return self._end()
+            return self._next(move)
+        return self._end(score(*self._to_score()))
+
+    async def reset_async(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """`reset` for an event loop: others run while a tool is waited for."""
+        call = self._begin(seed, options)
+        return self._opened(None if call is None else await self.toolbox.call(call))
+
+    async def step_async(self, action: str) -> StepReturn:
+        """`step` for an event loop: others run while a tool is waited for."""
+        move = self._playing.reply(action)
+        if isinstance(move, ToolCall):
+            move = self._playing.receive(await self.toolbox.call(move))
+        if isinstance(move, Observation):
+            return self._next(move)
+        return self._end(await score_async(*self._to_score()))
+
+    def stop(self) -> StepReturn:
+        """End the episode because the player cannot go on, as where a model's context is full."""
+        self._playing.stop_for_context()
+        return self._end(score(*self._to_score()))
+
+    def twin(self) -> LongTVQAEnv:
+        """Another environment of the same configuration. It shares the dataset and the agents."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin._clear()
+        return twin
 
     @property
     def observation(self) -> Observation:
         """The newest observation, as fields."""
         return self._playing.observations[-1]
+
+    @property
+    def turns(self) -> list[TurnRecord]:
+        """What happened in each turn so far."""
+        return self._playing.turns
 
     @property
     def question(self) -> Question:
@@ -237,20 +254,54 @@ class LongTVQAEnv(gym.Env[str, str]):
             )
         self.toolbox: Toolbox = build_toolbox(config, self.dataset)
 
+    def _clear(self) -> None:
+        self._episode: Episode | None = None
+        self._task: Task | None = None
+        self._score: Score | None = None
+        self._seed: int | None = None
+        self._np_random = None
+        self._np_random_seed = None
+        self._walk: NDArray[np.int32] = np.empty(0, np.int32)
+
+    def _begin(self, seed: int | None, options: dict[str, Any] | None) -> ToolCall | None:
+        super().reset(seed=seed)
+        if seed is not None:
+            self._walk = self._walk[:0]
+        if self._seed is None or seed is not None:
+            self._seed = int(self.np_random.integers(2**31)) if seed is None else seed
+        shuffle = self.config.shuffle_options
+        picked = self._pick(options or {})
+        opened = open_episode(picked, self.dataset, self.game, self._seed, shuffle=shuffle)
+        self._task, self._episode, self._score = opened.task, opened.episode, None
+        return opened.episode.start()
+
+    def _opened(self, first: ToolResult | None) -> tuple[str, dict[str, Any]]:
+        episode = self._playing
+        if first is not None and isinstance(episode.receive(first), Ended):
+            raise ToolError(f"question {episode.question.qid}: no first clip: {episode.error}")
+        return "\n\n".join(message["content"] for message in episode.messages), self._info()
+
+    def _next(self, seen: Observation) -> StepReturn:
+        return seen.text, 0.0, False, False, self._step_info()
+
     def _pick(self, options: dict[str, Any]) -> Task:
         unknown = sorted(set(options) - {"qid"})
         if unknown:
             raise SpecError(f"unknown reset option {unknown[0]!r}; options: qid.")
         if "qid" in options:
             return self.dataset.task(options["qid"])
-        if not self._walk:
-            self._walk = self.np_random.permutation(len(self.dataset)).tolist()
-        return self.dataset.tasks[self._walk.pop()]
+        if not len(self._walk):
+            self._walk = self.np_random.permutation(len(self.dataset)).astype(np.int32)
+        last, self._walk = int(self._walk[-1]), self._walk[:-1]
+        return self.dataset.tasks[last]
 
-    def _end(self) -> StepReturn:
-        assert self._episode is not None
+    def _to_score(self) -> tuple[Play, Gold, Reward]:
         assert self._task is not None
-        result = self._score = score(play_of(self._episode), self._task.gold, self.game.reward)
+        return play_of(self._playing), self._task.gold, self.game.reward
+
+    def _end(self, result: Score) -> StepReturn:
+        assert self._episode is not None
+        self._score = result
         terminated = self._episode.status == "answered"
         choice = self._episode.choice
         text = str.__str__(self.game.ended_text(choice, self._episode.status or ""))
@@ -266,8 +317,9 @@ class LongTVQAEnv(gym.Env[str, str]):
 
     def _step_info(self) -> dict[str, Any]:
         assert self._episode is not None
-        last = self._episode.turns[-1]
-        return self._info() | {"action": last.action, "malformed": last.malformed}
+        last = self._episode.turns[-1] if self._episode.turns else None
+        action, malformed = (None, None) if last is None else (last.action, last.malformed)
+        return self._info() | {"action": action, "malformed": malformed}
 
     def _info(self) -> dict[str, Any]:
         episode = self._episode
