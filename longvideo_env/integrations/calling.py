@@ -1,6 +1,6 @@
 """The game for systems that call functions: each tool by its schema, and `answer` as a tool too.
 
-    stage = Stage(EnvConfig(dataset="mini", split="test"))
+    stage = CallStage(EnvConfig(dataset="mini", split="test"))
     play = stage.open("mini-7")          # `seed=` draws as `env.reset(seed=...)` does
     print(play.start())                  # the opening
     print(play.call("look", {"query": "who is there"}))
@@ -102,7 +102,7 @@ def _answered(
 
 
 @dataclass(frozen=True)
-class Stage:
+class CallStage:
     """Where episodes of one configuration are played by calls.
 
     Attributes:
@@ -178,7 +178,7 @@ class CalledEpisode:
         opened: The episode and its task.
     """
 
-    def __init__(self, stage: Stage, opened: Opened) -> None:
+    def __init__(self, stage: CallStage, opened: Opened) -> None:
         self._stage = stage
         self.task = opened.task
         self.order = opened.order

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from longvideo_env.config import EnvConfig, live_parts
 from longvideo_env.errors import EpisodeStateError, MissingExtraError, SpecError
 from longvideo_env.game.protocol.base import MalformedKind
-from longvideo_env.integrations.calling import CalledEpisode, Stage
+from longvideo_env.integrations.calling import CalledEpisode, CallStage
 from longvideo_env.schema import Qid
 from longvideo_env.tools.tool import Tool
 
@@ -65,7 +65,7 @@ class LongTVQA:
         if limit is not None and limit < 1:
             raise SpecError(f"limit must be at least 1, got {limit}.")
         config = EnvConfig.from_mapping({"dataset": dataset, "split": split, **options})
-        self._stage = Stage(config)
+        self._stage = CallStage(config)
         self._limit = limit
         self._seed = seed
         self._check()
@@ -139,7 +139,7 @@ class LongTVQA:
 class _Environment:
     """What TRL plays with; the tools are methods of a subclass."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: CallStage, seed: int) -> None:
         self._stage = stage
         self._seed = seed
         self._playing: CalledEpisode | None = None

@@ -15,12 +15,12 @@ import longvideo_env  # noqa: F401 - registers LongTVQA-v0
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.protocol.base import Action, Malformed
-from longvideo_env.integrations.calling import Stage, read_call
+from longvideo_env.integrations.calling import CallStage, read_call
 from longvideo_env.integrations.trl import LongTVQA
 from longvideo_env.testing import SENTINEL, SENTINEL_NUMBER, sentinel_gold
 from longvideo_env.tools.tool import ToolCall
 
-STAGE = Stage(EnvConfig(dataset="embedded", split="train", shuffle_options=True))
+STAGE = CallStage(EnvConfig(dataset="embedded", split="train", shuffle_options=True))
 QUERIES = st.sampled_from(["a red box", "żółw 🐢", " who is there "])
 CALLS = st.one_of(
     st.tuples(st.just("look"), st.fixed_dictionaries({"query": QUERIES})),
@@ -114,7 +114,7 @@ def test_no_word_of_a_call_game_names_a_tag() -> None:
 
 
 def test_a_failed_tool_gives_no_reward() -> None:
-    stage = Stage(EnvConfig(dataset="embedded", tools=[boom]))
+    stage = CallStage(EnvConfig(dataset="embedded", tools=[boom]))
     play = stage.open(stage.dataset.qids[0])
     play.start()
     assert play.call("boom", {}) == "The episode is over: a tool failed."
@@ -123,7 +123,7 @@ def test_a_failed_tool_gives_no_reward() -> None:
 
 
 def test_gold_is_in_no_word_of_an_episode() -> None:
-    stage = Stage(EnvConfig(dataset="embedded", split="train"))
+    stage = CallStage(EnvConfig(dataset="embedded", split="train"))
     for task in stage.dataset.tasks:
         hidden = type(task)(task.question, sentinel_gold(task.gold))
         play = stage.open_task(hidden, 3)
@@ -163,7 +163,7 @@ def test_trl_finds_exactly_the_tools_with_our_schema() -> None:
     environment = spec.environment_factory()
     public = {name for name in dir(environment) if not name.startswith("_")}
     assert public == {"look", "ground", "answer", "reset", "get_reward"}
-    for tool in Stage(EnvConfig(dataset="embedded")).tools:
+    for tool in CallStage(EnvConfig(dataset="embedded")).tools:
         theirs = get_json_schema(getattr(environment, tool.name))["function"]
         assert (theirs["name"], theirs["description"]) == (tool.name, tool.purpose)
         ours, parameters = tool.schema, theirs["parameters"]
