@@ -176,6 +176,10 @@ class CalledEpisode:
     Args:
         stage: Where it is played.
         opened: The episode and its task.
+
+    Attributes:
+        has_reasoning: Whether reasoning comes with the next call. A door that sees whole replies
+            says so; where only calls can be seen it stays False.
     """
 
     def __init__(self, stage: CallStage, opened: Opened) -> None:
@@ -183,6 +187,7 @@ class CalledEpisode:
         self.task = opened.task
         self.order = opened.order
         self.episode = opened.episode
+        self.has_reasoning = False
 
     @property
     def over(self) -> bool:
@@ -208,18 +213,16 @@ class CalledEpisode:
             return self._say(self.episode.receive(await self._stage.toolbox.call(call)))
         return self.messages[-1]["content"]
 
-    def call(self, name: str, values: Mapping[str, Any], *, has_reasoning: bool = False) -> str:
+    def call(self, name: str, values: Mapping[str, Any]) -> str:
         """Take a call of a tool. Returns what the master reads next; the last words at the end."""
-        move = self._move(name, values, has_reasoning)
+        move = self._move(name, values)
         if not isinstance(move, Observation | Ended):
             move = self.episode.receive(self._stage.toolbox.call_blocking(move))
         return self._say(move)
 
-    async def call_async(
-        self, name: str, values: Mapping[str, Any], *, has_reasoning: bool = False
-    ) -> str:
+    async def call_async(self, name: str, values: Mapping[str, Any]) -> str:
         """`call`, on an event loop."""
-        move = self._move(name, values, has_reasoning)
+        move = self._move(name, values)
         if not isinstance(move, Observation | Ended):
             move = self.episode.receive(await self._stage.toolbox.call(move))
         return self._say(move)
@@ -238,12 +241,12 @@ class CalledEpisode:
         self._end()
         return await score_async(play_of(self.episode), self.task.gold, self._stage.game.reward)
 
-    def _move(self, name: str, values: Mapping[str, Any], has_reasoning: bool) -> Move:
+    def _move(self, name: str, values: Mapping[str, Any]) -> Move:
         if self.over:
             return Ended(self.episode.status or "failed")
         outcome = read_call(self._stage.game, name, values, self.episode.question.options)
         text = _dump({"name": name, "arguments": dict(values)})
-        return self.episode.act(outcome, text, has_reasoning=has_reasoning)
+        return self.episode.act(outcome, text, has_reasoning=self.has_reasoning)
 
     def _say(self, move: Move) -> str:
         if isinstance(move, Observation):
