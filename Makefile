@@ -7,7 +7,7 @@ setup: .venv/.stamp
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	rm -rf *.egg-info  # an old one would hide new entry points
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,serve,report,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,serve,mcp,report,dev]"
 	touch $@
 demo: setup
 	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:mini-starter --out runs/demo --overwrite
@@ -21,7 +21,7 @@ starter: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser and not real"
+	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser and not real and not doors"
 test-browser: setup .browser/.stamp
 	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser
 .browser/.stamp:

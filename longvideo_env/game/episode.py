@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from longvideo_env.errors import EpisodeStateError
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import FinishReason, Message, Observation
-from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, ParsedReply
+from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, Outcome, ParsedReply
 from longvideo_env.records.trajectory import Status, TurnRecord
 from longvideo_env.schema import Question, TimedText, Video
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
@@ -130,23 +130,28 @@ class Episode:
         Returns:
             A tool request to run and hand to `receive`; an observation; or the end.
         """
-        if self.status is not None or self._pending is not None or not self.messages:
-            raise EpisodeStateError(
-                "reply() was called while the episode "
-                + ("is over." if self.status else "waits for a tool, or has not been started.")
-            )
+        self._check_waiting("reply")
         parsed = self.game.protocol.parse(text, self.question.options)
-        self.messages.append(self.game.protocol.said(text, self.turn))
-        self.replies.append(text)
-        self.parsed.append(parsed)
-        self._finish, self._usage = finish, usage
-        outcome = parsed.outcome
-        if isinstance(outcome, Malformed):
-            return self._malformed(outcome)
-        self._action = outcome
-        if outcome.name == ANSWER:
-            return self._answer(outcome)
-        return self._use(self.game.tool(outcome.name), outcome)
+        return self._take(parsed, self.game.protocol.said(text, self.turn), text, finish, usage)
+
+    def act(self, outcome: Outcome, text: str, *, has_reasoning: bool = False) -> Move:
+        """Take an action that is no text of the game's protocol, such as a call of a function.
+
+        Args:
+            outcome: The action, its arguments checked; or what is wrong with it.
+            text: How it stands in the conversation.
+            has_reasoning: Whether reasoning came with it.
+
+        Returns:
+            As `reply`.
+        """
+        self._check_waiting("act")
+        message = {"role": "assistant", "content": text}
+        return self._take(ParsedReply(outcome, has_reasoning), message, text)
+
+    def stop(self) -> Ended:
+        """End the episode because no turn will follow: as if its turns were used up."""
+        return self._end("out_of_turns")
 
     def receive(self, result: ToolResult) -> Observation | Ended:
         """Take the result of the tool call that is pending."""
@@ -180,6 +185,33 @@ class Episode:
     def stop_for_budget(self) -> Ended:
         """End the episode because it has used up the tokens or the money that it may use."""
         return self._end("out_of_budget")
+
+    def _check_waiting(self, name: str) -> None:
+        if self.status is not None or self._pending is not None or not self.messages:
+            raise EpisodeStateError(
+                f"{name}() was called while the episode "
+                + ("is over." if self.status else "waits for a tool, or has not been started.")
+            )
+
+    def _take(
+        self,
+        parsed: ParsedReply,
+        message: Message,
+        text: str,
+        finish: FinishReason | None = None,
+        usage: Mapping[str, Any] | None = None,
+    ) -> Move:
+        self.messages.append(message)
+        self.replies.append(text)
+        self.parsed.append(parsed)
+        self._finish, self._usage = finish, usage
+        outcome = parsed.outcome
+        if isinstance(outcome, Malformed):
+            return self._malformed(outcome)
+        self._action = outcome
+        if outcome.name == ANSWER:
+            return self._answer(outcome)
+        return self._use(self.game.tool(outcome.name), outcome)
 
     def _open(self, clip_id: str) -> Observation:
         self._move(clip_id)

@@ -1,0 +1,265 @@
+"""The game for systems that call functions: each tool by its schema, and `answer` as a tool too.
+
+    stage = CallStage(EnvConfig(dataset="mini", split="test"))
+    play = stage.open("mini-7")          # `seed=` draws as `env.reset(seed=...)` does
+    print(play.start())                  # the opening
+    print(play.call("look", {"query": "who is there"}))
+    play.call("answer", {"answer": "a0"})
+    print(play.score().reward)
+
+The state machine, the tools, the words' fields and the reward are those of `gym.make`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.drivers.rollout import Opened, open_episode, play_of
+from longvideo_env.errors import DatasetNotFoundError
+from longvideo_env.game.episode import Ended, Move
+from longvideo_env.game.game import Game
+from longvideo_env.game.policy import Message, Observation
+from longvideo_env.game.protocol.answers import read_answer
+from longvideo_env.game.protocol.base import (
+    ANSWER,
+    Action,
+    Malformed,
+    MalformedKind,
+    Outcome,
+    option_label,
+)
+from longvideo_env.game.reward import Score, score, score_async
+from longvideo_env.schema import Qid, Task
+from longvideo_env.tools.registry import build_toolbox
+from longvideo_env.tools.tool import Tool, as_tool
+from longvideo_env.tools.toolbox import Toolbox
+
+WORDS = Path(__file__).with_name("calls.jinja")
+"""What is said to a master agent that calls functions."""
+
+_SHOWN = 80
+"""Characters of a wrong call that a message quotes."""
+
+
+def answer(request: Any, answer: str) -> str:  # noqa: D417 - the request is no argument
+    """Answers the question and ends the episode.
+
+    Args:
+        answer: the label of one option, such as a0; or a few words where there are no options
+    """
+    raise AssertionError("the episode takes the answer itself")
+
+
+def read_call(
+    game: Game, name: str, values: Mapping[str, Any], options: tuple[str, ...]
+) -> Outcome:
+    """A call as an action, or what is wrong with it. Never raises, whatever the values."""
+    details: dict[str, Any] = {"tag": name[:_SHOWN], "said": _dump(values)[:_SHOWN]}
+    if name == ANSWER:
+        return _answered(values, details, options)
+    if name not in game.actions:
+        return Malformed(MalformedKind.UNAVAILABLE, details)
+    tool = game.tool(name)
+    only, given = tool.takes_text, dict(values)
+    if only is not None and isinstance(given.get(only), str):
+        given[only] = given[only].strip()
+        if not given[only]:
+            del given[only]  # as an empty tag
+            if tool.required:
+                return Malformed(MalformedKind.EMPTY, details)
+    checked = tool.check(given)
+    if isinstance(checked, str):
+        expected = _dump({name: tool.described(name) for name in tool.parameters})
+        details |= {"problem": checked, "expected": expected}
+        return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
+    written = given.get(only) if only is not None else _dump(given) if given else None
+    return Action(name, written, checked)
+
+
+def _answered(
+    values: Mapping[str, Any], details: dict[str, Any], options: tuple[str, ...]
+) -> Outcome:
+    text = values.get(ANSWER)
+    if set(values) != {ANSWER} or not isinstance(text, str):
+        details |= {"problem": "it needs one text", "expected": _dump({ANSWER: "a0"})}
+        return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
+    if not text.strip():
+        return Malformed(MalformedKind.EMPTY, details)
+    if not options:
+        return Action(ANSWER, text.strip())
+    read = read_answer(text.strip(), options)
+    if isinstance(read, MalformedKind):
+        said = {"said": text.strip()[:40], "last": option_label(len(options) - 1)}
+        return Malformed(read, said)
+    return Action(ANSWER, option_label(read))
+
+
+@dataclass(frozen=True)
+class CallStage:
+    """Where episodes of one configuration are played by calls.
+
+    Attributes:
+        config: The environment.
+
+    Raises:
+        LongVideoEnvError: An option has no meaning, or the dataset is missing or wrong.
+    """
+
+    config: EnvConfig
+
+    @cached_property
+    def game(self) -> Game:
+        """The game, with words for calls unless `prompts` names others."""
+        given = self.config.prompts
+        return Game.from_config(replace(self.config, prompts=given or str(WORDS)))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The questions, with their gold: a door gives out a `Question` and a `Video` only."""
+        config = self.config
+        dataset = load_dataset(
+            config.dataset,
+            config.split,
+            frames_root=config.frames_root,
+            skip_invalid=config.skip_invalid,
+        )
+        if not len(dataset):
+            raise DatasetNotFoundError(f"{config.dataset!r}, split {config.split!r} is empty.")
+        return dataset
+
+    @cached_property
+    def toolbox(self) -> Toolbox:
+        """The tools, with the agents behind them."""
+        return build_toolbox(self.config, self.dataset)
+
+    @cached_property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools on offer; `answer` is the last."""
+        return (*self.game.offered, as_tool(answer))
+
+    def open(self, qid: Qid, seed: int = 0) -> CalledEpisode:
+        """An episode of a question, not started.
+
+        Args:
+            qid: The question's id.
+            seed: As in `env.reset(seed=seed, options={"qid": qid})`.
+
+        Raises:
+            DataError: There is no such question.
+        """
+        return self.open_task(self.dataset.task(qid), seed)
+
+    def open_task(self, task: Task, seed: int = 0) -> CalledEpisode:
+        """`open`, for a question that is at hand."""
+        shuffle = self.config.shuffle_options
+        opened = open_episode(task, self.dataset, self.game, seed, shuffle=shuffle)
+        return CalledEpisode(self, opened)
+
+    def rules(self, n_options: int) -> str | None:
+        """The system message; None where the game is played without."""
+        return str.__str__(self.game.rules_text(n_options)) if self.game.instructions else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config}  # all else is made again from it
+
+
+class CalledEpisode:
+    """One episode, played by calls. What a tool does wrong ends it; it never raises.
+
+    Args:
+        stage: Where it is played.
+        opened: The episode and its task.
+
+    Attributes:
+        has_reasoning: Whether reasoning comes with the next call. A door that sees whole replies
+            says so; where only calls can be seen it stays False.
+    """
+
+    def __init__(self, stage: CallStage, opened: Opened) -> None:
+        self._stage = stage
+        self.task = opened.task
+        self.order = opened.order
+        self.episode = opened.episode
+        self.has_reasoning = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode has ended."""
+        return self.episode.status is not None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation so far."""
+        return self.episode.messages
+
+    def start(self) -> str:
+        """Open the video. Returns the first user message."""
+        call = self.episode.start()
+        if call is not None:
+            return self._say(self.episode.receive(self._stage.toolbox.call_blocking(call)))
+        return self.messages[-1]["content"]
+
+    async def start_async(self) -> str:
+        """`start`, on an event loop."""
+        call = self.episode.start()
+        if call is not None:
+            return self._say(self.episode.receive(await self._stage.toolbox.call(call)))
+        return self.messages[-1]["content"]
+
+    def call(self, name: str, values: Mapping[str, Any]) -> str:
+        """Take a call of a tool. Returns what the master reads next; the last words at the end."""
+        move = self._move(name, values)
+        if not isinstance(move, Observation | Ended):
+            move = self.episode.receive(self._stage.toolbox.call_blocking(move))
+        return self._say(move)
+
+    async def call_async(self, name: str, values: Mapping[str, Any]) -> str:
+        """`call`, on an event loop."""
+        move = self._move(name, values)
+        if not isinstance(move, Observation | Ended):
+            move = self.episode.receive(await self._stage.toolbox.call(move))
+        return self._say(move)
+
+    def refuse(self, kind: MalformedKind, text: str, **details: Any) -> str:
+        """Take a reply that is not one call. Returns what the master reads next."""
+        return self._say(self.episode.act(Malformed(kind, details), text))
+
+    def score(self) -> Score:
+        """Reward and facts. An episode that goes on is ended: its turns count as used up."""
+        self._end()
+        return score(play_of(self.episode), self.task.gold, self._stage.game.reward)
+
+    async def score_async(self) -> Score:
+        """`score`, on an event loop."""
+        self._end()
+        return await score_async(play_of(self.episode), self.task.gold, self._stage.game.reward)
+
+    def _move(self, name: str, values: Mapping[str, Any]) -> Move:
+        if self.over:
+            return Ended(self.episode.status or "failed")
+        outcome = read_call(self._stage.game, name, values, self.episode.question.options)
+        text = _dump({"name": name, "arguments": dict(values)})
+        return self.episode.act(outcome, text, has_reasoning=self.has_reasoning)
+
+    def _say(self, move: Move) -> str:
+        if isinstance(move, Observation):
+            return move.text
+        episode = self.episode
+        if episode.status == "failed":
+            return "The episode is over: a tool failed."
+        return str.__str__(self._stage.game.ended_text(episode.choice, episode.status or ""))
+
+    def _end(self) -> None:
+        if not self.over:
+            self.episode.stop()
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
