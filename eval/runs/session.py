@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from eval.runs.store import RunStore
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
 from longvideo_env.config import spec_of
 from longvideo_env.errors import SpecError
-from longvideo_env.tools.recording import Recording
+from longvideo_env.tools.recording import Recording, RecordingStats
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import Toolbox
 
@@ -106,6 +107,10 @@ async def play_split(
     ) as store:
         progress.warn(*store.notes)
         earlier, start = store.earlier_wall_s, time.perf_counter()
+        recording = session.toolbox.recording
+        # Several runs of a command may share a recording, which has counted before.
+        shared = None if recording is None else (recording.stats, recording.policy_stats)
+        before = deepcopy(shared)
         keys = [_key(*job) for job in session.jobs]
         progress.start(
             label, total=len(keys), done=[store.episodes[k] for k in keys if k in store.episodes]
@@ -115,6 +120,7 @@ async def play_split(
             stopped = await _play_missing(spec, session, store, progress)
         finally:
             summary = _summary(name, session, store)
+            summary["recording"] = _recording_record(session.config, recording, before)
             if stopped is not None:
                 summary["stopped"] = stopped
             if kept:
@@ -167,7 +173,7 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
     played = [store.episodes[key] for key in keys if key in store.episodes]
     # A set of a benchmark has facts on every question; others are not gone through.
     has_facts = bool(session.tasks and session.tasks[0].question.facts)
-    config, recording = session.config, session.toolbox.recording
+    config = session.config
     return {
         "policy": name,
         "dataset": spec_of(config.dataset),
@@ -178,7 +184,6 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
         "leaky": config.unsafe_boxes,
         "n_samples": session.run.samples,
         "shard": None if session.run.shard is None else str(session.run.shard),
-        "recording": _recording_record(config, recording),
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
         "groups": group_shares(session.tasks, played) if has_facts else {},
@@ -186,15 +191,17 @@ def _summary(name: str, session: Session, store: RunStore) -> dict[str, Any]:
     }
 
 
-def _recording_record(config: EnvConfig, recording: Recording | None) -> dict[str, Any]:
-    if recording is None:
+def _recording_record(
+    config: EnvConfig,
+    recording: Recording | None,
+    before: tuple[RecordingStats, RecordingStats] | None,
+) -> dict[str, Any]:
+    """What a recording did for this run alone."""
+    if recording is None or before is None:
         return {"mode": config.recording}
-    own = (
-        {"policy": recording.policy_stats.record()}
-        if recording.policy_stats.hit_rate is not None
-        else {}
-    )
-    return {"mode": config.recording, **recording.stats.record(), **own}
+    tools, policy = recording.stats.since(before[0]), recording.policy_stats.since(before[1])
+    own = {"policy": policy.record()} if policy.hit_rate is not None else {}
+    return {"mode": config.recording, **tools.record(), **own}
 
 
 def _fingerprint(policy: str, session: Session) -> dict[str, Any]:
