@@ -9,8 +9,13 @@ changes one of them. Each gets a folder under --out, as a run of its own, and `a
 `ablations.md` hold the table. A variant that changes nothing (`window-1` where --window is 1) is
 not played twice: its row is that of `full`. The same command resumes an interrupted run.
 
+Each variant is compared with `full` question by question; interval and p are clustered by video,
+and p is Holm's for all variants. All variants share one recording of tool calls
+(`recording.sqlite` under --out, unless --recording-file says otherwise), so that what one asked,
+the next is told alike.
+
 A tool that is taken away also leaves the prompt; a policy that asks for it all the same spends the
-turn on it. `eval/compare.py` compares two variants' folders.
+turn on it.
 
 Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
 """
@@ -34,11 +39,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.generation.settings import GenerationSettings
+from eval.metrics.intervals import few_videos
+from eval.metrics.pairs import add_holm, count_folders
 from eval.metrics.summary import accuracy_interval
+from eval.output.comparisons import format_p, format_signed_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.failures import failure_lines
 from eval.runs.progress import EpisodeProgress
-from eval.runs.run_options import RunOptions, build_parser, read_options
+from eval.runs.run_options import RECORDING, RunOptions, build_parser, read_options
 from eval.runs.session import open_session, play_split, print_skipped
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
@@ -86,11 +94,14 @@ class Row:
         variant: The variant.
         played_as: The name of the variant whose episodes it has: its own, or `full`.
         summary: The summary of these episodes.
+        against_full: It less `full`, as `eval.metrics.pairs.count` counts; None for `full` itself,
+            or where `full` was not played.
     """
 
     variant: Variant
     played_as: str
     summary: dict[str, Any]
+    against_full: dict[str, Any] | None = None
 
     @property
     def label(self) -> str:
@@ -145,6 +156,7 @@ async def play_variants(
 ) -> list[Row]:
     """Play each variant that differs from those before it, and return the rows of the table."""
     (policy,) = run.policies
+    config = share_recording(config, run.out)
     print_skipped(open_session(run, config, settings).dataset, stderr)
     summaries: dict[str, dict[str, Any]] = {}
     rows = []
@@ -156,9 +168,26 @@ async def play_variants(
                 session = open_session(run, changed, settings)
                 summaries[name] = await play_split(policy, session, run.out / name, progress, name)
             rows.append(Row(variant, name, summaries[name]))
+    compared = compare_with_full(run.out, list(summaries))
+    rows = [replace(row, against_full=compared.get(row.played_as)) for row in rows]
     for line in (*progress.notes, *(s for row in summaries.values() for s in failure_lines(row))):
         stderr.print(line, markup=False, highlight=False, soft_wrap=True)
     return rows
+
+
+def share_recording(config: EnvConfig, out: Path) -> EnvConfig:
+    """The options with a recording that all variants share, if they name none."""
+    if config.recording != "off":
+        return config
+    return replace(config, recording="reuse", recording_file=str(out / RECORDING))
+
+
+def compare_with_full(out: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Each variant less `full`, with Holm's p for all of them."""
+    counted = {name: count_folders(out / FULL, out / name) for name in names if name != FULL}
+    found = {name: numbers for name, numbers in counted.items() if numbers is not None}
+    add_holm(list(found.values()))
+    return found
 
 
 def make_table(rows: Sequence[Row], **style: Any) -> Table:
@@ -189,6 +218,48 @@ def make_table(rows: Sequence[Row], **style: Any) -> Table:
     return table
 
 
+def make_comparisons(rows: Sequence[Row], **style: Any) -> Table:
+    """Each variant that was played less `full`, question by question.
+
+    Args:
+        rows: The variants.
+        style: Arguments of `rich.table.Table`.
+    """
+    table = Table(**style)
+    table.add_column("variant", no_wrap=True)
+    for heading in ("variant - full", "95% CI", "p (Holm)", "detectable", "videos", "n"):
+        table.add_column(heading, justify="right")
+    for row in compared(rows):
+        numbers = row.against_full
+        assert numbers is not None
+        table.add_row(
+            row.variant.name,
+            f"{numbers['difference']:+.3f}",
+            format_signed_interval(numbers["difference_ci95"]),
+            format_p(numbers["p_holm"]),
+            format_number(numbers["detectable"]),
+            str(numbers["n_videos"]),
+            str(numbers["n"]),
+        )
+    return table
+
+
+def compared(rows: Sequence[Row]) -> list[Row]:
+    """The variants that were compared with `full`, each set of episodes once."""
+    return list({row.played_as: row for row in reversed(rows) if row.against_full}.values())[::-1]
+
+
+def table_notes(rows: Sequence[Row]) -> list[str]:
+    """What must be known to read the table."""
+    n = len(compared(rows))
+    few = few_videos(rows[0].summary["n_videos"]) if rows[0].summary["n_scored"] else None
+    told = (
+        f"variant - full: on the same questions. p is Holm's, for {n} comparisons. detectable: the "
+        "smallest difference that as many videos find four times in five."
+    )
+    return [line for line in (n and told, few) if line]
+
+
 def write_report(rows: Sequence[Row], run: RunOptions, config: EnvConfig) -> None:
     """Write `ablations.json` and `ablations.md` into the folder of all variants."""
     (policy,) = run.policies
@@ -202,21 +273,30 @@ def write_report(rows: Sequence[Row], run: RunOptions, config: EnvConfig) -> Non
                 "changes": dict(row.variant.changes),
                 "played_as": row.played_as,
                 "summary": row.summary,
+                "against_full": row.against_full,
             }
             for row in rows
         },
     }
     write_json(run.out / "ablations.json", numbers)
-    table = StringIO()
-    Console(file=table, width=MARKDOWN_WIDTH).print(make_table(rows, box=MARKDOWN))
+    against = ["", *_markdown(make_comparisons(rows, box=MARKDOWN))] if compared(rows) else []
     lines = [
         f"# {heading(run, config)}",
         "",
-        *(line for line in table.getvalue().splitlines() if line.strip()),
+        *_markdown(make_table(rows, box=MARKDOWN)),
+        *against,
+        "",
+        *table_notes(rows),
         "",
         *(f"- `{row.variant.name}`: {row.variant.help}" for row in rows),
     ]
     write_text(run.out / "ablations.md", "\n".join(lines) + "\n")
+
+
+def _markdown(table: Table) -> list[str]:
+    text = StringIO()
+    Console(file=text, width=MARKDOWN_WIDTH).print(table)
+    return [line for line in text.getvalue().splitlines() if line.strip()]
 
 
 def heading(run: RunOptions, config: EnvConfig) -> str:
@@ -231,6 +311,10 @@ def _run(argv: Sequence[str] | None) -> int:
     rows = asyncio.run(play_variants(variants, run, config, settings, stderr))
     write_report(rows, run, config)
     stdout.print(make_table(rows, title=escape(heading(run, config)), title_justify="left"))
+    if compared(rows):
+        stdout.print(make_comparisons(rows))
+    for line in table_notes(rows):
+        stdout.print(line, highlight=False, markup=False, soft_wrap=True)
     stdout.print(
         f"Episodes, summaries, ablations.json and ablations.md: {run.out}",
         highlight=False,

@@ -5,10 +5,11 @@
 
 A run is a folder that `eval/run_policy.py` wrote, or its `episodes.jsonl`. Episodes are matched by
 question and sample. Those that failed in either run, or that only one run has, are left out and
-counted. Intervals are clustered by video. Below the totals stand the same numbers for each show and
-for each kind of question. p is that of McNemar's exact test, of the first sample of each question:
-how likely so uneven a split of the questions that only one run gets right would be if both were
-equally good.
+counted. The difference, its interval and its p come from one method, which is clustered by video:
+the exact sign-flip test with up to 14 videos, Student's t with the CR2 variance with more
+(docs/statistics.md). p says how likely so large a difference would be if both were equally good.
+Below the totals stand the same numbers for each show and for each kind of question, where p is
+Holm's, because several comparisons at once find something by chance.
 
 Exit codes: 0 done; 2 bad arguments or data.
 """
@@ -29,6 +30,7 @@ from rich.table import Table
 
 from eval.metrics.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.metrics.summary import accuracy_interval
+from eval.output.comparisons import difference_lines, format_p, format_signed_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
@@ -40,6 +42,11 @@ BEHAVIOUR_ROWS = (
     ("looked", "looked", 3),
     ("turns", "mean_turns", 2),
     ("tool calls", "mean_tool_calls", 2),
+)
+
+GROUP_NOTE = (
+    "p: Holm's, for as many comparisons as a table has rows. detectable: the smallest difference "
+    "that as many videos find four times in five."
 )
 
 
@@ -84,28 +91,32 @@ def print_comparison(numbers: dict[str, Any], console: Console) -> None:
     lines = (
         f"both right {numbers['both_right']}, A only {numbers['a_only']}, "
         f"B only {numbers['b_only']}, neither {numbers['neither']}",
-        f"difference B - A: {numbers['difference']:+.3f}"
-        f"{_signed_interval(numbers['difference_ci95'])}, "
-        f"McNemar's exact p = {_p_value(numbers['p'])}",
+        *difference_lines(numbers),
         f"left out: {numbers['n_left_out']} failed or unmatched",
     )
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     for part, label in (("by_show", "show"), ("by_kind", "kind")):
         if numbers[part]:
             console.print(_group_table(numbers, part, label))
+    if numbers["by_show"] or numbers["by_kind"]:
+        console.print(GROUP_NOTE, highlight=False, soft_wrap=True)
     console.print(_behaviour_table(numbers))
 
 
 def _group_table(numbers: dict[str, Any], part: str, label: str) -> Table:
-    table = _table(label, "A", "B", "B - A", "n", "p")
+    columns = ("A", "B", "B - A", "95% CI", "n", "videos", "p (Holm)", "detectable")
+    table = _table(label, *columns)
     for group, counts in numbers[part].items():
         table.add_row(
             escape(group),
             *(_accuracy(numbers[side][part].get(group)) for side in ("a", "b")),
             f"{counts['difference']:+.3f}",
+            format_signed_interval(counts["difference_ci95"]),
             str(counts["n"]),
-            _p_value(counts["p"]),
+            str(counts["n_videos"]),
+            format_p(counts["p_holm"]),
+            format_number(counts["detectable"]),
         )
     return table
 
@@ -132,14 +143,6 @@ def _table(first: str, *others: str) -> Table:
 
 def _accuracy(group: Mapping[str, Any] | None) -> str:
     return format_number(None if group is None else group["accuracy"])
-
-
-def _signed_interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
-
-
-def _p_value(p: float) -> str:
-    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
 
 
 def _names(a: Run, b: Run, wanted: Sequence[str] | None) -> Sequence[str]:

@@ -165,10 +165,10 @@ def _half_interval(means: Any) -> Any:
 
 
 def _point(axes: Axes, x: float, summary: dict[str, Any], colour: str, marker: str) -> None:
-    interval = accuracy_interval(summary)
-    if interval is None:
+    y = summary["accuracy"]
+    if y is None:
         return
-    (low, high), y = interval, summary["accuracy"]
+    low, high = accuracy_interval(summary) or (y, y)  # one video gives no interval
     bars = [[y - low], [high - y]]
     axes.errorbar([x], [y], yerr=bars, fmt=marker, color=colour, capsize=3, ms=5, lw=1.2)
 

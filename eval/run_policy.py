@@ -37,6 +37,7 @@ from rich.table import Table
 
 from agents.generation.settings import GenerationSettings
 from eval.metrics.benchmark_groups import group_lines
+from eval.metrics.intervals import few_videos
 from eval.metrics.named_options import named_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
@@ -92,6 +93,9 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
             f"{row['wall_s']:.1f}",
         )
     console.print(table)
+    for note in dict.fromkeys(few_videos(row["n_videos"]) for row in summaries if row["n_scored"]):
+        if note is not None:
+            say(console, note)
 
 
 def marks(row: Mapping[str, Any]) -> str:
@@ -108,25 +112,47 @@ def scored_of(row: Mapping[str, Any]) -> str:
 
 
 def print_samples(summaries: Sequence[dict[str, Any]], console: Console) -> None:
-    """avg@n, pass@n and majority@n, where questions were played several times."""
-    table = Table(title=None)
-    for name in ("policy", "n", "avg@n", "pass@n", "95% CI", "majority@n", "95% CI", "questions"):
-        table.add_column(name, justify="left" if name == "policy" else "right")
+    """What several plays of a question say, where there are several."""
     several = [row for row in summaries if row["samples"]["n"] > 1]
+    if not several:
+        return
+    table = Table(title=None)
+    names = ("policy", "n", "avg@n", "pass@n", "95% CI", "pass^n", "95% CI", "majority@n", "95% CI")
+    for name in (*names, "same answer", "questions"):
+        table.add_column(name, justify="left" if name == "policy" else "right")
     for row in several:
         scores = row["samples"]
+        with_intervals = (
+            text
+            for name in ("pass", "all", "majority")
+            for text in (format_number(scores[name]), format_interval(scores[f"{name}_ci95"]))
+        )
         table.add_row(
             escape(short_name(row["policy"])) + marks(row),
             str(scores["n"]),
             format_number(scores["avg"]),
-            format_number(scores["pass"]),
-            format_interval(scores["pass_ci95"]),
-            format_number(scores["majority"]),
-            format_interval(scores["majority_ci95"]),
+            *with_intervals,
+            format_number(scores["same"]),
             str(scores["n_questions"]),
         )
-    if several:
-        console.print(table)
+    console.print(table)
+    for row in several:
+        for line in sample_lines(row["samples"]):
+            say(console, f"{row['policy']}: {line}")
+
+
+def sample_lines(scores: Mapping[str, Any]) -> list[str]:
+    """pass@k and pass^k for k below n, and what has fewer samples than n."""
+    lines = []
+    for name, key in (("pass@k", "pass"), ("pass^k", "all")):
+        parts = [f"k = {k} {format_number(found[key])}" for k, found in scores["by_k"].items()]
+        lines.append(f"{name}: {', '.join(parts)}")
+    if n := scores["n_incomplete"]:
+        lines.append(
+            f"{n:,} of {scores['n_questions']:,} questions have fewer than {scores['n']} samples "
+            "that did not fail, and are left out of pass@k and pass^k for larger k"
+        )
+    return lines
 
 
 def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, console: Console) -> None:

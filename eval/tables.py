@@ -8,15 +8,17 @@ r"""The paper's main table and its four ablations, for any policies and agents, 
 
 The tables: `main`; `components` (text only, + grounding, + vision); `turns` (K = 2, 5, 10);
 `window` (1, 2, 3 clips); `vision`, the vision agents given by --vision-agent. Each variant changes
-options of the environment and leaves the others as given. "Text only" reads the clip at which
-grounding opens the video, and can ask for nothing.
+options of the environment and leaves the others as given. "Text only" reads the first clip of the
+video and can ask for nothing: nobody chooses a clip for it.
 
 Each policy has a folder under --out, and each variant a run in it, which `longvideo-env report`
 and `eval/compare.py` read. A variant that equals the given options is played once, as `full`. The
 same command resumes. --collect plays nothing: it prints what lies under --out, and a dash for what
 does not. `tables.md`, `tables.tex`, `tables.csv` and `tables.json` are written there, too.
 
-Accuracies are percent, with 95 % intervals. The published ones were measured on other data, by
+Accuracies are percent, with 95 % intervals that are clustered by video. "- full" is a variant less
+the policy's run as configured, question by question on one recording of tool calls, with interval
+and p; p is Holm's for all of a table. The published ones were measured on other data, by
 other models; they stand there to compare shapes, not levels.
 
 Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
@@ -38,8 +40,11 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
-from eval.ablations import FULL, Variant, play_variants
+from eval.ablations import FULL, Variant, compare_with_full, play_variants
+from eval.metrics.intervals import FEW_VIDEOS, few_videos
+from eval.metrics.pairs import add_holm
 from eval.metrics.summary import accuracy_interval
+from eval.output.comparisons import format_p
 from eval.output.formatting import output_console
 from eval.output.published import ABLATIONS, MAIN, SOURCE, Published
 from eval.output.typeset import FORMATS, Table, table_name
@@ -52,6 +57,8 @@ from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
 
 PLAN = "tables.json"
+AGAINST = "against_full"
+COMPARED = ("- full", "its 95% CI", "p (Holm)")
 K, WINDOWS = (2, 5, 10), (1, 2, 3)
 
 
@@ -86,9 +93,9 @@ def variants_of(table: str, vision_agents: Sequence[str]) -> list[tuple[str, Var
     if table == "main":
         return [("as configured", Variant(FULL, {}, "as configured"))]
     if table == "components":
-        no_tools = {"ground_action": False, "vision": "none"}
+        no_tools = {"grounding": "none", "vision": "none"}
         return [
-            ("text only", Variant("text-only", no_tools, "no tool can be asked")),
+            ("text only", Variant("text-only", no_tools, "the first clip, no tools")),
             ("+ grounding", Variant("with-grounding", {"vision": "none"}, "--vision none")),
             ("+ vision", Variant("with-grounding-and-vision", {}, "as configured")),
         ]
@@ -128,7 +135,9 @@ def play(
         rows = asyncio.run(play_variants(all_variants(plan), own, config, settings, stderr))
         played_as = {row.variant.name: row.played_as for row in rows}
         write_json(own.out / PLAN, {"policy": policy, "played_as": played_as})
-        summaries[policy] = {row.variant.name: row.summary for row in rows}
+        summaries[policy] = {
+            row.variant.name: {**row.summary, AGAINST: row.against_full} for row in rows
+        }
     return summaries
 
 
@@ -138,11 +147,15 @@ def collect(plan: TablePlan, out: Path) -> dict[str, dict[str, Any]]:
     for policy in plan.policies:
         folder = run_folder(out, policy, plan.policies)
         played_as = _read(folder / PLAN).get("played_as", {})
-        found = {
-            variant.name: _read(folder / played_as.get(variant.name, variant.name) / SUMMARY)
-            for variant in all_variants(plan)
+        names = [variant.name for variant in all_variants(plan)]
+        folders = {name: played_as.get(name, name) for name in names}
+        found = {name: _read(folder / folders[name] / SUMMARY) for name in names}
+        compared = compare_with_full(folder, list(dict.fromkeys(folders.values())))
+        summaries[policy] = {
+            name: {**summary, AGAINST: compared.get(folders[name])}
+            for name, summary in found.items()
+            if summary
         }
-        summaries[policy] = {name: summary for name, summary in found.items() if summary}
     return summaries
 
 
@@ -152,25 +165,33 @@ def make_tables(plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _make_table(name: str, plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = ["policy", "variant", "answer", "95% CI", "grounding", "turns", "calls", "failed"]
-    columns += ["n", "published answer", "published grounding"]
-    rows = [
-        _row(policy, text, summaries[policy].get(variant.name), ABLATIONS.get(variant.name))
+    columns = ["policy", "variant", "answer", "95% CI", *COMPARED, "grounding", "turns", "calls"]
+    columns += ["failed", "n", "published answer", "published grounding"]
+    found = [
+        (policy, text, summaries[policy].get(variant.name), ABLATIONS.get(variant.name))
         for policy in plan.policies
         for text, variant in variants_of(name, plan.vision_agents)
     ]
+    compared = [summary[AGAINST] for _, _, summary, _ in found if summary and summary[AGAINST]]
+    add_holm(compared)
+    rows = [_row(*row) for row in found]
     note = f"Published: {SOURCE}; other models and data."
     if name == "main":
         columns, rows = _main(columns, rows)
         note = f"Published: {SOURCE}, on LongTVQA and LongTVQA+ (validation)."
     if name == "vision":
         note = "The paper's own table on vision models is not quoted."
+    if compared:
+        note += f" - full: paired with the run as configured; p is Holm's, n = {len(compared)}."
+    videos = [s["n_videos"] for _, _, s, _ in found if s and s["n_scored"]]
+    if few := few_videos(min(videos, default=FEW_VIDEOS)):
+        note += f" {few[0].upper()}{few[1:]}."
     return Table(name, f"{TABLES[name]}: {plan.heading}", columns, rows, note)
 
 
 def _main(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     """The main table: ours above, and the paper's systems below."""
-    keep = [0, *range(2, len(columns) - 2)]
+    keep = [i for i, column in enumerate(columns[:-2]) if column not in ("variant", *COMPARED)]
     ours = [[row[i] for i in keep] + ["-", "-"] for row in rows]
     blank = ["-"] * (len(keep) - 1)
     theirs = [
@@ -185,7 +206,7 @@ def _main(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[li
 def _row(
     policy: str, text: str, summary: Mapping[str, Any] | None, published: Published | None
 ) -> list[str]:
-    numbers = ["-"] * 7
+    numbers = ["-"] * 10
     if summary is not None:
         name = f"{policy} (oracle)" if summary["oracle"] else policy
         policy = f"{name} (leaky)" if summary.get("leaky") else name
@@ -193,6 +214,7 @@ def _row(
         numbers = [
             _percent(summary["accuracy"], 100),
             "-" if interval is None else "-".join(f"{100 * end:.1f}" for end in interval),
+            *_compared(summary[AGAINST]),
             _percent(summary["grounding_accuracy"], 100),
             _number(summary["mean_turns"]),
             _number(summary["behaviour"]["mean_tool_calls"]),
@@ -201,6 +223,14 @@ def _row(
         ]
     known = published or Published()
     return [policy, text, *numbers, _percent(known.answer), _percent(known.grounding)]
+
+
+def _compared(numbers: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if numbers is None:
+        return "-", "-", "-"
+    ends = numbers["difference_ci95"]
+    within = "-" if ends is None else ", ".join(f"{100 * end:+.1f}" for end in ends)
+    return f"{100 * numbers['difference']:+.2f}", within, format_p(numbers["p_holm"])
 
 
 def _dataset_name(config: EnvConfig) -> str:

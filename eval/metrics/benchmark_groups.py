@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eval.metrics.summary import share
+from eval.metrics.summary import accuracy_of, mean_of_groups
 from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import Task
 
@@ -16,27 +16,38 @@ MAX_GROUPS = 40
 def group_shares(
     tasks: Iterable[Task], trajectories: Sequence[Trajectory]
 ) -> dict[str, dict[str, Any]]:
-    """Fact -> `groups` (value -> n, accuracy, interval) and `mean`, which weighs groups alike.
+    """Fact -> `groups` (value -> n, accuracy, interval), and their `mean` with `mean_ci95`.
+
+    The mean weighs groups alike, however many questions they have.
 
     A question that has several values of a fact counts in each, as in LVBench. Episodes without
     a gold answer, and failed ones, are in no group. A reply without an answer is wrong, as in
     `summarize`: none is drawn.
     """
     facts = {str(task.qid): task.question.facts for task in tasks if task.question.facts}
-    hits: dict[str, dict[str, list[bool]]] = {}
+    labelled: dict[str, list[tuple[Trajectory, str]]] = {}
     for trajectory in trajectories:
         if trajectory.correct is not None and trajectory.status != "failed":
             for name, value in facts.get(str(trajectory.qid), ()):
-                hits.setdefault(name, {}).setdefault(value, []).append(trajectory.correct)
-    return {name: _shares(groups) for name, groups in hits.items() if len(groups) <= MAX_GROUPS}
+                labelled.setdefault(name, []).append((trajectory, value))
+    few = {name: pairs for name, pairs in labelled.items() if _n_groups(pairs) <= MAX_GROUPS}
+    return {name: _shares(pairs) for name, pairs in few.items()}
 
 
-def _shares(groups: Mapping[str, list[bool]]) -> dict[str, Any]:
+def _n_groups(labelled: Sequence[tuple[Trajectory, str]]) -> int:
+    return len({value for _, value in labelled})
+
+
+def _shares(labelled: Sequence[tuple[Trajectory, str]]) -> dict[str, Any]:
+    groups: dict[str, list[Trajectory]] = {}
+    for trajectory, value in labelled:
+        groups.setdefault(value, []).append(trajectory)
     found: dict[str, dict[str, Any]] = {}
-    for value, hits in sorted(groups.items()):
-        accuracy, interval = share(hits)
-        found[value] = {"n": len(hits), "accuracy": accuracy, "accuracy_ci95": interval}
-    return {"groups": found, "mean": sum(g["accuracy"] for g in found.values()) / len(found)}
+    for value, episodes in sorted(groups.items()):
+        accuracy, interval = accuracy_of(episodes)
+        found[value] = {"n": len(episodes), "accuracy": accuracy, "accuracy_ci95": interval}
+    mean = mean_of_groups(labelled)
+    return {"groups": found, "mean": mean["accuracy"], "mean_ci95": mean["accuracy_ci95"]}
 
 
 def group_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -49,5 +60,9 @@ def group_lines(summary: Mapping[str, Any]) -> list[str]:
             f"{value} {group['accuracy']:.3f} (n = {group['n']:,})"
             for value, group in found["groups"].items()
         ]
-        lines.append(f"by {name}: {', '.join(parts)}; mean of the groups {found['mean']:.3f}")
+        interval = found.get("mean_ci95")
+        within = "" if interval is None else f" ({interval[0]:.3f}-{interval[1]:.3f})"
+        lines.append(
+            f"by {name}: {', '.join(parts)}; mean of the groups {found['mean']:.3f}{within}"
+        )
     return lines

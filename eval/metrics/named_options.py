@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eval.metrics.summary import share
 from longvideo_env.game.protocol.base import option_label
 from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import Qid, Task
@@ -61,8 +60,8 @@ def named_accuracy(
     Returns:
         `n_unanswered`: scored episodes without an answer that had a malformed turn; `n_named`: of
         them, those in which an option was named plainly; `n_right`: of those, the right ones;
-        `accuracy`, its Wilson interval and `n_scored`, over all scored episodes. None where no
-        episode is of that kind.
+        `accuracy` and `n_scored`, over all scored episodes. None where no episode is of that
+        kind.
     """
     n_scored, n_hits, unanswered, named, right = 0, 0, 0, 0, 0
     for trajectory in trajectories:
@@ -96,9 +95,8 @@ def merge_named(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
 
 
 def _record(unanswered: int, named: int, right: int, n_scored: int, n_hits: int) -> dict[str, Any]:
-    accuracy, interval = share([True] * n_hits + [False] * (n_scored - n_hits))
     counts = {"n_unanswered": unanswered, "n_named": named, "n_right": right, "n_scored": n_scored}
-    return {**counts, "accuracy": accuracy, "accuracy_ci95": interval}
+    return {**counts, "accuracy": n_hits / n_scored}
 
 
 def named_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -106,10 +104,9 @@ def named_lines(summary: Mapping[str, Any]) -> list[str]:
     found = summary.get("named_options")
     if not found:
         return []
-    low, high = found["accuracy_ci95"]
     return [
         f"{found['n_unanswered']} of {found['n_scored']} episodes gave no answer and had malformed "
         f"turns; {found['n_named']} of them name one option in plain words, {found['n_right']} "
-        f"rightly. Counting those, the accuracy would be {found['accuracy']:.3f} "
-        f"({low:.3f}-{high:.3f}). No reward counts them."
+        f"rightly. Counting those, the accuracy would be {found['accuracy']:.3f}. "
+        "No reward counts them."
     ]

@@ -1,7 +1,8 @@
 """Two runs on the same questions, episode by episode.
 
 A question that one run gets right and the other wrong is what tells them apart: far fewer questions
-are needed than for two separate accuracies. The p-value is that of McNemar's exact test.
+are needed than for two separate accuracies. Difference, interval and p come from one method, which
+is clustered by video (`eval.metrics.paired`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from scipy.stats import binomtest
-
-from eval.metrics.intervals import clustered_mean
+from eval.metrics.paired import Difference, clustered_difference, holm
+from eval.metrics.sample_size import plan_of
 from eval.metrics.summary import summarize
 from eval.runs.store import CONFIG, EPISODES, read_questions
 from longvideo_env.errors import SpecError
@@ -130,57 +130,92 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
     """The numbers of a comparison, in plain values.
 
     Returns:
-        `a` and `b`, each a part of `summarize` over the pairs' episodes; the counts of
-        `count` over all pairs; and the same counts in `by_show` and `by_kind`.
+        `a` and `b`, each a part of `summarize` over the pairs' episodes; the numbers of `count`
+        over all pairs; and the same numbers in `by_show` and `by_kind`, each with `p_holm`, which
+        is Holm's p for as many groups as there are.
     """
-    shows = sorted({a.show for a, _ in pairs if a.show is not None})
     sides: tuple[Sequence[Trajectory], ...] = tuple(zip(*pairs, strict=True))
     parts = (
-        "accuracy", "accuracy_ci95", "accuracy_ci95_clustered", "n_videos", "behaviour", "by_show",
-        "by_kind", "grounding_accuracy", "grounding_accuracy_first", "cost_per_correct_usd",
+        "accuracy", "accuracy_ci95", "n_videos", "behaviour", "by_show", "by_kind",
+        "grounding_accuracy", "grounding_accuracy_first", "cost_per_correct_usd",
         "tokens_per_correct",
     )  # fmt: skip
     a, b = (
         {name: value for name, value in summarize(side, len(side)).items() if name in parts}
         for side in sides
     )
-    by_show = {show: count([pair for pair in pairs if pair[0].show == show]) for show in shows}
-    kinds = sorted({a.kind for a, _ in pairs if a.kind is not None})
-    by_kind = {kind: count([pair for pair in pairs if pair[0].kind == kind]) for kind in kinds}
-    return {"a": a, "b": b, **count(pairs), "by_show": by_show, "by_kind": by_kind}
+    groups = {f"by_{name}": _by(pairs, name) for name in ("show", "kind")}
+    return {"a": a, "b": b, **count(pairs), **groups}
+
+
+def _by(pairs: Sequence[Pair], name: str) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        if (group := getattr(pair[0], name)) is not None:
+            groups.setdefault(group, []).append(pair)
+    counts = {group: count(found) for group, found in sorted(groups.items())}
+    add_holm(list(counts.values()))
+    return counts
+
+
+def add_holm(comparisons: Sequence[dict[str, Any]]) -> None:
+    """Give comparisons that are made at once `p_holm` beside their `p`."""
+    adjusted = holm([numbers["p"] for numbers in comparisons])
+    for numbers, p in zip(comparisons, adjusted, strict=True):
+        numbers["p_holm"] = p
+
+
+def count_folders(a: Path, b: Path) -> dict[str, Any] | None:
+    """The numbers of `count` for two runs; None where one is not there, or nothing is in common.
+
+    Raises:
+        SpecError: Their questions or answer keys differ.
+        TrajectoryError: An episode cannot be read back.
+    """
+    if not all((folder / name).is_file() for folder in (a, b) for name in (EPISODES, CONFIG)):
+        return None
+    runs = read_run(a), read_run(b)
+    both = runs[0].episodes.keys() & runs[1].episodes.keys()
+    scored = [key for key in both if all(run.episodes[key].correct is not None for run in runs)]
+    return count(match(*runs)) if scored else None
+
+
+def difference_of(pairs: Sequence[Pair]) -> Difference:
+    """The accuracy of B less that of A, clustered by video."""
+    return clustered_difference(
+        [float(bool(b.correct)) - float(bool(a.correct)) for a, b in pairs],
+        [a.video_id for a, _ in pairs],
+        [str(a.qid) for a, _ in pairs],
+    )
 
 
 def count(pairs: Sequence[Pair]) -> dict[str, Any]:
     """How often both runs, one or neither are right, and what follows.
 
     Returns:
-        Among others `difference`, the accuracy of B less that of A, with its interval clustered by
-        video, and `p`, the two-sided p-value of McNemar's exact test. The test takes what it
-        counts for independent, which samples of one question are not: it counts the first of each.
+        Among others `difference`, the accuracy of B less that of A, with `difference_ci95` and the
+        two-sided `p` of `clustered_difference` (both None with one video), by `method`; of `n`
+        pairs, `n_questions` and `n_videos` differ. `detectable` is the smallest difference that as
+        many videos find four times in five, and `videos_needed` how many it takes to find this one
+        so often; None where the runs never disagree, or with too few videos.
     """
     hits = [(bool(a.correct), bool(b.correct)) for a, b in pairs]
-    only_a, only_b = hits.count((True, False)), hits.count((False, True))
-    firsts: dict[str, Pair] = {}
-    for pair in sorted(pairs, key=lambda pair: pair[0].sample):
-        firsts.setdefault(str(pair[0].qid), pair)
-    tested = [(bool(a.correct), bool(b.correct)) for a, b in firsts.values()]
-    tested_a = tested.count((True, False))
-    decided = tested_a + tested.count((False, True))
+    found = difference_of(pairs)
+    plan = plan_of(found.found)
+    needed = plan.videos_needed(found.mean) if plan is not None and found.mean else None
     return {
         "n": len(hits),
+        "n_questions": found.found.n_questions,
+        "n_videos": found.found.n_clusters,
         "both_right": hits.count((True, True)),
-        "a_only": only_a,
-        "b_only": only_b,
+        "a_only": hits.count((True, False)),
+        "b_only": hits.count((False, True)),
         "neither": hits.count((False, False)),
-        "difference": (only_b - only_a) / len(hits),
-        "difference_ci95": _difference_interval(pairs),
-        # Runs that never disagree show no difference at all; the test is not defined there.
-        "p": float(binomtest(tested_a, decided).pvalue) if decided else 1.0,
-        "n_tested": len(tested),
+        "difference": found.mean,
+        "difference_ci95": None if found.interval is None else list(found.interval),
+        "p": found.p,
+        "method": found.method,
+        "detectable": None if plan is None else plan.detectable(found.found.n_clusters),
+        "videos_needed": needed,
+        "per_video": found.found.n_questions / found.found.n_clusters,
     }
-
-
-def _difference_interval(pairs: Sequence[Pair]) -> list[float] | None:
-    differences = [float(bool(b.correct)) - float(bool(a.correct)) for a, b in pairs]
-    interval = clustered_mean(differences, [a.video_id for a, _ in pairs])
-    return None if interval is None else list(interval)

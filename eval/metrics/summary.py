@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scipy.stats import binomtest
-
 from eval.metrics.accounts import accounts
-from eval.metrics.intervals import CONFIDENCE, clustered_share
+from eval.metrics.intervals import clustered_share
 from eval.metrics.samples import sample_scores
 from longvideo_env.records.trajectory import Trajectory
 
@@ -27,20 +25,20 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
 
     Returns:
         Plain values. `accuracy` and the `grounding_accuracy` pair are shares of the episodes that
-        did not fail and have gold; `accuracy_ci95` is their Wilson interval, which takes episodes
-        for independent, and `accuracy_ci95_clustered` one that does not: it is clustered by video
-        (`intervals`); `by_show` and `by_kind` tell those with a gold answer apart by show (in
-        `mini`, by kind) and by question word; `samples` has avg@n, pass@n and majority@n; usage and
-        cost are those of `accounts`; `behaviour` says when tools were
-        asked for; `malformed_rate` is a share of turns; `tool_calls` counts calls by tool,
-        those that opened a video apart.
+        did not fail and have gold; `accuracy_ci95` is its interval, clustered by video
+        (`intervals`), and None with one video; `by_show` and `by_kind` tell those with a gold
+        answer apart by show (in `mini`, by kind) and by question word, and `mean_of_shows` and
+        `mean_of_kinds` weigh these groups alike; `samples` has what several plays of a question
+        say (`samples`); usage and cost are those of `accounts`; `behaviour` says when tools were
+        asked for; `malformed_rate` is a share of turns; `tool_calls` counts calls by tool, those
+        that opened a video apart.
     """
     played = [t for t in trajectories if t.status != "failed"]
     scored = [t for t in played if t.correct is not None]
     correct = [bool(t.correct) for t in scored]
     turns = [turn for t in played for turn in t.turns]
     rewards = [t.reward for t in played if t.reward is not None]
-    accuracy, interval = share(correct)
+    accuracy, interval = accuracy_of(scored)
     return {
         "n_questions": n_questions,
         "n_finished": len(trajectories),
@@ -50,10 +48,11 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "n_invalid_reward": sum(t.reward_error is not None for t in trajectories),
         "accuracy": accuracy,
         "accuracy_ci95": interval,
-        "accuracy_ci95_clustered": _clustered(scored),
         "n_videos": len({t.video_id for t in scored}),
-        "by_show": _by_show(played),
+        "by_show": _by(played, "show"),
         "by_kind": _by(played, "kind"),
+        "mean_of_shows": mean_of_groups([(t, str(t.show)) for t in scored if t.show is not None]),
+        "mean_of_kinds": mean_of_groups([(t, str(t.kind)) for t in scored if t.kind is not None]),
         "samples": sample_scores(played),
         "behaviour": _behaviour(played),
         "grounding_accuracy": _mean(_known(t.grounded for t in played)),
@@ -74,10 +73,6 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
     }
 
 
-def _by_show(played: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
-    return _by(played, "show")
-
-
 def _by(played: Sequence[Trajectory], name: str) -> dict[str, dict[str, Any]]:
     """The scored episodes by their show or kind of question, where it is known."""
     groups: dict[str, list[Trajectory]] = {}
@@ -89,25 +84,61 @@ def _by(played: Sequence[Trajectory], name: str) -> dict[str, dict[str, Any]]:
 
 
 def accuracy_interval(summary: Mapping[str, Any]) -> Sequence[float] | None:
-    """The interval to show beside a summary's accuracy, at 95 %.
+    """The interval to show beside a summary's accuracy, at 95 % and clustered by video.
 
-    It is clustered by video; Wilson's, where the summary was written before that was computed or
-    where there is but one video.
+    None with one video, and for a summary of an earlier release, whose intervals were too narrow:
+    `eval/rescore.py` computes it again.
     """
-    interval: Sequence[float] | None = (
-        summary.get("accuracy_ci95_clustered") or summary["accuracy_ci95"]
-    )
+    if "n_videos" not in summary or "accuracy_ci95_clustered" in summary:
+        return None
+    interval: Sequence[float] | None = summary["accuracy_ci95"]
     return interval
 
 
-def _clustered(scored: Sequence[Trajectory]) -> list[float] | None:
-    hits, videos = [bool(t.correct) for t in scored], [t.video_id for t in scored]
-    interval = clustered_share(hits, videos)
-    return None if interval is None else list(interval)
+def accuracy_of(
+    scored: Sequence[Trajectory], weights: Sequence[float] | None = None
+) -> tuple[float | None, list[float] | None]:
+    """The share of episodes that are right, and its interval, clustered by video.
+
+    Args:
+        scored: Episodes with a gold answer that did not fail.
+        weights: What each counts for; by default all alike.
+    """
+    return clustered([bool(t.correct) for t in scored], scored, weights)
+
+
+def clustered(
+    hits: Sequence[bool],
+    episodes: Sequence[Trajectory],
+    weights: Sequence[float] | None = None,
+) -> tuple[float | None, list[float] | None]:
+    """The share of episodes of which something is so, and its interval, clustered by video.
+
+    None where there is nothing to count; no interval with one video.
+    """
+    if not hits:
+        return None, None
+    each = [1.0] * len(hits) if weights is None else weights
+    videos, questions = [t.video_id for t in episodes], [str(t.qid) for t in episodes]
+    interval = clustered_share(hits, videos, questions, weights)
+    share = sum(w for hit, w in zip(hits, each, strict=True) if hit) / sum(each)
+    return share, None if interval is None else list(interval)
+
+
+def mean_of_groups(labelled: Sequence[tuple[Trajectory, str]]) -> dict[str, Any]:
+    """The accuracy where each group counts alike, however many questions it has.
+
+    Args:
+        labelled: Scored episodes with the group of each; one may stand in several groups.
+    """
+    sizes = Counter(label for _, label in labelled)
+    weights = [1 / sizes[label] for _, label in labelled]
+    accuracy, interval = accuracy_of([t for t, _ in labelled], weights)
+    return {"n_groups": len(sizes), "accuracy": accuracy, "accuracy_ci95": interval}
 
 
 def _one_group(episodes: Sequence[Trajectory]) -> dict[str, Any]:
-    accuracy, interval = share(_known(t.correct for t in episodes))
+    accuracy, interval = accuracy_of(episodes)
     return {
         "n": len(episodes),
         "accuracy": accuracy,
@@ -143,23 +174,8 @@ def _known(values: Iterable[bool | None]) -> list[bool]:
     return [value for value in values if value is not None]
 
 
-def share(hits: Sequence[bool]) -> tuple[float | None, list[float] | None]:
-    """The share of hits, and its Wilson interval; None where there is nothing to count."""
-    if not hits:
-        return None, None
-    test = binomtest(sum(hits), len(hits))
-    interval = test.proportion_ci(confidence_level=CONFIDENCE, method="wilson")
-    return sum(hits) / len(hits), [float(interval.low), float(interval.high)]
-
-
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _errors(trajectories: Sequence[Trajectory]) -> dict[str, int]:
-    """The most frequent reasons why an episode failed or has no reward."""
-    reasons = (t.error or t.reward_error for t in trajectories)
-    return dict(Counter(reason for reason in reasons if reason).most_common(10))
 
 
 def _histogram(values: Iterable[object]) -> dict[str, int]:

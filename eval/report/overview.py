@@ -8,8 +8,10 @@ from itertools import combinations
 from typing import Any
 
 from eval.metrics.cost import episode_cost, mean_cost
-from eval.metrics.pairs import compare, differences, match, n_left_out
-from eval.metrics.summary import share, summarize
+from eval.metrics.intervals import few_videos
+from eval.metrics.pairs import add_holm, count, differences, match, n_left_out
+from eval.metrics.summary import accuracy_of, clustered, summarize
+from eval.output.comparisons import power_lines
 from eval.report.asked import MINI, needs_look
 from eval.report.folders import SavedEpisode, Source
 from longvideo_env.errors import SpecError
@@ -47,7 +49,6 @@ def describe_run(
     """
     trajectories = source.trajectories
     summary = summarize(trajectories, len(trajectories)) if trajectories else {}
-    # What a newer evaluation knows better (intervals that heed videos, costs) is shown as well.
     saved = {k: v for k, v in source.summary.items() if k not in summary}
     played = [(t, q) for t, q in zip(trajectories, questions, strict=True) if t.status != "failed"]
     return {
@@ -59,17 +60,16 @@ def describe_run(
         "leaky": bool(source.summary.get("leaky") or source.config.get("unsafe_boxes")),
         "summary": summary,
         "saved": _plain(saved),
-        "intervals": _other_intervals({**source.summary, **summary}),
         "cost": _cost(source.episodes, summary),
         "parts": _parts(played),
         "histograms": _histograms(played),
         "calibration": _calibration(played),
-        "notes": [*source.notes, *notes],
+        "notes": [*source.notes, *notes, *_few(summary)],
     }
 
 
 def describe_pairs(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Each two evaluations on the questions that both finished."""
+    """Each two evaluations on the questions that both finished; p is Holm's for all of them."""
     runs = [(i, s.as_run()) for i, s in enumerate(sources) if s.kind == "evaluation"]
     pairs = []
     for (i, a), (j, b) in list(combinations(runs, 2))[:MAX_PAIRS]:
@@ -77,30 +77,26 @@ def describe_pairs(sources: Sequence[Source]) -> list[dict[str, Any]]:
             matched = match(a, b)
         except SpecError:  # nothing in common: there is nothing to compare
             continue
-        numbers = compare(matched)
-        found = {k: numbers[k] for k in ("n", "both_right", "a_only", "b_only", "neither")}
-        found |= {"difference": numbers["difference"], "p": numbers["p"]}
-        found |= {"a": i, "b": j, "left_out": n_left_out(a, b, matched)}
+        found = {"a": i, "b": j, "left_out": n_left_out(a, b, matched), **count(matched)}
         found["differ"] = [
             f"{key}: {mine!r} against {theirs!r}"
             for key, (mine, theirs) in differences(a, b).items()
         ]
         pairs.append(found)
+    add_holm(pairs)
+    for pair in pairs:
+        note = few_videos(pair["n_videos"])
+        pair["lines"] = [*([note] if note else []), *power_lines(pair)]
     return pairs
+
+
+def _few(summary: dict[str, Any]) -> list[str]:
+    note = few_videos(summary.get("n_videos", 0)) if summary.get("n_scored") else None
+    return [note] if note else []
 
 
 def _policy(trajectories: Sequence[Trajectory]) -> str:
     return trajectories[0].policy if trajectories else "unknown"
-
-
-def _other_intervals(summary: dict[str, Any]) -> dict[str, Any]:
-    """Intervals of the accuracy other than Wilson's, by what tells them apart."""
-    head = "accuracy_ci95_"
-    return {
-        key.removeprefix(head).replace("_", " "): value
-        for key, value in summary.items()
-        if key.startswith(head) and isinstance(value, list) and len(value) == 2
-    }
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -138,15 +134,15 @@ def _parts(played: Sequence[Played]) -> dict[str, list[dict[str, Any]]]:
 def _accuracy_by(
     played: Sequence[Played], key: Callable[[Played], str | None]
 ) -> list[dict[str, Any]]:
-    groups: dict[str, list[bool]] = {}
+    groups: dict[str, list[Trajectory]] = {}
     for one in played:
-        label, correct = key(one), one[0].correct
-        if label is not None and correct is not None:
-            groups.setdefault(label, []).append(correct)
+        label = key(one)
+        if label is not None and one[0].correct is not None:
+            groups.setdefault(label, []).append(one[0])
     rows = []
-    for label, hits in groups.items():
-        accuracy, interval = share(hits)
-        rows.append({"label": label, "n": len(hits), "accuracy": accuracy, "ci": interval})
+    for label, episodes in groups.items():
+        accuracy, interval = accuracy_of(episodes)
+        rows.append({"label": label, "n": len(episodes), "accuracy": accuracy, "ci": interval})
     return sorted(rows, key=lambda row: _natural(str(row["label"])))
 
 
@@ -230,14 +226,18 @@ def _calibrated(
 ) -> dict[str, Any]:
     moves = tool == "grounding"
     asked = [(_count(t, moves) > 0, t.correct) for t, _ in group]
-    rate, interval = share([did for did, _ in asked])
+    rate, interval = clustered([did for did, _ in asked], [t for t, _ in group])
     row: dict[str, Any] = {"tool": tool, "needed": needed, "why": why, "n": len(group)}
     row |= {"asked": rate, "ci": interval}
     for name, wanted in (("right_if_asked", True), ("right_if_not", False)):
-        row[name] = share([c for did, c in asked if did is wanted and c is not None])[0]
+        row[name] = _mean([c for did, c in asked if did is wanted and c is not None])
     if not moves:
-        row["on_gold"] = share(_looks_on_gold(group))[0]
+        row["on_gold"] = _mean(_looks_on_gold(group))
     return row
+
+
+def _mean(hits: Sequence[bool]) -> float | None:
+    return sum(hits) / len(hits) if hits else None
 
 
 def _looks_on_gold(group: Sequence[Played]) -> list[bool]:

@@ -71,6 +71,7 @@ def draw_curve(summaries: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]
 
     Args:
         summaries: Those of checkpoints that have an accuracy are drawn; a line for each training.
+            One video gives no interval: then there is no band.
         stem: STEM.png and STEM.svg are made.
 
     Returns:
@@ -78,9 +79,9 @@ def draw_curve(summaries: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]
     """
     curves: dict[str, list[tuple[int, float, Sequence[float]]]] = {}
     for row in summaries:
-        found, interval = _STEP.match(row["policy"]), accuracy_interval(row)
-        if found and row["accuracy"] is not None and interval is not None:
-            point = (int(found["step"]), row["accuracy"], interval)
+        found, accuracy = _STEP.match(row["policy"]), row["accuracy"]
+        if found and accuracy is not None:
+            point = (int(found["step"]), accuracy, accuracy_interval(row) or (accuracy, accuracy))
             curves.setdefault(Path(found["run"]).name, []).append(point)
     if not any(len(points) > 1 for points in curves.values()):
         return []

@@ -50,7 +50,7 @@ class RunResult:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the accuracy, clustered by video."""
+        """The 95 % interval of the accuracy, clustered by video; None with one video."""
         interval = accuracy_interval(self.summary)
         return None if interval is None else (float(interval[0]), float(interval[1]))
 

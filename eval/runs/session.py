@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from eval.runs.store import RunStore
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
 from longvideo_env.config import spec_of
 from longvideo_env.errors import SpecError
-from longvideo_env.tools.recording import Recording
+from longvideo_env.tools.recording import Recording, RecordingStats
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.toolbox import Toolbox
 
@@ -154,14 +155,20 @@ async def play_split(
     ) as store:
         progress.warn(*store.notes, *([plan.chosen.note] if plan.chosen.note else []))
         earlier, start = store.earlier_summary, time.perf_counter()
-        progress.start(label, total=len(keys), done=list(store.episodes.values()))
-        kept, stopped = len(store.episodes), None
+        recording = session.toolbox.recording
+        # Several runs of a command may share a recording, which has counted before.
+        shared = None if recording is None else (recording.stats, recording.policy_stats)
+        before = deepcopy(shared)
+        there = [store.episodes[key] for key in keys if key in store.episodes]
+        progress.start(label, total=len(keys), done=there)
+        kept, stopped = len(there), None
         spending = SpendingWatch(run.budget, store.episodes.values(), earlier)
         try:
             stopped = await _play_missing(spec, session, plan, store, progress, spending)
         finally:
             summary = _summary(name, session, plan, store)
             summary["spent"] = spending.record()
+            summary["recording"] = _recording_record(session.config, recording, before)
             if stopped is not None:
                 summary["stopped"] = stopped
             if kept:
@@ -222,7 +229,7 @@ def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dic
     played = [store.episodes[key] for key in plan.keys if key in store.episodes]
     # A set of a benchmark has facts on every question; others are not gone through.
     has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
-    config, recording = session.config, session.toolbox.recording
+    config = session.config
     return {
         "policy": name,
         "dataset": spec_of(config.dataset),
@@ -235,7 +242,6 @@ def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dic
         "n_asked": len(plan.keys),
         "selection": dict(plan.selection),
         "shard": None if session.run.shard is None else str(session.run.shard),
-        "recording": _recording_record(config, recording),
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
         "named_options": named_accuracy(session.dataset.task, played),
@@ -244,15 +250,17 @@ def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dic
     }
 
 
-def _recording_record(config: EnvConfig, recording: Recording | None) -> dict[str, Any]:
-    if recording is None:
+def _recording_record(
+    config: EnvConfig,
+    recording: Recording | None,
+    before: tuple[RecordingStats, RecordingStats] | None,
+) -> dict[str, Any]:
+    """What a recording did for this run alone."""
+    if recording is None or before is None:
         return {"mode": config.recording}
-    own = (
-        {"policy": recording.policy_stats.record()}
-        if recording.policy_stats.hit_rate is not None
-        else {}
-    )
-    return {"mode": config.recording, **recording.stats.record(), **own}
+    tools, policy = recording.stats.since(before[0]), recording.policy_stats.since(before[1])
+    own = {"policy": policy.record()} if policy.hit_rate is not None else {}
+    return {"mode": config.recording, **tools.record(), **own}
 
 
 def _fingerprint(policy: str, session: Session) -> dict[str, Any]:

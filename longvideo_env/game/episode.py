@@ -146,7 +146,7 @@ class Episode:
             As `reply`.
         """
         self._check_waiting("act")
-        message = {"role": "assistant", "content": text}
+        message: Message = {"role": "assistant", "content": text}
         return self._take(ParsedReply(outcome, has_reasoning), message, text)
 
     def stop(self) -> Ended:

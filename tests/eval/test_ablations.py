@@ -36,8 +36,8 @@ def test_every_variant_is_played_once_and_reported(tmp_path, capsys):
     assert "window-1 (= full)" in out
     page = (tmp_path / "ablations.md").read_text(encoding="utf-8")
     table = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(VARIANTS)
-    assert len({line.count("|") for line in table}) == 1
+    assert len(table) == 2 + len(VARIANTS) + 2 + 6, "six were played besides full"
+    assert len({line.count("|") for line in table}) == 2
     assert "look_here" in table[0]
     assert "mini:" not in table[0]
 
@@ -55,6 +55,26 @@ def test_what_is_taken_away_is_missed_where_it_is_needed(tmp_path):
     assert rows["no-grounding"]["by_show"]["mini:say_elsewhere"]["accuracy"] < 1.0
     assert rows["no-grounding"]["by_show"]["mini:say_here"]["accuracy"] == 1.0
     assert rows["max-turns-1"]["mean_turns"] == 1.0
+
+
+def test_variants_are_paired_with_full_on_one_recording(tmp_path, capsys):
+    few = only("full", "no-vision", "window-2")
+    assert run(tmp_path, *few) == 0
+    variants = report(tmp_path)["variants"]
+    assert variants["full"]["against_full"] is None
+    numbers = variants["no-vision"]["against_full"]
+    lost = variants["full"]["summary"]["accuracy"] - variants["no-vision"]["summary"]["accuracy"]
+    assert numbers["difference"] == pytest.approx(-lost)
+    assert numbers["n"] == 20
+    assert numbers["p_holm"] == min(1.0, 2 * numbers["p"])
+    out = capsys.readouterr().out
+    for part in ("variant - full", "Holm's, for 2 comparisons", "5 videos are few"):
+        assert part in out
+    recordings = [row["summary"]["recording"] for row in variants.values()]
+    assert {recording["mode"] for recording in recordings} == {"reuse"}
+    assert recordings[1]["asked"] == 0, "what full asked is told alike"
+    assert run(tmp_path / "alone", *only("no-vision")) == 0
+    assert report(tmp_path / "alone")["variants"]["no-vision"]["against_full"] is None
 
 
 def test_a_policy_that_asks_for_a_removed_tool_spends_its_turn(tmp_path, monkeypatch):

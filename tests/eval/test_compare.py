@@ -29,7 +29,7 @@ def test_the_better_run_is_told_by_kind_and_behaviour(runs, tmp_path, capsys):
     file = tmp_path / "new" / "compare.json"
     assert main([str(a), str(b / "episodes.jsonl"), "--json", str(file)]) == 0
     out, err = capsys.readouterr()
-    for part in ("A: random", "B: teacher:mini:0:0", "McNemar", "mini:look_here", "left out: 0"):
+    for part in ("A: random", "B: teacher:mini:0:0", "sign-flip", "mini:look_here", "left out: 0"):
         assert part in out
     assert "warning" not in err
     numbers = json.loads(file.read_text(encoding="utf-8"))
@@ -38,7 +38,11 @@ def test_the_better_run_is_told_by_kind_and_behaviour(runs, tmp_path, capsys):
         for key in ("accuracy", "accuracy_ci95", "behaviour", "by_show"):
             assert numbers[side][key] == summary[key]
     assert numbers["difference"] > 0.3
-    assert numbers["p"] < 0.001
+    assert numbers["p"] < 0.01
+    low, high = numbers["difference_ci95"]
+    assert 0 < low < numbers["difference"] < high <= 1
+    low, high = summaries[1]["accuracy_ci95"]
+    assert f"{low:.3f}-{high:.3f}" in out, "one and the same interval everywhere"
     assert numbers["b"]["by_show"]["mini:look_here"]["looked"] == 1.0
     assert numbers["b"]["by_show"]["mini:say_here"]["looked"] == 0.0
     assert sum(numbers[k] for k in ("both_right", "a_only", "b_only", "neither")) == numbers["n"]
@@ -80,5 +84,23 @@ def test_started_as_a_script_and_help_reads_well():
         [sys.executable, str(ROOT / "eval/compare.py"), "--help"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    for part in ("RUN_A", "--names", "--json", "McNemar", "Exit codes"):
+    for part in ("RUN_A", "--names", "--json", "sign-flip", "Exit codes"):
         assert part in text
+
+
+def test_what_is_not_significant_says_what_it_would_take(runs, tmp_path, capsys):
+    play(tmp_path, "scripted:answer")
+    assert main([str(runs[0]), str(tmp_path / "scripted-answer")]) == 0
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("not significant"))
+    assert "10 such videos find a difference of" in line
+    assert "questions)" in line
+
+
+def test_one_video_has_no_interval_and_no_p(tmp_path, capsys):
+    for policy in ("random", "teacher:mini:0:0"):
+        play(tmp_path, policy, "--limit", "3", "--samples", "8")
+    capsys.readouterr()
+    assert main([str(tmp_path / "random"), str(tmp_path / "teacher-mini-0-0")]) == 0
+    out = capsys.readouterr().out
+    assert "no interval and no p" in out
+    assert "one video: no interval" in out

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from eval.metrics.summary import accuracy_interval, share, summarize
+from eval.metrics.intervals import clustered_share
+from eval.metrics.summary import accuracy_interval, mean_of_groups, summarize
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
 
@@ -52,10 +53,13 @@ def test_no_answer_in_time_is_wrong():
     assert summary["n_answered"] == 1
 
 
-def test_interval_is_wilsons():
-    summary = summarize([episode(i, correct=i < 190) for i in range(595)], 595)
-    low, high = summary["accuracy_ci95"]
-    assert (low, high) == (pytest.approx(0.2831, abs=1e-3), pytest.approx(0.3580, abs=1e-3))
+def test_the_interval_is_clustered_by_video():
+    runs = [replace(episode(i, correct=i % 3 == 0), video_id=f"v{i % 20}") for i in range(200)]
+    summary = summarize(runs, 200)
+    hits, videos = [i % 3 == 0 for i in range(200)], [i % 20 for i in range(200)]
+    assert summary["accuracy_ci95"] == list(clustered_share(hits, videos))
+    assert accuracy_interval(summary) == summary["accuracy_ci95"]
+    assert summary["n_videos"] == 20
 
 
 def test_without_gold_answers_accuracy_is_absent_not_zero():
@@ -92,7 +96,7 @@ def test_shows_are_told_apart():
     assert by_show["mini:look_here"] == {
         "n": 2,
         "accuracy": 0.5,
-        "accuracy_ci95": share([True, False])[1],
+        "accuracy_ci95": None,  # one video
         "called_grounding": 0.5,
         "looked": 0.5,
         "mean_turns": 2.5,
@@ -129,7 +133,6 @@ def test_behaviour_is_absent_where_there_is_nothing_to_count():
         "mean_turns": None,
         "mean_tool_calls": None,
     }
-    assert share([]) == (None, None)
 
 
 def test_nothing_finished():
@@ -138,12 +141,29 @@ def test_nothing_finished():
     assert summary["n_questions"] == 3
 
 
-def test_the_interval_that_is_shown_is_clustered_where_that_is_known():
-    two_videos = [replace(episode(i), video_id=video) for i, video in enumerate("aabb")]
-    summary = summarize(two_videos, 4)
-    assert accuracy_interval(summary) == summary["accuracy_ci95_clustered"]
-    assert summary["accuracy_ci95_clustered"] != summary["accuracy_ci95"]
-    one_video = summarize([episode(i) for i in range(4)], 4)
-    assert accuracy_interval(one_video) == one_video["accuracy_ci95"]
-    older = {"accuracy_ci95": [0.1, 0.2]}
-    assert accuracy_interval(older) == [0.1, 0.2]
+def test_one_video_has_no_interval_however_many_samples():
+    samples = [replace(episode(i), sample=k) for i in range(4) for k in range(64)]
+    summary = summarize(samples, 4)
+    assert summary["accuracy_ci95"] is None
+    assert summary["samples"]["pass_ci95"] is None
+
+
+def test_the_too_narrow_intervals_of_an_earlier_release_are_not_shown():
+    assert accuracy_interval({"accuracy_ci95": [0.1, 0.2]}) is None
+    older = {"accuracy_ci95": [0.1, 0.2], "accuracy_ci95_clustered": [0, 1], "n_videos": 2}
+    assert accuracy_interval(older) is None
+
+
+def test_the_mean_of_groups_weighs_them_alike():
+    runs = [
+        replace(episode(i, correct=i < 6), video_id=f"v{i % 3}", show="a" if i < 9 else "b")
+        for i in range(12)
+    ]
+    summary = summarize(runs, 12)
+    assert summary["accuracy"] == 0.5
+    mean = summary["mean_of_shows"]
+    assert mean["accuracy"] == pytest.approx((6 / 9 + 0) / 2)
+    assert mean["n_groups"] == 2
+    low, high = mean["accuracy_ci95"]
+    assert 0 <= low < mean["accuracy"] < high <= 1
+    assert mean_of_groups([]) == {"n_groups": 0, "accuracy": None, "accuracy_ci95": None}

@@ -6,10 +6,12 @@ from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
 
-def episode(qid, correct=True, show=None, sample=0, turns=()):
+def episode(qid, correct=True, show=None, sample=0, turns=(), video="v"):
     status = "failed" if correct is None else "answered"
     records = tuple(TurnRecord(i, kind) for i, kind in enumerate(turns, start=1))
-    return Trajectory(qid, "v", "p", sample, 0, status, 5, records, (), show=show, correct=correct)
+    return Trajectory(
+        qid, str(video), "p", sample, 0, status, 5, records, (), show=show, correct=correct
+    )
 
 
 def saved(folder, *episodes, **config):
@@ -56,25 +58,38 @@ def test_configurations_may_differ_in_what_is_compared(tmp_path):
     assert differences(a, b) == {"dataset": ("d", "mini"), "seed": (0, 3)}
 
 
-def test_the_test_is_mcnemars_exact():
+def test_one_video_is_one_observation():
     hits = [(True, True)] * 4 + [(True, False)] * 1 + [(False, True)] * 7 + [(False, False)] * 8
     counts = count([(episode(i, a), episode(i, b)) for i, (a, b) in enumerate(hits)])
-    assert counts == {
-        "n": 20,
-        "n_tested": 20,
-        "difference_ci95": None,  # one video has no interval
-        "both_right": 4,
-        "a_only": 1,
-        "b_only": 7,
-        "neither": 8,
-        "difference": pytest.approx(0.3),
-        "p": pytest.approx(2 * (1 + 8) / 2**8),
-    }
+    assert counts["difference"] == pytest.approx(0.3)
+    assert [counts[k] for k in ("both_right", "a_only", "b_only", "neither")] == [4, 1, 7, 8]
+    assert (counts["n"], counts["n_questions"], counts["n_videos"]) == (20, 20, 1)
+    for name in ("difference_ci95", "p", "method", "detectable"):
+        assert counts[name] is None
+
+
+def test_samples_of_one_question_are_no_new_questions():
+    def pairs(samples):
+        return [
+            (episode(v, v % 3 == 0, sample=i, video=f"v{v}"), episode(v, True, video=f"v{v}"))
+            for v in range(12)
+            for i in range(samples)
+        ]
+
+    one, many = count(pairs(1)), count(pairs(64))
+    assert many["n"] == 64 * one["n"]
+    assert many["n_questions"] == one["n_questions"]
+    for name in ("p", "detectable"):
+        assert many[name] == pytest.approx(one[name])
+    assert many["difference_ci95"] == pytest.approx(one["difference_ci95"])
 
 
 def test_runs_that_never_disagree_do_not_differ():
-    counts = count([(episode(1), episode(1)), (episode(2, False), episode(2, False))])
+    counts = count([(episode(i, True, video=i), episode(i, True, video=i)) for i in range(8)])
     assert (counts["p"], counts["difference"]) == (1.0, 0.0)
+    low, high = counts["difference_ci95"]
+    assert -1 < low == -high < 0, "few questions without a difference do not rule one out"
+    assert counts["videos_needed"] is None
 
 
 def test_shows_and_behaviour_are_those_of_the_pairs():
@@ -86,6 +101,7 @@ def test_shows_and_behaviour_are_those_of_the_pairs():
     assert (numbers["a"]["accuracy"], numbers["b"]["accuracy"]) == (1.0, 0.5)
     assert numbers["b"]["by_show"]["x"]["looked"] == 1.0
     assert numbers["b"]["behaviour"]["looked"] == 0.5
+    assert all(counts["p_holm"] is None for counts in numbers["by_show"].values()), "one video"
     assert {show: counts["a_only"] for show, counts in numbers["by_show"].items()} == {
         "x": 1,
         "y": 0,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.metrics.pairs import count_folders
 from eval.output.published import ABLATIONS, MAIN
 from eval.output.typeset import Table, to_csv, to_latex, to_markdown
 from eval.tables import main
@@ -47,8 +48,8 @@ def test_the_numbers_are_those_of_the_runs(out: Path) -> None:
         summary = json.loads((out / "random" / folder / "summary.json").read_text())
         config = json.loads((out / "random" / folder / "config.json").read_text())
         if folder == "text-only":
-            assert (config["ground_action"], config["vision"]) == (False, "none")
-            assert set(summary["tool_calls"]) == {"opening"}
+            assert (config["grounding"], config["vision"]) == ("none", "none")
+            assert summary["tool_calls"] == {"opening": 0}, "nobody chooses its clip"
         variant = {"text-only": "text only", "max-turns-2": "K = 2", "window-3": "3 clips"}
         answer = next(
             value
@@ -56,6 +57,22 @@ def test_the_numbers_are_those_of_the_runs(out: Path) -> None:
             if key[1:] == ("random", variant.get(folder, "captions:1"), "answer")
         )
         assert answer == f"{100 * summary['accuracy']:.2f}"
+
+
+def test_variants_are_paired_with_the_run_as_configured(out: Path) -> None:
+    found = values(out)
+    key = ("window", "random", "3 clips")
+    numbers = count_folders(out / "random" / "full", out / "random" / "window-3")
+    assert numbers is not None
+    assert found[(*key, "- full")] == f"{100 * numbers['difference']:+.2f}"
+    low, high = numbers["difference_ci95"]
+    assert found[(*key, "its 95% CI")] == f"{100 * low:+.1f}, {100 * high:+.1f}"
+    assert float(found[(*key, "p (Holm)")]) >= numbers["p"]
+    assert ("window", "random", "1 clip", "p (Holm)") not in found, "full has nothing to beat"
+    note = (out / "tables.md").read_text(encoding="utf-8")
+    assert "p is Holm's, n = 4." in note
+    assert "5 videos are few" in note
+    assert (out / "random" / "recording.sqlite").is_file()
 
 
 def test_what_equals_the_given_options_is_played_once(out: Path) -> None:

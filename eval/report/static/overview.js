@@ -42,11 +42,9 @@ const COLUMNS = [
 ];
 
 function runsTable() {
-  const more = [...new Set(DATA.runs.flatMap((run) => Object.keys(run.intervals)))].map((name) => [`95% CI, ${name}`, (run) => interval(run.intervals[name])]);
-  const shown = [...COLUMNS.slice(0, 2), ...more, ...COLUMNS.slice(2)].filter(([name, value]) => !['Tokens', 'Cost'].includes(name) || DATA.runs.some((run) => run.summary.n_finished && value(run) !== DASH));
+  const shown = COLUMNS.filter(([name, value]) => !['Tokens', 'Cost'].includes(name) || DATA.runs.some((run) => run.summary.n_finished && value(run) !== DASH));
   const cells = (run, i) => shown.map(([, value]) => h('td', { class: 'n' }, run.summary.n_finished ? value(run, i) : DASH));
-  const training = DATA.trainings.length ? ' Rollouts of one question are alike: the interval of a training run is too narrow.' : '';
-  return section('Runs', `Wilson intervals.${training} A failed episode counts as failed and in nothing else.`,
+  return section('Runs', `Intervals are clustered by video; with one video there is none. A failed episode counts as failed and in nothing else.`,
     wide(h('table', { class: 'runs' },
       h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Run'), shown.map(([name, , about]) => (name ? h('th', { scope: 'col', class: 'n', title: about }, name) : h('td', {}))))),
       h('tbody', {}, DATA.runs.map((run, i) => h('tr', {},
@@ -73,16 +71,20 @@ function details(run, i) {
 
 function pairsTable() {
   const cell = (pair, diff, n) => h('td', { class: 'n' }, h('a', { href: linkTo('episodes', { run: pair.a, vs: pair.b, diff }), title: `See these ${n} questions` }, n));
-  return section('Pairs', 'Question by question; p is McNemar’s exact test. The counts lead to the questions.',
-    wide(h('table', {}, head(['A', 'B'], ['n', 'both right', 'A only', 'B only', 'neither', 'B − A', 'p']),
+  const several = DATA.pairs.length > 1;
+  const points = (ends) => (ends ? `${signed(100 * ends[0], 1)} to ${signed(100 * ends[1], 1)}` : DASH);
+  const about = several ? ` p is Holm’s, for ${DATA.pairs.length} comparisons.` : '';
+  return section('Pairs', `Question by question. Interval and p are clustered by video.${about} The counts lead to the questions.`,
+    wide(h('table', {}, head(['A', 'B'], ['n', 'videos', 'both right', 'A only', 'B only', 'neither', 'B − A', '95% CI', several ? 'p (Holm)' : 'p']),
       h('tbody', {}, DATA.pairs.map((pair) => h('tr', {},
         h('th', { scope: 'row' }, runName(pair.a)), h('td', {}, runName(pair.b)),
-        h('td', { class: 'n' }, pair.n),
+        h('td', { class: 'n' }, pair.n), h('td', { class: 'n' }, pair.n_videos),
         cell(pair, 'both', pair.both_right), cell(pair, 'ab', pair.a_only), cell(pair, 'ba', pair.b_only), cell(pair, 'neither', pair.neither),
-        h('td', { class: 'n' }, `${signed(100 * pair.difference, 1)} pp`), h('td', { class: 'n' }, pValue(pair.p))))))),
-    DATA.pairs.filter((pair) => pair.differ.length || pair.left_out).map((pair) => h('p', { class: 'note' },
+        h('td', { class: 'n' }, `${signed(100 * pair.difference, 1)} pp`), h('td', { class: 'n' }, points(pair.difference_ci95)),
+        h('td', { class: 'n' }, pair.p_holm === null ? DASH : pValue(pair.p_holm))))))),
+    DATA.pairs.filter((pair) => pair.differ.length || pair.left_out || pair.lines.length).map((pair) => h('p', { class: 'note' },
       `${DATA.runs[pair.a].name} and ${DATA.runs[pair.b].name}: `,
-      [pair.left_out && `${pair.left_out} episodes failed or unmatched, left out`, pair.differ.length && `the runs differ in ${pair.differ.join('; ')}`].filter(Boolean).join('; '), '.')));
+      [pair.left_out && `${pair.left_out} episodes failed or unmatched, left out`, pair.differ.length && `the runs differ in ${pair.differ.join('; ')}`, ...pair.lines].filter(Boolean).join('; '), '.')));
 }
 
 const PART_FILTERS = { 'question kind': 'kind', show: 'show', turns: 'turns', 'gold clip': 'gold', 'evidence asked for': 'tool' };

@@ -1,0 +1,72 @@
+"""A comparison of two runs in words: its difference, what it rests on, and what would settle it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.metrics.intervals import few_videos
+from eval.metrics.paired import LEAST_VIDEOS, SIGN_FLIP
+
+_METHODS = {
+    SIGN_FLIP: "exact sign-flip test over videos",
+    "t": "t-test clustered by video (CR2)",
+}
+SIGNIFICANT = 0.05
+
+
+def difference_lines(numbers: Mapping[str, Any], comparisons: int = 1) -> list[str]:
+    """The difference with its interval and p, and what a reader must know of it.
+
+    Args:
+        numbers: Those of `eval.metrics.pairs.count`.
+        comparisons: How many are made at once; with several, `p_holm` is said, too.
+    """
+    within = format_signed_interval(numbers["difference_ci95"])
+    head = f"difference B - A: {numbers['difference']:+.3f} ({within})"
+    if numbers["p"] is None:
+        head = f"difference B - A: {numbers['difference']:+.3f}, no interval and no p"
+    else:
+        head += f", p = {format_p(numbers['p'])}"
+        if comparisons > 1:
+            head += f" (Holm's for {comparisons} comparisons: {format_p(numbers['p_holm'])})"
+        head += f", {_METHODS[numbers['method']]}"
+    note = few_videos(numbers["n_videos"])
+    return [head, *([note] if note else []), *power_lines(numbers)]
+
+
+def power_lines(numbers: Mapping[str, Any]) -> list[str]:
+    """What it would take to see a difference, where p is not small; nothing where it is."""
+    p, videos = numbers.get("p_holm") or numbers["p"], numbers["n_videos"]
+    if p is not None and p <= SIGNIFICANT:
+        return []
+    if numbers["videos_needed"] is None and numbers["detectable"] is None:
+        if numbers["a_only"] == numbers["b_only"] == 0:
+            return ["not significant: the runs never disagree"]
+        why = f"fewer than {LEAST_VIDEOS} videos cannot show a difference at p = {SIGNIFICANT}"
+        return [f"not significant: {why}"]
+    parts = []
+    if numbers["detectable"] is not None:
+        parts.append(
+            f"{videos:,} such videos find a difference of {numbers['detectable']:.3f} four times "
+            "in five"
+        )
+    else:
+        parts.append(f"fewer than {LEAST_VIDEOS} videos cannot show a difference")
+    if (needed := numbers["videos_needed"]) is not None:
+        questions = round(needed * numbers["per_video"])
+        parts.append(f"one of {abs(numbers['difference']):.3f} takes {needed:,}")
+        parts[-1] += f" of them ({questions:,} questions)"
+    return [f"not significant: {'; '.join(parts)}"]
+
+
+def format_signed_interval(interval: Sequence[float] | None) -> str:
+    """The interval of a difference."""
+    return "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def format_p(p: float | None) -> str:
+    """A p-value; a dash where there is none."""
+    if p is None:
+        return "-"
+    return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"
