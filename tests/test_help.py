@@ -14,6 +14,7 @@ MODULES = (
     "eval.compare",
     "eval.merge",
     "eval.plots",
+    "eval.recall",
     "eval.report.command",
     "eval.rescore",
     "longvideo_env.commands.data.prepare",

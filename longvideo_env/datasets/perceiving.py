@@ -19,7 +19,7 @@ import numpy as np
 from longvideo_env.datasets.layers import CAPTIONS, SPEECH, TEXT, Maker
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import TimedText
-from longvideo_env.specs import find_part
+from longvideo_env.specs import entry_point_names, find_part, is_attribute
 
 GROUPS = {SPEECH: "speech", TEXT: "screen_text", CAPTIONS: "captioners"}
 """The kind of layer, and the group of entry points of what makes it."""
@@ -88,4 +88,6 @@ def find_reader(kind: str, spec: str) -> Any:
     name, _, argument = spec.partition(":")
     if not name:
         raise SpecError(f"expected NAME or NAME:ARGUMENT for {kind}, got {spec!r}.")
+    if name not in entry_point_names(GROUPS[kind]) and is_attribute(spec):
+        name, argument = spec, ""
     return cast("Callable[[str], Any]", find_part(GROUPS[kind], name))(argument)
