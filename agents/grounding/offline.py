@@ -61,11 +61,12 @@ class RandomGrounding:
 @lru_cache(maxsize=_QUERIES)
 def rank_clips(video: Video, query: str) -> tuple[str, ...]:
     """All clips of a video, best first by BM25 of their lines."""
-    return tuple(video.clip_ids[i] for i in _index_clips(video).order(query))
+    return tuple(video.clip_ids[i] for i in clip_index(video).order(query))
 
 
 @lru_cache(maxsize=_INDEXES)
-def _index_clips(video: Video) -> Ranking:
+def clip_index(video: Video) -> Ranking:
+    """The index of a video's clips: their dialogue and all layers."""
     return Ranking([" ".join(line.text for line in clip.searched) for clip in video.clips])
 
 
