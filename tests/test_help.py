@@ -9,6 +9,7 @@ from eval.runs.run_options import build_parser
 
 MODULES = (
     "agents.ask",
+    "agents.describe",
     "agents.grounding.build_grounding",
     "eval.baseline",
     "eval.compare",

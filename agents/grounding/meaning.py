@@ -125,6 +125,11 @@ def passages(clip: Clip) -> Iterator[str]:
         yield " ".join(words)
 
 
+def embed_passages(video: Video, embedder: Embedder) -> int:
+    """Embed a video's passages, so that the cache holds them. Returns how many there are."""
+    return len(_passages_of(video, embedder)[0])
+
+
 @lru_cache(maxsize=1024)
 def _passages_of(video: Video, embedder: Embedder) -> tuple[np.ndarray, np.ndarray]:
     """The clip of each passage, and its vector. Shapes: (passages,), (passages, width)."""

@@ -24,7 +24,8 @@ GROUPS = {
     "play and evaluate": "evaluate play ask compare report rescore merge submission",
     "train": "train sft plot audit merge-adapter prompt-set tiny-model",
     "paper": "tables ablations baseline recall plots",
-    "data and agents": "prepare ingest mini questions show leaks prompts recording build-grounding",
+    "data and agents": "prepare ingest describe mini questions show leaks prompts recording "
+    "build-grounding",
 }
 """The order in which `--help` shows commands; those of other packages come last."""
 

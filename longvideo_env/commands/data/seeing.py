@@ -21,7 +21,8 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from longvideo_env.datasets.layers import SPEECH, Maker, write_layer
+from longvideo_env.datasets.jsonfile import read_object
+from longvideo_env.datasets.layers import Maker, write_layer
 from longvideo_env.datasets.perceiving import FrameReader, Heard, SpeechReader, find_reader
 from longvideo_env.datasets.tvqa.layout import LAYERS
 from longvideo_env.errors import DataError, ToolError
@@ -138,6 +139,8 @@ def see_frames(
 ) -> Made:
     """Make a layer of texts or captions from the frames of a folder; go on where one was stopped.
 
+    A layer that is there as a whole stays as it is.
+
     Args:
         folder: Of the film or dataset.
         videos: Its videos.
@@ -151,6 +154,8 @@ def see_frames(
         FolderInUseError: Another process makes layers of the folder.
     """
     reader: FrameReader = find_reader(kind, spec)
+    if made := made_already(folder, reader.maker):
+        return made
     jobs = [job for video in videos.values() for job in frame_jobs(video, reader.every_s)]
     batches = [jobs[i : i + reader.batch] for i in range(0, len(jobs), reader.batch)]
     with hold_folder(folder, _LOCK):
@@ -332,6 +337,13 @@ def merge(pairs: Sequence[tuple[FrameJob, Sequence[str]]]) -> list[dict[str, Any
     return lines
 
 
-def is_made(folder: Path, maker: Maker) -> bool:
-    """Whether a layer of speech is there already."""
-    return maker.kind == SPEECH and (folder / LAYERS / maker.file_name).is_file()
+def made_already(folder: Path, maker: Maker) -> Made | None:
+    """What became of a layer that is there as a whole; None where there is none, or some failed."""
+    file = folder / LAYERS / maker.file_name
+    if not file.is_file():
+        return None
+    value = read_object(file)
+    if value.get("failed"):
+        return None
+    n_lines = sum(map(len, value.get("clips", {}).values()))
+    return Made(maker, file, n_lines, note="there already")
