@@ -342,8 +342,8 @@ def made_already(folder: Path, maker: Maker) -> Made | None:
     file = folder / LAYERS / maker.file_name
     if not file.is_file():
         return None
-    value = read_object(file)
+    value: dict[str, Any] = dict(read_object(file))
     if value.get("failed"):
         return None
-    n_lines = sum(map(len, value.get("clips", {}).values()))
+    n_lines = sum(len(lines) for lines in value.get("clips", {}).values())
     return Made(maker, file, n_lines, note="there already")
