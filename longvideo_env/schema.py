@@ -40,6 +40,21 @@ class TimedText:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """What a model heard, read or saw in a clip.
+
+    Attributes:
+        kind: `speech`, `text` (read in the frames) or `captions`.
+        model: What made it, such as `whisper:tiny.en`.
+        lines: In order of time.
+    """
+
+    kind: str
+    model: str
+    lines: tuple[TimedText, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """A 60-90 s part of a video.
 
@@ -49,6 +64,7 @@ class Clip:
         captions: Descriptions of what is to be seen, for vision agents without a model.
         start_s: Where the clip starts in its video, in seconds, where that is known.
         end_s: Where it ends.
+        layers: What models made of the clip; at most one of each kind.
     """
 
     clip_id: str
@@ -56,6 +72,16 @@ class Clip:
     captions: tuple[TimedText, ...] = ()
     start_s: float | None = None
     end_s: float | None = None
+    layers: tuple[Layer, ...] = ()
+
+    def layer(self, kind: str) -> tuple[TimedText, ...]:
+        """The lines of a kind of layer; none where there is no such layer."""
+        return next((layer.lines for layer in self.layers if layer.kind == kind), ())
+
+    @property
+    def searched(self) -> tuple[TimedText, ...]:
+        """All lines that a search goes through: dialogue, then the layers."""
+        return (*self.subtitles, *(line for layer in self.layers for line in layer.lines))
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,6 +38,10 @@ _CALLED = {
     "grounding": "grounding agent",
     "vision": "vision agent",
     "terms": "reward term",
+    "speech": "reader of speech",
+    "screen_text": "reader of text in frames",
+    "captioners": "captioner",
+    "embeddings": "model of embeddings",
 }
 """What a message calls one part of a kind, where that is not the kind without its s."""
 

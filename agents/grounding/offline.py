@@ -22,7 +22,7 @@ _QUERIES = 16384
 
 
 class BM25Grounding:
-    """Ranks the subtitles of the video's clips against the query by BM25.
+    """Ranks the lines of the video's clips against the query by BM25: dialogue and all layers.
 
     The query is the master's request, else the question and its options. A clip that was visited
     is never named while another is left. Ties, such as a query that shares no word with any clip,
@@ -60,13 +60,14 @@ class RandomGrounding:
 # A question is asked again in every rollout of its group, and in every epoch.
 @lru_cache(maxsize=_QUERIES)
 def rank_clips(video: Video, query: str) -> tuple[str, ...]:
-    """All clips of a video, best first by BM25 of their subtitles."""
-    return tuple(video.clip_ids[i] for i in _index_clips(video).order(query))
+    """All clips of a video, best first by BM25 of their lines."""
+    return tuple(video.clip_ids[i] for i in clip_index(video).order(query))
 
 
 @lru_cache(maxsize=_INDEXES)
-def _index_clips(video: Video) -> Ranking:
-    return Ranking([" ".join(line.text for line in clip.subtitles) for clip in video.clips])
+def clip_index(video: Video) -> Ranking:
+    """The index of a video's clips: their dialogue and all layers."""
+    return Ranking([" ".join(line.text for line in clip.searched) for clip in video.clips])
 
 
 def _no_argument(name: str, argument: str) -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 from agents.api.agent import ApiAgent, after_thinking, used
 from agents.api.images import image_part
+from agents.vision.picking import PlacedFrame, frames_in_view
 from longvideo_env.errors import EndpointError, SpecError, ToolError
-from longvideo_env.media.frames import Frame, list_frames, spread
 from longvideo_env.schema import Video
 from longvideo_env.tools.tool import ToolCall, ToolReply
 
@@ -47,14 +46,6 @@ class VisionOptions:
             )
         if self.detail not in ("low", "high", "auto"):
             raise SpecError(f"expected detail=low, high or auto, got {self.detail!r}.")
-
-
-@dataclass(frozen=True)
-class PlacedFrame:
-    """A frame with its clip."""
-
-    clip_id: str
-    frame: Frame
 
 
 class ApiVision(ApiAgent):
@@ -118,22 +109,7 @@ class ApiVision(ApiAgent):
         }
 
     def _frames(self, request: ToolCall) -> tuple[PlacedFrame, ...]:
-        frames = pick_frames(request.video, request.view, self.options.frames)
-        if not frames:
-            root = request.video.frames_root
-            raise ToolError(
-                f"there are no frames of {', '.join(request.view)} under "
-                f"{root.name + '/' if root else 'any folder'}. Fix: give --frames-root, the "
-                "folder that holds <clip>/ or <show>_frames/<clip>/; or another --vision."
-            )
-        return frames
-
-
-@lru_cache(maxsize=8192)
-def pick_frames(video: Video, clip_ids: tuple[str, ...], n: int) -> tuple[PlacedFrame, ...]:
-    """`n` frames, spread evenly over all frames of some clips. Listed once for each request."""
-    there = [PlacedFrame(c, frame) for c in clip_ids for frame in list_frames(video, c)]
-    return spread(there, n)
+        return frames_in_view(request, self.options.frames)
 
 
 def prompt(request: ToolCall, frames: Sequence[PlacedFrame]) -> str:

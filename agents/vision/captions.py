@@ -1,4 +1,4 @@
-"""Vision agents that need no network: `captions`."""
+"""Vision agents that need no network: `captions`, and `text` for what was read in the frames."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from agents.ranking import Ranking
+from longvideo_env.datasets.layers import CAPTIONS, TEXT
 from longvideo_env.errors import SpecError
-from longvideo_env.schema import TimedText, Video, clock
+from longvideo_env.schema import Clip, TimedText, Video, clock
 from longvideo_env.tools.tool import ToolCall, ToolReply
 
 DEFAULT_CAPTIONS = 5
-NOTHING = "Nothing is known about what these clips show."
+EMPTY = {
+    CAPTIONS: "Nothing is known about what these clips show.",
+    TEXT: "No text was read in the frames of these clips.",
+}
 
 
 class CaptionVision:
@@ -21,15 +25,27 @@ class CaptionVision:
     """
 
     immediate = True
+    kind = CAPTIONS
 
     def __init__(self, argument: str = "") -> None:
         if argument and not (argument.isdecimal() and int(argument) > 0):
-            raise SpecError(f"expected captions:K with a number K above 0, got {argument!r}.")
+            raise SpecError(f"expected {self.kind}:K with a number K above 0, got {argument!r}.")
         self.k = int(argument) if argument else DEFAULT_CAPTIONS
 
     async def look(self, request: ToolCall, /) -> ToolReply:
         """Return the best captions of the window, one a line, with their times."""
-        return _reply(request.video, request.view, request.query or "", self.k)
+        return _reply(request.video, request.view, request.query or "", self.k, self.kind)
+
+
+class TextVision(CaptionVision):
+    """Answers from the text that was read in the frames. Spec: `text` or `text:K`."""
+
+    kind = TEXT
+
+
+def described(clip: Clip, kind: str) -> tuple[TimedText, ...]:
+    """What is known of a clip's pictures: captions, or text that was read in them."""
+    return (*clip.captions, *clip.layer(CAPTIONS)) if kind == CAPTIONS else clip.layer(kind)
 
 
 Placed: TypeAlias = tuple[str, TimedText]
@@ -38,18 +54,20 @@ Placed: TypeAlias = tuple[str, TimedText]
 
 # A question is asked again in every rollout of its group, and in every epoch.
 @lru_cache(maxsize=4096)
-def _reply(video: Video, clip_ids: tuple[str, ...], query: str, k: int) -> ToolReply:
-    captions, ranking = _index_captions(video, clip_ids)
+def _reply(video: Video, clip_ids: tuple[str, ...], query: str, k: int, kind: str) -> ToolReply:
+    captions, ranking = _index_captions(video, clip_ids, kind)
     best = [captions[i] for i in ranking.order(query)[:k]]
     lines = [_line(*one, name_clip=len(clip_ids) > 1) for one in best]
     told = [[clip_id, one.start_s, one.end_s, one.text] for clip_id, one in best]
     details = {"n_captions": len(best), "captions": told}
-    return ToolReply("\n".join(lines) or NOTHING, details=details)
+    return ToolReply("\n".join(lines) or EMPTY[kind], details=details)
 
 
 @lru_cache(maxsize=4096)
-def _index_captions(video: Video, clip_ids: tuple[str, ...]) -> tuple[list[Placed], Ranking]:
-    captions = [(clip_id, caption) for clip_id in clip_ids for caption in video[clip_id].captions]
+def _index_captions(
+    video: Video, clip_ids: tuple[str, ...], kind: str
+) -> tuple[list[Placed], Ranking]:
+    captions = [(c, caption) for c in clip_ids for caption in described(video[c], kind)]
     return captions, Ranking([caption.text for _, caption in captions])
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
+from agents.vision.captions import EMPTY, described
 from longvideo_env import Dataset, EnvConfig
 from longvideo_env.errors import LongVideoEnvError
 from longvideo_env.ids import parse_clip_id
@@ -84,12 +85,14 @@ def warnings_before(spec: str, config: EnvConfig, dataset: Dataset) -> list[str]
     found = []
     videos = list(islice(dataset.videos.values(), _LOOKED_INTO))
     clips = [(video, clip) for video in videos for clip in video.clips]
-    if config.vision.partition(":")[0] == "captions" and not any(c.captions for _, c in clips):
+    name = config.vision.partition(":")[0]
+    if name in EMPTY and not any(described(clip, name) for _, clip in clips):
+        fix = "captions.json, or make a layer with longvideo-env describe"
         found.append(
-            f"the first {len(videos)} videos have no captions, which --vision captions reads. Fix: "
-            "add captions.json, or give another --vision (none takes its action away)."
+            f"the first {len(videos)} videos have no {name}, which --vision {name} reads. Fix: "
+            f"add {fix}, or give another --vision (none takes its action away)."
         )
-    if config.vision.startswith("openai:") and not any(list_frames(v, c.clip_id) for v, c in clips):
+    if name in ("openai", "vlm") and not any(list_frames(v, c.clip_id) for v, c in clips):
         found.append(
             f"the first {len(videos)} videos have no frames, which --vision {config.vision} looks "
             "at. Fix: give --frames-root, or another --vision."

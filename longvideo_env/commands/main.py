@@ -23,9 +23,10 @@ EXIT_BAD_INPUT = 2
 GROUPS = {
     "play and evaluate": "evaluate play ask compare power report rescore merge submission",
     "train": "train sft plot audit merge-adapter prompt-set tiny-model",
-    "paper": "tables ablations robustness baseline plots card bundle verify",
+    "paper": "tables ablations robustness baseline recall plots card bundle verify",
     "doors to other systems": "serve",
-    "data and agents": "prepare ingest mini questions show leaks prompts recording build-grounding",
+    "data and agents": "prepare ingest describe mini questions show leaks prompts recording "
+    "build-grounding",
 }
 """The order in which `--help` shows commands; those of other packages come last."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from longvideo_env.datasets.coverage import Coverage
+from longvideo_env.datasets.layers import SPEECH, RawLayer
 from longvideo_env.datasets.rejects import kinds_of
 from longvideo_env.datasets.tvqa.index import LazyTasks
 from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.datasets.tvqa.texts import RawCaptions, build_captions, split_utterances
 from longvideo_env.errors import InvalidRowError, MissingExtraError, SpecError
-from longvideo_env.schema import Clip, Qid, Question, Task, Video
+from longvideo_env.schema import Clip, Layer, Qid, Question, Task, Video
 
 
 class LazyVideos(Mapping[str, Video]):
@@ -29,6 +30,8 @@ class LazyVideos(Mapping[str, Video]):
         frames_root: Folder of the frames, or None.
         timed: Clip id -> checked dialogue with its times; goes before `subtitles`.
         times: Where clips lie in their videos.
+        layers: What models heard, read or saw. In a video without any dialogue, what was heard is
+            its dialogue.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class LazyVideos(Mapping[str, Video]):
         *,
         timed: RawCaptions | None = None,
         times: ClipTimes | None = None,
+        layers: Sequence[RawLayer] = (),
     ) -> None:
         """Keep what videos are built from."""
         self._clip_ids = clip_ids
@@ -48,6 +52,7 @@ class LazyVideos(Mapping[str, Video]):
         self._frames_root = frames_root
         self._timed = timed or {}
         self._times = times or ClipTimes()
+        self._layers = layers
         self._built: dict[str, Video] = {}
 
     def __getitem__(self, video_id: str) -> Video:
@@ -81,17 +86,22 @@ class LazyVideos(Mapping[str, Video]):
                     *map(build_captions, (t or [] for t in texts)),
                 )
                 found.update(repr((clip_id, self._subtitles.get(clip_id) or "", parts)).encode())
+                if layers := self._made(clip_id):
+                    found.update(repr(layers).encode())
         return found.hexdigest()
 
     def has_subtitles(self, video_id: str) -> bool:
         """Whether any clip of a video has dialogue; does not build it."""
+        speech = [layer.lines for layer in self._layers if layer.kind == SPEECH]
         return any(
-            self._timed.get(clip_id) or self._subtitles.get(clip_id)
+            any(texts.get(clip_id) for texts in (self._timed, self._subtitles, *speech))
             for clip_id in self._clip_ids[video_id]
         )
 
     def _build(self, video_id: str) -> Video:
         clips = tuple(map(self._clip, self._clip_ids[video_id]))
+        if not any(clip.subtitles for clip in clips):
+            clips = tuple(map(_speech_as_dialogue, clips))
         return Video(video_id, clips, self._frames_root, self._times.frames_fps)
 
     def _clip(self, clip_id: str) -> Clip:
@@ -103,7 +113,20 @@ class LazyVideos(Mapping[str, Video]):
             build_captions(self._captions.get(clip_id, [])),
             start_s,
             end_s,
+            self._made(clip_id),
         )
+
+    def _made(self, clip_id: str) -> tuple[Layer, ...]:
+        return tuple(
+            Layer(layer.kind, layer.model, build_captions(layer.lines[clip_id]))
+            for layer in self._layers
+            if layer.lines.get(clip_id)
+        )
+
+
+def _speech_as_dialogue(clip: Clip) -> Clip:
+    others = tuple(layer for layer in clip.layers if layer.kind != SPEECH)
+    return replace(clip, subtitles=clip.layer(SPEECH), layers=others)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ def survey(path: Path, fps: float, tick: Callable[[float], None] = lambda _: Non
         MalformedFileError: It is no film, or it has neither pictures nor sound.
         MissingExtraError: PyAV or Pillow is not installed.
     """
-    with _opened(path) as container:
+    with open_film(path) as container:
         announced = container.duration / 1_000_000 if container.duration else None
         stream = _film_stream(container, path)
         if stream is None:
@@ -82,7 +82,7 @@ def survey(path: Path, fps: float, tick: Callable[[float], None] = lambda _: Non
                     changes.append((time_s, float(np.abs(tiny - before).mean()) / 255))
                 before = tiny
                 tick(time_s)
-        except _av_error() as error:
+        except av_error() as error:
             fault = f"{error!s:.120}"
     if n == 0:
         raise MalformedFileError(
@@ -119,7 +119,7 @@ def pictures_at(
     """
     at = 0
     shown: tuple[Any, float, float] | None = None
-    with _opened(path) as container:
+    with open_film(path) as container:
         stream = _film_stream(container, path)
         if stream is None:
             return
@@ -147,7 +147,7 @@ def pictures_at(
 def _next_or_none(pictures: Iterator[tuple[Any, float, float]]) -> tuple[Any, float, float] | None:
     try:
         return next(pictures, None)
-    except _av_error():  # `survey` told of it; what was decoded before it is good
+    except av_error():  # `survey` told of it; what was decoded before it is good
         return None
 
 
@@ -161,7 +161,7 @@ def _film_stream(container: Any, path: Path) -> Any:
     lengths = {x.index: _stream_length(x) for x in streams}
     if 0.0 in lengths.values():
         for index in lengths:
-            with _opened(path) as other:
+            with open_film(path) as other:
                 lengths[index] = _demux(other, other.streams[index])[0]
     return max(streams, key=lambda x: (lengths[x.index], x.width * x.height, -x.index))
 
@@ -202,7 +202,7 @@ def _survey_sound(container: Any, announced: float | None, path: Path) -> FilmIn
 
 
 def _sound_end(path: Path) -> float:
-    with _opened(path) as container:
+    with open_film(path) as container:
         sound = container.streams.audio
         return _demux(container, sound[0])[0] if sound else 0.0
 
@@ -215,7 +215,7 @@ def _demux(container: Any, stream: Any) -> tuple[float, str | None]:
             if packet.pts is not None:
                 ends = (packet.pts + (packet.duration or 0)) * packet.time_base
                 end = max(end, float(ends) - start_s)
-    except _av_error() as error:
+    except av_error() as error:
         return end, f"{error!s:.120}"
     return end, None
 
@@ -237,7 +237,14 @@ def _upright(frame: Any, pixel_ratio: float, longest_side: int) -> Image:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def open_film(path: Path) -> Iterator[Any]:
+    """An open container of PyAV.
+
+    Raises:
+        DatasetNotFoundError: The file cannot be opened.
+        MalformedFileError: It is no film.
+        MissingExtraError: PyAV or Pillow is not installed.
+    """
     try:
         import av
         import PIL  # noqa: F401 - PyAV makes images with it
@@ -270,7 +277,8 @@ def _opened(path: Path) -> Iterator[Any]:
         yield container
 
 
-def _av_error() -> type[Exception]:
+def av_error() -> type[Exception]:
+    """What PyAV raises."""
     import av
 
     error: type[Exception] = av.error.FFmpegError

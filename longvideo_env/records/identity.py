@@ -142,7 +142,7 @@ def video_digest(video: Video) -> str:
     parts: list[str] = []
     for clip in video.clips:
         parts.append(clip.clip_id)
-        for line in (*clip.subtitles, *clip.captions):
+        for line in (*clip.subtitles, *clip.captions, *(x for y in clip.layers for x in y.lines)):
             parts += [line.text, repr(line.start_s), repr(line.end_s)]
     return short_hash("\x1f".join(parts))
 

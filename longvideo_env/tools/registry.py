@@ -14,7 +14,7 @@ from typing import Any
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.errors import SpecError
-from longvideo_env.specs import find_part
+from longvideo_env.specs import entry_point_names, find_part, is_attribute
 from longvideo_env.tools.recording import Recording, open_recording
 from longvideo_env.tools.tool import Tool, as_tool
 from longvideo_env.tools.toolbox import Toolbox
@@ -94,4 +94,6 @@ def _box_labels(dataset: Dataset) -> dict[str, tuple[str, tuple[str, ...]]]:
 def _agent(role: str, spec: str) -> Any:
     name, _, argument = spec.partition(":")
     built_in = {"none": None, **({"oracle": None} if role == "grounding" else {})}
+    if name not in entry_point_names(role) and name not in built_in and is_attribute(spec):
+        return find_part(role, spec)("")
     return find_part(role, name, built_in)(argument)

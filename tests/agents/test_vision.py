@@ -1,6 +1,6 @@
 import pytest
 
-from agents.vision.captions import NOTHING, CaptionVision
+from agents.vision.captions import EMPTY, CaptionVision
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Clip, Question, TimedText, Video
 from longvideo_env.sync import run_immediate
@@ -59,4 +59,4 @@ def test_k_bounds_the_number():
 
 
 def test_nothing_to_tell_is_an_answer_not_a_failure():
-    assert look("mug", 2).text == NOTHING
+    assert look("mug", 2).text == EMPTY["captions"]

@@ -3,12 +3,16 @@
     longvideo-env ingest film.mkv --subtitles film.srt --out data/film
     longvideo-env ask data/film "Who opens the box?" --options "the old man" "nobody"
     longvideo-env ingest films/ --out data/films
+    longvideo-env ingest talk.mp4 --speech whisper:small --read-text rapidocr --out data/talk
 
 Of a folder of films each gets a folder of its own below --out, with the subtitles that lie beside
 it under its name (`film.srt`, `film.en.vtt`); the same command goes on where it was stopped. A
 folder holds `clips.json` (where each clip lies in the film), `subtitles.json` and perhaps
-`captions.json` (lines with times, cut to clips), `frames/<clip>/00001.jpg` onward, and `film.json`.
-It appears whole or not at all.
+`captions.json` (lines with times, cut to clips), `frames/<clip>/00001.jpg` onward, `film.json`, and
+under `layers/` what models heard, read and saw. It appears whole or not at all.
+
+Without subtitles what is said is heard (--speech auto), if the extra `speech` is installed and a
+model is at hand; the lines also stand in `speech.srt`.
 
 Exit codes: 0 done; 2 bad arguments, film or subtitles; 3 some films of a folder failed;
 130 interrupted.
@@ -24,17 +28,24 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from longvideo_env.commands.data.seeing import Made, hear_film, see_frames
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import progress_bar, run_command
+from longvideo_env.datasets.layers import CAPTIONS, SPEECH, TEXT
+from longvideo_env.datasets.own.ingested import load_videos
+from longvideo_env.datasets.perceiving import GROUPS, SpeechReader, find_reader
 from longvideo_env.datasets.tvqa.material import ClipTimes
-from longvideo_env.errors import MalformedFileError, SpecError
+from longvideo_env.errors import MalformedFileError, MissingExtraError, SpecError
 from longvideo_env.ids import safe_video_id
 from longvideo_env.media.film import FilmInfo, pictures_at, survey
 from longvideo_env.media.subtitles import Subtitles, cut_to_clips, read_subtitles
+from longvideo_env.specs import entry_point_names, is_attribute
 
+AUTO, NONE = "auto", "none"
 CLIP_S = 60.0
 FPS = 3.0
 LONGEST_SIDE = 640
@@ -55,6 +66,10 @@ class IngestOptions:
         longest_side: Larger frames are made smaller.
         partial: Take what can be decoded of a damaged film.
         encoding: Of the subtitles; found out by default.
+        speech: What hears: `auto`, `none`, a spec, or the folder of a Whisper model. `auto` hears a
+            film without subtitles where that can be done without a download.
+        read_text: Spec of what reads text in the frames, or empty.
+        describe: Spec of what captions the frames, or empty.
 
     Raises:
         SpecError: A value is out of range.
@@ -66,6 +81,9 @@ class IngestOptions:
     longest_side: int = LONGEST_SIDE
     partial: bool = False
     encoding: str | None = None
+    speech: str = AUTO
+    read_text: str = ""
+    describe: str = ""
 
     def __post_init__(self) -> None:
         limits = {"clip_s": (1, 3600), "fps": (0.01, 60), "longest_side": (16, 8192)}
@@ -134,8 +152,9 @@ def _ingest(
         for name, path in files.items()
         if path is not None
     }
+    ear, note = _ear(options.speech, has_subtitles="subtitles" in texts)
     info = survey(film, options.fps, lambda t: tick("reading", t, None))
-    _check(film, info, options, bool(texts))
+    _check(film, info, options, bool(texts) or ear is not None)
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
@@ -146,7 +165,9 @@ def _ingest(
         _write_texts(folder, clip_ids, spans, texts, options)
         at = lambda t: tick("writing", t, info.length_s)  # noqa: E731 - a callback
         n = _write_frames(folder, film, clip_ids, spans, options, at) if info.n_pictures else 0
+        made = _layers(folder, film, ear, options, lambda what, t: tick(what, t, info.length_s))
         record = _record(film, info, options, len(spans), n, texts)
+        record["layers"] = [*map(str, made), *([note] if note else [])]
         _write_json(folder / "film.json", record)
         if out.exists():
             out.rmdir()
@@ -154,6 +175,45 @@ def _ingest(
     finally:
         shutil.rmtree(scratch)
     return record
+
+
+@lru_cache(maxsize=1)  # of a folder of films, each is heard by the same model
+def _reader(spec: str) -> SpeechReader:
+    reader: SpeechReader = find_reader(SPEECH, spec)
+    return reader
+
+
+def _ear(spec: str, *, has_subtitles: bool) -> tuple[SpeechReader | None, str]:
+    """What hears the film, if anything does; and what is missing for `auto`."""
+    if spec == NONE or (spec == AUTO and has_subtitles):
+        return None, ""
+    if Path(spec).is_dir():
+        spec = f"whisper:{spec}"
+    try:
+        return _reader(spec), ""
+    except (MissingExtraError, SpecError) as error:
+        if spec != AUTO:
+            raise
+        return None, f"speech: not heard, {error}"
+
+
+def _layers(
+    folder: Path,
+    film: Path,
+    ear: SpeechReader | None,
+    options: IngestOptions,
+    tick: Callable[[str, float], None],
+) -> Iterator[Made]:
+    videos = load_videos(folder)
+    if ear is not None:
+        (video,) = videos.values()
+        yield hear_film(folder, film, video, ear, tick)
+    for kind, spec in ((TEXT, options.read_text), (CAPTIONS, options.describe)):
+        if spec:
+            # The bar counts seconds of the film: the share of the frames is made one of these.
+            length = max(clip.end_s or 0.0 for video in videos.values() for clip in video.clips)
+            at = lambda n, of: tick(kind, length * n / max(of, 1))  # noqa: B023, E731
+            yield see_frames(folder, videos, kind, spec, tick=at)
 
 
 def cut_spans(info: FilmInfo, options: IngestOptions) -> list[tuple[float, float]]:
@@ -184,7 +244,7 @@ def _check(film: Path, info: FilmInfo, options: IngestOptions, has_text: bool) -
             "there are neither pictures nor subtitles, so there is nothing to ask about.",
             film,
             None,
-            "pass --subtitles FILE.",
+            "pass --subtitles FILE, or --speech whisper:small.",
         )
 
 
@@ -271,7 +331,11 @@ def build_parser() -> OptionParser:
     add("film", help="the film, in any container that FFmpeg knows, or a folder of films")
     add("--out", required=True, help="a new folder; of several films, one with a folder for each")
     add("--subtitles", help="its dialogue; of several films, the folder (default: beside them)")
-    add("--captions", help="what is to be seen, in one of the same formats, for vision=captions")
+    add("--captions", metavar="FILE|SPEC", help="what is to be seen, in one of the same formats; "
+        "or what captions the frames, such as vlm:FOLDER")  # fmt: skip
+    add("--speech", default=AUTO, metavar="auto|none|SPEC|FOLDER", help="what hears the film, such "
+        "as whisper:small or the folder of a Whisper model (default: %(default)s)")  # fmt: skip
+    add("--read-text", default="", metavar="SPEC", help="what reads text in the frames: rapidocr")
     add("--encoding", help="of these files (default: found out)")
     add("--clip-s", type=float, default=CLIP_S, help="seconds of a clip (default: %(default)g)")
     add("--scenes", action="store_true", help="cut where the picture changes most, at least "
@@ -294,9 +358,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    names = ("clip_s", "scenes", "fps", "longest_side", "partial", "encoding")
-    options = IngestOptions(**{name: getattr(args, name) for name in names})
-    texts = {"subtitles": args.subtitles, "captions": args.captions}
+    names = (
+        *("clip_s", "scenes", "fps", "longest_side", "partial", "encoding"),
+        *("speech", "read_text"),
+    )
+    spec = args.captions if args.captions and not Path(args.captions).exists() else ""
+    is_spec = spec.partition(":")[0] in entry_point_names(GROUPS[CAPTIONS]) or is_attribute(spec)
+    options = IngestOptions(
+        **{name: getattr(args, name) for name in names}, describe=spec if is_spec else ""
+    )
+    texts = {"subtitles": args.subtitles, "captions": None if is_spec else args.captions}
     if Path(args.film).is_dir():
         from longvideo_env.commands.data.ingest_folder import ingest_folder
 
@@ -313,6 +384,8 @@ def report(out: str | Path, record: dict[str, Any]) -> None:
     sys.stdout.write(f"{out}: {minutes}:{seconds:02d} of film; {found}\n")
     for name, read in record["read"].items():
         sys.stdout.write(f"{name}: {read}\n")
+    for line in record["layers"]:
+        sys.stdout.write(f"{line}\n")
     if record["fault"]:
         sys.stderr.write(
             f"ingest: the film breaks off after {record['length_s']:.1f} s; what was decoded "

@@ -86,5 +86,8 @@ def _is_done(target: Path, film: Path, options: IngestOptions) -> bool:
         record = json.loads((target / "film.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    expected = {"film": film.name, "n_bytes": film.stat().st_size, "options": asdict(options)}
-    return isinstance(record, dict) and all(record.get(k) == v for k, v in expected.items())
+    expected = {"film": film.name, "n_bytes": film.stat().st_size}
+    if not isinstance(record, dict) or any(record.get(k) != v for k, v in expected.items()):
+        return False
+    # Options that an earlier release did not know had what is now their default.
+    return {**asdict(IngestOptions()), **record.get("options", {})} == asdict(options)

@@ -35,4 +35,5 @@ def lazy_videos(
         sources.frames_root,
         timed=texts.timed,
         times=texts.times,
+        layers=texts.layers,
     )

@@ -23,6 +23,7 @@ import numpy as np
 import longvideo_env.errors as errors_module
 from longvideo_env.datasets.dataset import Dataset, LazyVideos
 from longvideo_env.datasets.jsonfile import read_text
+from longvideo_env.datasets.layers import read_layers
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects, no_collector
 from longvideo_env.datasets.tvqa.checking import GoldCheck
 from longvideo_env.datasets.tvqa.index import (
@@ -249,6 +250,7 @@ def open_index(folder: Path, sources: Sources) -> Dataset:
             sources.frames_root,
             timed=ClipEntries(ClipTexts(folder / "timed", numbers)),
             times=ClipTimes.from_json(meta["times"]),
+            layers=read_layers(sources.layers, Rejects(skip_invalid=True)),
         ),
         skipped=tuple(_error(*fields) for fields in meta["skipped"]),
         root=sources.root,

@@ -5,8 +5,8 @@ Layouts, in one folder each; `.json` and `.jsonl` are taken alike:
 - questions: `questions_{split}`, `LongTVQA_plus_{split}`, `LongTVQA_{split}`, `tvqa_plus_{split}`
   (also with `_preprocessed`), `tvqa_{split}` (its `test_public` is the split test);
 - subtitles: `{prefix}_subtitle(s)_clip_level`, or else `{prefix}_subtitle(s)_episode_level`;
-- `subtitles.json` (with times), `captions.json`, `clips.json` and frames under `frames/`; all
-  optional.
+- `subtitles.json` (with times), `captions.json`, `clips.json`, frames under `frames/`, and what
+  models made of them under `layers/`; all optional.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from longvideo_env.datasets.hub import PREFIX, hub_folder
 from longvideo_env.errors import DatasetNotFoundError
 
 EMBEDDED = "embedded"
+LAYERS = "layers"
+"""The folder of layers, in that of a dataset or film."""
+
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / EMBEDDED
 _PUBLIC_TEST = "test_public"
 
@@ -67,6 +70,7 @@ class Sources:
         frames_root: Folder of the frames, or None.
         timed_subtitles: Subtitles by clip with their times, or None; they go before the others.
         clips: Where clips lie in their videos, or None.
+        layers: What models heard, read or saw (see `datasets.layers`).
     """
 
     name: str
@@ -80,6 +84,7 @@ class Sources:
     frames_root: Path | None
     timed_subtitles: Path | None = None
     clips: Path | None = None
+    layers: tuple[Path, ...] = ()
 
     def _files(self) -> tuple[Path | None, ...]:
         return (
@@ -90,6 +95,7 @@ class Sources:
             self.timed_subtitles,
             self.clips,
             *self.siblings,
+            *self.layers,
         )
 
     def n_bytes(self) -> int:
@@ -133,6 +139,7 @@ def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> So
         frames_root=_frames(root, frames_root),
         timed_subtitles=beside.get("subtitles.json"),
         clips=beside.get("clips.json"),
+        layers=_layers(root),
     )
 
 
@@ -189,6 +196,7 @@ def find_texts(folder: str | Path, frames_root: str | Path | None = None) -> Sou
         frames_root=_frames(root, frames_root),
         timed_subtitles=beside.get("subtitles.json"),
         clips=beside.get("clips.json"),
+        layers=_layers(root),
     )
     if not any(found._files()[1:]):
         raise DatasetNotFoundError(
@@ -289,6 +297,10 @@ def _subtitles(files: list[Path], prefix: str, level: str) -> Path | None:
         if match["level"].lower() == level
     ]
     return min(fitting)[1] if fitting else None
+
+
+def _layers(root: Path) -> tuple[Path, ...]:
+    return tuple(sorted((root / LAYERS).glob("*.json")))
 
 
 def _frames(root: Path, frames_root: str | Path | None) -> Path | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from longvideo_env.datasets.jsonfile import read_object, read_rows
+from longvideo_env.datasets.layers import RawLayer, read_layers
 from longvideo_env.datasets.rejects import MEND_ROW, Rejects
 from longvideo_env.datasets.tvqa.layout import Sources
 from longvideo_env.datasets.tvqa.rows import clip_named_by
@@ -59,6 +60,7 @@ class Texts:
         timed: Clip id -> dialogue with times; goes before `subtitles`.
         captions: Clip id -> captions.
         times: Where clips lie in their video.
+        layers: What models heard, read or saw; the newest of each kind.
     """
 
     clip_ids: frozenset[str] = frozenset()
@@ -66,6 +68,7 @@ class Texts:
     timed: RawCaptions = field(default_factory=dict)
     captions: RawCaptions = field(default_factory=dict)
     times: ClipTimes = field(default_factory=ClipTimes)
+    layers: tuple[RawLayer, ...] = ()
 
 
 def read_texts(sources: Sources, rejects: Rejects) -> Texts:
@@ -89,7 +92,8 @@ def read_texts(sources: Sources, rejects: Rejects) -> Texts:
         for file in sources.siblings:  # their invalid rows are not this split's
             rows = read_rows(file, Rejects(skip_invalid=True))
             clip_ids.update(clip_id for _, row in rows if (clip_id := clip_named_by(row)))
-    return Texts(frozenset(clip_ids), subtitles or {}, timed or {}, captions, times)
+    layers = read_layers(sources.layers, rejects)
+    return Texts(frozenset(clip_ids), subtitles or {}, timed or {}, captions, times, layers)
 
 
 def read_clip_times(file: Path, rejects: Rejects) -> ClipTimes:

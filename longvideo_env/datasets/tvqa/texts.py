@@ -79,8 +79,13 @@ def split_utterances(text: str) -> tuple[TimedText, ...]:
 
 def read_captions(file: Path, rejects: Rejects) -> RawCaptions:
     """Read and check captions: clip id -> `[{start_s, end_s, text}]`, times may be null."""
+    return check_captions(read_object(file), file, rejects)
+
+
+def check_captions(entries: Mapping[str, Any], file: Path, rejects: Rejects) -> RawCaptions:
+    """Check captions that were read from a file."""
     captions: dict[str, list[dict[str, Any]]] = {}
-    for clip_id, value in read_object(file).items():
+    for clip_id, value in entries.items():
         problem = _captions_problem(value)
         if parse_clip_id(clip_id) is None:
             problem = "expected a clip id such as s05e02_seg02_clip_00 as the key"

@@ -1,0 +1,1 @@
+"""Models that hear and see: speech, text in pictures, captions, embeddings."""

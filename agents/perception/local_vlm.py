@@ -1,0 +1,302 @@
+"""Pictures in words by a vision-language model on this machine (library transformers).
+
+    --captions vlm:FOLDER               # captions of frames, as a layer
+    --vision vlm:FOLDER,frames=8        # answers about the clips in view
+
+FOLDER is a model with its processor, such as Qwen2.5-VL or Qwen3-VL, or its name on the hub. It
+answers greedily: the same pictures give the same words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agents.generation.hf import MicroBatcher
+from agents.vision.picking import PlacedFrame, frames_in_view
+from longvideo_env.datasets.layers import CAPTIONS, Maker
+from longvideo_env.errors import MissingExtraError, SpecError, ToolError
+from longvideo_env.records.identity import digest_file, digest_folder, short_hash
+from longvideo_env.specs import Spec, parse_spec
+from longvideo_env.tools.tool import ToolCall, ToolReply
+
+CAPTION = "Describe what this frame of a film shows, in one plain sentence."
+LOOK = (
+    "These are {n} frames of a film, in order of time. Say what they show that bears on the "
+    "request, in plain sentences. Say so if they do not show it. Request: {query}"
+)
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """What a spec may set.
+
+    Attributes:
+        every_s: Seconds from one frame that is captioned to the next.
+        batch: Frames at once.
+        max_side: Longest side in pixels; larger frames are made smaller.
+        max_tokens: Most tokens of a caption.
+    """
+
+    every_s: float = 5.0
+    batch: int = 8
+    max_side: int = 448
+    max_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        _check(self.batch, self.max_side, self.max_tokens)
+        if not 0.01 <= self.every_s <= 3600:
+            raise SpecError(f"vlm: expected every_s of 0.01 to 3600, got {self.every_s}.")
+
+
+@dataclass(frozen=True)
+class LookOptions:
+    """What a spec may set.
+
+    Attributes:
+        frames: Frames of the view that are shown.
+        batch: Requests at once.
+        max_side: Longest side in pixels; larger frames are made smaller.
+        max_tokens: Most tokens of an answer.
+    """
+
+    frames: int = 8
+    batch: int = 4
+    max_side: int = 448
+    max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        _check(self.batch, self.max_side, self.max_tokens, self.frames)
+
+
+class FrameCaptioner:
+    """Captions frames. Spec: `vlm:MODEL[,every_s=5,batch=8,...]`.
+
+    Raises:
+        SpecError: An option has no meaning, or there is no such model.
+        MissingExtraError: transformers is not installed.
+    """
+
+    def __init__(self, argument: str) -> None:
+        spec = _spec(argument)
+        self._options = spec.read(CaptionOptions)
+        self._name = spec.argument
+        self.every_s, self.batch = self._options.every_s, self._options.batch
+        self.maker = Maker(
+            CAPTIONS,
+            f"vlm:{Path(spec.argument).name}",
+            f"transformers {_library_version()}",
+            {**asdict(self._options), "prompt": CAPTION, "weights": _digest(spec.argument)},
+        )
+
+    def read(self, frames: Sequence[Path], /) -> Sequence[Sequence[str]]:
+        """One caption a frame.
+
+        Raises:
+            ToolError: A frame cannot be decoded.
+        """
+        model = open_vlm(self._name)
+        asked = [([path], CAPTION) for path in frames]
+        said = model.answer(asked, self._options.max_side, self._options.max_tokens)
+        return [[text] for text in said]
+
+
+class VlmVision:
+    """Looks at frames of the view. Spec: `vlm:MODEL[,frames=8,...]`.
+
+    Raises:
+        SpecError: An option has no meaning, or there is no such model.
+        MissingExtraError: transformers is not installed.
+    """
+
+    immediate = False
+
+    def __init__(self, argument: str) -> None:
+        spec = _spec(argument)
+        self._options = spec.read(LookOptions)
+        self._name = spec.argument
+        self._digest = _digest(spec.argument)
+        self._batcher = MicroBatcher(self._answer, self._options.batch)
+
+    async def look(self, request: ToolCall, /) -> ToolReply:
+        """Return what the model says of the frames, and how many it was shown.
+
+        Raises:
+            ToolError: There are no frames, or one cannot be decoded.
+        """
+        frames = frames_in_view(request, self._options.frames)
+        text = await self._batcher.submit((frames, request.query or ""))
+        return ToolReply(text or "(the model said nothing)", details={"n_frames": len(frames)})
+
+    def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
+        """What the reply depends on."""
+        frames = frames_in_view(request, self._options.frames)
+        return {
+            "agent": "vlm",
+            "model": self._digest,
+            "prompt": LOOK,
+            "options": asdict(self._options),
+            "frames": [digest_file(one.frame.path) for one in frames],
+            "query": request.query,
+        }
+
+    def _answer(self, requests: list[tuple[tuple[PlacedFrame, ...], str]]) -> Sequence[str]:
+        asked = [
+            ([one.frame.path for one in frames], LOOK.format(n=len(frames), query=query))
+            for frames, query in requests
+        ]
+        model = open_vlm(self._name)
+        return model.answer(asked, self._options.max_side, self._options.max_tokens)
+
+
+class LocalVlm:
+    """A model with its processor.
+
+    Raises:
+        SpecError: There is no such model.
+        MissingExtraError: transformers is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            import torch
+            from transformers import AutoModelForImageTextToText
+        except ImportError as error:
+            raise MissingExtraError(error.name or "transformers", "train") from error
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype: Any = "auto" if device == "cuda" else torch.float32
+        try:
+            self._processor: Any = _processor(name)
+            model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+        except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+            raise SpecError(
+                f"vlm: the model {name!r} cannot be loaded ({error!s:.200}). "
+                "Fix: pass the folder of a vision-language model with its processor."
+            ) from error
+        self._model = model.to(device).eval()
+        self._processor.tokenizer.padding_side = "left"
+
+    @cached_property
+    def _torch(self) -> Any:
+        import torch
+
+        return torch
+
+    def answer(
+        self, asked: Sequence[tuple[Sequence[Path], str]], max_side: int, max_tokens: int
+    ) -> list[str]:
+        """An answer to each question about pictures, all in one batch.
+
+        Raises:
+            ToolError: A picture cannot be decoded.
+        """
+        images = [[_opened(path, max_side) for path in paths] for paths, _ in asked]
+        messages = [
+            [{"role": "user", "content": [
+                *({"type": "image"} for _ in paths), {"type": "text", "text": text}]}]
+            for paths, text in asked
+        ]  # fmt: skip
+        prompts = [
+            self._processor.apply_chat_template(one, add_generation_prompt=True, tokenize=False)
+            for one in messages
+        ]
+        inputs = self._processor(text=prompts, images=images, return_tensors="pt", padding=True)
+        inputs = inputs.to(self._model.device)
+        with self._torch.inference_mode():
+            out = self._model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+        new = out[:, inputs["input_ids"].shape[1] :]
+        said = self._processor.batch_decode(new, skip_special_tokens=True)
+        return [" ".join(text.split()) for text in said]
+
+
+@lru_cache(maxsize=1)
+def open_vlm(name: str) -> LocalVlm:
+    """The model of a folder or name, loaded once."""
+    return LocalVlm(name)
+
+
+def _processor(name: str) -> Any:
+    """The model's own processor; without torchvision, the part of it that takes pictures."""
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(name)
+    except ImportError:
+        return _processor_without_videos(name)
+
+
+def _processor_without_videos(name: str) -> Any:
+    import transformers
+    from transformers.models.auto import processing_auto
+    from transformers.utils import hub
+
+    modules: tuple[Any, ...] = (transformers, processing_auto, hub)
+    library, mapping, files = modules
+
+    def read(file: str) -> dict[str, Any]:
+        path = files.cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+
+    settings = read("processor_config.json").get("image_processor") or read(
+        "preprocessor_config.json"
+    )
+    kind = str(settings["image_processor_type"]).removesuffix("Fast").removesuffix("Pil")
+    image_class = getattr(library, f"{kind}Pil")
+    processor_class = getattr(
+        library, mapping.PROCESSOR_MAPPING_NAMES[read("config.json")["model_type"]]
+    )
+
+    class NoVideos(library.BaseVideoProcessor):  # type: ignore[misc, name-defined]
+        """Stands where videos would be taken apart: only pictures are passed."""
+
+        merge_size = temporal_patch_size = 2
+
+        def __init__(self) -> None: ...
+
+    tokenizer = library.AutoTokenizer.from_pretrained(name)
+    return processor_class(
+        image_class.from_pretrained(name),
+        tokenizer,
+        NoVideos(),
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def _opened(path: Path, max_side: int) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise ToolError(f"{path.name} cannot be decoded ({error!s:.100}).") from error
+    picture.thumbnail((max_side, max_side))
+    return picture
+
+
+def _spec(argument: str) -> Spec:
+    spec = parse_spec(f"vlm:{argument}")
+    if not spec.argument:
+        raise SpecError("expected vlm:MODEL, with the folder of a vision-language model.")
+    return spec
+
+
+def _check(*at_least_one: int) -> None:
+    if min(at_least_one) < 1:
+        raise SpecError("vlm: batch, max_side, max_tokens and frames must be at least 1.")
+
+
+def _digest(name: str) -> str:
+    return digest_folder(name) if Path(name).is_dir() else short_hash(name)
+
+
+def _library_version() -> str:
+    try:
+        return version("transformers")
+    except ImportError as error:
+        raise MissingExtraError("transformers", "train") from error

@@ -1,0 +1,349 @@
+"""Making layers of a film or dataset: what `ingest` and `describe` share.
+
+Frames are read in batches that are fixed beforehand, and each batch is written down once it is
+done. So a run that was killed goes on with what is left, and ends with the bytes of a run that was
+not, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from itertools import groupby
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from longvideo_env.datasets.jsonfile import read_object
+from longvideo_env.datasets.layers import Maker, write_layer
+from longvideo_env.datasets.perceiving import FrameReader, Heard, SpeechReader, find_reader
+from longvideo_env.datasets.tvqa.layout import LAYERS
+from longvideo_env.errors import DataError, ToolError
+from longvideo_env.media.frames import frame_problem, list_frames
+from longvideo_env.media.sound import read_sound
+from longvideo_env.media.subtitles import cut_to_clips
+from longvideo_env.records.files import hold_folder, write_text
+from longvideo_env.schema import Clip, Video
+
+SRT = "speech.srt"
+_LOCK = ".layers.lock"
+_CAUGHT = (ToolError, DataError, OSError, ValueError, RuntimeError)
+
+Texts: TypeAlias = Sequence[Sequence[str]]
+
+
+class FrameJob(NamedTuple):
+    """One frame to read.
+
+    Attributes:
+        clip_id: Its clip.
+        path: The image.
+        start_s: Its time in the clip.
+        end_s: When the next one is read, or the clip ends.
+    """
+
+    clip_id: str
+    path: Path
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a layer.
+
+    Attributes:
+        maker: What made it.
+        file: Where it lies.
+        n_lines: Its lines.
+        n_frames: Frames that were looked at; 0 for speech.
+        failed: Clip id -> why nothing, or not all, was made of it.
+        note: What else is to be said, such as "no speech found".
+    """
+
+    maker: Maker
+    file: Path
+    n_lines: int
+    n_frames: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    def __str__(self) -> str:
+        """`text: 12 lines from 140 frames (rapidocr)`."""
+        what = f"{self.n_lines:,} {'line' if self.n_lines == 1 else 'lines'}"
+        seen = f" from {self.n_frames:,} frames" if self.n_frames else ""
+        lost = f"; {len(self.failed):,} clips failed" if self.failed else ""
+        note = f"; {self.note}" if self.note else ""
+        return f"{self.maker.kind}: {what}{seen} ({self.maker.model}){lost}{note}"
+
+
+def hear_film(
+    folder: Path,
+    film: Path,
+    video: Video,
+    reader: SpeechReader,
+    tick: Callable[[str, float], None] = lambda *_: None,
+) -> Made:
+    """Make the layer of speech of a film's folder, and an SRT file beside it.
+
+    Raises:
+        DataError: The film cannot be opened.
+    """
+    sound = read_sound(film, lambda t: tick("decoding sound", t))
+    heard = reader.hear(sound.samples, lambda t: tick("listening", t))
+    spans = [(clip.start_s or 0.0, clip.end_s or 0.0) for clip in video.clips]
+    cut = cut_to_clips(heard.lines, spans)
+    clips = {clip_id: lines for clip_id, lines in zip(video.clip_ids, cut, strict=True) if lines}
+    file = write_layer(folder, reader.maker, clips)
+    write_text(folder / SRT, srt(heard))
+    if not sound.has_track:
+        note = "no speech found: the film has no sound track"
+    elif not heard.lines:
+        note = "no speech found"
+    else:
+        note = f"language {heard.language}"
+    if sound.fault:
+        note += f"; the sound breaks off after {sound.length_s:.1f} s ({sound.fault})"
+    return Made(reader.maker, file, len(heard.lines), note=note)
+
+
+def srt(heard: Heard) -> str:
+    """Lines as a file of subtitles."""
+    cues = (
+        f"{i}\n{_stamp(line.start_s)} --> {_stamp(line.end_s)}\n{line.text}\n"
+        for i, line in enumerate(heard.lines, start=1)
+    )
+    return "\n".join(cues)
+
+
+def _stamp(seconds: float | None) -> str:
+    ms = round((seconds or 0.0) * 1000)
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"
+
+
+def see_frames(
+    folder: Path,
+    videos: Mapping[str, Video],
+    kind: str,
+    spec: str,
+    *,
+    workers: int = 1,
+    tick: Callable[[int, int], None] = lambda *_: None,
+) -> Made:
+    """Make a layer of texts or captions from the frames of a folder; go on where one was stopped.
+
+    A layer that is there as a whole stays as it is.
+
+    Args:
+        folder: Of the film or dataset.
+        videos: Its videos.
+        kind: `text` or `captions`.
+        spec: What reads the frames.
+        workers: Processes; each loads the model.
+        tick: Called with the frames that are done, and all there are.
+
+    Raises:
+        SpecError: The spec has no meaning.
+        FolderInUseError: Another process makes layers of the folder.
+    """
+    reader: FrameReader = find_reader(kind, spec)
+    if made := made_already(folder, reader.maker):
+        return made
+    jobs = [job for video in videos.values() for job in frame_jobs(video, reader.every_s)]
+    batches = [jobs[i : i + reader.batch] for i in range(0, len(jobs), reader.batch)]
+    with hold_folder(folder, _LOCK):
+        journal = _Journal(folder, reader.maker, jobs)
+        todo = [i for i in range(len(batches)) if i not in journal.done]
+        tick(len(jobs) - sum(len(batches[i]) for i in todo), len(jobs))
+        at = len(jobs) - sum(len(batches[i]) for i in todo)
+        with closing(_results(reader, kind, spec, [batches[i] for i in todo], workers)) as results:
+            for i, result in zip(todo, results, strict=True):
+                journal.add(i, result)
+                at += len(batches[i])
+                tick(at, len(jobs))
+        return journal.finish(folder, batches)
+
+
+def frame_jobs(video: Video, every_s: float) -> Iterator[FrameJob]:
+    """The frames of a video that are read: one at least every so many seconds of each clip."""
+    for clip in video.clips:
+        frames, due = [], 0.0
+        for frame in list_frames(video, clip.clip_id):
+            if frame.time_s >= due - 1e-6:
+                frames.append(frame)
+                due = frame.time_s + every_s
+        ends = [frame.time_s for frame in frames[1:]]
+        for frame, end_s in zip(frames, [*ends, _end(clip, frames[-1:], every_s)], strict=False):
+            yield FrameJob(clip.clip_id, frame.path, round(frame.time_s, 3), round(end_s, 3))
+
+
+def _end(clip: Clip, last: Sequence[Any], every_s: float) -> float:
+    if clip.start_s is not None and clip.end_s is not None:
+        return clip.end_s - clip.start_s
+    return (last[0].time_s if last else 0.0) + every_s
+
+
+class _Result(NamedTuple):
+    """What a batch gave: the texts of each frame, and why some have none by their place."""
+
+    texts: Texts
+    failed: Mapping[str, str]
+
+
+def _results(
+    reader: FrameReader, kind: str, spec: str, batches: list[list[FrameJob]], workers: int
+) -> Generator[_Result, None, None]:
+    paths = [[job.path for job in batch] for batch in batches]
+    if workers < 2 or len(batches) < 2:
+        yield from (_read(reader, batch) for batch in paths)
+        return
+    with ProcessPoolExecutor(
+        min(workers, len(batches)), get_context("spawn"), _start_worker, (kind, spec)
+    ) as pool:
+        try:
+            yield from pool.map(_work, paths)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_worker: list[FrameReader] = []
+
+
+def _start_worker(kind: str, spec: str) -> None:
+    """A worker has a reader of its own, and ends with the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    _worker.append(find_reader(kind, spec))
+
+
+def _work(paths: list[Path]) -> _Result:
+    return _read(_worker[0], paths)
+
+
+def _read(reader: FrameReader, paths: Sequence[Path]) -> _Result:
+    """Read a batch; of one that fails as a whole, each frame alone."""
+    problems = {i: problem for i, path in enumerate(paths) if (problem := frame_problem(path))}
+    good = [i for i in range(len(paths)) if i not in problems]
+    texts: dict[int, Sequence[str]] = {}
+    try:
+        texts.update(zip(good, reader.read([paths[i] for i in good]) if good else [], strict=True))
+    except _CAUGHT:
+        for i in good:
+            try:
+                texts[i] = reader.read([paths[i]])[0]
+            except _CAUGHT as error:
+                problems[i] = f"{type(error).__name__}: {error!s:.200}"
+    failed = {str(i): f"{paths[i].name}: {problem}" for i, problem in sorted(problems.items())}
+    return _Result([list(texts.get(i, ())) for i in range(len(paths))], failed)
+
+
+class _Journal:
+    """The batches of a layer that are done, on disk as they come in.
+
+    Args:
+        folder: Of the film or dataset.
+        maker: What makes the layer.
+        jobs: All frames; of other frames, nothing that was done counts.
+    """
+
+    def __init__(self, folder: Path, maker: Maker, jobs: Sequence[FrameJob]) -> None:
+        self._maker = maker
+        self._file = folder / LAYERS / f"{maker.file_name}.partial.jsonl"
+        self._file.parent.mkdir(exist_ok=True)
+        known = [(job.clip_id, job.path.name, job.start_s, job.end_s) for job in jobs]
+        frames = sha256(repr(known).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+        header = json.dumps({"maker": asdict(maker), "frames": frames}, default=str)
+        self.done: dict[int, _Result] = {}
+        kept = self._kept(header)
+        write_text(self._file, "".join(f"{line}\n" for line in [header, *kept]))
+
+    def _kept(self, header: str) -> list[str]:
+        """The whole lines of batches without failures; a killed process may leave half a line."""
+        if not self._file.is_file():
+            return []
+        first, *lines = self._file.read_text(encoding="utf-8").splitlines() or [""]
+        kept = []
+        for line in lines if first == header else []:
+            try:
+                number, texts, failed = json.loads(line)
+            except ValueError:
+                break
+            if not failed:
+                self.done[number] = _Result(texts, failed)
+                kept.append(line)
+        return kept
+
+    def add(self, number: int, result: _Result) -> None:
+        """Write down a batch."""
+        self.done[number] = result
+        with open(self._file, "a", encoding="utf-8") as file:
+            file.write(json.dumps([number, *result], ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, folder: Path, batches: Sequence[Sequence[FrameJob]]) -> Made:
+        """Write the layer. What failed is named in it, and is tried again by the same command."""
+        pairs: list[tuple[FrameJob, Sequence[str]]] = []
+        failed: dict[str, str] = {}
+        for number, batch in enumerate(batches):
+            result = self.done[number]
+            pairs += zip(batch, result.texts, strict=True)
+            for place, reason in result.failed.items():
+                failed.setdefault(batch[int(place)].clip_id, reason)
+        clips = {
+            clip_id: lines
+            for clip_id, group in groupby(pairs, key=lambda pair: pair[0].clip_id)
+            if (lines := merge(list(group)))
+        }
+        file = write_layer(folder, self._maker, clips, failed)
+        if not failed:
+            self._file.unlink()
+        n_lines = sum(map(len, clips.values()))
+        return Made(self._maker, file, n_lines, len(pairs), failed)
+
+
+def merge(pairs: Sequence[tuple[FrameJob, Sequence[str]]]) -> list[dict[str, Any]]:
+    """The texts of a clip's frames as lines: what stands in one frame after the other is one line.
+
+    Returns:
+        `{start_s, end_s, text}`, in order of their starts.
+    """
+    lines: list[dict[str, Any]] = []
+    standing: dict[str, dict[str, Any]] = {}
+    for job, texts in pairs:
+        now: dict[str, dict[str, Any]] = {}
+        for text in dict.fromkeys(filter(None, map(str.strip, texts))):
+            line = standing.get(text)
+            if line is None:
+                line = {"start_s": job.start_s, "end_s": job.end_s, "text": text}
+                lines.append(line)
+            line["end_s"] = job.end_s
+            now[text] = line
+        standing = now
+    return lines
+
+
+def made_already(folder: Path, maker: Maker) -> Made | None:
+    """What became of a layer that is there as a whole; None where there is none, or some failed."""
+    file = folder / LAYERS / maker.file_name
+    if not file.is_file():
+        return None
+    value: dict[str, Any] = dict(read_object(file))
+    if value.get("failed"):
+        return None
+    n_lines = sum(len(lines) for lines in value.get("clips", {}).values())
+    return Made(maker, file, n_lines, note="there already")
