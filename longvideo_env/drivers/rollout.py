@@ -22,6 +22,7 @@ from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Context, Observation, Policy, Reply
 from longvideo_env.game.reward import Play, score_async
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory
+from longvideo_env.redaction import cleanse
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed, draw_option_order
 from longvideo_env.tools.tool import ToolCall, ToolResult
@@ -111,7 +112,7 @@ class RolloutEngine:
         try:
             await self._drive(episode, record)
         except PolicyError as error:
-            episode.fail(f"policy ({self.policy_spec}): {error}")
+            episode.fail(cleanse(f"policy ({self.policy_spec}): {error}"))
         return await self._trajectory(task, episode, record, sample, order)
 
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:

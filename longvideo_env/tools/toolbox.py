@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from longvideo_env.errors import LongVideoEnvError, ToolError
+from longvideo_env.redaction import cleanse
 from longvideo_env.sync import background_loop, run_immediate
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
@@ -89,7 +90,7 @@ class Toolbox:
         except Exception as error:  # noqa: BLE001 - the boundary: whatever a tool raises is data
             ours = isinstance(error, LongVideoEnvError)
             message = str(error) if ours else f"{type(error).__name__}: {error}"
-            message = message or type(error).__name__
+            message = cleanse(message or type(error).__name__)
         return ToolResult(call.tool, spec, reply, message, time.perf_counter() - start)
 
     def call_blocking(self, call: ToolCall) -> ToolResult:
