@@ -14,6 +14,7 @@ from longvideo_env import EnvConfig
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
+from longvideo_env.strict import check_fields
 
 OUT = Path("runs/eval")
 """Where runs go if nothing else is said."""
@@ -63,6 +64,9 @@ class RunOptions:
     samples: int = 1
     stop_after_failures: int = 20
     shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:

@@ -164,6 +164,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         """Take one turn with the master's reply.
 
         Raises:
+            ActionError: It is no text.
             EpisodeStateError: `reset` was not called, or the episode is over.
         """
         episode = self._playing

@@ -21,6 +21,7 @@ from longvideo_env.game.policy import FinishReason, Message, Observation
 from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, ParsedReply
 from longvideo_env.records.trajectory import Status, TurnRecord
 from longvideo_env.schema import Question, TimedText, Video
+from longvideo_env.strict import plain_text
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 
 
@@ -127,12 +128,16 @@ class Episode:
 
         Returns:
             A tool request to run and hand to `receive`; an observation; or the end.
+
+        Raises:
+            ActionError: It is no text.
         """
         if self.status is not None or self._pending is not None or not self.messages:
             raise EpisodeStateError(
                 "reply() was called while the episode "
                 + ("is over." if self.status else "waits for a tool, or has not been started.")
             )
+        text = plain_text(text)
         parsed = self.game.protocol.parse(text, self.question.options)
         self.messages.append({"role": "assistant", "content": text})
         self.parsed.append(parsed)
