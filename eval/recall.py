@@ -31,7 +31,8 @@ from rich.table import Table
 if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from eval.metrics.intervals import clustered_mean, clustered_share
+from eval.metrics.intervals import clustered_share
+from eval.metrics.paired import clustered_difference
 from eval.output.formatting import format_interval, output_console
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.options import OptionParser
@@ -184,7 +185,7 @@ def difference(a: Sequence[Found], b: Sequence[Found]) -> dict[str, Any]:
         ],
     }  # fmt: skip
     for name, gaps in values.items():
-        numbers[name] = [_mean(gaps), clustered_mean(gaps, videos) if gaps else None]
+        numbers[name] = [_mean(gaps), clustered_difference(gaps, videos).interval if gaps else None]
     return numbers
 
 

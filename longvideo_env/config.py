@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Any, get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import Any
 
 from longvideo_env.errors import SpecError
 from longvideo_env.specs import find_part, unknown
+from longvideo_env.strict import check_field, check_fields
 
 MAX_WINDOW = 5
 RECORDING_MODES = ("off", "record", "replay", "reuse")
@@ -120,12 +118,11 @@ class EnvConfig:
     )
 
     def __post_init__(self) -> None:
-        self._check("game")
+        check_field(self, "game")
         for name, value in find_part("games", self.game).defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name in _adapters():
-            self._check(name)
+        check_fields(self, leave=LIVE)
         self._one_of("recording", RECORDING_MODES)
         self._one_of("tags", TAG_SET_NAMES)
         self._one_of("protocol", PROTOCOLS)
@@ -151,34 +148,11 @@ class EnvConfig:
         """Plain values; objects are shown by their names."""
         return {item.name: spec_of(getattr(self, item.name)) for item in fields(self)}
 
-    def _check(self, name: str) -> None:
-        value = getattr(self, name)
-        try:
-            _adapters()[name].validate_python(value)
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]["msg"]
-            raise SpecError(
-                f"{name}: {problem[:1].lower()}{problem[1:]}, got {value!r:.80} "
-                f"({type(value).__name__})."
-            ) from error
-
     def _one_of(self, name: str, values: tuple[str, ...]) -> None:
         if getattr(self, name) not in values:
             raise SpecError(
                 f"{name} must be one of {', '.join(values)}, got {getattr(self, name)!r}."
             )
-
-
-@cache
-def _adapters() -> Mapping[str, TypeAdapter[Any]]:
-    """A strict check for each field of plain values."""
-    hints = get_type_hints(EnvConfig)
-    strict = ConfigDict(strict=True)
-    return {
-        item.name: TypeAdapter(hints[item.name], config=strict)
-        for item in fields(EnvConfig)
-        if item.name not in LIVE
-    }
 
 
 def spec_of(part: Any) -> Any:

@@ -11,6 +11,7 @@ LongVideoEnvError
 │       └── ForeignClipError   the clip belongs to another video
 ├── SpecError                  an option or a spec string has no meaning
 ├── EpisodeStateError          the state machine was driven out of order
+├── ActionError                a reply is no text
 ├── ToolError                  a grounding or vision agent could not do its work
 ├── PolicyError                the master agent could not produce a reply
 ├── EndpointError              a model's endpoint gave no usable reply
@@ -18,6 +19,7 @@ LongVideoEnvError
 │   └── ContextTooLongError    the model's context does not hold the request
 ├── RecordingError             a recording cannot be used
 │   └── RecordingMissError     replay was asked for a call that it does not hold
+├── StorageError               a file cannot be written: disk full, no permission
 ├── FolderInUseError           another process writes the folder of this run
 ├── TrajectoryError            a saved trajectory cannot be read back
 └── MissingExtraError          an optional dependency is not installed
@@ -99,6 +101,10 @@ class EpisodeStateError(LongVideoEnvError, RuntimeError):
     """The episode's state machine was driven out of order."""
 
 
+class ActionError(LongVideoEnvError, TypeError):
+    """A reply of the master agent is no text."""
+
+
 class ToolError(LongVideoEnvError):
     """A grounding or vision agent could not do its work. Becomes a failed result."""
 
@@ -125,6 +131,10 @@ class RecordingError(LongVideoEnvError, ValueError):
 
 class RecordingMissError(RecordingError):
     """In mode `replay`, the recording does not hold a call that was made."""
+
+
+class StorageError(LongVideoEnvError, OSError):
+    """A file cannot be written: the disk is full, or it is not allowed."""
 
 
 class FolderInUseError(LongVideoEnvError):

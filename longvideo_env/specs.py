@@ -10,6 +10,7 @@ folder counts, as it does for `python -m`.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -29,7 +30,7 @@ T = TypeVar("T")
 _KINDS: Mapping[type, str] = {
     bool: "true or false",
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     str: "text",
 }
 
@@ -201,6 +202,9 @@ def _typed(text: str, key: str, value: str, hint: Any) -> Any:
     try:
         if plain is bool:
             return {"true": True, "false": False}[value.lower()]
-        return plain(value)
+        typed = plain(value)
+        if plain is float and not math.isfinite(typed):
+            raise ValueError(value)
+        return typed
     except (ValueError, KeyError) as error:
         raise SpecError(f"{text!r}: {key} is {_KINDS[plain]}, got {value!r}.") from error

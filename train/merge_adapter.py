@@ -11,6 +11,7 @@ on a few prompts; if they disagree, nothing is, and the exit code is 1.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from agents.generation.hf import load_codec, split_adapter
 from longvideo_env.commands.options import OptionParser
+from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets import load_dataset
-from longvideo_env.errors import LongVideoEnvError, SpecError
+from longvideo_env.errors import SpecError
 
-EXIT_DISAGREE, EXIT_BAD_INPUT = 1, 2
+EXIT_DISAGREE = 1
 DTYPES = ("float32", "bfloat16", "float16")
 
 # Of the spread of the logits: what rounding makes of them in each precision.
@@ -101,11 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="Such as cuda:0.")
     parser.add_argument("--single_file", action="store_true", help="One file of weights.")
     args = parser.parse_args(argv)
-    try:
-        merged = merge(args.base, args.adapter, dtype=args.dtype, device=args.device)
-    except LongVideoEnvError as error:
-        sys.stderr.write(f"merge_adapter: {error}\n")
-        return EXIT_BAD_INPUT
+    return run_command("merge_adapter", lambda: _run(args))
+
+
+def _run(args: Namespace) -> int:
+    merged = merge(args.base, args.adapter, dtype=args.dtype, device=args.device)
     print(f"logits of merged and unmerged model differ by {merged.difference:.1e} of their spread")
     if not merged.agrees:
         sys.stderr.write(

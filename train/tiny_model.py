@@ -20,6 +20,7 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from longvideo_env.commands.options import OptionParser
+from longvideo_env.commands.shared import run_command
 from longvideo_env.config import TAG_SET_NAMES, EnvConfig
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import MissingExtraError, SpecError
@@ -191,13 +192,13 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
     parser = OptionParser(description="Write a tiny model with random weights.")
     parser.add_argument("--out", default="runs/tiny-model", help="folder (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seeds the weights")
     options = parser.parse_args(arguments)
-    print(make_tiny_model(options.out, seed=options.seed))
+    return run_command("tiny_model", lambda: print(make_tiny_model(options.out, seed=options.seed)))
 
 
 def _check_free(out: Path) -> None:
@@ -227,4 +228,4 @@ def _corpus(name: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

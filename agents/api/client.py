@@ -3,7 +3,8 @@
 An endpoint has one client in a process, whatever asks it, so that its limits hold for all roles
 together: requests in flight, requests a minute, tokens a minute. A request that fails for a reason
 that may pass (no connection, a time-out, 408, 409, 429, 5xx, a body that breaks off) is tried again
-(`retries`). One that stays down opens its circuit (`circuit`). Keys are cut out of every message.
+(`retries`). One that stays down opens its circuit (`circuit`). Replies have limits: bytes
+(`limits`), tokens, seconds. Keys are cut out of every text that comes back, replies and errors.
 
 Bodies are made with orjson and sent as bytes, and replies are read without a model of their
 schema: with fifteen frames in a request, validating and encoding would cost more than all else.
@@ -25,12 +26,16 @@ from agents.api.retries import TimeLeft, TryAgain, retries, retry_after_s
 from agents.api.streamed import is_streamed, joined
 from agents.api.usage import Usage, cost_of, find_price
 from longvideo_env.errors import ContextTooLongError, EndpointError, MissingExtraError
+from longvideo_env.redaction import cleanse, cleanse_all
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _PASSING = frozenset({408, 409, 429})
 _HOPELESS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_CHARACTERS_A_TOKEN = 16
+"""Far more than any tokenizer's mean: a longer reply has more tokens than its server says."""
+
 _IMAGE_TOKENS = 1000
 """What an image counts as in the estimate for a limit of tokens."""
 
@@ -195,6 +200,9 @@ class ChatClient:
             try:
                 content = await time_left.allow(self._post(lane, body))
                 reply = self._read(model, content)
+            except asyncio.TimeoutError:
+                self._circuit.failed("no reply in time.")
+                raise
             except TryAgain as error:
                 if error.down:
                     self._circuit.failed(str(error))
@@ -203,9 +211,11 @@ class ChatClient:
         return reply
 
     async def _post(self, lane: _Lane, body: bytes) -> bytes:
+        import aiohttp
         import httpx2
         import openai
 
+        faults = (openai.APIConnectionError, httpx2.RequestError, aiohttp.ClientError, OSError)
         try:
             response = await lane.openai.post(
                 "/chat/completions",
@@ -216,7 +226,7 @@ class ChatClient:
             return bytes(response.content)
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
-        except (openai.APIConnectionError, httpx2.TransportError, OSError) as error:
+        except faults as error:
             cause = error.__cause__ or error
             problem = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
             raise TryAgain(self._clean(problem)) from None
@@ -244,27 +254,35 @@ class ChatClient:
         import orjson
 
         try:
-            reply = joined(content) if is_streamed(content) else orjson.loads(content)
+            reply = cleanse_all(joined(content) if is_streamed(content) else orjson.loads(content))
             choice = reply["choices"][0]
             message = choice["message"]
             used = reply.get("usage") or {}
             usage = self._usage(model, used)
-            return ChatReply(
-                text=message.get("content") or "",
-                reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
-                finish=choice.get("finish_reason") or "stop",
+            found = ChatReply(
+                text=_text(message.get("content")),
+                reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
+                finish=_text(choice.get("finish_reason")) or "stop",
                 usage=usage,
                 tool_calls=tuple(message.get("tool_calls") or ()),
             )
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
             raise TryAgain(
-                f"expected a chat completion, got {self._clean(repr(content[:80]))}"
+                f"expected a chat completion, got {self._clean(repr(content[:200]))[:80]}"
             ) from None
+        most, size = self.endpoint.max_reply_tokens, len(found.text) + len(found.reasoning)
+        tokens = max(usage.completion_tokens, size // _CHARACTERS_A_TOKEN)
+        if tokens > most:
+            raise EndpointError(
+                f"endpoint {self.endpoint.name}, model {model}: the reply has {tokens:,} tokens, "
+                f"more than max_reply_tokens={most:,}."
+            )
+        return found
 
     def _usage(self, model: str, used: Mapping[str, Any]) -> Usage:
-        prompt = int(used.get("prompt_tokens") or 0)
-        completion = int(used.get("completion_tokens") or 0)
-        cached = int((used.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+        prompt = _count(used.get("prompt_tokens"))
+        completion = _count(used.get("completion_tokens"))
+        cached = _count((used.get("prompt_tokens_details") or {}).get("cached_tokens"))
         details = used.get("completion_tokens_details") or {}
         price = find_price(self.endpoint.prices, model)
         return Usage(
@@ -272,12 +290,12 @@ class ChatClient:
             prompt,
             cached,
             completion,
-            int(details.get("reasoning_tokens") or 0),
+            _count(details.get("reasoning_tokens")),
             cost_of(price, prompt, cached, completion),
         )
 
     def _clean(self, text: str) -> str:
-        return self.endpoint.api_key.cut_from(text)[:500]
+        return cleanse(text)[:500]
 
     async def _lane(self) -> _Lane:
         loop = asyncio.get_running_loop()
@@ -295,6 +313,8 @@ class ChatClient:
         from aiolimiter import AsyncLimiter
         from openai import AsyncOpenAI, DefaultAioHttpClient
 
+        from agents.api.limits import limit_replies
+
         endpoint = self.endpoint
         timeout = httpx2.Timeout(endpoint.read_timeout_s, connect=endpoint.connect_timeout_s)
         limits = httpx2.Limits(
@@ -302,12 +322,14 @@ class ChatClient:
             max_keepalive_connections=endpoint.max_in_flight,
             keepalive_expiry=30.0,
         )
+        http_client = DefaultAioHttpClient(limits=limits, timeout=timeout)
+        limit_replies(http_client, endpoint.name, endpoint.max_reply_bytes)
         client = AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=endpoint.api_key.reveal() or "none",
             timeout=timeout,
             max_retries=0,  # retried here, where the limits and the circuit are known
-            http_client=DefaultAioHttpClient(limits=limits, timeout=timeout),
+            http_client=http_client,
         )
         lane = _Lane(client, asyncio.Semaphore(endpoint.max_in_flight))
         if endpoint.requests_per_minute:
@@ -315,6 +337,22 @@ class ChatClient:
         if endpoint.tokens_per_minute:
             lane.rates.append((AsyncLimiter(endpoint.tokens_per_minute, 60), True))
         return lane
+
+
+def _text(value: object) -> str:
+    """A text of a reply; nothing where it has none."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _count(value: object) -> int:
+    """A number of tokens that a server claims; its own faults are no reason to lose a reply."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return min(max(value, 0), 1 << 40)
 
 
 class _ParameterError(Exception):

@@ -11,6 +11,7 @@ message or dumped with a configuration can hold it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ import yaml
 
 from agents.api.usage import Price, default_prices, read_prices
 from longvideo_env.errors import SpecError
+from longvideo_env.redaction import keep_secret
 
 FILE_VARIABLE = "LONGVIDEO_ENDPOINTS"
 PRICES_VARIABLE = "LONGVIDEO_PRICES"
@@ -32,12 +34,16 @@ DEFAULT = "default"
 
 
 class Secret:
-    """Text that nothing shows. `reveal` gives it to the one who sends it."""
+    """Text that nothing shows. `reveal` gives it to the one who sends it.
+
+    From when it is made, it is cut out of all text from outside (`longvideo_env.redaction`).
+    """
 
     __slots__ = ("_text",)
 
     def __init__(self, text: str) -> None:
         self._text = text
+        keep_secret(text)
 
     def __repr__(self) -> str:
         return "Secret(...)" if self._text else "Secret()"
@@ -58,10 +64,6 @@ class Secret:
         """The text."""
         return self._text
 
-    def cut_from(self, text: str) -> str:
-        """A text without the secret, wherever it stands in it."""
-        return text.replace(self._text, "[key]") if len(self._text) >= 4 else text
-
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -78,6 +80,9 @@ class Endpoint:
         read_timeout_s: Longest wait for the next bytes of a reply.
         total_timeout_s: Longest wait for a reply with all retries. Time that a request waits here
             for its turn within the limits does not count.
+        max_reply_bytes: Most bytes of a reply, unpacked.
+        max_reply_tokens: Most tokens of a reply, by the server's count, or by one for 16 characters
+            where that is more.
         attempts: Most tries of one request.
         down_after_s: Once it has failed for so long, without a success, its circuit opens.
         down_after_failures: ... and at least so many times in a row.
@@ -94,6 +99,8 @@ class Endpoint:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 180.0
     total_timeout_s: float = 900.0
+    max_reply_bytes: int = 2_000_000
+    max_reply_tokens: int = 100_000
     attempts: int = 12
     down_after_s: float = 30.0
     down_after_failures: int = 10
@@ -104,8 +111,10 @@ class Endpoint:
         _check_url(self.base_url)
         for name in (*_POSITIVE, "requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise SpecError(f"endpoint {self.name!r}: {name} must be above 0, got {value!r}.")
+            if value is not None and not _is_positive(value):
+                raise SpecError(
+                    f"endpoint {self.name!r}: {name} must be a number above 0, got {value!r:.40}."
+                )
 
 
 _POSITIVE = (
@@ -113,11 +122,20 @@ _POSITIVE = (
     "connect_timeout_s",
     "read_timeout_s",
     "total_timeout_s",
+    "max_reply_bytes",
+    "max_reply_tokens",
     "attempts",
+    "down_after_s",
     "probe_every_s",
     "down_after_failures",
 )
 _IN_FILE = {f.name for f in fields(Endpoint)} - {"name", "prices"} | {"api_key_env"}
+
+
+def _is_positive(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < math.inf  # nan is refused too
 
 
 def load_endpoint(name: str = "") -> Endpoint:

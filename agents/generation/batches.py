@@ -7,7 +7,7 @@ itself, and gets back exactly the tokens up to its stop.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +84,7 @@ def generate_batch(
     settings: GenerationSettings,
     *,
     synced_gpus: bool = False,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> list[Generated]:
     """Generate a reply to each prompt, all in one batch.
 
@@ -102,9 +103,10 @@ def generate_batch(
         settings: How to generate; `max_batch_size` is the caller's concern.
         synced_gpus: For ZeRO-3 and FSDP: the call is then a collective of all ranks. A rank
             without a row to generate takes part with a row of padding.
+        abandoned: Asked before each token; True ends the batch, whose replies nobody wants.
 
     Raises:
-        PolicyError: The model's logits are not finite.
+        PolicyError: The model's logits are not finite, or the batch was abandoned.
     """
     inner = _find_generator(model)
     context = _context_tokens(inner, settings)
@@ -118,7 +120,7 @@ def generate_batch(
     if synced_gpus and not batch:
         batch = [_Row(1, prompt=[codec.end_of_turn_id])]
     if batch:
-        _run(inner, codec, batch, settings, synced_gpus)
+        _run(inner, codec, batch, settings, synced_gpus, abandoned)
     return [row.done() for row in rows]
 
 
@@ -140,6 +142,7 @@ def _run(
     rows: list[_Row],
     settings: GenerationSettings,
     synced_gpus: bool,
+    abandoned: Callable[[], bool],
 ) -> None:
     """Fill in the rows' tokens, log-probs and finish."""
     stop_ids = codec.stop_ids(model.generation_config.eos_token_id)
@@ -159,7 +162,7 @@ def _run(
             attention_mask=mask.to(model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList([_Sampler(rows, settings, model.device)]),
-            stopping_criteria=StoppingCriteriaList([_Stopper(rows, codec, stop_ids)]),
+            stopping_criteria=StoppingCriteriaList([_Stopper(rows, codec, stop_ids, abandoned)]),
             synced_gpus=synced_gpus,
         )
 
@@ -213,13 +216,22 @@ class _Sampler(LogitsProcessor):
 class _Stopper(StoppingCriteria):
     """Says for each row whether it is done, and notes why."""
 
-    def __init__(self, rows: list[_Row], codec: ChatCodec, stop_ids: set[int]) -> None:
+    def __init__(
+        self,
+        rows: list[_Row],
+        codec: ChatCodec,
+        stop_ids: set[int],
+        abandoned: Callable[[], bool],
+    ) -> None:
         self._rows = rows
         self._codec = codec
         self._stop_ids = stop_ids
+        self._abandoned = abandoned
 
     def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
         """Look at each row's newest token. Shape: (batch, tokens) -> (batch,)."""
+        if self._abandoned():
+            raise PolicyError("nobody waits for these replies any more.")
         for row in self._rows:
             if row.finish is None:
                 row.finish = self._reason(row)

@@ -49,6 +49,11 @@ class MicroBatcher(Generic[T, R]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
+        self._running: Sequence[asyncio.Future[R]] = ()
+
+    def abandoned(self) -> bool:
+        """Whether nobody waits any more for the batch that runs; for the thread that runs it."""
+        return all(future.done() for future in self._running)
 
     async def submit(self, request: T) -> R:
         """Run a request in the next batch that has room.
@@ -65,7 +70,7 @@ class MicroBatcher(Generic[T, R]):
         return await future
 
     async def aclose(self) -> None:
-        """Finish the requests that wait, then let go of the thread."""
+        """Finish the requests that somebody waits for, then let go of the thread."""
         self._closed = True
         if self._worker is not None and not self._worker.done():
             await self._worker
@@ -91,6 +96,7 @@ class MicroBatcher(Generic[T, R]):
 
     async def _run_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         requests = [request for request, _ in batch]
+        self._running = [future for _, future in batch]
         loop = asyncio.get_running_loop()
         try:
             results = await loop.run_in_executor(self._thread, self._run, requests)
@@ -164,7 +170,14 @@ class HFPolicy:
         assert self._model is not None, "the batcher runs nothing once it is closed"
         prompts = [prompt for prompt, _ in requests]
         seeds = [seed for _, seed in requests]
-        replies = generate_batch(self._model, self._chat, prompts, seeds, self._settings)
+        replies = generate_batch(
+            self._model,
+            self._chat,
+            prompts,
+            seeds,
+            self._settings,
+            abandoned=self._batcher.abandoned,
+        )
         return [to_reply(generated, self._chat) for generated in replies]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from longvideo_env.errors import SpecError
+from longvideo_env.strict import check_fields
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class GenerationSettings:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.max_turn_tokens < 1 or self.max_batch_size < 1:
             raise SpecError(
                 "max_turn_tokens and max_batch_size must be at least 1, got "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from agents.generation.batches import Generated
 from agents.generation.chat import ChatCodec
 from agents.generation.settings import GenerationSettings
-from longvideo_env.errors import MissingExtraError, PolicyError
+from longvideo_env.errors import EndpointError, MissingExtraError, PolicyError
 from longvideo_env.game.policy import FinishReason
 from longvideo_env.seeding import derive_seed
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 REQUEST_TIMEOUT_S = 600.0
 MAX_RETRIES = 3
+MAX_REPLY_BYTES = 32_000_000
 
 
 class VLLMServer:
@@ -64,6 +65,9 @@ class VLLMServer:
             timeout=REQUEST_TIMEOUT_S,
             max_retries=MAX_RETRIES,
         )
+        from agents.api.limits import limit_replies
+
+        limit_replies(self._client._client, self._base_url, MAX_REPLY_BYTES)
         self._model: tuple[str, int] | None = None
         self._lock = asyncio.Lock()
         self._under_way = 0
@@ -132,7 +136,7 @@ class VLLMServer:
                 logprobs=0,
                 extra_body=extra,
             )
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, EndpointError) as error:
             raise PolicyError(
                 f"the vLLM server at {self._base_url} failed: {type(error).__name__}: {error}"
             ) from error
@@ -163,7 +167,7 @@ class VLLMServer:
             if self._model is None:
                 try:
                     models = await self._client.models.list()
-                except openai.OpenAIError as error:
+                except (openai.OpenAIError, EndpointError) as error:
                     raise PolicyError(
                         f"no vLLM server answers at {self._base_url}: {error}"
                     ) from error

@@ -18,6 +18,7 @@ from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
+from longvideo_env.strict import check_fields
 
 OUT = Path("runs/eval")
 """Where runs go if nothing else is said."""
@@ -72,6 +73,7 @@ class RunOptions:
     fail_above: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, least in (("concurrency", 1), ("samples", 1), ("stop_after_failures", 0)):
             if getattr(self, name) < least:
                 option = name.replace("_", "-")

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from longvideo_env.errors import SpecError, TrajectoryError
-from longvideo_env.records.files import hold_folder, write_json, write_text
+from longvideo_env.records.files import (
+    ESCAPED,
+    hold_folder,
+    storage_error,
+    write_json,
+    write_text,
+)
 from longvideo_env.records.identity import Identity, changed_questions, name_some
 from longvideo_env.records.trajectory import Trajectory
 
@@ -47,6 +53,7 @@ class RunStore:
 
     Raises:
         FolderInUseError: Another process writes the folder.
+        StorageError: It cannot be written.
         SpecError: The folder holds a run with another configuration, or of other material.
         TrajectoryError: Its episodes cannot be read back.
     """
@@ -76,14 +83,17 @@ class RunStore:
             self._resume()
             self.n_kept = len(self.episodes)
             path = folder / EPISODES
-            self._file: IO[str] = stack.enter_context(open(path, "a", encoding="utf-8"))
+            self._file: IO[str] = stack.enter_context(
+                open(path, "a", encoding="utf-8", errors=ESCAPED)
+            )
             self._open = stack.pop_all()
 
     def __enter__(self) -> RunStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        with suppress(OSError):
+            self._open.close()
 
     @property
     def earlier_summary(self) -> dict[str, Any]:
@@ -95,8 +105,11 @@ class RunStore:
 
     def add(self, trajectory: Trajectory) -> None:
         """Keep a finished episode. It is on its way to disk when this returns."""
-        self._file.write(self._line(trajectory))
-        self._file.flush()
+        try:
+            self._file.write(self._line(trajectory))
+            self._file.flush()
+        except OSError as error:
+            raise storage_error(self.folder / EPISODES, error) from error
         self.episodes[_key(trajectory)] = trajectory
 
     def finish(self, summary: Mapping[str, Any], order: Iterable[tuple[str, int]]) -> None:
@@ -106,7 +119,8 @@ class RunStore:
             summary: Plain values.
             order: `(str(qid), sample)` of all episodes asked for.
         """
-        self._file.close()
+        with suppress(OSError):  # of what could not be written before, `add` has told
+            self._file.close()
         rank = {key: i for i, key in enumerate(order)}
         ordered = sorted(self.episodes.values(), key=lambda t: rank.get(_key(t), len(rank)))
         self._rewrite(ordered)

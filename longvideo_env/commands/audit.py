@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError, TrajectoryError
+from longvideo_env.commands.shared import run_command
+from longvideo_env.errors import MissingExtraError, SpecError, TrajectoryError
 from longvideo_env.game.game import default_game
 from longvideo_env.game.protocol.reasoning import open_reasoning
 from longvideo_env.records.metrics_log import rollout_files
@@ -239,12 +241,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="RUN", help="A training run, its rollouts, or one file.")
     parser.add_argument("--tokenizer", metavar="PATH", help="Default: the one in RUN.")
     args = parser.parse_args(argv)
+    return run_command("audit", lambda: _run(args))
+
+
+def _run(args: Namespace) -> int:
     tokenizer = args.tokenizer or _own_tokenizer(args.run)
-    try:
-        findings = audit(args.run, _decoder(tokenizer) if tokenizer else None)
-    except LongVideoEnvError as error:
-        sys.stderr.write(f"audit: {error}\n")
-        return EXIT_BAD_INPUT
+    findings = audit(args.run, _decoder(tokenizer) if tokenizer else None)
     for problem in findings.problems[:SHOWN]:
         sys.stdout.write(f"{problem}\n")
     if len(findings.problems) > SHOWN:

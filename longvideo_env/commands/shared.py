@@ -2,46 +2,107 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from longvideo_env.errors import LongVideoEnvError
+from longvideo_env.redaction import cleanse, keep_secrets_of_environment
 
-EXIT_DONE, EXIT_BAD_INPUT, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 2, 3, 130
+EXIT_DONE, EXIT_FAULT, EXIT_BAD_INPUT, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_FAILURES = EXIT_FINDINGS
 EXIT_CHANGED = 1
 TABLE_WIDTH = 120
+GRACE_S = 4.0
+"""How long an interrupted command may write down what it has."""
 
 
-def run_command(name: str, work: Callable[[], int | None], *, resumes: bool = False) -> int:
-    """Do a command's work; bad input and interruption are one line on standard error.
+def run_command(
+    name: str, work: Callable[[], int | None], *, resumes: bool = False, quiet: bool = False
+) -> int:
+    """Do a command's work; what goes wrong outside it is one line on standard error.
+
+    Bad input, a disk that is full, a folder that may not be written, too few files that may be
+    open, and interruption by Ctrl-C or SIGTERM: none of them shows a traceback. After an
+    interruption the command has `GRACE_S` seconds to write down what it has; then it ends.
 
     Args:
         name: The command, as its messages call it.
         work: Returns the exit code, or none for 0.
         resumes: Whether the same command goes on where it was interrupted.
+        quiet: Say nothing of what went wrong, as another process of the same command does.
 
     Returns:
         The exit code.
     """
     say_other_copy()
+    keep_secrets_of_environment()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no text may fail to be shown
+    hint = "; the same command resumes" if resumes else ""
+    farewell = "" if quiet else f"{name}: interrupted{hint}.\n"
+    say = _say if not quiet else lambda text: None
     try:
-        with _stoppable():
-            return work() or EXIT_DONE
-    except LongVideoEnvError as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        return EXIT_BAD_INPUT
+        with stoppable(farewell):
+            code = work() or EXIT_DONE
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
-        hint = "; the same command resumes" if resumes else ""
-        sys.stderr.write(f"{name}: interrupted{hint}.\n")
+        say(farewell)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # as `| head` leaves it
+        _drop_output()
+        return EXIT_FAULT
+    except OSError as error:
+        _drop_output()
+        say(f"{name}: {fault_line(error)}\n")
+        return EXIT_FAULT
+    except LongVideoEnvError as error:
+        say(f"{name}: {error}\n")
+        return EXIT_BAD_INPUT
+
+
+def fault_line(error: OSError) -> str:
+    """What to say where the system refused something: what, where, and the way out."""
+    if isinstance(error, LongVideoEnvError):
+        return cleanse(str(error))
+    why, where = error.strerror or str(error) or type(error).__name__, error.filename
+    fixes = {
+        errno.ENOSPC: "make room on the disk",
+        errno.EDQUOT: "make room within the quota",
+        errno.EFBIG: "raise `ulimit -f`, the largest file that may be written",
+        errno.EMFILE: "raise `ulimit -n`, the files that may be open, or lower --concurrency",
+        errno.EACCES: "give a place that may be read and written",
+        errno.EPERM: "give a place that may be read and written",
+        errno.EROFS: "give a place that may be written",
+        errno.ENOMEM: "free memory",
+    }
+    place = f" ({where})" if where is not None else ""
+    fix = fixes.get(error.errno or 0, "check the disk and the path")
+    return cleanse(f"{why}{place}. Fix: {fix}; what was finished before is kept.")
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):  # standard error may be full or closed as well
+        sys.stderr.write(cleanse(text))
+        sys.stderr.flush()
+
+
+def _drop_output() -> None:
+    """Let go of output that cannot be written, or Python would try once more as it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_other_copy() -> None:
@@ -57,16 +118,54 @@ def say_other_copy() -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that it writes down what it has."""
+def stoppable(farewell: str) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a command soon, whatever its threads are doing.
+
+    The first raises `KeyboardInterrupt`, so that the command writes down what it has; a second, or
+    `GRACE_S` seconds, end the process at once.
+
+    Args:
+        farewell: What is said where it ends at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pid = os.getpid()
+    timers: list[threading.Timer] = []
+
+    def leave() -> None:
+        with suppress(OSError):
+            os.write(2, cleanse(farewell).encode())
+        os._exit(EXIT_INTERRUPTED)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != pid:  # a child that was forked
+            raise KeyboardInterrupt
+        if timers:
+            leave()
+        timer = threading.Timer(GRACE_S, leave)
+        timer.daemon = True
+        timer.start()
+        timers.append(timer)
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGINT)
+    earlier = [signal.signal(number, stop) for number in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in zip(signals, earlier, strict=True):
+            signal.signal(number, handler)
+        # A program now ends by itself, unless a thread keeps it: then the timer ends it.
+        if timers and not _is_program():
+            timers[0].cancel()
+
+
+def _is_program() -> bool:
+    """Whether this process is one of our commands, and not one that calls its `main`."""
+    started = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    ours = Path(__file__).resolve().parents[2]
+    return started.name == "longvideo-env" or started.resolve().is_relative_to(ours)
 
 
 def progress_bar() -> Progress:

@@ -154,6 +154,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         """Take one turn with the master's reply.
 
         Raises:
+            ActionError: It is no text.
             EpisodeStateError: `reset` was not called, or the episode is over.
         """
         move = self._playing.reply(action)

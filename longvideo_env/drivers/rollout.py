@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from longvideo_env.choices import pinned_options
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.kinds import question_kind
-from longvideo_env.errors import PolicyError
+from longvideo_env.errors import ActionError, PolicyError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Context, Observation, Policy, Reply
 from longvideo_env.game.reward import Play, score_async
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory, TurnRecord
+from longvideo_env.redaction import cleanse
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed, draw_option_order
+from longvideo_env.strict import plain_text
 from longvideo_env.tools.tool import ToolCall, ToolResult
 from longvideo_env.tools.toolbox import Toolbox
 
@@ -120,7 +122,7 @@ class RolloutEngine:
         try:
             await asyncio.wait_for(self._drive(episode, record), self.episode_s)
         except PolicyError as error:
-            episode.fail(f"policy ({self.policy_spec}): {error}")
+            episode.fail(cleanse(f"policy ({self.policy_spec}): {error}"))
         except asyncio.TimeoutError:
             episode.fail(f"the episode took more than {self.episode_s:g} seconds")
         return await self._trajectory(task, episode, record, sample, order)
@@ -216,7 +218,11 @@ class RolloutEngine:
             record.model_s += time.perf_counter() - start
         if not isinstance(reply, Reply):
             raise PolicyError(f"expected a Reply from `act`, got {reply!r:.80}.")
-        return reply
+        try:
+            text = plain_text(reply.text)
+        except ActionError as error:
+            raise PolicyError(str(error)) from error
+        return reply if text is reply.text else replace(reply, text=text)
 
     async def _call(self, request: ToolCall, record: _Record) -> ToolResult:
         result = await self.toolbox.call(request)

@@ -21,6 +21,7 @@ from longvideo_env.game.policy import FinishReason, Message, Observation
 from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, Outcome, ParsedReply
 from longvideo_env.records.trajectory import Status, TurnRecord
 from longvideo_env.schema import Question, TimedText, Video
+from longvideo_env.strict import plain_text
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 
 
@@ -129,8 +130,12 @@ class Episode:
 
         Returns:
             A tool request to run and hand to `receive`; an observation; or the end.
+
+        Raises:
+            ActionError: It is no text.
         """
         self._check_waiting("reply")
+        text = plain_text(text)
         parsed = self.game.protocol.parse(text, self.question.options)
         return self._take(parsed, self.game.protocol.said(text, self.turn), text, finish, usage)
 

@@ -180,7 +180,7 @@ def _weight(term: str, value: Any) -> float:
         raise SpecError(
             f"the weight of reward term {term!r} must be a number, got {value!r}."
         ) from error
-    if not math.isfinite(weight):
+    if isinstance(value, bool) or not math.isfinite(weight):
         raise SpecError(f"the weight of reward term {term!r} must be finite, got {value!r}.")
     return weight
 

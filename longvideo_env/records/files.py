@@ -13,16 +13,18 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from longvideo_env.errors import FolderInUseError
+from longvideo_env.errors import FolderInUseError, StorageError
 
 LOCK = ".lock"
+ESCAPED = "backslashreplace"
+"""Half a pair of UTF-16, which UTF-8 cannot hold, is written as JSON escapes it."""
 
 
 def cache_root() -> Path:
@@ -34,11 +36,32 @@ def cache_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "longvideo-env"
 
 
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What to say where a file cannot be written."""
+    why = error.strerror or str(error)
+    return StorageError(
+        f"{path} cannot be written: {why}. Fix: make room, or give a place that may be written; "
+        "what was finished before is kept."
+    )
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader never sees half of it."""
+    """Write a file so that a reader never sees half of it.
+
+    Raises:
+        StorageError: It cannot be written. What was there before is still there.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        with open(partial, "w", encoding="utf-8", errors=ESCAPED) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # or the name could outlive a crash of the machine, empty
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -52,24 +75,33 @@ def hold_folder(folder: Path, name: str = LOCK) -> Iterator[None]:
 
     Raises:
         FolderInUseError: Another process, or another part of this one, holds it; says which.
+        StorageError: It cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(folder / name, timeout=0), folder / f"{name}.holder.json"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise FolderInUseError(
             f"{folder} is being written by {_read_holder(holder)}. Fix: wait until it has "
             "finished, stop it, or give another --out."
         ) from error
+    except (OSError, NotImplementedError) as error:
+        raise storage_error(folder, _as_os_error(error)) from error
     try:
         now = datetime.now(timezone.utc).isoformat(" ", "seconds")
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
         write_json(holder, me)
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """The lock's own word for a disk without locks is no OSError."""
+    return error if isinstance(error, OSError) else OSError(str(error))
 
 
 def _read_holder(file: Path) -> str:

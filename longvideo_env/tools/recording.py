@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 from longvideo_env.config import RECORDING_MODES
 from longvideo_env.errors import RecordingError, RecordingMissError
+from longvideo_env.records.files import ESCAPED, storage_error
 from longvideo_env.tools.tool import ToolReply
 
 MODES = RECORDING_MODES[1:]
@@ -251,7 +252,10 @@ class Recording:
         value, details = (None, {}) if reply is None else (_value(reply), reply.details)
         row = (key, text, value, _canonical(details))
         with self._lock:
-            self._open().execute(f"INSERT OR {verb} INTO calls VALUES (?, ?, ?, ?)", row)
+            try:
+                self._open().execute(f"INSERT OR {verb} INTO calls VALUES (?, ?, ?, ?)", row)
+            except sqlite3.Error as error:
+                raise storage_error(self.path, OSError(str(error))) from error
 
     def _open(self) -> sqlite3.Connection:
         if self._pid != os.getpid():  # a connection must not be carried over a fork
@@ -386,6 +390,7 @@ def _reply(value: str, details: Mapping[str, Any]) -> ToolReply:
 
 
 def _canonical(value: object) -> str:
-    return json.dumps(
+    text = json.dumps(
         value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
+    return text if text.isascii() else text.encode(errors=ESCAPED).decode()

@@ -251,6 +251,9 @@ class Tool:
 
     def check(self, values: Mapping[str, Any]) -> Mapping[str, Any] | str:
         """The arguments, checked; or what is wrong with them."""
+        for name, value in values.items():
+            if isinstance(value, bool) and not self._may_be_bool(name):
+                return f"{name}: input should not be {str(value).lower()}"
         try:
             checked = self.arguments.model_validate(dict(values))
         except ValidationError as error:
@@ -258,6 +261,12 @@ class Tool:
             where = ".".join(map(str, first["loc"]))
             return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}" if where else "wrong"
         return {name: getattr(checked, name) for name in self.parameters}
+
+    def _may_be_bool(self, name: str) -> bool:
+        """Whether an argument that was given as true or false may be meant so: not for a number."""
+        item = self.schema.get("properties", {}).get(name, {})
+        kinds = {kind.get("type") for kind in (item, *item.get("anyOf", ()))}
+        return "boolean" in kinds or not kinds & {"integer", "number"}
 
 
 @overload
@@ -343,7 +352,9 @@ def _read(function: ToolFunction) -> Tool:
         text = told.get(item.name)
         fields_[item.name] = (hints[item.name], Field(default, description=text))
     try:
-        model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields_)
+        model = create_model(
+            name, __config__=ConfigDict(extra="forbid", allow_inf_nan=False), **fields_
+        )
         model.model_json_schema()
     except (PydanticUserError, TypeError, NameError) as error:
         raise SpecError(f"tool {spec}: a type has no JSON schema ({_line(error)}).") from error

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from longvideo_env.errors import LongVideoEnvError, ToolError
+from longvideo_env.errors import LongVideoEnvError, StorageError, ToolError
+from longvideo_env.redaction import cleanse
 from longvideo_env.sync import background_loop, run_immediate
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
@@ -77,7 +78,11 @@ class Toolbox:
         object.__setattr__(self, "_by_name", {tool.name: tool for tool in self.tools})
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Run a call. Never raises for what a tool does wrong: that is a failed result."""
+        """Run a call. Never raises for what a tool does wrong: that is a failed result.
+
+        Raises:
+            StorageError: The recording cannot be written. The run could not be repeated.
+        """
         tool = self._by_name.get(call.tool)
         spec = call.tool if tool is None else self.spec_of(tool)
         start = time.perf_counter()
@@ -86,10 +91,12 @@ class Toolbox:
             if tool is None:
                 raise ToolError(f"there is no tool {call.tool!r}.")
             reply = await self._in_time(tool, call)
+        except StorageError:
+            raise
         except Exception as error:  # noqa: BLE001 - the boundary: whatever a tool raises is data
             ours = isinstance(error, LongVideoEnvError)
             message = str(error) if ours else f"{type(error).__name__}: {error}"
-            message = message or type(error).__name__
+            message = cleanse(message or type(error).__name__)
         return ToolResult(call.tool, spec, reply, message, time.perf_counter() - start)
 
     def call_blocking(self, call: ToolCall) -> ToolResult:

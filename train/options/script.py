@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from accelerate import PartialState
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
-from longvideo_env.commands.shared import say_other_copy
-from longvideo_env.errors import DataError, MissingExtraError, SpecError, TrajectoryError
+from longvideo_env.commands.shared import run_command
+from longvideo_env.errors import LongVideoEnvError, SpecError, StorageError
 from train.options.launcher import repeat_below_launcher
 from train.tiny_model import make_tiny_model
 
@@ -113,12 +114,23 @@ def train_and_save(
 def run_script(
     name: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
 ) -> None:
-    """Run a training script; what is wrong with options or data is one line and exit code 2."""
-    say_other_copy()
-    try:
-        main(sys.argv[1:] if argv is None else argv)
-    except (SpecError, DataError, MissingExtraError, TrajectoryError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # the other processes say the same
-            print(f"{name}: {error}", file=sys.stderr)
-            repeat_below_launcher(f"{name}: {error}")
-        sys.exit(2)
+    """Run a training script as a command (`run_command`), and end the process with its code."""
+    given = sys.argv[1:] if argv is None else argv
+    others = os.environ.get("LOCAL_RANK", "0") != "0"  # they say the same
+
+    def work() -> None:
+        try:
+            main(given)
+        except SafetensorError as error:  # its message alone says what the system refused
+            raise StorageError(
+                f"weights cannot be written or read: {error}. Fix: make room on the disk, or copy "
+                "the file again; --resume_from_checkpoint true goes on from the last checkpoint."
+            ) from error
+        except LongVideoEnvError as error:
+            if not others:
+                repeat_below_launcher(f"{name}: {error}")
+            raise
+
+    code = run_command(name, work, quiet=others)
+    if code:
+        sys.exit(code)

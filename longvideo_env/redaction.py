@@ -1,0 +1,226 @@
+"""Secrets that are in use, and how they are cut out of text from outside.
+
+    keep_secret(key)                 # from now on
+    cleanse("bad key sk-abc...")     # "bad key [key]"
+
+A secret is found as it is, percent-encoded, with JSON, HTML or Python escapes, in base64, in hex,
+broken over lines, and in pieces of `PIECE` characters or more, such as a key that a server splits
+over headers. With the first secret, log records and tracebacks of this process are cleansed too.
+Shorter pieces, and encodings that are laid over each other, are not found.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+MARK = "[key]"
+PIECE = 8
+"""The shortest piece of a secret that is cut out."""
+
+_PLACEHOLDERS = frozenset({"dummy", "empty", "local", "none", "null", "test", "unused"})
+"""What servers without keys are sent. These words stand in honest text."""
+
+_ESCAPE = re.compile(
+    r"%([0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|&#[xX]([0-9a-fA-F]{1,4});"
+    r"|&#([0-9]{1,5});|\\([/\"'])"
+)
+_WORD, _NOT_WORD = re.compile(r"[a-z0-9]"), re.compile(r"[^a-z0-9]+")
+_VARIABLES = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+
+
+class _Book:
+    """All secrets of this process, as sets that a text can be checked against quickly."""
+
+    def __init__(self) -> None:
+        self.secrets: set[str] = set()
+        self.short: list[str] = []
+        self.pieces: set[str] = set()
+        self.joined: list[str] = []
+        self.lock = threading.Lock()
+        self.guarded = False
+
+    def add(self, secret: str) -> None:
+        with self.lock:
+            if secret in self.secrets:
+                return
+            self.secrets.add(secret)
+            if len(secret) < PIECE:
+                self.short = [*self.short, secret]
+            more = {form[i : i + PIECE] for form in _forms(secret) for i in range(_n_pieces(form))}
+            joined = _NOT_WORD.sub("", _lowered(secret))
+            if len(joined) >= PIECE:
+                self.joined = [*self.joined, joined]
+            self.pieces = self.pieces | more  # replaced, so that a reader never sees it change
+
+
+_BOOK = _Book()
+
+
+def keep_secret(secret: str) -> None:
+    """Cut a text out of everything from now on. Placeholders such as `EMPTY` are no secrets."""
+    if len(secret) < 4 or secret.lower() in _PLACEHOLDERS:
+        return
+    _BOOK.add(secret)
+    _guard()
+
+
+def keep_secrets_of_environment() -> None:
+    """Cut out the keys that libraries read from the environment themselves."""
+    for name in _VARIABLES:
+        keep_secret(os.environ.get(name, ""))
+
+
+def cleanse(text: str) -> str:
+    """A text without any secret that is in use, in linear time."""
+    if not _BOOK.secrets or not text:
+        return text
+    for secret in _BOOK.short:
+        text = text.replace(secret, MARK)
+    plain, starts = _decoded(text)
+    spans = [*_pieces_in(plain, _BOOK.pieces), *_broken_in(plain, _BOOK.joined)]
+    if not spans:
+        return text
+    out, at = [], 0
+    for first, last in _merged(spans):
+        start, end = starts[first], starts[last]
+        out += [text[at:start], MARK]
+        at = end
+    return "".join([*out, text[at:]])
+
+
+def cleanse_all(value: Any) -> Any:
+    """Plain JSON values with every text in them cleansed, the keys of mappings too."""
+    if not _BOOK.secrets:
+        return value
+    if isinstance(value, str):
+        return cleanse(value)
+    if isinstance(value, dict):
+        return {cleanse_all(name): cleanse_all(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [cleanse_all(one) for one in value]
+    return value
+
+
+def _forms(secret: str) -> Iterable[str]:
+    """The secret in lower case: as it is, in hex, and in base64 at each of the three alignments."""
+    data = secret.encode()
+    yield _lowered(secret)
+    yield data.hex()
+    for before in range(3):
+        coded = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
+        # Characters that also hold bits of what stands before or behind the secret.
+        known = coded[(0, 2, 3)[before] : len(coded) - ((len(data) + before) % 3 > 0)]
+        yield known.lower()
+        yield known.lower().replace("+", "-").replace("/", "_")
+
+
+def _n_pieces(form: str) -> int:
+    return max(0, len(form) - PIECE + 1)
+
+
+def _lowered(text: str) -> str:
+    """In lower case, of the same length."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(c.lower() if c.isascii() else c for c in text)
+
+
+def _decoded(text: str) -> tuple[str, Any]:
+    """The text in lower case with its escapes undone, and where each character starts."""
+    if not _ESCAPE.search(text):
+        return _lowered(text), range(len(text) + 1)
+    out: list[str] = []
+    starts: list[int] = []
+    at = 0
+    for match in _ESCAPE.finditer(text):
+        out.append(text[at : match.start()])
+        starts += range(at, match.start())
+        percent, u, x, html_hex, html, escaped = match.groups()
+        code = percent or u or x or html_hex
+        number = int(code, 16) if code else int(html) if html else ord(escaped)
+        out.append(chr(number) if number < 0xD800 else "?")
+        starts.append(match.start())
+        at = match.end()
+    out.append(text[at:])
+    starts += range(at, len(text) + 1)
+    return _lowered("".join(out)), starts
+
+
+def _pieces_in(text: str, pieces: set[str]) -> Iterable[tuple[int, int]]:
+    for i in range(len(text) - PIECE + 1):
+        if text[i : i + PIECE] in pieces:
+            yield i, i + PIECE
+
+
+def _broken_in(text: str, joined: Iterable[str]) -> Iterable[tuple[int, int]]:
+    """Secrets with blanks, quotes or other marks between their characters."""
+    words = _NOT_WORD.sub("", text)
+    found = [secret for secret in joined if secret in words]
+    places = [match.start() for match in _WORD.finditer(text)] if found else []
+    for secret in found:
+        at = words.find(secret)
+        while at >= 0:
+            yield places[at], places[at + len(secret) - 1] + 1
+            at = words.find(secret, at + len(secret))
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    start = end = -1
+    for first, last in sorted(spans):
+        if first > end:
+            if end > 0:
+                yield start, end
+            start = first
+        end = max(end, last)
+    yield start, end
+
+
+class _CleanRecord(logging.LogRecord):
+    """A log record whose message and traceback hold no secret, whichever handler writes it."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        if self.exc_info and self.exc_info[0] is not None:
+            self.exc_text = cleanse("".join(traceback.format_exception(*self.exc_info))).rstrip()
+
+    def getMessage(self) -> str:
+        return cleanse(super().getMessage())
+
+
+def _guard() -> None:
+    """Have this process's log records and tracebacks cleansed. Done once."""
+    if _BOOK.guarded:
+        return
+    _BOOK.guarded = True
+    if logging.getLogRecordFactory() is logging.LogRecord:
+        logging.setLogRecordFactory(_CleanRecord)
+    main, thread = sys.excepthook, threading.excepthook
+
+    def shown(kind: Any, error: Any, trace: Any) -> None:
+        text = "".join(traceback.format_exception(kind, error, trace))
+        clean = cleanse(text)
+        if clean == text:
+            main(kind, error, trace)
+        else:
+            sys.stderr.write(clean)
+
+    def shown_of_thread(args: Any) -> None:
+        text = "".join(
+            traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
+        )
+        clean = cleanse(text)
+        if clean == text:
+            thread(args)
+        else:
+            sys.stderr.write(f"Exception in thread {args.thread and args.thread.name}:\n{clean}")
+
+    sys.excepthook, threading.excepthook = shown, shown_of_thread
