@@ -36,6 +36,7 @@ from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
 from eval.metrics.intervals import clustered_share
+from eval.metrics.paired import holm
 from eval.metrics.pairs import count, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
@@ -245,17 +246,6 @@ def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfi
         "the variant cannot ask."
     )
     return [Table("robustness", caption, columns, body, note)]
-
-
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's p-values for several comparisons at once, in the order given; None stays None."""
-    known = sorted((p, i) for i, p in enumerate(ps) if p is not None)
-    adjusted: list[float | None] = [None] * len(ps)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
-        adjusted[i] = largest
-    return adjusted
 
 
 def notes(rows: Sequence[PlayedVariant], dataset: Dataset) -> list[str]:

@@ -180,6 +180,7 @@ class EpisodeReplies:
             segment.prefix,
             turn.finish or "end_of_turn",  # type: ignore[arg-type]
             turn.usage,
+            message=segment.message,
         )
 
     async def aclose(self) -> None:
@@ -212,6 +213,11 @@ class EpisodeCodec(TextCodec):
     def observe(self, text: str, turn: int) -> list[Segment]:
         """The observation."""
         return self._same(turn, "user", [text]) or super().observe(text, turn)
+
+    def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
+        """The results of calls."""
+        same = self._same(turn, None, [messages[0]["content"]])
+        return same or super().answer(messages, turn)
 
     def _same(self, turn: int, role: str | None, contents: Sequence[str]) -> list[Segment]:
         if not self._has_tokens:

@@ -6,7 +6,8 @@ import pytest
 
 from eval.bundle.packing import main as bundle
 from eval.bundle.verify import main as verify
-from eval.robustness import VARIANTS, exact_match, holm, main
+from eval.metrics.paired import holm
+from eval.robustness import VARIANTS, exact_match, main
 from longvideo_env import load_dataset
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
