@@ -21,6 +21,7 @@ POLICY_SPECS = (
     "teacher:mini",
     "hf:mini-starter",
     "hf:PATH",
+    "hf:FILE.gguf",
     "hf:BASE+ADAPTER",
     "vllm:PATH",
     "vllm:BASE+ADAPTER",
