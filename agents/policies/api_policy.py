@@ -10,8 +10,9 @@ With `protocol=functions` the tools are sent as JSON schemas. A reply is the ser
 as JSON; results go back as messages of the role `tool`. Nothing stops a reply but its end.
 
 Options: `stop` (false for servers that know no stop sequences), `think` (`drop` or `keep`),
-`tool_choice` (`auto` or `required`), `stream` (true for servers that only stream). How replies are
-drawn is said by the generation settings, as for every model.
+`tool_choice` (`auto` or `required`), `strict` (true lets the server hold arguments to the schemas),
+`stream` (true for servers that only stream). How replies are drawn is said by the generation
+settings, as for every model.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class MasterOptions:
     stop: bool = True
     think: str = "drop"
     tool_choice: str = "auto"
+    strict: bool = False
     stream: bool = False
 
     def __post_init__(self) -> None:
@@ -94,7 +96,8 @@ class ApiPolicy:
 
     async def _call(self, context: Context) -> Reply:
         """A reply by calls of functions: the server's message as JSON."""
-        offered = {"tools": list(context.tools), "tool_choice": self.options.tool_choice}
+        tools = map(strict, context.tools) if self.options.strict else context.tools
+        offered = {"tools": list(tools), "tool_choice": self.options.tool_choice}
         keep = self.options.think == "keep"
         messages = sent_messages(context.messages, keep_thinking=keep)
         reply = await self._ask(messages, self._sampling(context) | offered)
@@ -150,6 +153,22 @@ def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[d
         copied.pop("name", None)  # of a tool: the id says which call it answers
         sent.append(copied)
     return sent
+
+
+def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool whose arguments the server enforces: all are required, and optional ones may be null.
+
+    Source: OpenAI's "Structured Outputs"; vLLM goes by the same flag.
+    """
+    function = schema["function"]
+    parameters = function["parameters"]
+    properties = {
+        name: item if name in parameters["required"] else {"anyOf": [item, {"type": "null"}]}
+        for name, item in parameters["properties"].items()
+    }
+    parameters = {**parameters, "properties": properties, "required": list(properties)}
+    parameters["additionalProperties"] = False
+    return {**schema, "function": {**function, "parameters": parameters, "strict": True}}
 
 
 def as_message(reply: ChatReply) -> str:

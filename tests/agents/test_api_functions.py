@@ -142,6 +142,20 @@ def test_options_of_the_spec():
     assert (body["temperature"], body["seed"]) == (0.5, 3)
 
 
+def test_strict_schemas():
+    with running(lambda body, n: respond(body, said(call("ground", query=None)))) as server:
+        reply = act(server, ",strict=true")
+    functions = [tool["function"] for tool in server.bodies[0]["tools"]]
+    assert all(function["strict"] for function in functions)
+    for parameters in (function["parameters"] for function in functions):
+        assert parameters["required"] == list(parameters["properties"])
+        assert parameters["additionalProperties"] is False
+    optional = functions[1]["parameters"]["properties"]["query"]
+    assert [kind["type"] for kind in optional["anyOf"]] == ["string", "null"]
+    assert GAME.protocol.parse(reply.text, 5).outcome.name == "ground"
+    assert "strict" not in GAME.schemas(5)[0]["function"], "what all share was changed"
+
+
 def test_a_server_that_takes_no_tools_fails_the_episode():
     refused = error(400, "unknown parameter tools", param="tools")
     with running(lambda body, n: refused) as server, pytest.raises(PolicyError, match="tools"):

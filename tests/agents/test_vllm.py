@@ -62,6 +62,31 @@ def test_plays_as_transformers_does_one_checkpoint_after_the_other(
     assert sum(plain[qid] == lora[qid] for qid in plain) < 12, "the adapter was not applied"
 
 
+def test_calls_of_functions_as_transformers_plays_them(tmp_path: Path) -> None:
+    import importlib.util
+
+    from transformers import AutoTokenizer
+
+    from train.tiny_model import make_tiny_model
+
+    (trl,) = importlib.util.find_spec("trl").submodule_search_locations  # type: ignore[union-attr]
+    model = make_tiny_model(tmp_path / "tiny")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    template = Path(trl, "chat_templates", "qwen3.jinja")
+    tokenizer.chat_template = template.read_text(encoding="utf-8")
+    tokenizer.save_pretrained(model)
+    specs = [f"hf:{model}", f"vllm:{model}"]
+    flags = [flag for spec in specs for flag in ("--policy", spec)]
+    more = ["--dataset", "mini", "--split", "val", "--limit", "6", "--protocol", "functions"]
+    limits = ["--max_turn_tokens", "16", "--max_model_len", "4096", "--out", str(tmp_path / "out")]
+    assert run_policy([*flags, *more, *limits]) == 0
+    folders = [*(tmp_path / "out").iterdir()]
+    here, vllm = (episodes(next(f for f in folders if is_of(f, spec))) for spec in specs)
+    assert len(here) == 6
+    # The end-of-turn token is rare at random: each turn ends at its limit, or at that token.
+    assert sum(here[qid] == vllm[qid] for qid in here) >= 5
+
+
 def is_of(folder: Path, spec: str) -> bool:
     config = folder / "config.json"
     return config.is_file() and json.loads(config.read_text())["policy"] == spec

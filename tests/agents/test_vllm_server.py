@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ pytest.importorskip("openai")
 from agents.generation.chat import ChatCodec
 from agents.generation.settings import GenerationSettings
 from agents.generation.vllm_server import VLLMServer
+from longvideo_env.config import EnvConfig
 from longvideo_env.errors import PolicyError
+from longvideo_env.game.game import Game
 
 Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -98,6 +101,35 @@ def test_sends_token_ids_and_gets_them_back(serve: Any, codec: ChatCodec) -> Non
     assert body["stop"] == codec.protocol.endings
     assert body["include_stop_str_in_output"]
     assert (body["seed"], body["max_tokens"]) == (7, 30)
+
+
+def test_calls_of_functions_are_ended_by_the_model_alone(serve: Any) -> None:
+    """No text stops them: the end-of-turn token does."""
+    trl = pytest.importorskip("trl")
+    from train.tiny_model import make_tokenizer
+
+    tokenizer = make_tokenizer("embedded")
+    folder = Path(trl.__file__).parent / "chat_templates"
+    tokenizer.chat_template = (folder / "qwen3.jinja").read_text(encoding="utf-8")
+    calling = ChatCodec(tokenizer)
+    calling.protocol = Game.from_config(EnvConfig(protocol="functions")).protocol
+    asked: list[dict[str, Any]] = []
+    call = '<tool_call>\n{"name": "ground", "arguments": {}}\n</tool_call>'
+    reply = list(calling.encode(f"{call}\n{call}<|im_end|>"))
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        asked.append(body)
+        return completion(reply)
+
+    generated = ask(serve(answer), calling, [1], GenerationSettings(max_turn_tokens=200))
+    assert list(generated.token_ids) == reply
+    assert generated.finish == "end_of_turn"
+    (body,) = asked
+    assert not body.get("stop")
+    assert calling.end_of_turn_id in body["stop_token_ids"]
+    message = calling.read(generated.token_ids)
+    assert message is not None
+    assert len(message["tool_calls"]) == 2
 
 
 def test_a_closing_tag_inside_the_reasoning_does_not_end_the_reply(

@@ -55,6 +55,13 @@ def test_no_gold_in_any_real_question(shared_data, split):
     assert play_with_sentinels(dataset, config, "random") == []
 
 
+def test_no_gold_in_calls_of_functions(shared_data):
+    folder = str(shared_data / "tvqa_plus_dev")
+    dataset = dataclasses.replace(found := load_dataset(folder, "val"), tasks=found.tasks[:200])
+    config = EnvConfig(dataset=folder, split="val", protocol="functions")
+    assert play_with_sentinels(dataset, config, "scripted:ground-look-answer") == []
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_no_gold_through_the_gymnasium_door(shared_data, split):
     folder = str(shared_data / "tvqa_plus_dev")

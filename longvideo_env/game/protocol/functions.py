@@ -247,7 +247,9 @@ class FunctionProtocol:
             return Malformed(MalformedKind.UNKNOWN_TOOL, details)
         if call.name not in self.offered:
             return Malformed(MalformedKind.UNAVAILABLE, details)
-        checked = tool.check(call.arguments)
+        # Strict schemas have no optional arguments: null stands for one that was left out.
+        given = {k: v for k, v in call.arguments.items() if v is not None or k in tool.required}
+        checked = tool.check(given)
         if isinstance(checked, str):
             details |= {"problem": checked, "expected": _expected(tool)}
             return Malformed(MalformedKind.WRONG_ARGUMENTS, details)

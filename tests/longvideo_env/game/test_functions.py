@@ -17,7 +17,7 @@ from longvideo_env.game.protocol.functions import MOST_CALLS
 
 
 @tool
-def zoom(request, clip: int, words: int | None = None, where: list[str] | None = None) -> str:
+def zoom(request, clip: int, words: int = 9, where: list[str] | None = None) -> str:
     """Zooms in.
 
     Args:
@@ -134,7 +134,12 @@ def test_a_tool_without_an_agent_is_not_available():
 
 def test_typed_arguments():
     call = {"name": "zoom", "arguments": {"clip": 3, "where": ["left"]}}
-    assert outcome(call, game=OWN).arguments == {"clip": 3, "words": None, "where": ["left"]}
+    assert outcome(call, game=OWN).arguments == {"clip": 3, "words": 9, "where": ["left"]}
+    call["arguments"] |= {"words": None, "where": None}  # as strict schemas have what is left out
+    assert outcome(call, game=OWN).arguments == {"clip": 3, "words": 9, "where": None}
+    assert outcome({"name": "zoom", "arguments": {"clip": None}}, game=OWN).kind.value == (
+        "wrong_arguments"
+    )
     bad = outcome({"name": "zoom", "arguments": {"clip": "the third"}}, game=OWN)
     assert bad.kind is MalformedKind.WRONG_ARGUMENTS
     said = OWN.problem_text(bad)
