@@ -24,6 +24,7 @@ GROUPS = {
     "play and evaluate": "evaluate play ask compare report rescore merge submission",
     "train": "train sft plot audit merge-adapter prompt-set tiny-model",
     "paper": "tables ablations baseline plots",
+    "other systems": "mcp export",
     "data and agents": "prepare ingest mini questions show leaks prompts recording build-grounding",
 }
 """The order in which `--help` shows commands; those of other packages come last."""
