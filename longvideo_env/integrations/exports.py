@@ -1,0 +1,291 @@
+"""Saved episodes in the forms that other tools read.
+
+    rows, counts = conversations("runs/gpt/openai-gpt-4o", "openai", min_reward=1.0)
+
+An episode becomes a conversation with calls of tools: it is played again from its record, without
+any tool, in the words that a caller of functions reads. So what is learned from it has the form in
+which TRL and inspect_ai play. Every episode becomes a sample of lmms-eval, right or wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from longvideo_env.config import EnvConfig
+from longvideo_env.errors import SpecError
+from longvideo_env.game.episode import Ended, Episode
+from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+from longvideo_env.game.protocol.reasoning import REASONING_TAGS
+from longvideo_env.integrations.calling import CallStage
+from longvideo_env.records.trajectory import Trajectory, TurnRecord, read_trajectories
+from longvideo_env.tools.tool import Tool, ToolReply, ToolResult
+
+_THOUGHT = re.compile(
+    rf"<({'|'.join(REASONING_TAGS)})(?:\s[^<>]{{0,80}})?>(.*?)</\1>", re.IGNORECASE | re.DOTALL
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One call of a conversation.
+
+    Attributes:
+        thought: The reasoning before it, or empty.
+        name: The tool.
+        arguments: What it was given.
+        reply: What came back; the last words after an answer.
+    """
+
+    thought: str
+    name: str
+    arguments: Mapping[str, Any]
+    reply: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """An episode as calls.
+
+    Attributes:
+        rules: The system message, or None.
+        opening: The first user message.
+        turns: The calls; the last one answers.
+        tools: JSON schemas of the tools.
+    """
+
+    rules: str | None
+    opening: str
+    turns: Sequence[Turn]
+    tools: Sequence[Row]
+
+
+class SkippedError(Exception):
+    """Why an episode is no conversation to learn from."""
+
+
+def openai(conversation: Conversation) -> Row:
+    """Messages and tools as OpenAI's chat completions and fine-tuning take them."""
+    return _chat(conversation, json_arguments=True)
+
+
+def trl(conversation: Conversation) -> Row:
+    """The same with arguments as objects, as chat templates and TRL's trainers take them."""
+    return _chat(conversation, json_arguments=False)
+
+
+def sharegpt(conversation: Conversation) -> Row:
+    """ShareGPT's form with tools, as LLaMA-Factory reads it."""
+    said: list[Row] = [{"from": "human", "value": conversation.opening}]
+    for turn in conversation.turns:
+        call = json.dumps({"name": turn.name, "arguments": dict(turn.arguments)})
+        value = f"<think>\n{turn.thought}\n</think>\n\n{call}" if turn.thought else call
+        said.append({"from": "function_call", "value": value})
+        said.append({"from": "observation", "value": turn.reply})
+    # A conversation ends with the assistant there.
+    said.append({"from": "gpt", "value": conversation.turns[-1].reply})
+    tools = json.dumps([tool["function"] for tool in conversation.tools], ensure_ascii=False)
+    system = {} if conversation.rules is None else {"system": conversation.rules}
+    return {"conversations": said, **system, "tools": tools}
+
+
+FORMS: Mapping[str, Callable[[Conversation], Row]] = {
+    form.__name__: form for form in (sharegpt, openai, trl)
+}
+LMMS_EVAL = "lmms-eval"
+
+
+def _chat(conversation: Conversation, *, json_arguments: bool) -> Row:
+    rules = conversation.rules
+    messages: list[Row] = [] if rules is None else [{"role": "system", "content": rules}]
+    messages.append({"role": "user", "content": conversation.opening})
+    for number, turn in enumerate(conversation.turns, start=1):
+        given: Any = dict(turn.arguments)
+        function = {"name": turn.name, "arguments": json.dumps(given) if json_arguments else given}
+        call = {"id": f"call_{number}", "type": "function", "function": function}
+        messages.append({"role": "assistant", "content": turn.thought, "tool_calls": [call]})
+        if number < len(conversation.turns):  # nothing is said after the answer
+            named = {"name": turn.name, "content": turn.reply}
+            messages.append({"role": "tool", "tool_call_id": call["id"], **named})
+    return {"messages": messages, "tools": list(conversation.tools)}
+
+
+def conversations(
+    run: str | Path, form: str, *, min_reward: float | None = None
+) -> tuple[Iterator[Row], Counter[str]]:
+    """The right episodes of a run as conversations.
+
+    Args:
+        run: The run's folder.
+        form: One of `FORMS`.
+        min_reward: Instead of right ones, those that reached a reward.
+
+    Returns:
+        The rows, made as they are read; and why others were left out, counted while they are.
+
+    Raises:
+        SpecError: There is no run, or its dataset is not what it was.
+    """
+    stage = CallStage(_config(Path(run)))
+    counts: Counter[str] = Counter()
+    schemas = [schema_of(tool) for tool in stage.tools]
+    episodes = Path(run) / "episodes.jsonl"
+
+    def rows() -> Iterator[Row]:
+        for trajectory in read_trajectories(episodes):
+            try:
+                _check_worth(trajectory, min_reward)
+                yield FORMS[form](replay(stage, trajectory, schemas))
+                counts["written"] += 1
+            except SkippedError as skipped:
+                counts[str(skipped)] += 1
+
+    return rows(), counts
+
+
+def lmms_samples(run: str | Path) -> Iterator[Row]:
+    """Every episode as a line of lmms-eval's `*_samples_TASK.jsonl`.
+
+    `longvideo_env_score` is 1 for a right answer and 0 for a wrong one, and is missing where a tool
+    failed or the right answer is unknown. Of several plays of a question each is a line.
+    """
+    stage = CallStage(_config(Path(run)))
+    for trajectory in read_trajectories(Path(run) / "episodes.jsonl"):
+        task = _task(stage, trajectory)
+        answer, choice = task.gold.answer, trajectory.choice
+        document = {
+            "question": trajectory.question,
+            "options": list(trajectory.options),
+            "video_id": trajectory.video_id,
+        }
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        written = "" if choice is None else option_label(choice)
+        said = [segment.text for segment in trajectory.segments if segment.sampled]
+        scored = trajectory.correct is not None
+        yield {
+            "doc_id": trajectory.qid,
+            "target": str(task.gold.text or "") if answer is None else option_label(answer),
+            "input": trajectory.question,
+            "resps": ["".join(said)],
+            "filtered_resps": written,
+            "doc_hash": sha256(text.encode()).hexdigest(),
+            "sample": trajectory.sample,
+            "status": trajectory.status,
+            **({"longvideo_env_score": float(bool(trajectory.correct))} if scored else {}),
+        }
+
+
+def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Conversation:
+    """Play an episode again from its record; no tool is called.
+
+    Raises:
+        SkippedError: A turn of it is malformed, or it does not end with an answer.
+        SpecError: The dataset has changed.
+    """
+    task = _task(stage, trajectory)
+    video = stage.dataset.video(task)
+    episode = Episode(task.question, video, stage.game, trajectory.seed)
+    if episode.start() is not None:
+        if trajectory.first is None:
+            raise SkippedError("it was opened by another game")
+        episode.receive(_result(trajectory.first))
+    opening = episode.messages[-1]["content"]
+    thoughts = {s.turn: _thought(s.prefix + s.text) for s in trajectory.segments if s.sampled}
+    turns = []
+    for record in trajectory.turns:
+        name, arguments = _call(stage, record)
+        move = episode.act(_action(record, arguments), "")
+        if record.request is not None and not isinstance(move, Ended):
+            move = episode.receive(_result(record))
+        last = str.__str__(stage.game.ended_text(episode.choice, episode.status or ""))
+        reply = last if isinstance(move, Ended) else episode.messages[-1]["content"]
+        turns.append(Turn(thoughts.get(record.turn, ""), name, arguments, reply))
+    if episode.status != "answered":
+        raise SkippedError("it has no answer")
+    return Conversation(stage.rules(len(task.question.options)), opening, turns, tools)
+
+
+def schema_of(tool: Tool) -> Row:
+    """A tool's declaration in the OpenAI form."""
+    parameters = {key: value for key, value in tool.schema.items() if key != "additionalProperties"}
+    function = {"name": tool.name, "description": tool.purpose, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+def _check_worth(trajectory: Trajectory, min_reward: float | None) -> None:
+    if trajectory.status == "failed":
+        raise SkippedError("a tool or the policy failed")
+    if min_reward is None and not trajectory.correct:
+        raise SkippedError("it is not right")
+    if min_reward is not None and (
+        trajectory.reward is None or trajectory.reward < min_reward - 1e-9
+    ):
+        raise SkippedError("its reward is below --min-reward")
+    if any(turn.malformed for turn in trajectory.turns):
+        raise SkippedError("a reply in it is malformed")
+
+
+def _task(stage: CallStage, trajectory: Trajectory) -> Any:
+    task = stage.dataset.task(trajectory.qid)
+    if trajectory.option_order is not None:
+        task = task.reorder(trajectory.option_order)
+    if trajectory.options and task.question.options != trajectory.options:
+        raise SpecError(
+            f"question {trajectory.qid!r} has other options in {stage.config.dataset!r} than in "
+            "the run. Fix: put back the dataset that the run was made of."
+        )
+    return task
+
+
+def _call(stage: CallStage, record: TurnRecord) -> tuple[str, Mapping[str, Any]]:
+    name, written = record.action, record.argument
+    if name is None:
+        raise SkippedError("a reply in it is malformed")
+    if name == ANSWER:
+        return name, {ANSWER: written or ""}
+    if name not in stage.game.actions:
+        raise SkippedError("it uses a tool that the run's game does not offer")
+    tool = stage.game.tool(name)
+    if record.request is not None:
+        given = dict(record.request["arguments"])
+    elif tool.takes_text:
+        given = {tool.takes_text: written} if written else {}
+    else:
+        given = json.loads(written) if written else {}
+    return name, {key: value for key, value in given.items() if value is not None}
+
+
+def _action(record: TurnRecord, arguments: Mapping[str, Any]) -> Action:
+    return Action(str(record.action), record.argument, arguments)
+
+
+def _result(record: TurnRecord) -> ToolResult:
+    result, request = dict(record.result or {}), dict(record.request or {})
+    reply = ToolReply(result.get("text", ""), result.get("view"), result.get("details", {}))
+    return ToolResult(str(request.get("tool")), str(result.get("agent")), reply)
+
+
+def _thought(text: str) -> str:
+    return "\n".join(match[2].strip() for match in _THOUGHT.finditer(text)).strip()
+
+
+def _config(run: Path) -> EnvConfig:
+    try:
+        kept = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        known = {item.name for item in fields(EnvConfig)} - {"prompts", "protocol"}
+        options = {name: value for name, value in kept.items() if name in known}
+    except (OSError, ValueError, AttributeError) as error:
+        raise SpecError(
+            f"{run} holds no run ({error}). Fix: pass the folder with episodes.jsonl."
+        ) from error
+    if not {"dataset", "split"} <= set(options):
+        raise SpecError(f"{run / 'config.json'} names no dataset and split.")
+    return EnvConfig.from_mapping(options | {"recording": "off", "recording_file": None})
