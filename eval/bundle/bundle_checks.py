@@ -30,6 +30,8 @@ from longvideo_env.records.trajectory import Trajectory
 
 _OF_THIS_MACHINE = ("endpoint", "version", "draw")
 """Parts of an identity that another machine may have otherwise, or that follow from no material."""
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What values of other types than a run writes lead to."""
 _SHOWN = 50
 
 
@@ -93,7 +95,7 @@ def runs_of(bundle: Bundle) -> dict[str, tuple[Run, dict[str, Any]]]:
             keys = [(str(t.qid), t.sample) for t in episodes]
             if len(set(keys)) < len(keys):
                 raise ValueError("an episode is there twice")
-        except (KeyError, ValueError, TrajectoryError) as error:
+        except (*_ODD, TrajectoryError) as error:
             raise SpecError(f"{place} cannot be read: {error}") from error
         run = Run(
             Path(place), loaded[CONFIG], dict(zip(keys, episodes, strict=True)), loaded[QUESTIONS]
@@ -120,7 +122,13 @@ def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFinding
         for one in opened:
             for check in (_check_figures, _check_selection, _check_replies, _check_material):
                 before = len(findings.differs)
-                what = check(one, findings)
+                try:
+                    what = check(one, findings)
+                except (*_ODD, LongVideoEnvError) as error:
+                    findings.differs.append(
+                        f"{one.name}: a file of it holds what no run writes ({error!r:.200})"
+                    )
+                    continue
                 if what and len(findings.differs) == before:
                     findings.checked.append(f"{one.name}: {what}")
     _check_tables(bundle, runs, findings)
@@ -162,7 +170,7 @@ def _open(
         config = replace(config, dataset=here, frames_root=None, skip_invalid=True)
         game = Game.from_config(config)
         data = load_dataset(config.dataset, config.split, skip_invalid=True)
-    except LongVideoEnvError as error:
+    except (*_ODD, LongVideoEnvError) as error:
         return OpenedRun(name, run, summary, config, None, game, str(error))
     return OpenedRun(name, run, summary, config, data, game, "")
 
@@ -220,6 +228,12 @@ def _check_selection(one: OpenedRun, findings: BundleFindings) -> str:
             f"{one.name}: which questions were asked for: an earlier release did not note it"
         )
         return ""
+    samples = one.summary.get("n_samples")
+    if not isinstance(samples, int) or asked != one.summary.get("n_questions", 0) * samples:
+        findings.differs.append(
+            f"{one.name}: n_asked is not n_questions times n_samples in its summary"
+        )
+        return ""
     if one.summary.get("stopped"):
         findings.unchecked.append(
             f"{one.name}: {asked - len(one.run.episodes):,} of {asked:,} episodes were not played: "
@@ -232,7 +246,7 @@ def _check_selection(one: OpenedRun, findings: BundleFindings) -> str:
         )
         return ""
     if one.summary.get("shard"):
-        return ""
+        return f"all {asked:,} episodes of its shard are there"
     qids = list(dict.fromkeys(qid for qid, _ in one.run.episodes))
     if short_hash("\n".join(qids)) != one.summary["selection"]["ids"]:
         findings.differs.append(f"{one.name}: the episodes are not of the questions asked for")
@@ -365,7 +379,7 @@ def _check_tables(
                 {title: summary for title, (_, summary) in titles.items()},
             )
         )
-    except (LongVideoEnvError, KeyError, TypeError, ValueError) as error:
+    except (*_ODD, LongVideoEnvError) as error:
         findings.differs.append(f"the tables cannot be computed ({error!r})")
         return
     wrong = [name for name in now if bundle.files.get(name) != now[name]]

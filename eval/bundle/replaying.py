@@ -102,11 +102,11 @@ async def _replay_run(
         engine.toolbox = cast("Toolbox", EpisodeTools(toolbox, t, remote))
         try:
             again = await engine.play(one.dataset.task(t.qid), t.sample)
-        except LongVideoEnvError as error:
-            findings.differs.append(f"{one.name}: question {t.qid}: played again: {error}")
+            findings.differs += _compare(one.name, t, again)
+        except (LongVideoEnvError, KeyError, TypeError, ValueError, AttributeError) as error:
+            findings.differs.append(f"{one.name}: question {t.qid}: played again: {error!r}")
             continue
         played += 1
-        findings.differs += _compare(one.name, t, again)
     if failed:
         findings.unchecked.append(f"{one.name}: {failed:,} failed episodes are not played again")
     if any(map(texts_left_out, one.run.episodes.values())) and not one.run.config.get(

@@ -181,6 +181,42 @@ def test_a_changed_figure_or_hash_is_found_though_all_hashes_fit(packed, data):
     assert found, (name, key, changed_value)
 
 
+ODD = st.sampled_from((None, 0, -1, "", "x", [], {}, True, 1e300, [None], {"x": None}))
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_values_of_any_type_are_findings_and_no_traceback(packed, data):
+    files = ("episodes.jsonl", "summary.json", "config.json", "questions.json")
+    name = f"runs/random/{data.draw(st.sampled_from(files))}"
+    lines = name.endswith("jsonl")
+
+    def change(content):
+        whole = (
+            [json.loads(line) for line in content.splitlines()] if lines else json.loads(content)
+        )
+        part = whole
+        for _ in range(data.draw(st.integers(1, 4))):
+            keys = sorted(part) if isinstance(part, dict) else range(len(part))
+            if not keys:
+                break
+            key = data.draw(st.sampled_from(list(keys)))
+            if not (isinstance(part[key], dict | list) and part[key]):
+                break
+            part = part[key]
+        if isinstance(part, dict | list) and part:
+            keys = sorted(part) if isinstance(part, dict) else range(len(part))
+            part[data.draw(st.sampled_from(list(keys)))] = data.draw(ODD)
+        if lines:
+            return "".join(json.dumps(row) + "\n" for row in whole).encode()
+        return json.dumps(whole).encode()
+
+    found = changed(packed, name, change)
+    findings = check_bundle(found)
+    if not any("cannot be read" in line for line in findings.differs):
+        replay_bundle(found, findings)
+
+
 @settings(max_examples=20)
 @given(data=st.data())
 def test_any_changed_byte_of_a_file_is_found(packed, data):
