@@ -72,36 +72,73 @@ def ask(
         DataError: The folder is wrong.
         SpecError: There is no such video, a wrong number of options, or nothing to go on.
     """
-    if options and not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
-        raise SpecError(f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options, got {len(options)}.")
-    if not text.strip() or not all(option.strip() for option in options):
-        raise SpecError("the question and its options must not be empty.")
-    videos = load_videos(folder, config.frames_root)
-    video_id = _choose(videos, video)
-    config = _with_vision(config, videos[video_id])
-    check_something_known(videos[video_id], config)
-    question = Question("asked", text.strip(), tuple(map(str.strip, options)), video_id)
-    task = Task(question, Gold())
-    dataset = Dataset(Path(folder).name, "asked", (task,), videos)
-    return run_blocking(_play(task, dataset, config, policy, seed)), videos[video_id]
+    asker = Asker(folder, config=config, policy=policy, video=video, seed=seed)
+
+    async def once() -> Trajectory:
+        try:
+            return await asker.ask(text, options)
+        finally:
+            await asker.aclose()
+
+    return run_blocking(once()), asker.video
 
 
-async def _play(
-    task: Task, dataset: Dataset, config: EnvConfig, policy: str, seed: int
-) -> Trajectory:
-    master = build_policy(policy, GenerationSettings())
-    try:
-        engine = RolloutEngine(
+class Asker:
+    """Asks one question after the other about a video; the agents are built once.
+
+    Args:
+        folder: Where the video's clips are.
+        config: As for `ask`.
+        policy: Spec of the master agent.
+        video: Which video, where the folder has several.
+        seed: Seeds the episodes.
+
+    Raises:
+        DataError: The folder is wrong.
+        SpecError: There is no such video or agent, or nothing to go on.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        config: EnvConfig,
+        policy: str,
+        video: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        videos = load_videos(folder, config.frames_root)
+        self.video = videos[_choose(videos, video)]
+        config = _with_vision(config, self.video)
+        check_something_known(self.video, config)
+        dataset = Dataset(Path(folder).name, "asked", (), videos)
+        self._master = build_policy(policy, GenerationSettings())
+        self._engine = RolloutEngine(
             dataset=dataset,
             config=config,
             toolbox=build_toolbox(config, dataset),
-            policy=master,
+            policy=self._master,
             policy_spec=policy,
             seed=seed,
         )
-        return await engine.play(task)
-    finally:
-        await master.aclose()
+
+    async def ask(self, text: str, options: Sequence[str] = ()) -> Trajectory:
+        """Play a question.
+
+        Raises:
+            SpecError: It is empty, or has a wrong number of options.
+        """
+        if options and not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
+            raise SpecError(f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options, got {len(options)}.")
+        if not text.strip() or not all(option.strip() for option in options):
+            raise SpecError("the question and its options must not be empty.")
+        shown = tuple(map(str.strip, options))
+        question = Question("asked", text.strip(), shown, self.video.video_id)
+        return await self._engine.play(Task(question, Gold()))
+
+    async def aclose(self) -> None:
+        """Let go of what the master agent holds."""
+        await self._master.aclose()
 
 
 def _with_vision(config: EnvConfig, video: Video) -> EnvConfig:
@@ -151,10 +188,18 @@ def build_parser() -> OptionParser:
         prog="longvideo-env ask",
         description=__doc__,
     )
+    parser.add_argument("folder", help="what ingest or prepare wrote")
+    parser.add_argument("question", help="about the video, in quotes")
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="OPTION", help="two to eight answers"
+    )
+    add_agents(parser)
+    return parser
+
+
+def add_agents(parser: OptionParser) -> None:
+    """The options that say which video is asked about, and by which agents."""
     add = parser.add_argument
-    add("folder", help="what ingest or prepare wrote")
-    add("question", help="about the video, in quotes")
-    add("--options", nargs="+", default=[], metavar="OPTION", help="two to eight answers")
     add("--video", help="which video, where the folder has several")
     add("--meaning", default="", metavar="MODEL", help="a model of embeddings, for the agents that "
         "quote and find lines: a folder with model.onnx and tokenizer.json")  # fmt: skip
@@ -166,7 +211,6 @@ def build_parser() -> OptionParser:
     add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
     add("--frames-root", help="folder of the frames (default: frames in the folder)")
     add("--seed", type=int, default=0, help="of whatever is drawn (%(default)s)")
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

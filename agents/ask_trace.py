@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from agents.evidence import Cited, film_lines
 from agents.perception.embeddings import Embedder
@@ -111,25 +112,47 @@ def outcome(
             f" ({trajectory.error})" if trajectory.error else ""
         )
         return
+    found = finding(trajectory, video, options, embedder)
+    guess = ""
+    if options and not found.names:
+        guess = f" (a guess: {NO_LINE if found.speaks else NOTHING})"
+    quotes = trajectory.policy.partition(":")[0] in _KINDS
+    said = NOTHING if quotes and not options and not found.speaks else words
+    yield f"answer: {said}{guess}"
+    if found.speaks and found.line is not None:
+        yield f"  {cited(video, found.line)}"
+    elif not options and found.line is not None and quotes:
+        nearest = cited(video, found.line)
+        yield f"  the nearest line, which may have nothing to do with it: {nearest}"
+    elif not options and not quotes:
+        yield "  no line that was read speaks of the question"
+    yield f"  looked at {', '.join(place(video, [c], '') for c in trajectory.visited)} of the film"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What speaks for an answer.
+
+    Attributes:
+        line: The line that speaks most of the question among those that were read, or None.
+        speaks: Whether it speaks of it at all.
+        names: Whether it names the chosen option.
+    """
+
+    line: Cited | None
+    speaks: bool
+    names: bool
+
+
+def finding(
+    trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
+) -> Finding:
+    """The line that speaks for an answer, and how far it does."""
     lines = film_lines(video, embedder)
     near = next(iter(lines.best(trajectory.question, trajectory.visited)), None)
-    speaks = near if near is not None and near.score >= lines.threshold else None
-    quotes = trajectory.policy.partition(":")[0] in _KINDS
-    if options and trajectory.choice is not None:
-        named = naming_line(trajectory, video, options, embedder)
-        guess = f" (a guess: {NO_LINE if speaks else NOTHING})"
-        yield f"answer: {words}{'' if named else guess}"
-        speaks = named or speaks
-    elif quotes:
-        yield f"answer: {words if speaks else NOTHING}"
-        if near is not None and not speaks:
-            yield f"  the nearest line, which may have nothing to do with it: {cited(video, near)}"
-    else:
-        yield f"answer: {words}"
-        yield from () if speaks else ["  no line that was read speaks of the question"]
-    if speaks is not None:
-        yield f"  {cited(video, speaks)}"
-    yield f"  looked at {', '.join(place(video, [c], '') for c in trajectory.visited)} of the film"
+    speaks = near is not None and near.score >= lines.threshold
+    named = naming_line(trajectory, video, options, embedder) if options else None
+    return Finding(named or near, speaks, named is not None)
 
 
 def _answer(trajectory: Trajectory, options: Sequence[str]) -> str | None:

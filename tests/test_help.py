@@ -13,6 +13,7 @@ MODULES = (
     "agents.grounding.build_grounding",
     "eval.baseline",
     "eval.compare",
+    "eval.film_chat",
     "eval.merge",
     "eval.bundle.card",
     "eval.bundle.packing",

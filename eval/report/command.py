@@ -3,10 +3,14 @@
     longvideo-env report runs/dev/random runs/dev/scripted-ground-look-answer --out report.html
     longvideo-env report runs/dev --out report.html --frames-root DIR
     longvideo-env report runs/grpo --out training.html
+    longvideo-env report data/film --out film.html
 
 RUN is a folder that eval/run_policy.py wrote, one that holds several of them, or the --output_dir
 or --save_rollouts of train/grpo.py. The page is one file that needs no network; whoever gets it
 can read every prompt, reply and observation of the runs, and the right answers.
+
+Of a folder that `ingest` wrote it makes a page about the film: pictures, dialogue, text on screen
+and captions along one axis of time, searchable.
 
 Questions and their truth come from the dataset that a run names. Where it is not there, they are
 shown as in the prompts; --dataset and --split name another place.
@@ -25,6 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eval.report.asked import Questions
+from eval.report.film_page import FilmPage, build_film_page, is_film
 from eval.report.folders import Source, read_sources
 from eval.report.page import Page, build_page
 from eval.report.thumbs import Thumbs
@@ -106,7 +111,19 @@ def write_report(runs: Sequence[Path], out: Path, *more: str) -> None:
     _save(make_report(options, sources, Console(stderr=True, quiet=True)), out)
 
 
-def _save(page: Page, out: Path) -> None:
+def _film(options: argparse.Namespace, stderr: Console) -> int:
+    if len(options.runs) != 1:
+        raise SpecError("a page is about one film, or about runs. Fix: give one folder of a film.")
+    page = build_film_page(options.runs[0], options.title, options.max_frames)
+    for note in page.notes:
+        stderr.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    _save(page, options.out)
+    text = f"{options.out}: {page.n_rows:,} rows, {page.n_pictures:,} pictures"
+    Console(soft_wrap=True).print(text, highlight=False, markup=False)
+    return EXIT_DONE
+
+
+def _save(page: Page | FilmPage, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, page.html)
@@ -120,6 +137,8 @@ def _run(argv: Sequence[str] | None) -> int:
         raise SpecError("--max-frames must be at least 0 and --max-rollouts at least 1.")
     start = time.perf_counter()
     stderr = Console(stderr=True, soft_wrap=True)
+    if any(map(is_film, options.runs)):
+        return _film(options, stderr)
     sources = read_sources(options.runs, options.name, options.max_rollouts)
     page = make_report(options, sources, stderr)
     for note in page.notes:

@@ -121,6 +121,7 @@ def test_scores_are_shares(texts: list[str], query: str) -> None:
     assert all(found.score > 0 for found in lines.best(query, n=9))
 
 
+@pytest.mark.slow
 def test_the_same_scores_in_every_process() -> None:
     """Sums of floats depend on order, and the order of sets on the process."""
     code = (

@@ -119,9 +119,9 @@ def test_specs_become_agents():
     assert isinstance(
         build_toolbox(EnvConfig(grounding="oracle"), dataset).agents["grounding"], OracleGrounding
     )
-    with pytest.raises(SpecError, match="bm25, none, openai, oracle, random"):
+    with pytest.raises(SpecError, match="bm25, embed, fused, lines, none, openai, oracle"):
         build_toolbox(EnvConfig(grounding="bm52"), dataset)
-    with pytest.raises(SpecError, match="captions, none, openai"):
+    with pytest.raises(SpecError, match="captions, none, openai, text, vlm"):
         build_toolbox(EnvConfig(vision="eyes"), dataset)
     with pytest.raises(SpecError, match="takes no argument"):
         build_toolbox(EnvConfig(grounding="bm25:3"), dataset)

@@ -28,24 +28,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from longvideo_env.commands.data.seeing import Made, hear_film, see_frames
+from longvideo_env.commands.data.ingest_layers import AUTO, find_ear, make_layers, write_shots
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import progress_bar, run_command
-from longvideo_env.datasets.layers import CAPTIONS, SPEECH, TEXT
-from longvideo_env.datasets.own.ingested import load_videos
-from longvideo_env.datasets.perceiving import GROUPS, SpeechReader, find_reader
+from longvideo_env.datasets.layers import CAPTIONS, TEXT
+from longvideo_env.datasets.perceiving import GROUPS
 from longvideo_env.datasets.tvqa.material import ClipTimes
-from longvideo_env.errors import MalformedFileError, MissingExtraError, SpecError
+from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.ids import safe_video_id
 from longvideo_env.media.film import FilmInfo, pictures_at, survey
 from longvideo_env.media.subtitles import Subtitles, cut_to_clips, read_subtitles
 from longvideo_env.specs import entry_point_names, is_attribute
 
-AUTO, NONE = "auto", "none"
 CLIP_S = 60.0
 FPS = 3.0
 LONGEST_SIDE = 640
@@ -70,6 +67,7 @@ class IngestOptions:
             film without subtitles where that can be done without a download.
         read_text: Spec of what reads text in the frames, or empty.
         describe: Spec of what captions the frames, or empty.
+        shots: Find the cuts, for the film's page.
 
     Raises:
         SpecError: A value is out of range.
@@ -84,6 +82,7 @@ class IngestOptions:
     speech: str = AUTO
     read_text: str = ""
     describe: str = ""
+    shots: bool = False
 
     def __post_init__(self) -> None:
         limits = {"clip_s": (1, 3600), "fps": (0.01, 60), "longest_side": (16, 8192)}
@@ -152,7 +151,7 @@ def _ingest(
         for name, path in files.items()
         if path is not None
     }
-    ear, note = _ear(options.speech, has_subtitles="subtitles" in texts)
+    ear, note = find_ear(options.speech, has_subtitles="subtitles" in texts)
     info = survey(film, options.fps, lambda t: tick("reading", t, None))
     _check(film, info, options, bool(texts) or ear is not None)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -165,9 +164,12 @@ def _ingest(
         _write_texts(folder, clip_ids, spans, texts, options)
         at = lambda t: tick("writing", t, info.length_s)  # noqa: E731 - a callback
         n = _write_frames(folder, film, clip_ids, spans, options, at) if info.n_pictures else 0
-        made = _layers(folder, film, ear, options, lambda what, t: tick(what, t, info.length_s))
+        specs = {TEXT: options.read_text, CAPTIONS: options.describe}
+        made = [*make_layers(folder, film, ear, specs, info.length_s, tick)]
+        if options.shots:
+            made.append(write_shots(folder, film))
         record = _record(film, info, options, len(spans), n, texts)
-        record["layers"] = [*map(str, made), *([note] if note else [])]
+        record["layers"] = [*made, *([note] if note else [])]
         _write_json(folder / "film.json", record)
         if out.exists():
             out.rmdir()
@@ -175,45 +177,6 @@ def _ingest(
     finally:
         shutil.rmtree(scratch)
     return record
-
-
-@lru_cache(maxsize=1)  # of a folder of films, each is heard by the same model
-def _reader(spec: str) -> SpeechReader:
-    reader: SpeechReader = find_reader(SPEECH, spec)
-    return reader
-
-
-def _ear(spec: str, *, has_subtitles: bool) -> tuple[SpeechReader | None, str]:
-    """What hears the film, if anything does; and what is missing for `auto`."""
-    if spec == NONE or (spec == AUTO and has_subtitles):
-        return None, ""
-    if Path(spec).is_dir():
-        spec = f"whisper:{spec}"
-    try:
-        return _reader(spec), ""
-    except (MissingExtraError, SpecError) as error:
-        if spec != AUTO:
-            raise
-        return None, f"speech: not heard, {error}"
-
-
-def _layers(
-    folder: Path,
-    film: Path,
-    ear: SpeechReader | None,
-    options: IngestOptions,
-    tick: Callable[[str, float], None],
-) -> Iterator[Made]:
-    videos = load_videos(folder)
-    if ear is not None:
-        (video,) = videos.values()
-        yield hear_film(folder, film, video, ear, tick)
-    for kind, spec in ((TEXT, options.read_text), (CAPTIONS, options.describe)):
-        if spec:
-            # The bar counts seconds of the film: the share of the frames is made one of these.
-            length = max(clip.end_s or 0.0 for video in videos.values() for clip in video.clips)
-            at = lambda n, of: tick(kind, length * n / max(of, 1))  # noqa: B023, E731
-            yield see_frames(folder, videos, kind, spec, tick=at)
 
 
 def cut_spans(info: FilmInfo, options: IngestOptions) -> list[tuple[float, float]]:
@@ -336,6 +299,7 @@ def build_parser() -> OptionParser:
     add("--speech", default=AUTO, metavar="auto|none|SPEC|FOLDER", help="what hears the film, such "
         "as whisper:small or the folder of a Whisper model (default: %(default)s)")  # fmt: skip
     add("--read-text", default="", metavar="SPEC", help="what reads text in the frames: rapidocr")
+    add("--shots", action="store_true", help="find the cuts, for the film's page")
     add("--encoding", help="of these files (default: found out)")
     add("--clip-s", type=float, default=CLIP_S, help="seconds of a clip (default: %(default)g)")
     add("--scenes", action="store_true", help="cut where the picture changes most, at least "
@@ -360,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     names = (
         *("clip_s", "scenes", "fps", "longest_side", "partial", "encoding"),
-        *("speech", "read_text"),
+        *("speech", "read_text", "shots"),
     )
     spec = args.captions if args.captions and not Path(args.captions).exists() else ""
     is_spec = spec.partition(":")[0] in entry_point_names(GROUPS[CAPTIONS]) or is_attribute(spec)

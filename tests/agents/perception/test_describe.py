@@ -73,6 +73,7 @@ def layers(data: Path) -> dict[str, bytes]:
 ARGUMENTS = ["--with", SPEC, "--kind", "captions"]
 
 
+@pytest.mark.slow
 def test_a_dataset_is_described_with_any_number_of_workers(data: Path, capsys: Any) -> None:
     other = Path(shutil.copytree(data, data.parent / "other"))
     assert main([str(data), *ARGUMENTS]) == 0
@@ -86,7 +87,8 @@ def test_a_dataset_is_described_with_any_number_of_workers(data: Path, capsys: A
     assert [(line.start_s, line.end_s) for line in first[:2]] == [(0, 1), (1, 2)]
 
 
-@pytest.mark.parametrize("after_s", [0.5, 1.2])
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.0, 0.5, 1.2, 2.5])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     after_s: float, data: Path, tmp_path: Path
 ) -> None:

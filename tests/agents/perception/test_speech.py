@@ -18,8 +18,8 @@ from films import write_film  # noqa: E402
 
 from agents.grounding.offline import rank_clips  # noqa: E402
 from agents.perception.whisper import WhisperReader, sentences  # noqa: E402
-from longvideo_env.commands.data import ingest as command  # noqa: E402
 from longvideo_env.commands.data.ingest import IngestOptions, ingest, main  # noqa: E402
+from longvideo_env.commands.data.ingest_layers import reader_of  # noqa: E402
 from longvideo_env.datasets.own.ingested import load_videos  # noqa: E402
 from longvideo_env.errors import SpecError  # noqa: E402
 from longvideo_env.media.sound import RATE, read_sound  # noqa: E402
@@ -41,7 +41,7 @@ READ_ALOUD = {
 
 @pytest.fixture(autouse=True)
 def no_reader_of_another_test() -> None:
-    command._reader.cache_clear()
+    reader_of.cache_clear()
 
 
 GREY = np.full((36, 64, 3), 90, np.uint8)
