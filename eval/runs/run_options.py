@@ -73,7 +73,7 @@ class RunOptions:
     fail_above: float | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, leave={"policies"})
         for name, least in (("concurrency", 1), ("samples", 1), ("stop_after_failures", 0)):
             if getattr(self, name) < least:
                 option = name.replace("_", "-")

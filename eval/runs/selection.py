@@ -26,6 +26,7 @@ from longvideo_env.datasets.tvqa.index import LazyTasks
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.identity import changed_questions, name_some, short_hash
 from longvideo_env.seeding import derive_seed
+from longvideo_env.strict import check_fields
 
 DRAW = "draw"
 """The part of a run's identity that says how `--limit` draws."""
@@ -53,6 +54,7 @@ class QuestionSelection:
     shuffle: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.limit is not None and self.limit < 1:
             raise SpecError(f"--limit must be at least 1, got {self.limit}.")
 

@@ -7,6 +7,7 @@ import pytest
 from agents.generation.settings import GenerationSettings
 from eval.run_policy import main
 from eval.runs.run_options import RunOptions
+from eval.runs.selection import QuestionSelection
 from longvideo_env import EnvConfig, ToolCall
 from longvideo_env.errors import ActionError, SpecError
 from longvideo_env.game.reward import parse_reward
@@ -71,15 +72,21 @@ def test_a_number_is_a_number(make, name, value):
 
 
 @pytest.mark.parametrize("value", WRONG_NUMBERS)
-@pytest.mark.parametrize("name", ["limit", "seed", "samples", "concurrency"])
+@pytest.mark.parametrize("name", ["seed", "samples", "concurrency"])
 def test_a_run_counts_in_whole_numbers(tmp_path, name, value):
     options = {
-        "policies": ["random"], "out": tmp_path, "limit": 1, "seed": 0, "concurrency": 1,
-        "overwrite": False,
+        "policies": ["random"], "out": tmp_path, "seed": 0, "concurrency": 1, "overwrite": False,
     }  # fmt: skip
     RunOptions(**options)
     with pytest.raises(SpecError, match=f"^{name}: "):
         RunOptions(**options | {name: value})
+
+
+@pytest.mark.parametrize("value", WRONG_NUMBERS)
+@pytest.mark.parametrize("name", ["limit", "shuffle"])
+def test_a_selection_counts_in_whole_numbers(name, value):
+    with pytest.raises(SpecError, match=f"^{name}: "):
+        QuestionSelection(**{name: value})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), True, "nan", "many"])
