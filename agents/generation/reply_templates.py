@@ -1,7 +1,8 @@
 """How families of models write calls, as transformers' response templates: data, not code.
 
 A tokenizer may bring its own; TRL ships those of many families and finds them by the text of the
-chat template. Those below are of families that neither knows. `transformers` reads replies by them
+chat template. Those below are of families that neither knows, and of gpt-oss, which writes calls in
+more ways than TRL's reads. `transformers` reads replies by them
 (`parse_response`); which one fits is tried out on what the chat template itself writes.
 """
 
@@ -87,11 +88,41 @@ MUSE: Mapping[str, Any] = {
 """`<atem:invoke name="...">`: Muse."""
 
 
+GPT_OSS: Mapping[str, Any] = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|start|>assistant",
+    "fields": {
+        "reasoning_content": {
+            "open": "<|channel|>analysis<|message|>",
+            "close_pattern": r"<\|end\|>\s*",
+            "content": "text",
+        },
+        "tool_calls": {
+            "open_pattern": r"(?:<\|channel\|>commentary\s+)?to=functions\.(?P<name>[^\s<]+)"
+            r"(?:<\|channel\|>commentary)?\s*(?:<\|constrain\|>)?\s*json<\|message\|>",
+            "close_pattern": r"<\|call\|>\s*",
+            "repeats": True,
+            "content": "json",
+            "transform": _CALL,
+        },
+        "content": {
+            "open": "<|channel|>final<|message|>",
+            "close_pattern": r"<\|return\|>\s*",
+            "content": "text",
+        },
+    },
+}
+"""The recipient stands before the channel, as in the chat template, or behind it, as the model
+often writes (`<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>`). Source:
+OpenAI's description of the harmony format."""
+
+
 def known_templates(tokenizer: PreTrainedTokenizerBase) -> Iterator[Mapping[str, Any]]:
-    """The response templates to try: the tokenizer's own, TRL's for it, TRL's others, ours."""
+    """The response templates to try: the tokenizer's own, gpt-oss's, TRL's, ours."""
     own = getattr(tokenizer, "response_template", None)
     if own is not None:
         yield own
+    yield GPT_OSS
     yield from _of_trl(tokenizer)
     yield from (MISTRAL_LIST, MISTRAL_ARGS, MUSE)
 

@@ -267,10 +267,17 @@ def test_reasoning_that_the_template_opened(codec_for):
     assert GAME.protocol.parse(json.dumps(message), 5).outcome == Action("look", "42")
 
 
-def test_channels_of_gpt_oss(codec_for):
+@pytest.mark.parametrize(
+    "header",
+    [
+        " to=functions.look<|channel|>commentary json",
+        "<|channel|>commentary to=functions.look <|constrain|>json",
+    ],
+)
+def test_channels_of_gpt_oss(codec_for, header):
     codec = codec_for("gptoss")
     thought = "<|channel|>analysis<|message|>I could call look.<|end|>"
-    call = "<|start|>assistant to=functions.look<|channel|>commentary json<|message|>"
+    call = f"<|start|>assistant{header}<|message|>"
     text = f'{thought}{call}{{"query": "who?"}}<|call|>'
     message = codec.read(codec.encode(text))
     assert message["reasoning_content"] == "I could call look."

@@ -249,15 +249,18 @@ class FunctionProtocol:
             return Malformed(MalformedKind.UNAVAILABLE, details)
         # Strict schemas have no optional arguments: null stands for one that was left out.
         given = {k: v for k, v in call.arguments.items() if v is not None or k in tool.required}
+        text = tool.takes_text
+        if text and isinstance(given.get(text), str):
+            given[text] = given[text].strip()
+            if not given[text] and text not in tool.required:
+                del given[text]
         checked = tool.check(given)
         if isinstance(checked, str):
             details |= {"problem": checked, "expected": _expected(tool)}
             return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
-        plain = call.arguments.get(tool.takes_text) if tool.takes_text else None
-        if tool.takes_text is None and call.arguments:
-            plain = call.raw
-        if tool.takes_text in tool.required and not str(plain or "").strip():
+        if text in tool.required and not given[text]:
             return Malformed(MalformedKind.EMPTY, details)
+        plain = given.get(text) if text else (call.raw if given else None)
         return Action(tool.name, plain, checked)
 
 

@@ -76,6 +76,8 @@ def test_one_call_in_every_form(said):
         ({"name": "ground"}, Action("ground")),
         ({"name": "ground", "arguments": ""}, Action("ground")),
         ({"name": "ground", "arguments": {"query": None}}, Action("ground")),
+        ({"name": "ground", "arguments": {"query": " "}}, Action("ground")),
+        ({"name": "ground", "arguments": {"query": " x "}}, Action("ground", "x")),
     ],
 )
 def test_other_calls(said, expected):
@@ -215,7 +217,7 @@ def whole(said):
     assert [m.get("tool_call_id") for m in heard] == ([c["id"] for c in calls] or [None])
 
 
-WORDS = st.text(min_size=1).filter(str.strip)
+WORDS = st.text(min_size=1).map(str.strip).filter(bool)
 
 
 @given(
