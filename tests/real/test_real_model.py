@@ -196,7 +196,7 @@ def training(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
     train_and_save(trainer, None)
     lines = (adapter / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines][:STEPS]
-    start = list(read_trajectories(kept / "step-000000-rank-000.jsonl.zst"))
+    start = list(read_trajectories(kept / "step-000001-rank-000.jsonl.zst"))
     return Training(trainer, adapter, start, metrics)
 
 

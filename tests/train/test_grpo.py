@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(flags: list[str], tmp_path: 
     assert [untimed(record) for record in metrics(killed)[:6]] == [
         untimed(record) for record in logged[:6]
     ]
-    for step in range(6):
+    for step in range(1, 7):
         name = f"step-{step:06d}-rank-000.jsonl.zst"
         played = [
             [grpo_line(line) for line in read_lines(tmp_path / folder / name)]
@@ -155,7 +155,7 @@ def test_max_completion_length_is_what_an_episode_can_sample(make_trainer: MakeT
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (["--max_turnz", "3"], "unknown option --max_turnz. Did you mean --max_turns?"),
+        (["--max_turnz", "3"], "unknown option --max_turnz. Did you mean --max-turns?"),
         (["--rollouts", "sideways"], "rollouts must be one of overlapped, lockstep"),
         (["--tool_timeout_s", "0"], "tool_timeout_s must be above 0"),
         (["--log_trajectories_every", "-1"], "log_trajectories_every must be at least 0"),

@@ -85,16 +85,16 @@ def test_a_few_whole_trajectories_are_shown_every_so_many_steps(
     run = FakeRun()
     monkeypatch.setattr(wandb, "run", run)
     table = TrajectoryTable(every=10, count=2)
-    for step in range(21):
+    for step in range(1, 22):
         table.show([trajectory(i) for i in range(5)], step)
     assert len(run.logged) == 3
     shown, commit = run.logged[1]
     assert not commit, "the trainer's own record ends the step"
     assert tuple(shown.columns) == COLUMNS
     assert [row[:4] + row[-1:] for row in shown.data] == [
-        [10, "0", 0, "answered", "Ωso"],
-        [10, "1", 0, "answered", "Ωso"],
+        [11, "0", 0, "answered", "Ωso"],
+        [11, "1", 0, "answered", "Ωso"],
     ]
     monkeypatch.setattr(wandb, "run", None)
-    table.show([trajectory(1)], 0)
+    table.show([trajectory(1)], 1)
     assert len(run.logged) == 3

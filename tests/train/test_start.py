@@ -92,8 +92,14 @@ def test_the_early_options_are_those_of_trl(script: Script) -> None:
             continue  # understood for every switch
         mine = early._option_string_actions[early._known(option)]
         # A switch takes a value or none; whatever else there is takes what follows.
-        assert late._is_switch(option) or not early._is_switch(early._known(option)), option
+        is_switch = late._is_switch(option) and mine.nargs != "*"  # which takes none as well
+        assert early._is_switch(early._known(option)) == is_switch, option
         assert action.nargs in (None, "?", 0) or mine.nargs in ("*", "+"), option
+
+
+def test_a_switch_of_trl_needs_no_value() -> None:
+    options, unknown = start_parser(GRPO).parse_known_args(["--use_vllm", "--use_cpu", "--bf16"])
+    assert (options.use_vllm, options.use_cpu, options.bf16, unknown) == (True, True, True, [])
 
 
 def test_the_bare_command_trains_as_the_recipe_of_mini_does(tmp_path: Path) -> None:

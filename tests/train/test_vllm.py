@@ -49,7 +49,7 @@ class Run:
     agent: SleepyGrounding
 
     def rollouts(self, step: int) -> list[Trajectory]:
-        return list(read_trajectories(self.folder / f"kept/step-{step:06d}-rank-000.jsonl.zst"))
+        return list(read_trajectories(self.folder / f"kept/step-{step + 1:06d}-rank-000.jsonl.zst"))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from agents.policies.starter import STARTER
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
@@ -74,15 +74,17 @@ def start_parser(script: Script) -> StartParser:
     out = script.output_dir
     add("--output_dir", default=out, help=f"Where the policy goes. Default: {out}.")
     add("--resume_from_checkpoint", default="false", help="true, or a checkpoint's folder.")
+    switches = trl_fields(script.trl)
     for name in script.shown:
-        add(f"--{name}", metavar="N", help="As in TRL.")
+        value: dict[str, Any] = {"action": "store_true"} if switches.get(name) else {"metavar": "N"}
+        add(f"--{name}", help="As in TRL.", **value)
     add("--use_cpu", action="store_true", help="Leave a GPU alone.")
     add("--seed", metavar="N", help="Of everything drawn. Default: 42.")
     parser.add_argument("--help-all", action="store_true", help="Every option, TRL's included.")
-    for name, is_switch in trl_fields(script.trl).items():
+    for name, is_switch in switches.items():
         if f"--{name}" not in parser._option_string_actions:
-            kind = {"action": "store_true"} if is_switch else {"nargs": "*"}
-            parser.add_argument(f"--{name}", default=SUPPRESS, help=SUPPRESS, **kind)  # type: ignore[arg-type]
+            value = {"action": "store_true"} if is_switch else {"nargs": "*"}
+            parser.add_argument(f"--{name}", default=SUPPRESS, help=SUPPRESS, **value)
     return parser
 
 

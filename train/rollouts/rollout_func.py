@@ -154,9 +154,10 @@ class Rollouts:
         return trajectories
 
     def _keep(self, rollouts: Sequence[Rollout], groups: Groups) -> None:
+        step = groups.step + 1  # the trainer counts those that are made, its log the one under way
         if groups.rank == 0:
-            self.health.check([one.trajectory for one in rollouts], groups.step)
+            self.health.check([one.trajectory for one in rollouts], step)
         if self.keep.store is not None:
-            self.keep.store.add(rollouts, groups.step, groups.rank)
+            self.keep.store.add(rollouts, step, groups.rank)
         if self.keep.table is not None and groups.rank == 0:
-            self.keep.table.show([one.trajectory for one in rollouts], groups.step)
+            self.keep.table.show([one.trajectory for one in rollouts], step)

@@ -24,7 +24,7 @@ class TrajectoryTable:
 
     def show(self, trajectories: Sequence[Trajectory], step: int) -> None:
         """Add a table, if it is time and a W&B run is open."""
-        if step % self._every:
+        if (step - 1) % self._every:
             return
         import wandb
 
