@@ -200,20 +200,20 @@ class EpisodeCodec(TextCodec):
 
     def open(self, messages: Sequence[Message]) -> list[Segment]:
         """The first prompt."""
-        return self._same(0, None, [m["content"] for m in messages]) or super().open(messages)
+        return self._same(0, False, [m["content"] for m in messages]) or super().open(messages)
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         """What ended the assistant's turn."""
-        return self._same(turn, "assistant", []) or super().close(reply, turn)
+        return self._same(turn, True, []) or super().close(reply, turn)
 
     def observe(self, text: str, turn: int) -> list[Segment]:
         """The observation."""
-        return self._same(turn, "user", [text]) or super().observe(text, turn)
+        return self._same(turn, False, [text]) or super().observe(text, turn)
 
-    def _same(self, turn: int, role: str | None, contents: Sequence[str]) -> list[Segment]:
+    def _same(self, turn: int, of_reply: bool, contents: Sequence[str]) -> list[Segment]:
         if not self._has_tokens:
             return []
-        found = [s for s in self._given if s.turn == turn and role in (None, s.role)]
+        found = [s for s in self._given if (s.turn, s.role == "assistant") == (turn, of_reply)]
         text = "".join(s.text for s in found)
         if text.startswith(LEFT_OUT):
             return found
