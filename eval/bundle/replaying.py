@@ -18,15 +18,10 @@ from typing import Any, cast
 
 from agents.generation.settings import GenerationSettings
 from agents.policies.recorded import REMOTE, RecordedPolicy
-from eval.bundle.bundle_checks import (
-    BundleFindings,
-    OpenedRun,
-    opened_runs,
-    runs_of,
-    texts_left_out,
-)
+from eval.bundle.bundle_checks import opened_runs, runs_of, texts_left_out
 from eval.bundle.cleaning import LEFT_OUT, without_texts
 from eval.bundle.contents import RECORDING_MEMBER, Bundle
+from eval.bundle.material_checks import BundleFindings, OpenedRun
 from eval.runs.budgets import Budget, EpisodeLimit
 from longvideo_env import RolloutEngine
 from longvideo_env.errors import LongVideoEnvError, PolicyError
