@@ -6,7 +6,8 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,62 +16,23 @@ from rich.console import Console
 from eval.bundle.cleaning import LEFT_OUT
 from eval.bundle.contents import Bundle, digest_of, hash_of
 from eval.bundle.figures import UNCHECKED, different, figures_of, paper_tables, table_files
+from eval.bundle.material_checks import BundleFindings, OpenedRun, check_material
 from eval.metrics.benchmark_groups import group_shares
 from eval.metrics.pairs import Run
 from eval.rescore import Scorer, difference
-from eval.runs.identify import identify, questions_of
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
-from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env import EnvConfig, load_dataset
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
 from longvideo_env.game.replay import replay
-from longvideo_env.records.identity import PARTS, changed_questions, digest_questions, short_hash
+from longvideo_env.game.words.templates import default_text
+from longvideo_env.records.identity import short_hash
 from longvideo_env.records.trajectory import Trajectory
 
-_OF_THIS_MACHINE = ("endpoint", "version", "draw")
-"""Parts of an identity that another machine may have otherwise, or that follow from no material."""
 _ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What values of other types than a run writes lead to."""
 _SHOWN = 50
-
-
-@dataclass
-class BundleFindings:
-    """What came of a check.
-
-    Attributes:
-        differs: What is not as it should be.
-        checked: What is.
-        unchecked: What could not be checked here, and why.
-    """
-
-    differs: list[str] = field(default_factory=list)
-    checked: list[str] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class OpenedRun:
-    """A run of a bundle, ready to be checked.
-
-    Attributes:
-        name: Its name in the bundle.
-        run: Its episodes and configuration.
-        summary: Its `summary.json`.
-        config: Its environment; None where that cannot be set up here.
-        dataset: Its questions; None where they are not at hand.
-        game: Its game; None as `config`.
-        problem: Why one of these is missing.
-    """
-
-    name: str
-    run: Run
-    summary: Mapping[str, Any]
-    config: EnvConfig | None
-    dataset: Dataset | None
-    game: Game | None
-    problem: str
 
 
 def runs_of(bundle: Bundle) -> dict[str, tuple[Run, dict[str, Any]]]:
@@ -120,7 +82,7 @@ def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFinding
         return findings
     with opened_runs(bundle, runs, dataset) as opened:
         for one in opened:
-            for check in (_check_figures, _check_selection, _check_replies, _check_material):
+            for check in (_check_figures, _check_selection, _check_replies, check_material):
                 before = len(findings.differs)
                 try:
                     what = check(one, findings)
@@ -131,6 +93,7 @@ def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFinding
                     continue
                 if what and len(findings.differs) == before:
                     findings.checked.append(f"{one.name}: {what}")
+    _check_words(bundle, runs, findings)
     _check_tables(bundle, runs, findings)
     return findings
 
@@ -196,6 +159,23 @@ def _check_hashes(bundle: Bundle, findings: BundleFindings) -> None:
             findings.differs.append(f"{entry['name']}: {words} is missing")
     if len(findings.differs) == before:
         findings.checked.append(f"the hashes of {len(listed)} files")
+
+
+def _check_words(
+    bundle: Bundle, runs: Mapping[str, tuple[Run, dict[str, Any]]], findings: BundleFindings
+) -> None:
+    """Whether the default words are those of this release; own words are hashed with the rest."""
+    for entry in bundle.runs:
+        config = runs[entry["name"]][0].config
+        words = bundle.files.get(str(entry.get("words")))
+        if words is None or config.get("prompts") or words == default_text().encode():
+            continue
+        identity = config.get(IDENTITY)
+        made_with = identity.get("version") if isinstance(identity, dict) else None
+        if made_with == version("longvideo-env"):
+            findings.differs.append(f"{entry['words']}: not the words of version {made_with}")
+        else:
+            findings.unchecked.append(f"{entry['words']}: the words of version {made_with}")
 
 
 def _check_figures(one: OpenedRun, findings: BundleFindings) -> str:
@@ -299,73 +279,6 @@ def _reply_problems(scorer: Scorer, t: Trajectory) -> Iterator[str]:
     ):
         if was != now:
             yield f"question {t.qid}: its {name} is {now!r:.60} in the dataset, not {was!r:.60}"
-
-
-def _check_material(one: OpenedRun, findings: BundleFindings) -> str:
-    """Whether the hashes of data, words and weights are those of what is here."""
-    identity = one.run.config.get(IDENTITY)
-    if not isinstance(identity, dict):
-        findings.unchecked.append(f"{one.name}: its material: an earlier release kept no hashes")
-        return ""
-    _check_questions_file(one, identity, findings)
-    if one.dataset is None or one.config is None:
-        findings.unchecked.append(f"{one.name}: hashes of data, words and weights: {one.problem}")
-        return ""
-    now = questions_of(one.dataset)
-    shown, gold = changed_questions(one.run.questions, now, {qid for qid, _ in one.run.episodes})
-    for qids, what in ((shown, "text or options"), (gold, "answer")):
-        findings.differs += [
-            f"{one.name}: question {qid}: its {what} is not the one that was played" for qid in qids
-        ]
-    try:
-        parts = identify(str(one.run.config.get("policy")), one.config, one.dataset).parts
-    except LongVideoEnvError as error:
-        findings.unchecked.append(f"{one.name}: hashes of words, weights and code: {error}")
-        return ""
-    same = _compare_parts(one, identity, parts, findings)
-    if identity.get("version") != parts["version"]:
-        findings.unchecked.append(
-            f"{one.name}: it was played with version {identity.get('version')}, and is checked by "
-            f"{parts['version']}"
-        )
-    return f"hashes of {', '.join(same)}"
-
-
-def _check_questions_file(
-    one: OpenedRun, identity: Mapping[str, Any], findings: BundleFindings
-) -> None:
-    if not one.run.questions:
-        return
-    try:
-        digests = digest_questions(one.run.questions)
-    except (TypeError, ValueError):
-        digests = {}
-    findings.differs += [
-        f"{one.name}: questions.json does not fit the hash of {PARTS[part]}"
-        for part in ("questions", "answers")
-        if digests.get(part) != identity.get(part)
-    ]
-
-
-def _compare_parts(
-    one: OpenedRun, identity: Mapping[str, Any], parts: Mapping[str, str], findings: BundleFindings
-) -> list[str]:
-    """What has the hash that the run noted, in words; the rest is noted."""
-    same = []
-    for name in [name for name in identity if name not in _OF_THIS_MACHINE]:
-        called = PARTS.get(name, name)
-        if name not in parts:
-            findings.unchecked.append(f"{one.name}: {called}: not here")
-        elif parts[name] != identity[name]:
-            findings.differs.append(f"{one.name}: {called}: another hash than that of what is here")
-        else:
-            same.append(called)
-    findings.unchecked += [
-        f"{one.name}: {PARTS[name]}: the run noted no hash"
-        for name in parts
-        if name not in identity and name not in _OF_THIS_MACHINE
-    ]
-    return same
 
 
 def _check_tables(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.generation.settings import GenerationSettings
-from eval.bundle.bundle_checks import check_bundle, print_findings
+from eval.bundle.bundle_checks import check_bundle, print_findings, runs_of
 from eval.bundle.cleaning import clean_episode, clean_values, find_secrets, is_open, without_texts
 from eval.bundle.contents import RECORDING_MEMBER, Bundle, seal, write_bundle
 from eval.bundle.figures import paper_tables, table_files, unique_names
@@ -85,8 +85,6 @@ def pack(
     whole = all(entry["texts"] == "whole" for entry in entries)
     files |= _recorded(runs, recording, whole)
     packed = Bundle(Path(), {"runs": entries}, files)
-    from eval.bundle.bundle_checks import runs_of
-
     found = runs_of(packed)
     titles = {entry["title"]: found[entry["name"]] for entry in entries}
     files |= table_files(

@@ -18,15 +18,10 @@ from typing import Any, cast
 
 from agents.generation.settings import GenerationSettings
 from agents.policies.recorded import REMOTE, RecordedPolicy
-from eval.bundle.bundle_checks import (
-    BundleFindings,
-    OpenedRun,
-    opened_runs,
-    runs_of,
-    texts_left_out,
-)
+from eval.bundle.bundle_checks import opened_runs, runs_of, texts_left_out
 from eval.bundle.cleaning import LEFT_OUT, without_texts
 from eval.bundle.contents import RECORDING_MEMBER, Bundle
+from eval.bundle.material_checks import BundleFindings, OpenedRun
 from eval.runs.budgets import Budget, EpisodeLimit
 from longvideo_env import RolloutEngine
 from longvideo_env.errors import LongVideoEnvError, PolicyError
@@ -203,26 +198,26 @@ class EpisodeCodec(TextCodec):
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[Segment]:
         """The first prompt."""
-        same = self._same(0, None, [m["content"] for m in messages])
+        same = self._same(0, False, [m["content"] for m in messages])
         return same or super().open(messages, tools)
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         """What ended the assistant's turn."""
-        return self._same(turn, "assistant", []) or super().close(reply, turn)
+        return self._same(turn, True, []) or super().close(reply, turn)
 
     def observe(self, text: str, turn: int) -> list[Segment]:
         """The observation."""
-        return self._same(turn, "user", [text]) or super().observe(text, turn)
+        return self._same(turn, False, [text]) or super().observe(text, turn)
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
         """The results of calls."""
-        same = self._same(turn, None, [messages[0]["content"]])
+        same = self._same(turn, False, [messages[0]["content"]])
         return same or super().answer(messages, turn)
 
-    def _same(self, turn: int, role: str | None, contents: Sequence[str]) -> list[Segment]:
+    def _same(self, turn: int, of_reply: bool, contents: Sequence[str]) -> list[Segment]:
         if not self._has_tokens:
             return []
-        found = [s for s in self._given if s.turn == turn and role in (None, s.role)]
+        found = [s for s in self._given if (s.turn, s.role == "assistant") == (turn, of_reply)]
         text = "".join(s.text for s in found)
         if text.startswith(LEFT_OUT):
             return found
