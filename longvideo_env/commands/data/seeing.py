@@ -309,7 +309,10 @@ class _Journal:
             for clip_id, group in groupby(pairs, key=lambda pair: pair[0].clip_id)
             if (lines := merge(list(group)))
         }
-        file = write_layer(folder, self._maker, clips, failed)
+        # A layer of failures alone would stand before an older one that is good.
+        file = folder / LAYERS / self._maker.file_name
+        if clips or not failed:
+            write_layer(folder, self._maker, clips, failed)
         if not failed:
             self._file.unlink()
         n_lines = sum(map(len, clips.values()))
