@@ -65,7 +65,7 @@ class ApiCaptioner:
         self._options = spec.spec.read(ApiCaptionOptions)
         self._model = spec.model
         self._client = client_for(load_endpoint(spec.endpoint))
-        self._said: dict[Path, str] = {}
+        self._said: dict[tuple[Path, ...], str] = {}  # a short text for each frame
         self.every_s, self.batch = self._options.every_s, self._options.batch
         settings = {**asdict(self._options), "prompt": CAPTION, "temperature": 0.0}
         self.maker = Maker(CAPTIONS, f"openai:{spec.model}", "", settings)
@@ -76,29 +76,39 @@ class ApiCaptioner:
         Raises:
             ToolError: A frame cannot be read, or the endpoint failed.
         """
-        loop = background_loop()  # one for all batches: a client belongs to a loop
-        asyncio.run_coroutine_threadsafe(self._ask_all(frames), loop).result()
-        return [[self._said[path]] for path in frames]  # kept: a short text for each frame
+        return [[text] for text in self.answer([[path] for path in frames], CAPTION)]
 
-    async def _ask_all(self, frames: Sequence[Path]) -> None:
-        todo = [path for path in dict.fromkeys(frames) if path not in self._said]
-        given = await asyncio.gather(*map(self._ask, todo), return_exceptions=True)
+    def answer(self, groups: Sequence[Sequence[Path]], prompt: str) -> list[str]:
+        """What the model says to each group of frames, asked for all at once.
+
+        Raises:
+            ToolError: A frame cannot be read, or the endpoint failed.
+        """
+        keys = [tuple(group) for group in groups]
+        loop = background_loop()  # one for all batches: a client belongs to a loop
+        asyncio.run_coroutine_threadsafe(self._ask_all(keys, prompt), loop).result()
+        return [self._said[key] for key in keys]
+
+    async def _ask_all(self, keys: Sequence[tuple[Path, ...]], prompt: str) -> None:
+        todo = [key for key in dict.fromkeys(keys) if key not in self._said]
+        asked = (self._ask(key, prompt) for key in todo)
+        given = await asyncio.gather(*asked, return_exceptions=True)
         problems = [one for one in given if isinstance(one, BaseException)]
         if problems:
             raise problems[0]
 
-    async def _ask(self, path: Path) -> None:
+    async def _ask(self, key: tuple[Path, ...], prompt: str) -> None:
         options = self._options
-        picture = image_part(path, options.max_side, options.detail).part
-        content: list[Any] = [{"type": "text", "text": CAPTION}, picture]
+        pictures = [image_part(path, options.max_side, options.detail).part for path in key]
+        content: list[Any] = [{"type": "text", "text": prompt}, *pictures]
         try:
             reply = await self._client.chat(
                 self._model,
                 [{"role": "user", "content": content}],
                 role="captions",
                 extra={"temperature": 0.0, "max_tokens": options.max_tokens},
-                n_images=1,
+                n_images=len(pictures),
             )
         except EndpointError as error:
             raise ToolError(str(error)) from error
-        self._said[path] = " ".join(after_thinking(reply.text).split())
+        self._said[key] = " ".join(after_thinking(reply.text).split())

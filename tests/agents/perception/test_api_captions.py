@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("openai")
 pytest.importorskip("aiohttp")
@@ -18,6 +20,7 @@ from fake_server import completion, error, running  # noqa: E402
 
 from agents.describe import main  # noqa: E402
 from agents.perception.api_captions import ApiCaptioner  # noqa: E402
+from agents.perception.clip_captions import ApiStretchCaptioner, stretch_lines  # noqa: E402
 from longvideo_env.datasets.own.ingested import load_videos  # noqa: E402
 from longvideo_env.errors import SpecError  # noqa: E402
 
@@ -82,7 +85,43 @@ def test_an_endpoint_that_only_fails_leaves_no_layer(film: Path, capsys: Any) ->
     assert not list((film / "layers").glob("*.json"))
 
 
+def test_stretches_have_subjects_and_events(film: Path) -> None:
+    subjects = ["a man", {"name": "Rex", "looks": "a dog"}]
+    said = f"```json\n{json.dumps({'subjects': subjects, 'events': 'He runs.'})}```"
+    with running(lambda body, n: completion(said if n == 0 else "no JSON")) as server:
+        spec = f"openai-clips:m@{server.url},every_s=4,frames=3"
+        assert main([str(film), "--with", spec]) == 0
+        assert len(server.bodies) == 2
+        assert len(server.bodies[0]["messages"][0]["content"]) == 4
+        assert "subjects" in server.bodies[0]["messages"][0]["content"][0]["text"]
+    (video,) = load_videos(film).values()
+    lines = sorted(line.text for clip in video.clips for line in clip.layer("captions"))
+    assert lines == ["He runs.", "Subjects: a man; Rex, a dog", "no JSON"]
+
+
+KEYS = st.sampled_from(["subjects", "events", "x"])
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+)
+
+
+@given(st.text(max_size=200) | VALUES.map(json.dumps))
+def test_any_reply_becomes_lines(reply: str) -> None:
+    lines = stretch_lines(reply)
+    assert all(line.strip() for line in lines)
+    assert bool(lines) == bool(reply.strip())
+
+
 @pytest.mark.parametrize("argument", ["", "m,every_s=0", "m,batch=0", "m,colour=red"])
 def test_a_wrong_spec_is_named(argument: str) -> None:
     with pytest.raises(SpecError):
         ApiCaptioner(argument)
+
+
+def test_a_stretch_needs_two_frames() -> None:
+    with pytest.raises(SpecError, match="frames of 2 or more"):
+        ApiStretchCaptioner("m,frames=1")
+    assert ApiStretchCaptioner("m@http://127.0.0.1:9").every_s == 10
+    made = ApiStretchCaptioner("m@http://127.0.0.1:9,every_s=5,frames=4")
+    assert (made.every_s, made.together) == (5, 4)
