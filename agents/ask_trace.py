@@ -29,7 +29,8 @@ _KINDS = {
 def answerer(policy: str) -> str:
     """What kind of answerer a policy is: `quote (offline, counts words: a floor, ...)`."""
     name, colon, _ = policy.partition(":")
-    kind = _KINDS.get(name + colon) or _KINDS.get(name) or "a language model"
+    own = "a language model" if name in ("hf", "vllm", "openai") else "a policy of your own"
+    kind = _KINDS.get(name + colon) or _KINDS.get(name) or own
     return f"{name if name in _KINDS else policy} ({kind})"
 
 

@@ -100,10 +100,12 @@ class FrameCaptioner:
         Raises:
             ToolError: A frame cannot be decoded.
         """
+        return [[text] for text in self.answer([([path], CAPTION) for path in frames])]
+
+    def answer(self, asked: Sequence[tuple[Sequence[Path], str]]) -> list[str]:
+        """What the model says to each question about frames, all in one batch."""
         model = open_vlm(self._name)
-        asked = [([path], CAPTION) for path in frames]
-        said = model.answer(asked, self._options.max_side, self._options.max_tokens)
-        return [[text] for text in said]
+        return model.answer(asked, self._options.max_side, self._options.max_tokens)
 
 
 class VlmVision:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -67,6 +67,31 @@ class FrameReader(Protocol):
 
     def read(self, frames: Sequence[Path], /) -> Sequence[Sequence[str]]:
         """The texts of each frame; none where there is nothing.
+
+        Raises:
+            ToolError: A frame cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class GroupReader(Protocol):
+    """Turns several frames of a stretch into texts, as `FrameReader` does with one.
+
+    Attributes:
+        maker: What it is.
+        every_s: Seconds of a stretch.
+        batch: How many stretches it wants at once.
+        together: The most frames of a stretch, spread evenly over it.
+    """
+
+    maker: Maker
+    every_s: float
+    batch: int
+    together: int
+
+    def read_groups(self, groups: Sequence[Sequence[Path]], /) -> Sequence[Sequence[str]]:
+        """The texts of each stretch.
 
         Raises:
             ToolError: A frame cannot be read.

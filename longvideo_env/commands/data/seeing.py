@@ -23,10 +23,16 @@ from typing import Any, NamedTuple, TypeAlias
 
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.datasets.layers import Maker, write_layer
-from longvideo_env.datasets.perceiving import FrameReader, Heard, SpeechReader, find_reader
+from longvideo_env.datasets.perceiving import (
+    FrameReader,
+    GroupReader,
+    Heard,
+    SpeechReader,
+    find_reader,
+)
 from longvideo_env.datasets.tvqa.layout import LAYERS
 from longvideo_env.errors import DataError, ToolError
-from longvideo_env.media.frames import frame_problem, list_frames
+from longvideo_env.media.frames import Frame, frame_problem, list_frames, spread
 from longvideo_env.media.sound import read_sound
 from longvideo_env.media.subtitles import cut_to_clips
 from longvideo_env.records.files import hold_folder, write_text
@@ -37,20 +43,21 @@ _LOCK = ".layers.lock"
 _CAUGHT = (ToolError, DataError, OSError, ValueError, RuntimeError)
 
 Texts: TypeAlias = Sequence[Sequence[str]]
+AnyReader: TypeAlias = FrameReader | GroupReader
 
 
 class FrameJob(NamedTuple):
-    """One frame to read.
+    """One frame to read, or the frames of a stretch.
 
     Attributes:
         clip_id: Its clip.
-        path: The image.
-        start_s: Its time in the clip.
+        paths: The images, in order of time.
+        start_s: The first one's time in the clip.
         end_s: When the next one is read, or the clip ends.
     """
 
     clip_id: str
-    path: Path
+    paths: tuple[Path, ...]
     start_s: float
     end_s: float
 
@@ -153,10 +160,11 @@ def see_frames(
         SpecError: The spec has no meaning.
         FolderInUseError: Another process makes layers of the folder.
     """
-    reader: FrameReader = find_reader(kind, spec)
+    reader: AnyReader = find_reader(kind, spec)
+    together = reader.together if isinstance(reader, GroupReader) else 1
     if made := made_already(folder, reader.maker):
         return made
-    jobs = [job for video in videos.values() for job in frame_jobs(video, reader.every_s)]
+    jobs = [job for video in videos.values() for job in frame_jobs(video, reader.every_s, together)]
     batches = [jobs[i : i + reader.batch] for i in range(0, len(jobs), reader.batch)]
     with hold_folder(folder, _LOCK):
         journal = _Journal(folder, reader.maker, jobs)
@@ -171,17 +179,27 @@ def see_frames(
         return journal.finish(folder, batches)
 
 
-def frame_jobs(video: Video, every_s: float) -> Iterator[FrameJob]:
-    """The frames of a video that are read: one at least every so many seconds of each clip."""
+def frame_jobs(video: Video, every_s: float, together: int = 1) -> Iterator[FrameJob]:
+    """The frames of a video that are read: of each clip, those of every so many seconds.
+
+    Args:
+        video: The video.
+        every_s: Seconds from one job to the next.
+        together: The most frames of a job; the first of its stretch where it is 1.
+    """
     for clip in video.clips:
-        frames, due = [], 0.0
+        groups: list[list[Frame]] = []
+        due = 0.0
         for frame in list_frames(video, clip.clip_id):
             if frame.time_s >= due - 1e-6:
-                frames.append(frame)
+                groups.append([])
                 due = frame.time_s + every_s
-        ends = [frame.time_s for frame in frames[1:]]
-        for frame, end_s in zip(frames, [*ends, _end(clip, frames[-1:], every_s)], strict=False):
-            yield FrameJob(clip.clip_id, frame.path, round(frame.time_s, 3), round(end_s, 3))
+            groups[-1].append(frame)
+        ends = [group[0].time_s for group in groups[1:]]
+        last = _end(clip, [group[0] for group in groups[-1:]], every_s)
+        for group, end_s in zip(groups, [*ends, last], strict=False):
+            paths = tuple(f.path for f in (group[:1] if together == 1 else spread(group, together)))
+            yield FrameJob(clip.clip_id, paths, round(group[0].time_s, 3), round(end_s, 3))
 
 
 def _end(clip: Clip, last: Sequence[Any], every_s: float) -> float:
@@ -198,9 +216,9 @@ class _Result(NamedTuple):
 
 
 def _results(
-    reader: FrameReader, kind: str, spec: str, batches: list[list[FrameJob]], workers: int
+    reader: AnyReader, kind: str, spec: str, batches: list[list[FrameJob]], workers: int
 ) -> Generator[_Result, None, None]:
-    paths = [[job.path for job in batch] for batch in batches]
+    paths = [[job.paths for job in batch] for batch in batches]
     if workers < 2 or len(batches) < 2:
         yield from (_read(reader, batch) for batch in paths)
         return
@@ -213,7 +231,7 @@ def _results(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_worker: list[FrameReader] = []
+_worker: list[AnyReader] = []
 
 
 def _start_worker(kind: str, spec: str) -> None:
@@ -230,25 +248,38 @@ def _start_worker(kind: str, spec: str) -> None:
     _worker.append(find_reader(kind, spec))
 
 
-def _work(paths: list[Path]) -> _Result:
+def _work(paths: list[tuple[Path, ...]]) -> _Result:
     return _read(_worker[0], paths)
 
 
-def _read(reader: FrameReader, paths: Sequence[Path]) -> _Result:
-    """Read a batch; of one that fails as a whole, each frame alone."""
-    problems = {i: problem for i, path in enumerate(paths) if (problem := frame_problem(path))}
-    good = [i for i in range(len(paths)) if i not in problems]
+def _read(reader: AnyReader, groups: Sequence[tuple[Path, ...]]) -> _Result:
+    """Read a batch; of one that fails as a whole, each frame or stretch alone."""
+    problems = {
+        i: f"{path.name}: {problem}"
+        for i, paths in enumerate(groups)
+        for path in paths
+        if (problem := frame_problem(path))
+    }
+    good = [i for i in range(len(groups)) if i not in problems]
     texts: dict[int, Sequence[str]] = {}
     try:
-        texts.update(zip(good, reader.read([paths[i] for i in good]) if good else [], strict=True))
+        texts.update(zip(good, _ask(reader, [groups[i] for i in good]), strict=True))
     except _CAUGHT:
         for i in good:
             try:
-                texts[i] = reader.read([paths[i]])[0]
+                texts[i] = _ask(reader, [groups[i]])[0]
             except _CAUGHT as error:
-                problems[i] = f"{type(error).__name__}: {error!s:.200}"
-    failed = {str(i): f"{paths[i].name}: {problem}" for i, problem in sorted(problems.items())}
-    return _Result([list(texts.get(i, ())) for i in range(len(paths))], failed)
+                problems[i] = f"{groups[i][0].name}: {type(error).__name__}: {error!s:.200}"
+    failed = {str(i): problem for i, problem in sorted(problems.items())}
+    return _Result([list(texts.get(i, ())) for i in range(len(groups))], failed)
+
+
+def _ask(reader: AnyReader, groups: Sequence[tuple[Path, ...]]) -> Texts:
+    if not groups:
+        return []
+    if isinstance(reader, GroupReader):
+        return reader.read_groups(groups)
+    return reader.read([paths[0] for paths in groups])
 
 
 class _Journal:
@@ -264,7 +295,7 @@ class _Journal:
         self._maker = maker
         self._file = folder / LAYERS / f"{maker.file_name}.partial.jsonl"
         self._file.parent.mkdir(exist_ok=True)
-        known = [(job.clip_id, job.path.name, job.start_s, job.end_s) for job in jobs]
+        known = [(j.clip_id, [p.name for p in j.paths], j.start_s, j.end_s) for j in jobs]
         frames = sha256(repr(known).encode("utf-8", "backslashreplace")).hexdigest()[:16]
         header = json.dumps({"maker": asdict(maker), "frames": frames}, default=str)
         self.done: dict[int, _Result] = {}
@@ -309,11 +340,15 @@ class _Journal:
             for clip_id, group in groupby(pairs, key=lambda pair: pair[0].clip_id)
             if (lines := merge(list(group)))
         }
-        file = write_layer(folder, self._maker, clips, failed)
+        # A layer of failures alone would stand before an older one that is good.
+        file = folder / LAYERS / self._maker.file_name
+        if clips or not failed:
+            write_layer(folder, self._maker, clips, failed)
         if not failed:
             self._file.unlink()
         n_lines = sum(map(len, clips.values()))
-        return Made(self._maker, file, n_lines, len(pairs), failed)
+        n_frames = sum(len(job.paths) for job, _ in pairs)
+        return Made(self._maker, file, n_lines, n_frames, failed)
 
 
 def merge(pairs: Sequence[tuple[FrameJob, Sequence[str]]]) -> list[dict[str, Any]]:

@@ -165,7 +165,7 @@ def test_bad_input_is_one_line(arguments: list[str], message: str, data: Path, c
 
 
 def test_a_text_that_stays_is_one_line() -> None:
-    jobs = [FrameJob("c", Path("x"), float(i), i + 1.0) for i in range(4)]
+    jobs = [FrameJob("c", (Path("x"),), float(i), i + 1.0) for i in range(4)]
     said = [["A"], ["A", "B"], ["B"], ["A"]]
     lines = merge(list(zip(jobs, said, strict=True)))
     assert [(x["text"], x["start_s"], x["end_s"]) for x in lines] == [

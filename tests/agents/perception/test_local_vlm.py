@@ -16,8 +16,10 @@ from films import write_film
 from tiny_vlm import make_tiny_vlm
 
 from agents.ask import main as ask
+from agents.perception.clip_captions import VlmStretchCaptioner
 from agents.perception.local_vlm import FrameCaptioner, VlmVision
 from longvideo_env.commands.data.ingest import main as ingest
+from longvideo_env.commands.data.seeing import frame_jobs
 from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.errors import SpecError
 from longvideo_env.media.frames import list_frames
@@ -69,6 +71,16 @@ def test_batches_say_the_same_and_are_four_times_as_fast(film: Path, vlm: Path) 
         assert batched == alone
     sys.stdout.write(f"captions in batches of 16 against one by one: {max(ratios):.1f} times\n")
     assert max(ratios) >= 4
+
+
+def test_stretches_are_described(film: Path, vlm: Path) -> None:
+    captioner = VlmStretchCaptioner(f"{vlm},frames=3,batch=2,max_tokens=8")
+    assert (captioner.every_s, captioner.together) == (10, 3)
+    (video,) = load_videos(film).values()
+    jobs = list(frame_jobs(video, captioner.every_s, captioner.together))
+    assert [len(job.paths) for job in jobs] == [3, 3, 3, 3]
+    said = captioner.read_groups([job.paths for job in jobs[:2]])
+    assert [len(lines) for lines in said] == [1, 1]
 
 
 def test_it_looks_at_the_view_and_says_at_how_many_frames(film: Path, vlm: Path) -> None:

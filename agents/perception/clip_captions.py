@@ -1,0 +1,116 @@
+"""Captions of stretches of a film: who is seen, and what happens.
+
+    longvideo-env describe data/films --with vlm-clips:FOLDER
+    longvideo-env describe data/films --with openai-clips:gpt-4o,every_s=10,frames=8
+
+A model is shown some frames of ten seconds and asked for JSON with `subjects` and `events`, in the
+manner of DeepVideoDiscovery (arXiv 2505.18079). They become two lines. A reply in another form is
+kept as one line as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.perception.api_captions import ApiCaptioner
+from agents.perception.local_vlm import FrameCaptioner
+from longvideo_env.errors import SpecError
+from longvideo_env.specs import parse_spec
+
+PROMPT = (
+    "These frames are from one short stretch of a film, in order of time. Reply with JSON alone: "
+    '{"subjects": ["each person, animal or important object, with what tells it apart"], '
+    '"events": "what happens, in one or two plain sentences"}'
+)
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class StretchOptions:
+    """What a spec may set besides the options of the captioner.
+
+    Attributes:
+        frames: The most frames of a stretch.
+    """
+
+    frames: int = 8
+
+    def __post_init__(self) -> None:
+        if self.frames < 2:
+            raise SpecError(f"expected frames of 2 or more, got {self.frames}.")
+
+
+def stretch_lines(reply: str) -> list[str]:
+    """The lines of a reply: its subjects and its events; the reply itself where it is no JSON."""
+    match = _OBJECT.search(reply)
+    try:
+        value: Any = json.loads(match[0]) if match else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        return [reply.strip()] if reply.strip() else []
+    subjects = value.get("subjects")
+    names = [_words(one) for one in subjects[:_MOST]] if isinstance(subjects, list) else []
+    lines = [f"Subjects: {'; '.join(filter(None, names))}" if any(names) else ""]
+    lines.append(_words(value.get("events")))
+    return [line for line in lines if line] or [reply.strip()]
+
+
+def _words(value: object) -> str:
+    """Text of a reply's value: a text, or the texts in an object, as some models write subjects."""
+    if isinstance(value, dict):
+        return ", ".join(filter(None, (_words(one) for one in value.values())))
+    return " ".join(value.split()) if isinstance(value, str) else ""
+
+
+def _split(argument: str) -> tuple[str, StretchOptions, bool]:
+    """The argument without `frames`, what that says, and whether `every_s` stands in it."""
+    spec = parse_spec(f"clips:{argument}")
+    options = dict(spec.options)
+    own = {"frames": options.pop("frames")} if "frames" in options else {}
+    rest = ",".join([spec.argument, *(f"{key}={value}" for key, value in options.items())])
+    return rest, replace(spec, options=own).read(StretchOptions), "every_s" in options
+
+
+class VlmStretchCaptioner(FrameCaptioner):
+    """Captions stretches on this machine. Spec: `vlm-clips:MODEL[,frames=8,every_s=10,...]`."""
+
+    def __init__(self, argument: str) -> None:
+        rest, own, given = _split(argument)
+        super().__init__(rest if given else f"{rest},every_s=10")
+        self.together = own.frames
+        settings = {**self.maker.settings, **asdict(own), "prompt": PROMPT}
+        self.maker = replace(self.maker, settings=settings)
+
+    def read_groups(self, groups: Sequence[Sequence[Path]], /) -> Sequence[Sequence[str]]:
+        """The lines of each stretch.
+
+        Raises:
+            ToolError: A frame cannot be decoded.
+        """
+        return [stretch_lines(text) for text in self.answer([(g, PROMPT) for g in groups])]
+
+
+class ApiStretchCaptioner(ApiCaptioner):
+    """Captions stretches behind an endpoint. Spec: `openai-clips:MODEL[@ENDPOINT][,frames=8]`."""
+
+    def __init__(self, argument: str) -> None:
+        rest, own, given = _split(argument)
+        super().__init__(rest if given else f"{rest},every_s=10")
+        self.together = own.frames
+        settings = {**self.maker.settings, **asdict(own), "prompt": PROMPT}
+        self.maker = replace(self.maker, settings=settings)
+
+    def read_groups(self, groups: Sequence[Sequence[Path]], /) -> Sequence[Sequence[str]]:
+        """The lines of each stretch.
+
+        Raises:
+            ToolError: A frame cannot be read, or the endpoint failed.
+        """
+        return [stretch_lines(text) for text in self.answer(groups, PROMPT)]
