@@ -168,7 +168,8 @@ def _check_words(
     for entry in bundle.runs:
         config = runs[entry["name"]][0].config
         words = bundle.files.get(str(entry.get("words")))
-        if words is None or config.get("prompts") or words == default_text().encode():
+        default = default_text(str(config.get("protocol") or "tags"))
+        if words is None or config.get("prompts") or words == default.encode():
             continue
         identity = config.get(IDENTITY)
         made_with = identity.get("version") if isinstance(identity, dict) else None

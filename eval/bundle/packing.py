@@ -41,7 +41,7 @@ from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
 from longvideo_env.config import spec_of
 from longvideo_env.errors import SpecError
-from longvideo_env.game.words.templates import default_text
+from longvideo_env.game.words.templates import SHIPPED, default_text, shipped_text
 from longvideo_env.tools.recording import export_calls
 
 PACKAGES = ("longvideo-env", "numpy", "scipy", "bm25s", "gymnasium", "jinja2", "pydantic", "torch",
@@ -183,9 +183,10 @@ def _words(run: Run) -> str:
     """The words that the environment said: the default ones, or those of the run's file."""
     path = run.config.get("prompts")
     if not path:
-        return default_text()
+        return default_text(str(run.config.get("protocol") or "tags"))
     try:
-        return Path(str(path)).read_text(encoding="utf-8")
+        shipped = SHIPPED.get(str(path))
+        return shipped_text(shipped) if shipped else Path(str(path)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(
             f"{run.folder} was played with the words of {path}, which cannot be read ({error}). "
