@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 from agents.api.circuit import Circuit
 from agents.api.endpoints import Endpoint
 from agents.api.retries import TimeLeft, TryAgain, retries, retry_after_s
-from agents.api.streamed import is_streamed, joined
+from agents.api.streamed import count_of, is_streamed, joined, text_of
 from agents.api.usage import Usage, cost_of, find_price
 from longvideo_env.errors import ContextTooLongError, EndpointError, MissingExtraError
 from longvideo_env.redaction import cleanse, cleanse_all
@@ -260,9 +260,9 @@ class ChatClient:
             used = reply.get("usage") or {}
             usage = self._usage(model, used)
             found = ChatReply(
-                text=_text(message.get("content")),
-                reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
-                finish=_text(choice.get("finish_reason")) or "stop",
+                text=text_of(message.get("content")),
+                reasoning=text_of(message.get("reasoning_content") or message.get("reasoning")),
+                finish=text_of(choice.get("finish_reason")) or "stop",
                 usage=usage,
                 tool_calls=tuple(message.get("tool_calls") or ()),
             )
@@ -280,9 +280,9 @@ class ChatClient:
         return found
 
     def _usage(self, model: str, used: Mapping[str, Any]) -> Usage:
-        prompt = _count(used.get("prompt_tokens"))
-        completion = _count(used.get("completion_tokens"))
-        cached = _count((used.get("prompt_tokens_details") or {}).get("cached_tokens"))
+        prompt = count_of(used.get("prompt_tokens"))
+        completion = count_of(used.get("completion_tokens"))
+        cached = count_of((used.get("prompt_tokens_details") or {}).get("cached_tokens"))
         details = used.get("completion_tokens_details") or {}
         price = find_price(self.endpoint.prices, model)
         return Usage(
@@ -290,7 +290,7 @@ class ChatClient:
             prompt,
             cached,
             completion,
-            _count(details.get("reasoning_tokens")),
+            count_of(details.get("reasoning_tokens")),
             cost_of(price, prompt, cached, completion),
         )
 
@@ -337,22 +337,6 @@ class ChatClient:
         if endpoint.tokens_per_minute:
             lane.rates.append((AsyncLimiter(endpoint.tokens_per_minute, 60), True))
         return lane
-
-
-def _text(value: object) -> str:
-    """A text of a reply; nothing where it has none."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return value
-
-
-def _count(value: object) -> int:
-    """A number of tokens that a server claims; its own faults are no reason to lose a reply."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return 0
-    return min(max(value, 0), 1 << 40)
 
 
 class _ParameterError(Exception):

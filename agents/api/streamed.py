@@ -1,4 +1,4 @@
-"""A streamed chat completion (server-sent events), put together by the `openai` package."""
+"""What a chat completion says: streams (put together by the `openai` package), texts and counts."""
 
 from __future__ import annotations
 
@@ -40,3 +40,19 @@ def joined(content: bytes) -> dict[str, Any]:
 
 def _is_data(line: bytes) -> bool:
     return line.startswith(OPENING)
+
+
+def text_of(value: object) -> str:
+    """A text of a reply; nothing where it has none."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def count_of(value: object) -> int:
+    """A number of tokens that a server claims; its own faults are no reason to lose a reply."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return min(max(value, 0), 1 << 40)
