@@ -3,8 +3,9 @@
     longvideo-env leaks data/tvqa_plus_dev --split val
 
 Each reader picks an option by a rule: the one that shares most words with some text, or the longest
-or shortest one, or the one at the position that is right most often. Ties are drawn. Its accuracy
-stands beside chance with a 95 % Wilson interval. Above chance,
+or shortest one, or the one at the position that is right most often. Where several are level, it
+gets the share of them that is right: nothing is drawn. Its accuracy stands beside chance with a
+95 % Wilson interval, which takes questions for independent. Above chance,
 
 - from question, options or positions alone: the set can be answered in part without any video;
 - from boxes: they name words of the right answer, so no agent may be shown them (here none is);
@@ -26,9 +27,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from rich.table import Table
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
 from longvideo_env.choices import equal_options, pinned_options
 from longvideo_env.commands.options import OptionParser
@@ -36,7 +36,6 @@ from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, output_conso
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.schema import Task
-from longvideo_env.seeding import derive_seed
 
 _WORD = re.compile(r"\w+(?:'\w+)?")
 _WRITTEN_TEXT = ("captions of the gold clip", "subtitles of the gold clip")
@@ -52,7 +51,7 @@ class Leak:
     Attributes:
         reader: What it goes by.
         n: Questions to which it applies.
-        right: How many it gets right.
+        right: How many it gets right; options that are level count for their mean.
         chance: What drawing gets right, as a share.
         low: Lower end of the 95 % Wilson interval of its accuracy.
         high: Upper end.
@@ -60,7 +59,7 @@ class Leak:
 
     reader: str
     n: int
-    right: int
+    right: float
     chance: float
     low: float
     high: float
@@ -76,12 +75,11 @@ class Leak:
         return self.low > self.chance
 
 
-def measure_leaks(dataset: Dataset, seed: int = 0) -> list[Leak]:
+def measure_leaks(dataset: Dataset) -> list[Leak]:
     """Measure every reader on the questions whose answer is known.
 
     Args:
         dataset: The questions.
-        seed: Draws among options that are level.
 
     Raises:
         SpecError: No question has a known answer.
@@ -106,27 +104,33 @@ def measure_leaks(dataset: Dataset, seed: int = 0) -> list[Leak]:
         "the most frequent position": _position_reader(tasks),
         "options that point at others": _pointing_scores,
     }
-    found = (_measure(name, reader, tasks, seed) for name, reader in readers.items())
+    found = (_measure(name, reader, tasks) for name, reader in readers.items())
     return [leak for leak in found if leak is not None]
 
 
 def _measure(
-    name: str, reader: Callable[[Task], Scores | None], tasks: Sequence[Task], seed: int
+    name: str, reader: Callable[[Task], Scores | None], tasks: Sequence[Task]
 ) -> Leak | None:
-    n, right, chance = 0, 0, 0.0
+    n, right, chance = 0, 0.0, 0.0
     for task in tasks:
         scores = reader(task)
         if scores is None:
             continue
         best = [i for i, score in enumerate(scores) if score == max(scores)]
-        rng = np.random.default_rng(derive_seed(seed, name, task.qid))
         n += 1
-        right += bool(task.gold.is_right(best[int(rng.integers(len(best)))]))
+        right += sum(bool(task.gold.is_right(i)) for i in best) / len(best)
         chance += 1 / len(scores)
     if not n:
         return None
-    interval = binomtest(right, n).proportion_ci(method="wilson")
-    return Leak(name, n, right, chance / n, float(interval.low), float(interval.high))
+    return Leak(name, n, right, chance / n, *_wilson(right, n))
+
+
+def _wilson(right: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, whose count need not be whole."""
+    z, p = float(ndtri(0.975)), right / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _words(texts: Iterable[str]) -> set[str]:
@@ -188,15 +192,15 @@ def option_lines(dataset: Dataset) -> list[str]:
     counts = Counter(task.gold.answer for task in tasks)
     shares = []
     for position in range(max(len(task.question.options) for task in tasks)):
-        interval = binomtest(counts[position], len(tasks)).proportion_ci(method="wilson")
+        low, high = _wilson(counts[position], len(tasks))
         share = counts[position] / len(tasks)
-        shares.append(f"a{position} {share:.3f} ({interval.low:.3f}-{interval.high:.3f})")
+        shares.append(f"a{position} {share:.3f} ({low:.3f}-{high:.3f})")
     lines = [f"right at position: {', '.join(shares)}"]
     longest = [_is_longest(task) for task in tasks]
-    interval = binomtest(sum(longest), len(longest)).proportion_ci(method="wilson")
+    low, high = _wilson(sum(longest), len(longest))
     lines.append(
         f"the right option is the longest of all: {sum(longest) / len(longest):.3f} "
-        f"({interval.low:.3f}-{interval.high:.3f})"
+        f"({low:.3f}-{high:.3f})"
     )
     pointing = sum(bool(pinned_options(task.question.options)) for task in dataset)
     equal = [task.qid for task in dataset if equal_options(task.question.options)]
@@ -260,7 +264,6 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("dataset", help="as in EnvConfig.dataset: a folder, a file, mini, embedded, hf:...")
     add("--split", help="(default: val, or the only one there is)")
-    add("--seed", type=int, default=0, help="draws among options that are level")
     add("--skip-invalid", action="store_true", help="leave invalid rows out")
     add("--strict", action="store_true", help="exit with 3 if there is a warning")
     return parser
@@ -279,7 +282,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.split:
             raise
         dataset = load_dataset(args.dataset, "val", skip_invalid=args.skip_invalid)
-    leaks = measure_leaks(dataset, args.seed)
+    leaks = measure_leaks(dataset)
     console = output_console()
     console.print(
         f"{dataset.name}, split {dataset.split}: {len(dataset):,} questions", markup=False
