@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter real test test-slow test-browser test-real test-vllm check bench-env clean
+.PHONY: setup demo starter real test test-slow test-browser test-real test-vllm test-doors check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -52,10 +52,19 @@ runs/real/smollm2/config.json: tests/real/requirements.txt tests/real/build.py |
 	$(BIN)/python tests/real/build.py runs/real
 test-real: real
 	$(BIN)/python -m pytest -m real -W default -rA --log-level=WARNING tests/real
+# inspect_ai wants fsspec and python-dateutil older than the pins: an environment of its own on top of .venv, without these two pins.
+test-doors: .venv-inspect/.stamp
+	OMP_NUM_THREADS=1 .venv-inspect/bin/python -m pytest -m "doors and not gpu and not network" -W default tests/longvideo_env/integrations
+.venv-inspect/.stamp: .venv/.stamp constraints.txt
+	$(BIN)/python -m venv .venv-inspect
+	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-inspect/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
+	sed -e '/^fsspec==/d' -e '/^python-dateutil==/d' constraints.txt > .venv-inspect/constraints.txt
+	.venv-inspect/bin/python -m pip install --quiet -c .venv-inspect/constraints.txt inspect-ai
+	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
 clean:
-	rm -rf .venv .venv-vllm .venv-doors .browser .models build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-doors .venv-inspect .browser .models build dist *.egg-info .*_cache .import_linter_cache
