@@ -21,7 +21,7 @@ from pathlib import Path
 USAGE = "usage: longvideo-env COMMAND [OPTIONS]      longvideo-env COMMAND --help"
 EXIT_BAD_INPUT = 2
 GROUPS = {
-    "play and evaluate": "evaluate play ask compare power report rescore merge submission",
+    "play and evaluate": "evaluate play ask compare power score report rescore merge submission",
     "train": "train sft plot audit merge-adapter prompt-set tiny-model",
     "paper": "tables ablations baseline plots",
     "data and agents": "prepare ingest mini questions show leaks prompts recording build-grounding",
