@@ -54,7 +54,8 @@ def plot_cost(axes: Axes, sources: Sequence[Source], cost: str) -> None:
     """
     drawn: list[float] = []
     for i, source in enumerate(sources):
-        spent = mean_cost([episode_cost(episode.record) for episode in source.episodes])[cost]
+        costs = [episode_cost(episode.record) for episode in source.episodes]
+        spent = mean_cost(costs, source.summary.get("wall_s"))[cost]
         summary = summarize(source.trajectories, len(source.episodes))
         if spent is None or summary["accuracy"] is None:
             continue

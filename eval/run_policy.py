@@ -161,6 +161,8 @@ def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, consol
         used = row["usage"]["total"]
         if used["requests"]:
             cost = "" if row["cost_usd"] is None else f", ${row['cost_usd']:.4f}"
+            if row["cost_usd"] and row["cost_once_usd"] < row["cost_usd"]:
+                cost += f" (${row['cost_once_usd']:.4f} with equal tool calls counted once)"
             right = row["cost_per_correct_usd"]
             each = "" if right is None else f" (${right:.5f} a right answer)"
             say(

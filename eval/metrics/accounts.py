@@ -1,12 +1,13 @@
 """Tokens, money and what tools reported, summed up over a run's episodes.
 
 What is counted is what each episode's calls used when they were made. A call that a recording
-answered counts here as well, though nobody paid for it again; `recording` in the summary says how
-many there were.
+answered counts here as well, though nobody paid for it again; `cost_once_usd` counts equal tool
+calls once, as a recording does.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +20,10 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
 
     Returns:
         `usage`: by role (`master`, or a tool's name), and `total`; `cost_usd`, None unless every
-        call's price is known; `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`: how
-        often a video did not fit the grounding agent's context; `repaired`: how often that agent
-        had to be asked again; `frames_sent`.
+        call's price is known; `cost_once_usd`, the same with equal tool calls counted once (same
+        request, reply and usage); `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`:
+        how often a video did not fit the grounding agent's context; `repaired`: how often that
+        agent had to be asked again; `frames_sent`.
     """
     by_role: dict[str, Usage] = {}
     for role, record in _records(trajectories):
@@ -36,6 +38,7 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
             "total": total.record(),
         },
         "cost_usd": total.cost_usd,
+        "cost_once_usd": sum(_once(trajectories), Usage()).cost_usd,
         "cost_per_correct_usd": _per(total.cost_usd, n_right),
         "tokens_per_correct": _per(tokens, n_right) if total.requests else None,
         "shortlisted": {
@@ -45,6 +48,21 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "repaired": sum(bool(record.get("repaired")) for record in details),
         "frames_sent": sum(int(record.get("n_frames") or 0) for record in details),
     }
+
+
+def _once(trajectories: Sequence[Trajectory]) -> Iterator[Usage]:
+    """What the replies used, and each tool call that differs from those before it."""
+    seen: set[str] = set()
+    for trajectory in trajectories:
+        for turn in _turns(trajectory):
+            if turn.usage:
+                yield usage_of(turn.usage)
+            if turn.request is not None and turn.result is not None:
+                call = (trajectory.video_id, turn.request, turn.result)
+                key = json.dumps(call, sort_keys=True, default=str)
+                if key not in seen:
+                    seen.add(key)
+                    yield usage_of(turn.result.get("details") or {})
 
 
 def _records(trajectories: Sequence[Trajectory]) -> Iterator[tuple[str, Mapping[str, Any]]]:

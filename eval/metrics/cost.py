@@ -53,9 +53,16 @@ def episode_cost(record: Mapping[str, Any]) -> Cost:
     )
 
 
-def mean_cost(costs: Sequence[Cost]) -> dict[str, float | None]:
-    """The mean of each kind over the episodes of which it is known."""
-    return {kind: _mean([getattr(cost, kind) for cost in costs]) for kind in COSTS}
+def mean_cost(costs: Sequence[Cost], wall_s: float | None = None) -> dict[str, float | None]:
+    """The mean of each kind over the episodes of which it is known.
+
+    Args:
+        costs: Those of the episodes.
+        wall_s: How long the run took. An episode's own seconds hold the whole of each batch that it
+            was generated in, and waits behind others; the run's seconds count them once.
+    """
+    means = {kind: _mean([getattr(cost, kind) for cost in costs]) for kind in COSTS}
+    return means if not wall_s or not costs else {**means, "seconds": wall_s / len(costs)}
 
 
 def _tokens(segment: Mapping[str, Any]) -> float | None:

@@ -60,7 +60,7 @@ def describe_run(
         "leaky": bool(source.summary.get("leaky") or source.config.get("unsafe_boxes")),
         "summary": summary,
         "saved": _plain(saved),
-        "cost": _cost(source.episodes, summary),
+        "cost": _cost(source.episodes, source.summary.get("wall_s")),
         "parts": _parts(played),
         "histograms": _histograms(played),
         "calibration": _calibration(played),
@@ -109,9 +109,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cost(episodes: Sequence[SavedEpisode], summary: dict[str, Any]) -> dict[str, float | None]:
+def _cost(episodes: Sequence[SavedEpisode], wall_s: Any) -> dict[str, float | None]:
     costs = [episode_cost(episode.record) for episode in episodes]
-    cost = mean_cost(costs)
+    cost = mean_cost(costs, wall_s)
     right = sum(episode.trajectory.correct is True for episode in episodes)
     for kind in ("usd", "tokens"):
         known = [value for c in costs if (value := getattr(c, kind)) is not None]

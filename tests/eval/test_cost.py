@@ -33,3 +33,10 @@ def test_a_mean_is_over_what_is_known():
     mean = mean_cost([Cost(1, None, 1.0, 0.5), Cost(3, 10, 2.0, None)])
     assert mean == {"tool_calls": 2, "tokens": 10, "seconds": pytest.approx(1.5), "usd": 0.5}
     assert mean_cost([])["tool_calls"] is None
+
+
+def test_a_run_counts_the_seconds_of_a_batch_once():
+    batch = [Cost(1, 10, 8.0, None)] * 4
+    assert mean_cost(batch)["seconds"] == 8.0
+    assert mean_cost(batch, wall_s=8.0)["seconds"] == 2.0
+    assert mean_cost([], wall_s=8.0)["seconds"] is None

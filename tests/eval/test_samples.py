@@ -88,3 +88,14 @@ def test_the_summary_says_what_was_used_and_what_a_right_answer_cost():
     assert summary["frames_sent"] == 7
     assert summary["shortlisted"] == {"calls": 1, "of": 1}
     assert summarize(runs[1:], 1)["cost_per_correct_usd"] is None
+
+
+def test_equal_tool_calls_can_be_counted_once():
+    used = {"prompt_tokens": 100, "completion_tokens": 5, "requests": 1, "cost_usd": 0.25}
+    turn = TurnRecord(1, "look", request={"tool": "look"}, result={"details": used}, usage={**used})
+    samples = [play(1, i, 1, True, turns=(turn,)) for i in range(4)]
+    summary = summarize(samples, 1)
+    assert summary["cost_usd"] == 4 * 0.5
+    assert summary["cost_once_usd"] == 4 * 0.25 + 0.25
+    other = play(2, 0, 1, True, turns=(turn,))
+    assert summarize([*samples, other], 2)["cost_once_usd"] == 5 * 0.25 + 2 * 0.25

@@ -1,0 +1,205 @@
+"""Score a file of somebody's answers as a run, for the same tables, intervals and comparisons.
+
+    longvideo-env score answers.json --dataset DIR --split val --name their-model --out runs/theirs
+    longvideo-env compare runs/theirs runs/ours
+
+FILE holds a question's id and its answer: a JSON object `{"12": "a3"}`, a JSON array or JSON Lines
+of objects with `qid` and `answer`, or CSV with these two columns. An answer is a label (`a3`), a
+letter (`D`), an index counted from 0, or the words of one option. One that names no option is
+wrong, and so is a question without an answer; both are counted, and the first are named. An id
+that the split does not have, or has twice in the file, is refused.
+
+--out becomes a folder as `eval/run_policy.py` writes it, with one episode a question and no turns.
+
+Exit codes: 0 done; 2 bad arguments or data.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.console import Console
+
+from eval.metrics.benchmark_groups import group_lines, group_shares
+from eval.metrics.summary import summarize
+from eval.output.formatting import output_console
+from eval.run_policy import print_table, say
+from eval.runs.identify import questions_of
+from eval.runs.store import RunStore
+from longvideo_env.commands.options import OptionParser
+from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets.jsonfile import read_text
+from longvideo_env.datasets.kinds import question_kind
+from longvideo_env.errors import SpecError
+from longvideo_env.game.protocol.answers import read_answer
+from longvideo_env.records.identity import name_some
+from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.schema import Task
+
+_FIX = 'Fix: give {"QID": "a3", ...}, or rows with qid and answer, as JSON, JSON Lines or CSV.'
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Answers by `str(qid)`, as they are written.
+
+    Raises:
+        DataError: The file cannot be read.
+        SpecError: It has another form, or an id twice.
+    """
+    text = read_text(path).lstrip("\ufeff")
+    try:
+        rows = _rows(text)
+        pairs = [(str(row["qid"]).strip(), row["answer"]) for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SpecError(f"{path} holds no answers by question ({error!r:.80}). {_FIX}") from error
+    found: dict[str, str] = {}
+    for qid, answer in pairs:
+        if qid in found:
+            raise SpecError(f"{path} answers question {qid} twice. Fix: keep one of them.")
+        found[qid] = "" if answer is None else str(answer).strip()
+    if not found:
+        raise SpecError(f"{path} holds no answer. {_FIX}")
+    return found
+
+
+def _rows(text: str) -> Sequence[Mapping[str, Any]]:
+    if text.lstrip()[:1] not in ("{", "["):
+        return list(csv.DictReader(io.StringIO(text)))
+    try:
+        value = json.loads(text)
+    except ValueError:  # JSON Lines, or broken
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    if isinstance(value, list):
+        return value
+    if value.keys() >= {"qid", "answer"}:
+        return [value]
+    return [{"qid": qid, "answer": answer} for qid, answer in value.items()]
+
+
+def choice_of(answer: str, options: Sequence[str]) -> int | None:
+    """Index of the option that an answer names; None if it names none, or more than one."""
+    if len(answer) == 1 and answer.upper() in ascii_uppercase[: len(options)]:
+        return ascii_uppercase.index(answer.upper())
+    if answer.isascii() and answer.isdecimal() and len(answer) <= 2:
+        return int(answer) if int(answer) < len(options) else None
+    same = [i for i, option in enumerate(options) if option.strip().lower() == answer.lower()]
+    if len(same) == 1:
+        return same[0]
+    read = read_answer(answer, options)
+    return read if isinstance(read, int) else None
+
+
+def episode_of(task: Task, answer: str | None, name: str) -> Trajectory:
+    """What somebody answered, as an episode without turns."""
+    question = task.question
+    choice = None if answer is None else choice_of(answer, question.options)
+    known = task.gold.answer is not None
+    return Trajectory(
+        qid=task.qid,
+        video_id=question.video_id,
+        policy=name,
+        sample=0,
+        seed=0,
+        status="out_of_turns" if choice is None else "answered",
+        n_options=len(question.options),
+        turns=(),
+        segments=(),
+        question=question.text,
+        options=question.options,
+        show=question.show,
+        kind=question_kind(question.text),
+        choice=choice,
+        correct=bool(task.gold.is_right(choice)) if known else None,
+    )
+
+
+def score(
+    dataset: Dataset, answers: Mapping[str, str], name: str, config: Mapping[str, Any], out: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """Write the run. Returns its summary, and what a reader must know of the file.
+
+    Raises:
+        SpecError: An id is none of the split's, or another run lies there.
+    """
+    qids = {str(task.qid) for task in dataset}
+    if unknown := [qid for qid in answers if qid not in qids]:
+        raise SpecError(
+            f"{len(unknown):,} of {len(answers):,} ids are none of {dataset.name}, split "
+            f"{dataset.split}: {name_some(unknown)}. Fix: name the split that was answered."
+        )
+    played = [episode_of(task, answers.get(str(task.qid)), name) for task in dataset]
+    with RunStore(out, config, questions=questions_of(dataset)) as store:
+        store.episodes.clear()
+        for episode in played:
+            store.add(episode)
+        summary = {
+            **config,
+            "oracle": False,
+            "leaky": False,
+            "n_samples": 1,
+            "shard": None,
+            "coverage": dataset.coverage.as_json(),
+            "groups": group_shares(dataset, played),
+            **summarize(played, len(played)),
+            "wall_s": 0.0,
+        }
+        store.finish(summary, [(str(t.qid), 0) for t in played])
+    unread = [str(t.qid) for t in played if t.choice is None and str(t.qid) in answers]
+    lines = []
+    if missing := len(qids) - len(answers):
+        lines.append(f"{missing:,} of {len(qids):,} questions have no answer, and count as wrong")
+    if unread:
+        lines.append(f"{len(unread):,} answers name no option, and are wrong: {name_some(unread)}")
+    return summary, lines
+
+
+def build_parser() -> OptionParser:
+    """The command line."""
+    parser = OptionParser(prog="longvideo-env score", description=__doc__)
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE", help="The answers.")
+    add("--dataset", required=True, help="As in EnvConfig.dataset: a folder, a file, hf:...")
+    add("--split", default="val", help="Default: val.")
+    add("--name", help="What to call them; by default the file's name.")
+    add("--out", type=Path, required=True, metavar="DIR", help="The run's folder.")
+    return parser
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(argv)
+    name = options.name or options.file.stem
+    dataset = load_dataset(options.dataset, options.split)
+    config = {
+        "policy": name,
+        "dataset": options.dataset,
+        "split": options.split,
+        "seed": 0,
+        "grounding": "none",
+        "vision": "none",
+    }
+    summary, lines = score(dataset, read_predictions(options.file), name, config, options.out)
+    console: Console = output_console()
+    print_table([summary], console)
+    for line in (*lines, *group_lines(summary), f"Episodes and summary: {options.out}"):
+        say(console, line)
+    return EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("score", lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
