@@ -21,7 +21,8 @@ from pathlib import Path
 USAGE = "usage: longvideo-env COMMAND [OPTIONS]      longvideo-env COMMAND --help"
 EXIT_BAD_INPUT = 2
 GROUPS = {
-    "play and evaluate": "evaluate play ask chat compare power score report rescore merge submission",
+    "play and evaluate": "evaluate play ask chat compare power score report rescore merge "
+    "submission",
     "train": "train sft plot audit merge-adapter prompt-set tiny-model",
     "paper": "tables ablations robustness baseline recall plots card bundle verify",
     "other systems": "serve mcp export",
