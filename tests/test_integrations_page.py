@@ -1,4 +1,4 @@
-"""docs/integrations-harness.md does what it says."""
+"""docs/integrations.md does what it says."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "integrations-harness.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+) ?(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall(PAGE)
 

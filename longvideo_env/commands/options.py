@@ -103,10 +103,7 @@ class OptionParser(argparse.ArgumentParser):
         for option in self._option_string_actions:
             spelled.setdefault(option.replace("_", "-"), option)
         close = get_close_matches(name.replace("_", "-"), spelled, n=1)
-        # Both spellings are taken; the one that was typed is the one to read.
-        meant = spelled[close[0]] if close else ""
-        meant = f"--{meant[2:].replace('-', '_')}" if "_" in name else meant
-        hint = f"Did you mean {meant}?" if close else "--help lists the options."
+        hint = f"Did you mean {spelled[close[0]]}?" if close else "--help lists the options."
         where = " in the YAML file" if name in self._in_file else ""
         self.error(f"unknown option {name}{where}. {hint}")
 

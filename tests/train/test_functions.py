@@ -65,7 +65,7 @@ def test_only_sampled_tokens_are_trained(
     write_replies(lambda round_, row: SCRIPT[round_], "end_of_turn")
     qids = [row["prompt"] for row in trainer.train_dataset][:1] * 4
     rows = trainer.rollout_func(qids, trainer)
-    (*_, played) = read_trajectories(tmp_path / "kept" / "step-000000-rank-000.jsonl.zst")
+    (*_, played) = read_trajectories(tmp_path / "kept" / "step-000001-rank-000.jsonl.zst")
     assert [turn.action or turn.malformed for turn in played.turns] == [
         *("look", "several_actions", "answer")
     ]

@@ -160,7 +160,7 @@ def test_a_failed_tool_is_no_score(tmp_path: Path) -> None:
 def test_the_command_line_finds_the_task(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(VOCABULARY, encoding="utf-8")
     program = Path(sys.executable).parent / "inspect"
-    page = (Path(__file__).parents[3] / "docs" / "integrations-harness.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "integrations.md").read_text("utf-8")
     shown = page.split("```bash inspect\n")[1].split("\n```")[0]
     command = f"{program}{shown.removeprefix('inspect')} --log-dir {tmp_path / 'logs'}"
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
