@@ -53,13 +53,21 @@ runs/real/smollm2/config.json: tests/real/requirements.txt tests/real/build.py |
 test-real: real
 	$(BIN)/python -m pytest -m real -W default -rA --log-level=WARNING tests/real
 # inspect_ai wants fsspec and python-dateutil older than the pins: an environment of its own on top of .venv, without these two pins.
-test-doors: .venv-inspect/.stamp
+test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	OMP_NUM_THREADS=1 .venv-inspect/bin/python -m pytest -m "doors and not gpu and not network" -W default tests/longvideo_env/integrations
+	OMP_NUM_THREADS=1 .venv-doors/bin/python -m pytest -m doors -W default tests/doors
 .venv-inspect/.stamp: .venv/.stamp constraints.txt
 	$(BIN)/python -m venv .venv-inspect
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-inspect/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
 	sed -e '/^fsspec==/d' -e '/^python-dateutil==/d' constraints.txt > .venv-inspect/constraints.txt
 	.venv-inspect/bin/python -m pip install --quiet -c .venv-inspect/constraints.txt inspect-ai
+	touch $@
+# openenv and verifiers want other versions than the trainer: they lie in an environment of their own, on nothing.
+.venv-doors/.stamp: pyproject.toml requirements-doors.txt
+	$(PYTHON) -m venv .venv-doors
+	.venv-doors/bin/python -m pip install --quiet -c requirements-doors.txt -r requirements-doors.txt -e ".[serve]"
+	rm -rf .venv-doors/openenv-0.10
+	.venv-doors/bin/python -m pip install --quiet --no-deps --target .venv-doors/openenv-0.10 openenv==0.10.0
 	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports

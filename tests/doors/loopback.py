@@ -15,6 +15,8 @@ TURNS = (
     "<reasoning>Enough.</reasoning><answer>a1</answer>",
 )
 
+BODIES = web.AppKey("bodies", list)
+
 
 def turn_of(messages: list[dict[str, Any]]) -> str:
     return TURNS[min(sum(m["role"] == "assistant" for m in messages), len(TURNS) - 1)]
@@ -22,7 +24,7 @@ def turn_of(messages: list[dict[str, Any]]) -> str:
 
 async def complete(request: web.Request) -> web.StreamResponse:
     body = await request.json()
-    request.app["bodies"].append(body)
+    request.app[BODIES].append(body)
     text = turn_of(body["messages"])
     head = {"id": "loopback", "created": 0, "model": body["model"]}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -55,7 +57,7 @@ def model() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     bodies: list[dict[str, Any]] = []
     loop = asyncio.new_event_loop()
     app = web.Application(client_max_size=1 << 26)
-    app["bodies"] = bodies
+    app[BODIES] = bodies
     app.router.add_post("/v1/chat/completions", complete)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     loop.run_until_complete(runner.setup())

@@ -1,4 +1,4 @@
-"""OpenEnv's own clients, of both versions that are about, at our server, and its own server too."""
+"""OpenEnv's own clients, of two versions, at our server; and its own server beside it."""
 
 import asyncio
 import json
