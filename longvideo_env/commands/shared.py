@@ -67,6 +67,9 @@ def run_command(
         _drop_output()
         say(f"{name}: {fault_line(error)}\n")
         return EXIT_FAULT
+    except RecursionError:
+        say(f"{name}: what was read is nested too deeply. Fix: check the files that were given.\n")
+        return EXIT_BAD_INPUT
     except LongVideoEnvError as error:
         say(f"{name}: {error}\n")
         return EXIT_BAD_INPUT
