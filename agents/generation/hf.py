@@ -204,7 +204,7 @@ def load_model(
     codec = load_codec(base, adapter)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # annotated as the model alone
-            base, dtype=dtype, output_loading_info=True
+            base, dtype=dtype, output_loading_info=True, use_safetensors=True
         )
         model, loading = loaded
         if adapter is not None:

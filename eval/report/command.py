@@ -36,7 +36,7 @@ from eval.report.thumbs import Thumbs
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.errors import SpecError
-from longvideo_env.records.files import write_text
+from longvideo_env.records.files import storage_error, write_text
 
 MAX_FRAMES = 400
 MAX_ROLLOUTS = 6400
@@ -104,7 +104,8 @@ def write_report(runs: Sequence[Path], out: Path, *more: str) -> None:
     """Write a page of runs with the command's own defaults, and say nothing.
 
     Raises:
-        SpecError: A run cannot be read, or the file cannot be written.
+        SpecError: A run cannot be read.
+        StorageError: The file cannot be written.
     """
     options = build_parser().parse_args([*map(str, runs), "--out", str(out), *more])
     sources = read_sources(options.runs, options.name, options.max_rollouts)
@@ -126,9 +127,9 @@ def _film(options: argparse.Namespace, stderr: Console) -> int:
 def _save(page: Page | FilmPage, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, page.html)
     except OSError as error:
-        raise SpecError(f"--out: cannot write {out}: {error.strerror}.") from error
+        raise storage_error(out, error) from error
+    write_text(out, page.html)
 
 
 def _run(argv: Sequence[str] | None) -> int:

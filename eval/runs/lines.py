@@ -54,7 +54,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                     raise torn
                 try:
                     record = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     torn = _problem(path, number, f"not JSON ({error})")
                     continue
                 if not isinstance(record, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,7 +25,7 @@ EXIT_DONE, EXIT_FAULT, EXIT_BAD_INPUT, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 1, 2
 EXIT_FAILURES = EXIT_FINDINGS
 EXIT_CHANGED = 1
 TABLE_WIDTH = 120
-GRACE_S = 4.0
+GRACE_S = 2.5
 """How long an interrupted command may write down what it has."""
 
 
@@ -60,6 +62,8 @@ def run_command(
             return code
     except KeyboardInterrupt:
         say(farewell)
+        if _is_program():
+            _leave()
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # as `| head` leaves it
         _drop_output()
@@ -68,6 +72,9 @@ def run_command(
         _drop_output()
         say(f"{name}: {fault_line(error)}\n")
         return EXIT_FAULT
+    except RecursionError:
+        say(f"{name}: what was read is nested too deeply. Fix: check the files that were given.\n")
+        return EXIT_BAD_INPUT
     except LongVideoEnvError as error:
         say(f"{name}: {error}\n")
         return EXIT_BAD_INPUT
@@ -103,6 +110,15 @@ def _drop_output() -> None:
     """Let go of output that cannot be written, or Python would try once more as it ends."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave() -> NoReturn:
+    """End the process at once: taking torch apart would cost seconds, and stop the timer too."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(EXIT_INTERRUPTED)
 
 
 def say_other_copy() -> None:

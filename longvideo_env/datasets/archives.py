@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError
+from longvideo_env.records.files import storage_error
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,150}\Z")
 _PICTURE = re.compile(r".*\.(?:jpe?g|png)\Z", re.IGNORECASE)
 _SUBTITLES = re.compile(r".*\.srt\Z", re.IGNORECASE)
+_MOST_FOLDERS = 32
 _MEND = "download the archive again, or unpack it by hand after looking into it."
 
 
@@ -59,6 +61,7 @@ def unpack(
     Raises:
         DatasetNotFoundError: There is no such archive.
         MalformedFileError: It is damaged, or holds what it must not.
+        StorageError: The folder cannot be written.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
@@ -80,6 +83,8 @@ def unpack(
             tick(n_bytes)
         folder.rename(out)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault
+            raise storage_error(out, error) from error
         raise MalformedFileError(
             f"expected a whole tar archive, but {error!s:.120}.", archive, None, _MEND
         ) from error
@@ -106,6 +111,8 @@ def _target(folder: Path, member: tarfile.TarInfo, archive: Path) -> Path | None
     problem = None
     if not member.isreg():
         problem = "a link or a device"
+    elif len(parts) > _MOST_FOLDERS:
+        problem = f"a name of {len(parts):,} folders"
     elif name.is_absolute() or ".." in parts or not parts or "\\" in member.name:
         problem = "a name that leads out of the folder"
     if problem is not None:

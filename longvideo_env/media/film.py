@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,12 @@ MISSING_END_S = 2.0
 """How much of the announced length may be missing at the end before a film counts as cut off."""
 
 _PLAYLISTS = (b"#EXTM3U", b"<?xml", b"<MPD", b"<Smooth", b"ffconcat", b"v=0")
+_OPEN_OTHERS = frozenset(
+    {"avisynth", "concat", "concatf", "dash", "hls", "image2", "image2pipe", "imf", "lavfi", "rtp",
+     "rtsp", "sap", "sdp", "vapoursynth", "webm_dash_manifest"}
+)  # fmt: skip
+"""Formats that load other files or addresses than the one that was named."""
+
 _MEND = "check that the file plays, or copy it again."
 
 
@@ -268,13 +275,22 @@ def open_film(path: Path) -> Iterator[Any]:
     try:
         # An absolute path, so that no name is taken for an address; and what is called a film opens
         # nothing elsewhere.
-        container = av.open(str(path.absolute()), container_options={"protocol_whitelist": "file"})
+        options = {"protocol_whitelist": "file", "format_whitelist": _formats()}
+        container = av.open(str(path.absolute()), container_options=options)
     except av.error.FFmpegError as error:
         raise MalformedFileError(
             f"expected a film, but it cannot be opened ({error!s:.120}).", path, None, _MEND
         ) from error
     with container:
         yield container
+
+
+@cache
+def _formats() -> str:
+    """Every format that FFmpeg knows, but for those that open other files."""
+    import av
+
+    return ",".join(sorted(av.formats_available - _OPEN_OTHERS))
 
 
 def av_error() -> type[Exception]:

@@ -28,12 +28,21 @@ ESCAPED = "backslashreplace"
 
 
 def cache_root() -> Path:
-    """Where files lie that can be made again: `$LONGVIDEO_ENV_CACHE`, or the user's cache."""
+    """Where files lie that can be made again: `$LONGVIDEO_ENV_CACHE`, or the user's cache.
+
+    Raises:
+        StorageError: The user has none.
+    """
     own = os.environ.get("LONGVIDEO_ENV_CACHE")
     if own:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "longvideo-env"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "longvideo-env"
+    except RuntimeError as error:
+        raise StorageError(
+            "there is no HOME to keep a cache in. Fix: set LONGVIDEO_ENV_CACHE to a folder."
+        ) from error
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

@@ -200,7 +200,7 @@ class Trajectory:
         """
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise TrajectoryError(
                 f"expected one JSON object, got a line that breaks off or is not JSON ({error})."
             ) from error

@@ -276,7 +276,9 @@ class Recording:
             )
             weakref.finalize(self, database.close)
             _prepare(database, self.path)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+        except sqlite3.Error as error:
             raise RecordingError(
                 f"the recording {self.path} cannot be opened ({error}). Fix: give another "
                 "file; a recording is what --recording record or reuse has written."
@@ -347,7 +349,7 @@ def import_calls(path: str | Path, lines: Iterator[str]) -> int:
             key = str(call["key"])
             details = dict(call["details"])
             reply = None if call["value"] is None else _reply(str(call["value"]), details)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecordingError(
                 f"line {number}: expected a call as `longvideo-env recording export` writes it, "
                 f"got {line[:80]!r} ({type(error).__name__}: {error})."

@@ -362,3 +362,16 @@ def test_closing_frees_the_model(tiny_path, dataset):
 
     with pytest.raises(PolicyError, match="closed"):
         asyncio.run(main())
+
+
+def test_weights_that_are_pickled_are_refused(tmp_path):
+    import torch
+
+    from train.tiny_model import make_tiny_model
+
+    folder = make_tiny_model(tmp_path / "model", seed=0)
+    model = load_model(folder)[0]
+    (tmp_path / "model" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(SpecError, match="no model can be loaded"):
+        load_model(folder)

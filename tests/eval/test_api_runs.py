@@ -1,5 +1,6 @@
 """Whole runs whose agents are all behind an endpoint."""
 
+import base64
 import dataclasses
 import json
 import logging
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -211,3 +213,28 @@ def test_no_gold_is_sent_to_any_model(server):
     assert len(server.bodies) >= 6 * len(dataset)
     assert SENTINEL not in sent
     assert str(SENTINEL_NUMBER) not in sent
+
+
+def test_a_server_that_echoes_the_key_puts_it_nowhere(server, tmp_path, caplog, capfd):
+    coded = base64.b64encode(f"Bearer {KEY}".encode()).decode()
+    said = f"{KEY} {coded} {quote(KEY[:-1])} X-A: {KEY[:9]}\r\nX-B: {KEY[9:]}"
+
+    def answer(body, n):
+        if body["model"] == "eyes":
+            return error(401, said, code=KEY)
+        if body["model"] == "ground":
+            return play(body, n)
+        return completion(f"<reasoning>{said}</reasoning><search>who? {said}</search>")
+
+    server.answer = answer
+    with caplog.at_level(logging.DEBUG):
+        assert run(tmp_path / "out") == 3  # the look failed, with its reason
+    summary, episodes = read(tmp_path / "out")
+    assert summary["n_failed"] == 4
+    assert all("HTTP 401: " in episode["error"] for episode in episodes)
+    assert "[key]" in json.dumps(episodes)
+    written = [path.read_text("utf-8") for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    for text in (*written, caplog.text, *capfd.readouterr()):
+        for piece in (KEY[i : i + 8] for i in range(len(KEY) - 7)):
+            assert piece not in text
+        assert coded[8:24] not in text

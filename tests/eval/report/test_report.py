@@ -237,11 +237,12 @@ def test_bad_input_is_one_clear_line_and_exit_2(
         [str(tmp_path / "none"), *out],
         [str(training), "--name", "a", "--name", "b", *out],
         [str(training), "--max-rollouts", "0", *out],
-        [str(training), "--out", str(training / "metrics.jsonl" / "x.html")],
     ):
         assert main(bad) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
         assert line.startswith("report: ")
+    assert main([str(training), "--out", str(training / "metrics.jsonl" / "x.html")]) == 1
+    assert "x.html cannot be written: " in capsys.readouterr().err
     with pytest.raises(SpecError, match=r"neither episodes\.jsonl nor"):
         read_sources([tmp_path / "none"])
 
