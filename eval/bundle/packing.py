@@ -3,7 +3,8 @@
     longvideo-env bundle runs/demo/hf-mini-starter runs/demo/hf-demo-grpo-mini --out paper.zip
     longvideo-env bundle runs/api --out paper.zip --recording runs/api/recording.sqlite
 
-RUN is a folder that `longvideo-env evaluate` wrote, or one that holds several. The bundle has the
+RUN is a folder that `longvideo-env evaluate` wrote, or one that holds several; the table compares
+every run with the first. The bundle has the
 episodes, their configuration, the words, the recording, versions, hashes of data and weights, the
 commands, and the figures as a table in Markdown and LaTeX. It has no frames, no keys and no paths
 of this machine; and of data that is not this project's own no subtitles or captions that were
