@@ -91,6 +91,7 @@ from trl import (
 from agents.generation.chat import ChatCodec
 from agents.generation.settings import GenerationSettings
 from eval.runs.run_options import fresh_draw
+from eval.runs.selection import QuestionSelection, choose
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.drivers.rollout import RolloutEngine
@@ -211,7 +212,8 @@ def build_held_out(
     dataset = fresh_draw(args.eval_dataset or env.dataset, args.eval_seed)
     env = replace(env, dataset=dataset, split=args.eval_split or env.split)
     questions = load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
-    questions = replace(questions, tasks=questions.tasks[: args.eval_limit])
+    chosen = choose(questions, QuestionSelection(limit=args.eval_limit), {})
+    questions = replace(questions, tasks=tuple(chosen.tasks))
     where = f"{env.dataset}, split {env.split}"
     if all(task.gold.answer is None for task in questions):
         raise DataError("no held-out question has a gold answer.", where)

@@ -134,7 +134,7 @@ class SpendingWatch:
 
     Attributes:
         reason: Why no further episode was started, or None.
-        spent: What all sessions used together.
+        spent: What all sessions used together; `unpriced` is of this session alone.
     """
 
     def __init__(
@@ -148,6 +148,7 @@ class SpendingWatch:
             self._count(trajectory)
         noted = Spent(**(earlier.get("spent") or {}))
         # Prices may have been added since: what was unpriced before does not stop this session.
+        self._unpriced_before = max(noted.unpriced, self.spent.unpriced)
         self.spent = Spent(max(noted.tokens, self.spent.tokens), max(noted.usd, self.spent.usd))
 
     def admit(self, jobs: Iterable[T]) -> Iterator[T]:
@@ -166,7 +167,7 @@ class SpendingWatch:
 
     def record(self) -> dict[str, Any]:
         """What all sessions used, in plain values."""
-        return asdict(self.spent)
+        return asdict(self.spent + Spent(unpriced=self._unpriced_before))
 
     def _count(self, trajectory: Trajectory) -> None:
         self._finished += 1
