@@ -22,6 +22,7 @@ from eval.metrics.pairs import Run
 from eval.rescore import Scorer, difference
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
 from longvideo_env import EnvConfig, load_dataset
+from longvideo_env.config import PROTOCOLS
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
@@ -168,7 +169,8 @@ def _check_words(
     for entry in bundle.runs:
         config = runs[entry["name"]][0].config
         words = bundle.files.get(str(entry.get("words")))
-        default = default_text(str(config.get("protocol") or "tags"))
+        protocol = config.get("protocol")
+        default = default_text(protocol if protocol in PROTOCOLS else "tags")
         if words is None or config.get("prompts") or words == default.encode():
             continue
         identity = config.get(IDENTITY)

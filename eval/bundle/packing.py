@@ -40,7 +40,7 @@ from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
-from longvideo_env.config import spec_of
+from longvideo_env.config import PROTOCOLS, spec_of
 from longvideo_env.errors import SpecError
 from longvideo_env.game.words.templates import SHIPPED, default_text, shipped_text
 from longvideo_env.tools.recording import export_calls
@@ -184,7 +184,8 @@ def _words(run: Run) -> str:
     """The words that the environment said: the default ones, or those of the run's file."""
     path = run.config.get("prompts")
     if not path:
-        return default_text(str(run.config.get("protocol") or "tags"))
+        protocol = run.config.get("protocol")
+        return default_text(protocol if protocol in PROTOCOLS else "tags")
     try:
         shipped = SHIPPED.get(str(path))
         return shipped_text(shipped) if shipped else Path(str(path)).read_text(encoding="utf-8")

@@ -179,9 +179,12 @@ def stoppable(farewell: str) -> Iterator[None]:
 
 def _is_program() -> bool:
     """Whether this process is one of our commands, and not one that calls its `main`."""
-    started = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    ours = Path(__file__).resolve().parents[2]
-    return started.name == "longvideo-env" or started.resolve().is_relative_to(ours)
+    started = getattr(sys.modules["__main__"], "__file__", None)
+    if started is None:  # a notebook, or `python -c`
+        return False
+    script, ours = Path(started).resolve(), Path(__file__).resolve().parents[2]
+    rooms = (ours / name for name in ("longvideo_env", "agents", "train", "eval"))
+    return script.name == "longvideo-env" or any(map(script.is_relative_to, rooms))
 
 
 def progress_bar() -> Progress:

@@ -59,7 +59,7 @@ def test_what_cannot_be_evaluated_is_refused(
     make_trainer: MakeTrainer, more: list[str], message: str
 ) -> None:
     with pytest.raises((SpecError, DataError), match=message):
-        make_trainer("--limit", "3", "--eval_limit", "3", *more)
+        make_trainer("--eval_limit", "3", *more)
 
 
 def test_evaluation_leaves_training_as_it_was(make_trainer: MakeTrainer) -> None:
