@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # for `loopback`
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
