@@ -299,7 +299,7 @@ def test_a_training_run_shows_groups_side_by_side(trained: Path, visit: Callable
     values = [float(re.findall(r"[+-]?[\d.]+$", n.replace("\u2212", "-"))[0]) for n in numbers]
     assert abs(sum(values)) < 0.1, "advantages of a group add up to nothing"
     page.click("text=Next step")
-    until(page, lambda: "step=1" in page.url)
+    until(page, lambda: "step=2" in page.url)
     page.locator(".card > a").nth(3).click()
     page.wait_for_selector("#trace .turn")
     assert "advantage" in page.inner_text(".verdict")
