@@ -1,6 +1,6 @@
 """Questions a second beside inspect_ai: the same questions, tools, turns and loopback upstream.
 
-    python benchmarks/beside_inspect.py --inspect .venv-doors/bin/inspect
+    python benchmarks/beside_inspect.py --inspect .venv-inspect/bin/inspect
 
 What is measured. The 595 questions of `tvqa_plus_dev` (`val`) are played in five turns (look,
 ground, look, ground, answer) by a master behind one loopback server, 64 in flight; the tools are
@@ -166,7 +166,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--inspect", type=Path, default=ROOT / ".venv-doors" / "bin" / "inspect")
+    add("--inspect", type=Path, default=ROOT / ".venv-inspect" / "bin" / "inspect")
     add("--dataset", type=Path, default=DATASET, help="The data pack's folder.")
     add("--in-flight", type=int, default=64, help="Requests in flight. Default: 64.")
     add("--repeat", type=int, default=3, help="Runs of each, in turn; medians count. Default: 3.")
