@@ -16,7 +16,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from longvideo_env.config import EnvConfig
@@ -26,26 +25,15 @@ from longvideo_env.errors import DatasetNotFoundError
 from longvideo_env.game.episode import Ended, Move
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Message, Observation
-from longvideo_env.game.protocol.answers import read_answer
 from longvideo_env.game.protocol.base import (
-    ANSWER,
-    Action,
     Malformed,
     MalformedKind,
-    Outcome,
-    option_label,
 )
 from longvideo_env.game.reward import Score, score, score_async
 from longvideo_env.schema import Qid, Task
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import Tool, as_tool
 from longvideo_env.tools.toolbox import Toolbox
-
-WORDS = Path(__file__).with_name("calls.jinja")
-"""What is said to a master agent that calls functions."""
-
-_SHOWN = 80
-"""Characters of a wrong call that a message quotes."""
 
 
 def answer(request: Any, answer: str) -> str:  # noqa: D417 - the request is no argument
@@ -55,50 +43,6 @@ def answer(request: Any, answer: str) -> str:  # noqa: D417 - the request is no 
         answer: the label of one option, such as a0; or a few words where there are no options
     """
     raise AssertionError("the episode takes the answer itself")
-
-
-def read_call(
-    game: Game, name: str, values: Mapping[str, Any], options: tuple[str, ...]
-) -> Outcome:
-    """A call as an action, or what is wrong with it. Never raises, whatever the values."""
-    details: dict[str, Any] = {"tag": name[:_SHOWN], "said": _dump(values)[:_SHOWN]}
-    if name == ANSWER:
-        return _answered(values, details, options)
-    if name not in game.actions:
-        return Malformed(MalformedKind.UNAVAILABLE, details)
-    tool = game.tool(name)
-    only, given = tool.takes_text, dict(values)
-    if only is not None and isinstance(given.get(only), str):
-        given[only] = given[only].strip()
-        if not given[only]:
-            del given[only]  # as an empty tag
-            if tool.required:
-                return Malformed(MalformedKind.EMPTY, details)
-    checked = tool.check(given)
-    if isinstance(checked, str):
-        expected = _dump({name: tool.described(name) for name in tool.parameters})
-        details |= {"problem": checked, "expected": expected}
-        return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
-    written = given.get(only) if only is not None else _dump(given) if given else None
-    return Action(name, written, checked)
-
-
-def _answered(
-    values: Mapping[str, Any], details: dict[str, Any], options: tuple[str, ...]
-) -> Outcome:
-    text = values.get(ANSWER)
-    if set(values) != {ANSWER} or not isinstance(text, str):
-        details |= {"problem": "it needs one text", "expected": _dump({ANSWER: "a0"})}
-        return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
-    if not text.strip():
-        return Malformed(MalformedKind.EMPTY, details)
-    if not options:
-        return Action(ANSWER, text.strip())
-    read = read_answer(text.strip(), options)
-    if isinstance(read, MalformedKind):
-        said = {"said": text.strip()[:40], "last": option_label(len(options) - 1)}
-        return Malformed(read, said)
-    return Action(ANSWER, option_label(read))
 
 
 @dataclass(frozen=True)
@@ -116,9 +60,8 @@ class CallStage:
 
     @cached_property
     def game(self) -> Game:
-        """The game, with words for calls unless `prompts` names others."""
-        given = self.config.prompts
-        return Game.from_config(replace(self.config, prompts=given or str(WORDS)))
+        """The game, played by function calls."""
+        return Game.from_config(replace(self.config, protocol="functions"))
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -244,9 +187,11 @@ class CalledEpisode:
     def _move(self, name: str, values: Mapping[str, Any]) -> Move:
         if self.over:
             return Ended(self.episode.status or "failed")
-        outcome = read_call(self._stage.game, name, values, self.episode.question.options)
-        text = _dump({"name": name, "arguments": dict(values)})
-        return self.episode.act(outcome, text, has_reasoning=self.has_reasoning)
+        text = json.dumps(
+            {"name": name, "arguments": dict(values)}, ensure_ascii=False, default=str
+        )
+        read = self._stage.game.protocol.parse(text, self.episode.question.options)
+        return self.episode.act(read.outcome, text, has_reasoning=self.has_reasoning)
 
     def _say(self, move: Move) -> str:
         if isinstance(move, Observation):
@@ -259,7 +204,3 @@ class CalledEpisode:
     def _end(self) -> None:
         if not self.over:
             self.episode.stop()
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)

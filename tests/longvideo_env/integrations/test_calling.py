@@ -15,7 +15,7 @@ import longvideo_env  # noqa: F401 - registers LongTVQA-v0
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.protocol.base import Action, Malformed
-from longvideo_env.integrations.calling import CallStage, read_call
+from longvideo_env.integrations.calling import CallStage
 from longvideo_env.integrations.trl import LongTVQA
 from longvideo_env.testing import SENTINEL, SENTINEL_NUMBER, sentinel_gold
 from longvideo_env.tools.tool import ToolCall
@@ -100,10 +100,10 @@ def test_the_reward_on_an_event_loop_is_the_same(calls: list[Any], seed: int, wh
 @given(st.text(max_size=12) | st.sampled_from(["look", "ground", "answer"]), JSON)
 def test_whatever_is_called_is_an_action_or_malformed(name: str, value: Any) -> None:
     for values in ({}, {"query": value}, {"answer": value}, {"query": "x", "more": value}):
-        outcome = read_call(STAGE.game, name, values, ("red", "blue"))
-        assert isinstance(outcome, Action | Malformed)
-        if isinstance(outcome, Malformed):
-            assert STAGE.game.malformed_text(outcome, 3, 2)
+        play = STAGE.open(STAGE.dataset.qids[0])
+        play.start()
+        assert play.call(name, values)
+        assert isinstance(play.episode.parsed[0].outcome, Action | Malformed)
 
 
 def test_no_word_of_a_call_game_names_a_tag() -> None:
