@@ -1,7 +1,7 @@
 r"""Play a split with one policy, once as configured and once with each part taken away or changed.
 
-    python eval/ablations.py --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
-    python eval/ablations.py --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
+    longvideo-env ablations --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
+    longvideo-env ablations --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
         --variant full --variant no-vision
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`; each other variant
@@ -118,7 +118,7 @@ def parse_options(
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = build_parser("ablations.py", __doc__, several=False)
+    parser = build_parser("longvideo-env ablations", __doc__, several=False)
     group = parser.add_argument_group(
         "variants", "\n".join(f"{v.name:<20}{v.help}" for v in VARIANTS)
     )

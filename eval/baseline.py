@@ -1,9 +1,9 @@
 r"""Ask one model every question at once, with the video's subtitles and some of its frames.
 
-    python eval/baseline.py --questions-path DIR/LongTVQA_plus_val.json \
+    longvideo-env baseline --questions-path DIR/LongTVQA_plus_val.json \
         --subs-path DIR/LongTVQA_plus_subtitle_clip_level.json --base-frame-dir DIR/frames \
         --model gpt-4o --threads 30 --output-filename runs/baseline.json
-    python eval/baseline.py ... --mode subtitles --model Qwen/Qwen3-8B@http://localhost:8000/v1
+    longvideo-env baseline ... --mode subtitles --model Qwen/Qwen3-8B@http://localhost:8000/v1
 
 The baselines that LongVideoAgent's paper sets beside its agents: no turns, no tools. Questions are
 those of TVQA, TVQA+, LongTVQA or LongTVQA+; subtitles are by clip or by video. The model is given
@@ -214,7 +214,7 @@ async def ask_all(
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="baseline.py",
+        prog="longvideo-env baseline",
         description=__doc__,
     )
     add = parser.add_argument

@@ -1,7 +1,7 @@
 """Compare two runs on the same questions: which is better, where, and how they behave.
 
-    python eval/compare.py runs/a/hf-grpo runs/b/hf-sft
-    python eval/compare.py runs/a/hf-grpo runs/b/hf-sft --names grpo sft --json runs/compare.json
+    longvideo-env compare runs/a/hf-grpo runs/b/hf-sft
+    longvideo-env compare runs/a/hf-grpo runs/b/hf-sft --names grpo sft --json runs/compare.json
 
 A run is a folder that `eval/run_policy.py` wrote, or its `episodes.jsonl`. Episodes are matched by
 question and sample. Those that failed in either run, or that only one run has, are left out and
@@ -53,7 +53,7 @@ GROUP_NOTE = (
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="compare.py",
+        prog="longvideo-env compare",
         description=__doc__,
     )
     for name in ("a", "b"):

@@ -1,6 +1,6 @@
 """Put the shards of a run together.
 
-    python eval/merge.py runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
+    longvideo-env merge runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
 
 Shards are folders that `eval/run_policy.py --shard I/N` wrote, of one configuration. The result is
 a run's folder like any other: it can be compared, scored again, and resumed without --shard, which
@@ -160,7 +160,7 @@ def _missing(shards: Sequence[Shard], summaries: Sequence[dict[str, Any]]) -> li
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="merge.py", description=__doc__)
+    parser = OptionParser(prog="longvideo-env merge", description=__doc__)
     parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="A shard's folder.")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."

@@ -1,7 +1,7 @@
 """Compute rewards and metrics of a finished run again, from its episodes, without any model.
 
-    python eval/rescore.py runs/api/openai-gpt-4o
-    python eval/rescore.py runs/api/openai-gpt-4o --reward reference --out runs/api-reference
+    longvideo-env rescore runs/api/openai-gpt-4o
+    longvideo-env rescore runs/api/openai-gpt-4o --reward reference --out runs/api-reference
 
 What the master wrote is read again, turn by turn, by the parser of this release, and the gold is
 read from the dataset again. So a changed reward, a mended parser or a corrected answer key costs
@@ -217,7 +217,7 @@ def read_summary(run: Run) -> dict[str, Any]:
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="rescore.py", description=__doc__)
+    parser = OptionParser(prog="longvideo-env rescore", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="A run's folder.")
     parser.add_argument(
         "--reward", metavar="SPEC", help="Reward, such as reference or paper,validity=0.2."

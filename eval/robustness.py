@@ -1,7 +1,7 @@
 r"""Play the same questions with one thing taken away or changed in each: what an accuracy rests on.
 
-    python eval/robustness.py --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
-    python eval/robustness.py --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
+    longvideo-env robustness --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
+    longvideo-env robustness --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
         --variant full --variant no-question --variant shuffled-options
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`. Every variant plays
@@ -290,7 +290,7 @@ def _write(
 
 
 async def _run(argv: Sequence[str] | None) -> int:
-    parser = build_parser("robustness.py", __doc__, several=False)
+    parser = build_parser("longvideo-env robustness", __doc__, several=False)
     group = parser.add_argument_group(
         "variants", "\n".join(f"{v.name:<20}{v.help}" for v in VARIANTS)
     )

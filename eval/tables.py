@@ -1,10 +1,10 @@
 r"""The paper's main table and its four ablations, for any policies and agents, beside its numbers.
 
-    python eval/tables.py --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
-    python eval/tables.py --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
-    python eval/tables.py --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
+    longvideo-env tables --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
+    longvideo-env tables --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
+    longvideo-env tables --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
         --dataset DIR --out runs/tables --table vision
-    python eval/tables.py --collect --out runs/tables
+    longvideo-env tables --collect --out runs/tables
 
 The tables: `main`; `components` (text only, + grounding, + vision); `turns` (K = 2, 5, 10);
 `window` (1, 2, 3 clips); `vision`, the vision agents given by --vision-agent. Each variant changes
@@ -260,7 +260,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
-    parser = build_parser("tables.py", __doc__, several=True)
+    parser = build_parser("longvideo-env tables", __doc__, several=True)
     group = parser.add_argument_group("tables")
     group.add_argument(
         "--table",
