@@ -11,6 +11,7 @@ from tests.test_commands import COMMANDS
 MODULES = (
     "agents.ask",
     "agents.describe",
+    "agents.doctor",
     "agents.grounding.build_grounding",
     "eval.baseline",
     "eval.compare",

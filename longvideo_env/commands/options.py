@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,6 +122,7 @@ class OptionParser(argparse.ArgumentParser):
         self.add_argument("--help-all", **(self.help_all or whole))
         self._config = config
         self._in_file: set[str] = set()
+        self._completing = False
         if config:
             self.add_argument(
                 "--config", metavar="FILE", help="YAML with any option; flags override it."
@@ -185,6 +187,11 @@ class OptionParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As `parse_args`, but hand back what is unknown, the file's keys included."""
+        if "_ARGCOMPLETE" in os.environ and not self._completing:  # a shell asks what could follow
+            import argcomplete
+
+            self._completing = True  # argcomplete parses what is typed by this very method
+            argcomplete.autocomplete(self)  # ends the process
         given = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
         in_flags = {self._known(arg.partition("=")[0]) for arg in given if arg.startswith("--")}
         from_file = self._from_file(given, in_flags) if self._config else []
