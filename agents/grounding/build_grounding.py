@@ -33,7 +33,7 @@ from agents.grounding.api_grounding import named_clip
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.datasets.drawing import draw_order
+from longvideo_env.datasets.draw_questions import draw_order
 from longvideo_env.drivers.rollout import open_episode
 from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.game.game import Game

@@ -22,7 +22,7 @@ from pathlib import Path
 from eval.metrics.pairs import Run, read_run
 from eval.runs.store import CONFIG, IDENTITY, QuestionDigests
 from longvideo_env import Dataset, Task
-from longvideo_env.datasets.drawing import draw_order
+from longvideo_env.datasets.draw_questions import draw_order
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.identity import changed_questions, name_some, short_hash
 from longvideo_env.strict import check_fields
