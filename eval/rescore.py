@@ -31,6 +31,7 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.table import Table
 
+from eval.metrics.benchmark_groups import group_shares, question_facts
 from eval.metrics.named_options import named_accuracy
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
@@ -179,13 +180,17 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], li
     n_questions = int(earlier.get("n_questions") or len({t.qid for t in episodes}))
     summary = {**earlier, **summarize(episodes, n_questions), "rescored_from": str(run.folder)}
     summary["named_options"] = named_accuracy(scorer.dataset.task, episodes)
+    facts = question_facts(
+        scorer.dataset.task(qid) for qid in dict.fromkeys(t.qid for t in episodes)
+    )
+    summary["groups"] = group_shares(facts, episodes)
     config = {**run.config, "reward": scorer.config.reward, "dataset": scorer.config.dataset}
     if IDENTITY in config:
         config[IDENTITY] = {**config[IDENTITY], **digest_questions(questions)}
     with RunStore(out, config, questions=questions, overwrite=True) as store:
         for trajectory in episodes:
             store.add(trajectory)
-        store.finish(summary, list(run.episodes))
+        store.finish(summary, list(run.episodes), facts)
     write_json(out / CHANGES, {"changes": [asdict(change) for change in changes]})
     return summary, changes
 

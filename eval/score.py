@@ -30,7 +30,7 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.console import Console
 
-from eval.metrics.benchmark_groups import group_lines, group_shares
+from eval.metrics.benchmark_groups import group_lines, group_shares, question_facts
 from eval.metrics.summary import summarize
 from eval.output.formatting import output_console
 from eval.run_policy import print_table, say
@@ -139,6 +139,7 @@ def score(
             f"{dataset.split}: {name_some(unknown)}. Fix: name the split that was answered."
         )
     played = [episode_of(task, answers.get(str(task.qid)), name) for task in dataset]
+    facts = question_facts(dataset)
     with RunStore(out, config, questions=questions_of(dataset)) as store:
         store.episodes.clear()
         for episode in played:
@@ -150,11 +151,11 @@ def score(
             "n_samples": 1,
             "shard": None,
             "coverage": dataset.coverage.as_json(),
-            "groups": group_shares(dataset, played),
+            "groups": group_shares(facts, played),
             **summarize(played, len(played)),
             "wall_s": 0.0,
         }
-        store.finish(summary, [(str(t.qid), 0) for t in played])
+        store.finish(summary, [(str(t.qid), 0) for t in played], facts)
     unread = [str(t.qid) for t in played if t.choice is None and str(t.qid) in answers]
     lines = []
     if missing := len(qids) - len(answers):

@@ -26,7 +26,7 @@ MODULES = (
     "eval.rescore",
     "longvideo_env.commands.data.prepare",
     "longvideo_env.commands.data.ingest",
-    "longvideo_env.commands.data.leaks",
+    "eval.leaks",
     "longvideo_env.commands.data.mini",
     "longvideo_env.commands.play",
     "longvideo_env.commands.data.questions",

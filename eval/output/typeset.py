@@ -17,6 +17,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
 }
+_NUMBER = re.compile(r"[-+0-9.e]+\Z")
 _INTERVAL = re.compile(r"[0-9.]+-[0-9.]+\Z")
 
 
@@ -30,6 +31,7 @@ class Table:
         columns: The headings.
         rows: Each as long as `columns`.
         note: Below it.
+        lines: What else stands below it, a line each; a comment in LaTeX.
     """
 
     name: str
@@ -37,10 +39,12 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    lines: Sequence[str] = ()
 
     def is_text(self, column: int) -> bool:
         """Whether a column holds words."""
-        return any(char.isalpha() for row in self.rows for char in row[column])
+        cells = (row[column] for row in self.rows)
+        return any(char.isalpha() for cell in cells if not _NUMBER.match(cell) for char in cell)
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
@@ -66,6 +70,7 @@ def _markdown(table: Table) -> str:
     )
     lines.insert(1, f"|{'|'.join(rule)}|")
     note = [table.note, ""] if table.note else []
+    note += [*(f"- {line}" for line in table.lines), ""] if table.lines else []
     return "\n".join([f"### {table.caption}", "", *lines, "", *note])
 
 
@@ -95,6 +100,7 @@ def _latex(table: Table) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
+            *(f"% {line}" for line in table.lines),
             "",
         ]
     )
