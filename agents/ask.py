@@ -25,6 +25,7 @@ from pathlib import Path
 from agents.ask_trace import trace
 from agents.evidence import film_lines
 from agents.generation.settings import GenerationSettings
+from agents.known import find_gaps
 from agents.perception.embeddings import open_embedder
 from agents.policies.build import build_policy
 from agents.vision.captions import described
@@ -34,8 +35,7 @@ from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
 from longvideo_env.datasets.own.ingested import load_videos
-from longvideo_env.errors import SpecError
-from longvideo_env.media.frames import list_frames
+from longvideo_env.errors import BlindAgentError, SpecError
 from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Question, Task, Video
 from longvideo_env.sync import run_blocking
@@ -70,7 +70,8 @@ def ask(
 
     Raises:
         DataError: The folder is wrong.
-        SpecError: There is no such video, a wrong number of options, or nothing to go on.
+        SpecError: There is no such video, or a wrong number of options.
+        BlindAgentError: The agents have nothing to go on.
     """
     asker = Asker(folder, config=config, policy=policy, video=video, seed=seed)
 
@@ -95,7 +96,8 @@ class Asker:
 
     Raises:
         DataError: The folder is wrong.
-        SpecError: There is no such video or agent, or nothing to go on.
+        SpecError: There is no such video or agent.
+        BlindAgentError: The agents have nothing to go on.
     """
 
     def __init__(
@@ -152,20 +154,15 @@ def check_something_known(video: Video, config: EnvConfig) -> None:
     """Stop before anything is paid for where the agents have nothing to go on.
 
     Raises:
-        SpecError: The film has no line at all, and no agent looks at frames; or an agent would look
-            at frames that are not there.
+        BlindAgentError: The film has no line at all, and no agent looks at frames; or the vision
+            agent has no frames, captions or text.
     """
-    name = config.vision.partition(":")[0]
-    looks = name not in ("none", *_DESCRIBED)
-    has_frames = looks and any(list_frames(video, clip_id) for clip_id in video.clip_ids)
-    has_lines = bool(film_lines(video).placed)
-    if looks and not has_frames:
-        raise SpecError(
-            f"{video.video_id} has no frames, which --vision {config.vision} looks at. Fix: give "
-            "--frames-root, or another --vision."
-        )
-    if not has_lines and not has_frames:
-        raise SpecError(
+    for gap in find_gaps([video], config):
+        if gap.role == "vision":
+            raise BlindAgentError(f"{video.video_id}: {gap}. Fix: {gap.need.fix}.")
+    looks = config.vision.partition(":")[0] not in ("none", *_DESCRIBED)
+    if not looks and not film_lines(video).placed:
+        raise BlindAgentError(
             f"nothing is known of {video.video_id}: no subtitles, speech, text or captions, and no "
             "agent that looks at frames. Fix: ingest it with --subtitles FILE, --speech "
             "whisper:small or --read-text rapidocr; or give --vision openai:MODEL or vlm:FOLDER."

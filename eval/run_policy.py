@@ -42,7 +42,7 @@ from eval.metrics.named_options import named_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number, output_console
 from eval.runs.checkpoints import draw_curve, short_name
-from eval.runs.failures import failure_lines, stopped_mark
+from eval.runs.failures import blind_mark, failure_lines, stopped_mark
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
@@ -102,7 +102,8 @@ def marks(row: Mapping[str, Any]) -> str:
     """What a reader of an accuracy must know: agents were given gold, or rows were left out."""
     oracle, leaky = " (oracle)" * bool(row["oracle"]), " (leaky)" * bool(row.get("leaky"))
     lost = Coverage(**row["coverage"]).large_loss if "coverage" in row else ""
-    return oracle + leaky + "".join(f" ({mark})" for mark in (lost, stopped_mark(row)) if mark)
+    said = (lost, blind_mark(row), stopped_mark(row))
+    return oracle + leaky + "".join(f" ({mark})" for mark in said if mark)
 
 
 def scored_of(row: Mapping[str, Any]) -> str:
@@ -199,7 +200,9 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
             summaries.append(await play_split(spec, session, folder, progress, label=spec))
     console = output_console()
     print_table(summaries, console)
-    for line in (*progress.notes, *(line for row in summaries for line in failure_lines(row))):
+    blind = dict.fromkeys(gap["text"] for row in summaries for gap in row.get("blind", ()))
+    failed = (line for row in summaries for line in failure_lines(row))
+    for line in (*progress.notes, *blind, *failed):
         say(console, line)
     print_samples(summaries, console)
     print_accounts(summaries, session, console)

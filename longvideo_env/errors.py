@@ -11,6 +11,7 @@ LongVideoEnvError
 │       ├── AnswerOutOfRangeError
 │       └── ForeignClipError   the clip belongs to another video
 ├── SpecError                  an option or a spec string has no meaning
+│   └── BlindAgentError        an agent has nothing to go on: no frames, no captions, no lines
 ├── EpisodeStateError          the state machine was driven out of order
 ├── ActionError                a reply is no text
 ├── ToolError                  a grounding or vision agent could not do its work
@@ -115,6 +116,10 @@ class ForeignClipError(InvalidRowError):
 
 class SpecError(LongVideoEnvError, ValueError):
     """An option or a spec string has no meaning."""
+
+
+class BlindAgentError(SpecError):
+    """A vision or grounding agent has nothing to go on in any video that is asked about."""
 
 
 class EpisodeStateError(LongVideoEnvError, RuntimeError):

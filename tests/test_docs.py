@@ -69,3 +69,15 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_groups_of_entry_points_are_listed():
+    text = (ROOT / "docs/adding-parts.md").read_text(encoding="utf-8")
+    declared = re.findall(
+        r'^\[project\.entry-points\."longvideo_env(\.\w+)"\]',
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    groups = set(declared) - {".api"}
+    assert groups >= {".speech", ".shots", ".policies"}
+    assert [name for name in sorted(groups) if f"`{name}`" not in text and name != ".tools"] == []

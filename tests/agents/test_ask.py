@@ -93,7 +93,10 @@ def test_a_film_of_which_nothing_is_known_stops_at_once(
     assert main([str(tmp_path), "Who?"]) == 2
     assert "nothing is known of film: no subtitles, speech, text" in capsys.readouterr().err
     assert main([str(tmp_path), "Who?", "--vision", "openai:gpt"]) == 2
-    assert "film has no frames, which --vision openai:gpt looks at" in capsys.readouterr().err
+    assert (
+        "film: the video has no frames, which --vision openai:gpt looks at. Fix:"
+        in capsys.readouterr().err
+    )
 
 
 PAIRS = json.loads((Path(__file__).parents[1] / "data/ask/film_lines.json").read_text())

@@ -155,7 +155,8 @@ def test_invalid_rows_stop_the_run_or_are_left_out(tmp_path, capsys):
 
 
 def test_raw_questions_without_answers_have_no_accuracy(tmp_path, shared_data):
-    args = ("--dataset", str(shared_data / "tvqa_raw"), "--split", "test", "--limit", "300")
+    args = ("--dataset", str(shared_data / "tvqa_raw"), "--split", "test", "--limit", "300",
+            "--vision", "none")  # fmt: skip
     assert run(tmp_path, *args) == 0
     result = summary(tmp_path)
     assert result["n_answered"] == 300
