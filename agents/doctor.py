@@ -31,12 +31,8 @@ from rich.markup import escape
 
 from agents.api.endpoints import FILE_VARIABLE, load_endpoint, named_endpoints
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import (
-    EXIT_DONE,
-    EXIT_FINDINGS,
-    output_console,
-    run_command,
-)
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import LongVideoEnvError, SeveralSplitsError
 

@@ -41,7 +41,7 @@ from agents.api.endpoints import load_endpoint
 from agents.api.images import image_part
 from agents.grounding.api_grounding import shortlist, subtitle_block
 from agents.vision.picking import pick_frames
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from eval.runs.identify import questions_of
 from eval.runs.predictions import (
     ANSWERED,
@@ -56,6 +56,7 @@ from eval.runs.store import IDENTITY
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
 from longvideo_env.game.game import default_game

@@ -31,9 +31,10 @@ from rich.table import Table
 from eval.metrics.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import difference_lines, format_p, format_signed_interval
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.records.files import write_json
 
 BEHAVIOUR_ROWS = (
@@ -55,6 +56,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env compare",
         description=__doc__,
+        tables=True,
     )
     for name in ("a", "b"):
         parser.add_argument(

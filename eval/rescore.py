@@ -35,12 +35,13 @@ from eval.metrics.benchmark_groups import group_shares, question_facts
 from eval.metrics.named_options import named_accuracy
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
-from eval.output.formatting import format_number, output_console
+from eval.output.formatting import format_number
 from eval.runs.identify import questions_of
 from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
@@ -222,7 +223,7 @@ def read_summary(run: Run) -> dict[str, Any]:
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env rescore", description=__doc__)
+    parser = OptionParser(prog="longvideo-env rescore", description=__doc__, tables=True)
     parser.add_argument("run", type=Path, metavar="RUN", help="A run's folder.")
     parser.add_argument(
         "--reward", metavar="SPEC", help="Reward, such as reference or paper,validity=0.2."

@@ -39,8 +39,7 @@ from eval.metrics.intervals import clustered_share, few_videos
 from eval.metrics.pairs import add_holm, count, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import format_p, format_signed_interval, power_notes
-from eval.output.formatting import format_interval, format_number, output_console
-from eval.output.typeset import Table, to_latex, to_markdown
+from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import failure_lines
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
@@ -49,6 +48,13 @@ from eval.runs.session import Session, open_session, play_split, print_skipped
 from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import (
+    Table,
+    output_console,
+    print_tables,
+    to_latex,
+    to_markdown,
+)
 from longvideo_env.datasets.altered import NO_OPTIONS
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
@@ -269,7 +275,8 @@ async def _run(argv: Sequence[str] | None) -> int:
     below = notes(rows, open_session(run, config, settings).dataset)
     _write(rows, tables, below, run)
     console = output_console()
-    for line in (*to_markdown(tables).splitlines(), *below, f"Runs and table: {run.out}"):
+    print_tables(tables, console)
+    for line in (*below, f"Runs and table: {run.out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     unfinished = any(row.summary["n_failed"] or row.summary.get("stopped") for row in rows)
     return EXIT_FAILURES if unfinished else EXIT_DONE

@@ -40,7 +40,7 @@ from eval.metrics.benchmark_groups import group_lines
 from eval.metrics.intervals import few_videos
 from eval.metrics.named_options import named_lines
 from eval.metrics.summary import accuracy_interval
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from eval.runs.checkpoints import draw_curve, short_name
 from eval.runs.failures import blind_mark, failure_lines, stopped_mark
 from eval.runs.naming import run_folder
@@ -49,6 +49,7 @@ from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.coverage import Coverage
 
 

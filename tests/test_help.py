@@ -19,6 +19,7 @@ MODULES = (
     "eval.merge",
     "eval.bundle.card",
     "eval.bundle.packing",
+    "eval.bundle.run_table",
     "eval.bundle.verify",
     "eval.plots",
     "eval.recall",

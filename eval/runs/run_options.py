@@ -99,7 +99,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         doc: Its description, as written.
         several: Whether `--policy` may be given several times.
     """
-    parser = OptionParser(prog, doc, config=True, common=COMMON)
+    parser = OptionParser(prog, doc, config=True, common=COMMON, tables=True)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--policy",

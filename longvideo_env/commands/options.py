@@ -26,6 +26,8 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
 
+from longvideo_env.commands.typeset import TABLE_FORMATS, TEXT, table_format
+
 HELP_LINES = 44
 """How long `--help` may be."""
 
@@ -98,6 +100,7 @@ class OptionParser(argparse.ArgumentParser):
         description: Shown as it was written.
         config: Whether `--config FILE` is taken.
         common: The options that `--help` shows where there is no room for all, most wanted first.
+        tables: Whether the command prints tables: then `--format` says how.
         more: For `argparse.ArgumentParser`.
     """
 
@@ -111,10 +114,13 @@ class OptionParser(argparse.ArgumentParser):
         *,
         config: bool = False,
         common: Sequence[str] = (),
+        tables: bool = False,
         **more: Any,
     ) -> None:
         more.setdefault("formatter_class", _Formatter)
         more["allow_abbrev"] = False
+        if tables:
+            more["conflict_handler"] = "resolve"  # some commands' --json names a file
         super().__init__(prog=prog, description=description, **more)
         self.register("action", "store_true", _Switch)
         self.common = common
@@ -123,6 +129,15 @@ class OptionParser(argparse.ArgumentParser):
         self._config = config
         self._in_file: set[str] = set()
         self._completing = False
+        self._tables = tables
+        if tables:
+            self.add_argument(
+                "--format",
+                choices=TABLE_FORMATS,
+                default=TEXT,
+                help="How tables are printed; whatever else is said then goes to standard error.",
+            )
+            self.add_argument("--json", action="store_true", help="The same as --format json.")
         if config:
             self.add_argument(
                 "--config", metavar="FILE", help="YAML with any option; flags override it."
@@ -196,7 +211,10 @@ class OptionParser(argparse.ArgumentParser):
         in_flags = {self._known(arg.partition("=")[0]) for arg in given if arg.startswith("--")}
         from_file = self._from_file(given, in_flags) if self._config else []
         words = [*self._spelled(from_file), *self._spelled(given)]
-        return super().parse_known_args(words, namespace)
+        options, unknown = super().parse_known_args(words, namespace)
+        if self._tables:
+            table_format.set("json" if options.json is True else options.format)
+        return options, unknown
 
     def refuse_unknown(self, unknown: Sequence[str]) -> NoReturn:
         """Say that an option is unknown, and which is nearest."""
