@@ -32,6 +32,7 @@ from agents.vision.captions import described
 from longvideo_env import EnvConfig, RolloutEngine
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
+from longvideo_env.config import PROTOCOLS
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
 from longvideo_env.datasets.own.ingested import load_videos
@@ -206,6 +207,7 @@ def add_agents(parser: OptionParser) -> None:
         "was read in the frames, else none)")  # fmt: skip
     add("--max-turns", type=int, default=5, help="turns the master has (%(default)s)")
     add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
+    add("--protocol", choices=PROTOCOLS, help="how the master writes its actions (tags)")
     add("--frames-root", help="folder of the frames (default: frames in the folder)")
     add("--seed", type=int, default=0, help="of whatever is drawn (%(default)s)")
 
@@ -219,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def specs_of(args: argparse.Namespace) -> tuple[str, EnvConfig]:
     """The master agent and the environment that the command line names."""
     behind = f":{args.meaning}" if args.meaning else ""
-    names = ("vision", "max_turns", "window", "frames_root")
+    names = ("vision", "max_turns", "window", "protocol", "frames_root")
     config = EnvConfig(
         grounding=args.grounding or LINES + behind, **{name: getattr(args, name) for name in names}
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from agents.evidence import Cited, film_lines
 from agents.perception.embeddings import Embedder
 from agents.policies.quoting import NOTHING, own_stems
+from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.readable import spoken
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 from longvideo_env.schema import TimedText, Video, clock
 
@@ -49,9 +51,9 @@ def trace(
     yield from _shown(video, trajectory.opened_at)
     for turn in trajectory.turns:
         yield f"── turn {turn.turn} " + "─" * 40
-        said = "".join(
-            s.prefix + s.text for s in trajectory.segments if s.turn == turn.turn and s.sampled
-        )
+        mine = [s for s in trajectory.segments if s.turn == turn.turn and s.sampled]
+        by_calls = trajectory.protocol == FunctionProtocol.name
+        said = "".join(spoken(s.written) if by_calls else s.prefix + s.text for s in mine)
         yield from _block("master", _without_tags(said, turn))
         yield from _came_back(turn, video)
     yield ""

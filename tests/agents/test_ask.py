@@ -191,3 +191,16 @@ def test_the_rules_without_options() -> None:
     assert "[01:01] hello" in user
     episode.reply(f"<answer>{label.argument}</answer>")
     assert (episode.status, episode.choice, episode.words) == ("answered", None, "a1")
+
+
+@pytest.mark.parametrize("options", [[], ["--options", "nobody", "the old man"]])
+def test_calls_of_functions_read_as_tags_do(
+    film: str, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    said = []
+    for protocol in ("tags", "functions"):
+        question = [film, "Who opens the box?", *options]
+        assert main([*question, "--protocol", protocol]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "master │ Next step: look.\n       │ look: Who opens the box?" in said[1]
