@@ -36,6 +36,11 @@ def answerer(policy: str) -> str:
     return f"{name if name in _KINDS else policy} ({kind})"
 
 
+def is_floor(policy: str) -> bool:
+    """Whether a policy is one of those that understand nothing."""
+    return policy.partition(":")[0] in _KINDS
+
+
 def trace(
     trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
 ) -> Iterator[str]:
@@ -109,7 +114,7 @@ def outcome(
     trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
 ) -> Iterator[str]:
     """The answer, what speaks for it, and where it was looked."""
-    words = _answer(trajectory, options)
+    words = answer_of(trajectory, options)
     if words is None:
         yield f"no answer: {trajectory.status.replace('_', ' ')}" + (
             f" ({trajectory.error})" if trajectory.error else ""
@@ -158,7 +163,8 @@ def finding(
     return Finding(named or near, speaks, named is not None)
 
 
-def _answer(trajectory: Trajectory, options: Sequence[str]) -> str | None:
+def answer_of(trajectory: Trajectory, options: Sequence[str]) -> str | None:
+    """The answer in words, with the label of its option; None where there is none."""
     if trajectory.status != "answered":
         return None
     if trajectory.choice is not None and options:
