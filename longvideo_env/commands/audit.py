@@ -145,7 +145,7 @@ def tokens_after_action(
 ) -> int:
     """How many tokens of a reply come after the one that closed its action.
 
-    Without `decode` ids and text cannot be told apart token by token: anything behind the action
+    Without `decode` ids and text cannot be matched token by token: anything behind the action
     but white space, which may belong to the closing token itself, then counts as one.
 
     Args:
