@@ -11,8 +11,8 @@ not played twice: its row is that of `full`. The same command resumes an interru
 
 Each variant is compared with `full` question by question; interval and p are clustered by video,
 and p is Holm's for all variants. All variants share one recording of tool calls
-(`recording.sqlite` under --out, unless --recording-file says otherwise), so that what one asked,
-the next is told alike.
+(`recording.sqlite` under --out, unless --recording-file says otherwise), so that all of
+them get the same reply to the same call.
 
 A tool that is taken away also leaves the prompt; a policy that asks for it all the same spends the
 turn on it.

@@ -130,12 +130,12 @@ def score(
     """Write the run. Returns its summary, and what a reader must know of the file.
 
     Raises:
-        SpecError: An id is none of the split's, or another run lies there.
+        SpecError: An id is not in the split, or another run lies there.
     """
     qids = {str(task.qid) for task in dataset}
     if unknown := [qid for qid in answers if qid not in qids]:
         raise SpecError(
-            f"{len(unknown):,} of {len(answers):,} ids are none of {dataset.name}, split "
+            f"{len(unknown):,} of {len(answers):,} ids are not in {dataset.name}, split "
             f"{dataset.split}: {name_some(unknown)}. Fix: name the split that was answered."
         )
     played = [episode_of(task, answers.get(str(task.qid)), name) for task in dataset]

@@ -111,7 +111,7 @@ class AnswerOutOfRangeError(InvalidRowError):
 
 
 class ForeignClipError(InvalidRowError):
-    """The question's clip belongs to another video, or is none of its video's clips."""
+    """The question's clip belongs to another video, or does not exist in its own."""
 
 
 class SpecError(LongVideoEnvError, ValueError):

@@ -274,7 +274,7 @@ def _baseline(text: str) -> tuple[str, float]:
 def _labels(runs: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
     """The runs' names; folders that share theirs go by their whole path."""
     if len(runs) > len(COLOURS):
-        raise SpecError(f"at most {len(COLOURS)} runs can be told apart, got {len(runs)}.")
+        raise SpecError(f"at most {len(COLOURS)} runs have colours of their own, got {len(runs)}.")
     if labels and len(labels) != len(runs):
         raise SpecError(f"--label: expected one for each RUN ({len(runs)}), got {len(labels)}.")
     folders = [run.parent if run.name == METRICS else run for run in runs]

@@ -103,7 +103,7 @@ def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFinding
 def opened_runs(
     bundle: Bundle, runs: Mapping[str, tuple[Run, Mapping[str, Any]]], dataset: str | None
 ) -> Iterator[list[OpenedRun]]:
-    """The runs with their datasets and games, as far as these are to be had here."""
+    """The runs with their datasets and games, as far as they are here."""
     with tempfile.TemporaryDirectory(prefix="longvideo-") as folder:
         yield [
             _open(bundle, entry, *runs[entry["name"]], dataset, Path(folder))

@@ -26,7 +26,7 @@ _SETTINGS = ("max_turn_tokens", "temperature", "top_p", "top_k", "max_context_to
 
 @dataclass(frozen=True)
 class EvaluationCard:
-    """A run, told on one page.
+    """A run on one page.
 
     Attributes:
         title: The policy.

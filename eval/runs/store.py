@@ -124,7 +124,7 @@ class RunStore:
             order: `(str(qid), sample)` of all episodes asked for.
             facts: What a benchmark says of each question, from which groups are made.
         """
-        with suppress(OSError):  # of what could not be written before, `add` has told
+        with suppress(OSError):  # `add` has reported what could not be written
             self._file.close()
         rank = {key: i for i, key in enumerate(order)}
         ordered = sorted(self.episodes.values(), key=lambda t: rank.get(_key(t), len(rank)))
