@@ -1,9 +1,9 @@
 r"""Ask one model every question at once, with the video's subtitles and some of its frames.
 
-    python eval/baseline.py --questions-path DIR/LongTVQA_plus_val.json \
+    longvideo-env baseline --questions-path DIR/LongTVQA_plus_val.json \
         --subs-path DIR/LongTVQA_plus_subtitle_clip_level.json --base-frame-dir DIR/frames \
         --model gpt-4o --threads 30 --output-filename runs/baseline.json
-    python eval/baseline.py ... --mode subtitles --model Qwen/Qwen3-8B@http://localhost:8000/v1
+    longvideo-env baseline ... --mode subtitles --model Qwen/Qwen3-8B@http://localhost:8000/v1
 
 The baselines that LongVideoAgent's paper sets beside its agents: no turns, no tools. Questions are
 those of TVQA, TVQA+, LongTVQA or LongTVQA+; subtitles are by clip or by video. The model is given
@@ -41,7 +41,7 @@ from agents.api.endpoints import load_endpoint
 from agents.api.images import image_part
 from agents.grounding.api_grounding import shortlist, subtitle_block
 from agents.vision.picking import pick_frames
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from eval.runs.identify import questions_of
 from eval.runs.predictions import (
     ANSWERED,
@@ -56,6 +56,7 @@ from eval.runs.store import IDENTITY
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
 from longvideo_env.game.game import default_game
@@ -214,7 +215,7 @@ async def ask_all(
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="baseline.py",
+        prog="longvideo-env baseline",
         description=__doc__,
     )
     add = parser.add_argument

@@ -1,7 +1,7 @@
 r"""Play the same questions with one thing taken away or changed in each: what an accuracy rests on.
 
-    python eval/robustness.py --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
-    python eval/robustness.py --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
+    longvideo-env robustness --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
+    longvideo-env robustness --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
         --variant full --variant no-question --variant shuffled-options
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`. Every variant plays
@@ -24,8 +24,8 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,62 +35,45 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
-from eval.metrics.intervals import clustered_share
-from eval.metrics.paired import holm
-from eval.metrics.pairs import count, match, read_run
+from eval.metrics.intervals import clustered_share, few_videos
+from eval.metrics.pairs import add_holm, count, match, read_run
 from eval.metrics.summary import accuracy_interval
-from eval.output.formatting import format_interval, format_number, output_console
-from eval.output.typeset import Table, to_latex, to_markdown
+from eval.output.comparisons import format_p, format_signed_interval, power_notes
+from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import failure_lines
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.selection import QuestionSelection
 from eval.runs.session import Session, open_session, play_split, print_skipped
+from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.datasets.altered import NO_OPTIONS, PREFIX
+from longvideo_env.commands.typeset import (
+    Table,
+    output_console,
+    print_tables,
+    to_latex,
+    to_markdown,
+)
+from longvideo_env.datasets.altered import NO_OPTIONS
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
 from longvideo_env.records.trajectory import Trajectory
 
-FULL = "full"
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WORDS = re.compile(r"\w+")
 
 
-@dataclass(frozen=True)
-class RobustnessVariant:
-    """One row of the table.
-
-    Attributes:
-        name: Also the name of its folder.
-        help: What is changed, in words.
-        changes: Options of the environment that differ from the configured ones.
-        of_dataset: Whether it is a variant of the dataset.
-    """
-
-    name: str
-    help: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    of_dataset: bool = False
-
-    def config(self, config: EnvConfig) -> EnvConfig:
-        """The environment in which it is played."""
-        dataset = f"{PREFIX}{self.name}@{config.dataset}" if self.of_dataset else config.dataset
-        return replace(config, dataset=dataset, **self.changes)
-
-
 VARIANTS = (
-    RobustnessVariant(FULL, "as configured"),
-    RobustnessVariant("no-vision", "--vision none", {"vision": "none"}),
-    RobustnessVariant("no-subtitles", "no clip has dialogue", of_dataset=True),
-    RobustnessVariant("no-question", "asked which option is right, and nothing else",
-                      of_dataset=True),
-    RobustnessVariant("shuffled-options", "the options in an order drawn from --seed",
-                      {"shuffle_options": True}),
-    RobustnessVariant("none-of-the-others",
-                      "the right option says that none of the others is right", of_dataset=True),
-    RobustnessVariant(NO_OPTIONS, "answers in words; exact match, apart", of_dataset=True),
+    Variant(FULL, "as configured"),
+    Variant("no-vision", "--vision none", {"vision": "none"}),
+    Variant("no-subtitles", "no clip has dialogue", of_dataset=True),
+    Variant("no-question", "asked which option is right, and nothing else", of_dataset=True),
+    Variant("shuffled-options", "the options in an order drawn from --seed",
+            {"shuffle_options": True}),
+    Variant("none-of-the-others", "the right option says that none of the others is right",
+            of_dataset=True),
+    Variant(NO_OPTIONS, "answers in words; exact match, apart", of_dataset=True),
 )  # fmt: skip
 
 
@@ -107,28 +90,15 @@ class PlayedVariant:
         left_out: Questions of `full` that the variant cannot ask.
     """
 
-    variant: RobustnessVariant
+    variant: Variant
     summary: dict[str, Any]
     against: dict[str, Any] | None = None
     exact: tuple[float, Sequence[float] | None, int] | None = None
     left_out: int = 0
 
 
-def choose_variants(names: Sequence[str] | None) -> list[RobustnessVariant]:
-    """The variants of these names, in the order of the table; `full` is always among them.
-
-    Raises:
-        SpecError: A name is none of a variant.
-    """
-    known = [variant.name for variant in VARIANTS]
-    for name in names or ():
-        if name not in known:
-            raise SpecError(f"unknown --variant {name!r}; expected one of: {', '.join(known)}.")
-    return [v for v in VARIANTS if not names or v.name in names or v.name == FULL]
-
-
 async def play_all(
-    variants: Sequence[RobustnessVariant],
+    variants: Sequence[Variant],
     run: RunOptions,
     config: EnvConfig,
     settings: GenerationSettings,
@@ -158,7 +128,7 @@ async def play_all(
 
 
 def _open(
-    variant: RobustnessVariant,
+    variant: Variant,
     run: RunOptions,
     config: EnvConfig,
     settings: GenerationSettings,
@@ -175,7 +145,7 @@ def _open(
 
 
 def _row(
-    variant: RobustnessVariant, summary: dict[str, Any], out: Path, dataset: Dataset, left_out: int
+    variant: Variant, summary: dict[str, Any], out: Path, dataset: Dataset, left_out: int
 ) -> PlayedVariant:
     if variant.name == FULL:
         return PlayedVariant(variant, summary)
@@ -217,22 +187,21 @@ def _plain(text: str | None) -> list[str]:
 
 def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfig) -> list[Table]:
     """The table of variants."""
-    columns = ("variant", "accuracy", "95% CI", "change", "95% CI of it", "p", "paired", "failed",
-               "left out")  # fmt: skip
-    adjusted = iter(holm([row.against["p"] for row in rows if row.against is not None]))
+    columns = ("variant", "accuracy", "95% CI", "change", "95% CI of it", "p (Holm)", "paired",
+               "failed", "left out")  # fmt: skip
+    add_holm([row.against for row in rows if row.against is not None])
     body = []
     for row in rows:
         s, against = row.summary, row.against
         interval = against["difference_ci95"] if against else None
-        p = next(adjusted) if against else None
         body.append(
             [
                 row.variant.name,
                 format_number(s["accuracy"]),
                 format_interval(accuracy_interval(s)),
                 "-" if against is None else f"{against['difference']:+.3f}",
-                "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}",
-                "-" if p is None else (f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"),
+                format_signed_interval(interval),
+                format_p(against["p_holm"] if against else None),
                 "-" if against is None else str(against["n"]),
                 str(s["n_failed"]),
                 str(row.left_out),
@@ -241,7 +210,7 @@ def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfi
     (policy,) = run.policies
     caption = f"Robustness of {policy} on {config.dataset}, split {config.split}"
     note = (
-        "change: accuracy less that of full on the same questions, clustered by video; p: Holm's "
+        "change: accuracy less that of full on the same questions, clustered by video; p is Holm's "
         "for all variants. Replies without a readable answer are wrong. left out: questions that "
         "the variant cannot ask."
     )
@@ -254,6 +223,10 @@ def notes(rows: Sequence[PlayedVariant], dataset: Dataset) -> list[str]:
     lines = []
     if known:
         lines.append(f"chance: {sum(1 / n for n in known) / len(known):.3f}")
+    lines += power_notes({row.variant.name: row.against for row in rows})
+    full = rows[0].summary
+    if full["n_scored"] and (few := few_videos(full["n_videos"])):
+        lines.append(few)
     for row in rows:
         if row.exact is not None:
             share, interval, n = row.exact
@@ -290,19 +263,10 @@ def _write(
 
 
 async def _run(argv: Sequence[str] | None) -> int:
-    parser = build_parser("robustness.py", __doc__, several=False)
-    group = parser.add_argument_group(
-        "variants", "\n".join(f"{v.name:<20}{v.help}" for v in VARIANTS)
-    )
-    group.add_argument(
-        "--variant",
-        action="append",
-        metavar="NAME",
-        help="Play only full and this one; may be given several times. Default: all.",
-    )
+    parser = build_parser("longvideo-env robustness", __doc__, several=False)
+    add_variant_option(parser, VARIANTS, "Play only full and this one")
     options = vars(parser.parse_args(argv))
-    names = options["variant"]
-    variants = choose_variants([names] if isinstance(names, str) else names)
+    variants = choose_variants(VARIANTS, options["variant"], always=[FULL])
     run, config, settings = read_options(options)
     if run.shard is not None:
         raise SpecError("--shard cannot be given here: variants are paired. Fix: leave it out.")
@@ -311,7 +275,8 @@ async def _run(argv: Sequence[str] | None) -> int:
     below = notes(rows, open_session(run, config, settings).dataset)
     _write(rows, tables, below, run)
     console = output_console()
-    for line in (*to_markdown(tables).splitlines(), *below, f"Runs and table: {run.out}"):
+    print_tables(tables, console)
+    for line in (*below, f"Runs and table: {run.out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     unfinished = any(row.summary["n_failed"] or row.summary.get("stopped") for row in rows)
     return EXIT_FAILURES if unfinished else EXIT_DONE

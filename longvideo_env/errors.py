@@ -3,6 +3,7 @@
 LongVideoEnvError
 ├── DataError                  a dataset on disk is not what it should be
 │   ├── DatasetNotFoundError   no such dataset, split or file
+│   │   └── SeveralSplitsError the dataset has several splits, and none was named
 │   ├── MalformedFileError     truncated, not UTF-8, not JSON, not the expected shape
 │   └── InvalidRowError        one question (or clip) is wrong; `skip_invalid` leaves it out
 │       ├── DuplicateQidError
@@ -28,6 +29,7 @@ LongVideoEnvError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -70,6 +72,24 @@ class DatasetNotFoundError(DataError):
     """No dataset, split or file of that name."""
 
 
+class SeveralSplitsError(DatasetNotFoundError):
+    """A dataset has several splits, and none was named.
+
+    Args:
+        dataset: Its spec.
+        splits: Those that there are.
+    """
+
+    def __init__(self, dataset: str, splits: Sequence[str]) -> None:
+        problem = f"{dataset!r} has several splits: {', '.join(splits)}."
+        super().__init__(problem, mend="pass one as split.")
+        self.dataset = dataset
+        self.splits = tuple(splits)
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[str, ...]]]:
+        return type(self), (self.dataset, self.splits)
+
+
 class MalformedFileError(DataError):
     """A file is truncated, not UTF-8, not JSON, or of an unexpected shape."""
 
@@ -91,7 +111,7 @@ class AnswerOutOfRangeError(InvalidRowError):
 
 
 class ForeignClipError(InvalidRowError):
-    """The question's clip belongs to another video, or is none of its video's clips."""
+    """The question's clip belongs to another video, or does not exist in its own."""
 
 
 class SpecError(LongVideoEnvError, ValueError):

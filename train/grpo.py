@@ -73,7 +73,6 @@ if __name__ == "__main__":
 
     check_start(sys.argv[1:], GRPO)
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -97,6 +96,7 @@ from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import DataError
 from longvideo_env.game.words.templates import load_words
+from longvideo_env.records.files import write_json
 from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS
 from longvideo_env.tools.registry import build_toolbox
 from train.held_out import HeldOut
@@ -326,8 +326,10 @@ def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None)
     folder.mkdir(parents=True, exist_ok=True)
     record = env.record() | {"words": load_words(env.prompts, env.protocol).digest}
     if rollouts is not None:
+        Path(rollouts).mkdir(parents=True, exist_ok=True)
+        write_json(Path(rollouts) / ENVIRONMENT, record)
         record[ROLLOUTS] = os.path.relpath(rollouts, folder)
-    (folder / ENVIRONMENT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / ENVIRONMENT, record)
 
 
 def say_plan(env: EnvConfig, training: GRPOConfig, model: ModelConfig) -> None:

@@ -100,7 +100,7 @@ def _address(argument: str) -> str | None:
 
 
 def _unreachable(url: str) -> str | None:
-    """Why no connection can be had to this machine's own address; others may be behind a proxy."""
+    """Why this machine's own address does not answer; others may be behind a proxy."""
     parts = urlsplit(url)
     if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         return None

@@ -83,6 +83,14 @@ class RunOptions:
             raise SpecError(f"--fail-above must be a share, 0 to below 1, got {self.fail_above}.")
 
 
+COMMON = (
+    "policy", "dataset", "split", "out", "limit", "samples", "seed", "overwrite", "config",
+    "grounding", "vision", "max-turns", "tools", "protocol", "reward", "questions", "checkpoints",
+    "recording", "concurrency", "temperature", "budget-usd", "fail-above", "prompts", "shard",
+)  # fmt: skip
+"""The options that a first look wants."""
+
+
 def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
     """A command line that takes a policy, an environment and generation settings.
 
@@ -91,7 +99,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         doc: Its description, as written.
         several: Whether `--policy` may be given several times.
     """
-    parser = OptionParser(prog, doc, config=True)
+    parser = OptionParser(prog, doc, config=True, common=COMMON, tables=True)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--policy",

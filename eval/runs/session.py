@@ -17,7 +17,7 @@ from agents.generation.settings import GenerationSettings
 from agents.known import Gap, find_gaps, refuse_blind
 from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
-from eval.metrics.benchmark_groups import group_shares
+from eval.metrics.benchmark_groups import Facts, group_shares, question_facts
 from eval.metrics.named_options import named_accuracy
 from eval.metrics.summary import summarize
 from eval.runs.budgets import EpisodeLimit, SpendingWatch
@@ -173,7 +173,10 @@ async def play_split(
         try:
             stopped = await _play_missing(spec, session, plan, store, progress, spending)
         finally:
-            summary = _summary(name, session, plan, store)
+            # A set of a benchmark has facts on every question; others are not gone through.
+            has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
+            facts = question_facts(plan.tasks) if has_facts else {}
+            summary = _summary(name, session, plan, store, facts)
             if blind:
                 summary["blind"] = [gap.record() for gap in blind]
             summary["spent"] = spending.record()
@@ -185,7 +188,7 @@ async def play_split(
                 progress.note(f"{label}: {played:,} of {len(keys):,} played now, {kept:,} kept")
             earlier_s = float(earlier.get("wall_s") or 0.0)
             summary["wall_s"] = round(earlier_s + time.perf_counter() - start, 3)
-            store.finish(summary, keys)
+            store.finish(summary, keys, facts)
     return summary
 
 
@@ -251,10 +254,10 @@ def _key(task: Task, sample: int) -> tuple[str, int]:
     return str(task.qid), sample
 
 
-def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dict[str, Any]:
+def _summary(
+    name: str, session: Session, plan: RunPlan, store: RunStore, facts: Facts
+) -> dict[str, Any]:
     played = [store.episodes[key] for key in plan.keys if key in store.episodes]
-    # A set of a benchmark has facts on every question; others are not gone through.
-    has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
     config = session.config
     return {
         "policy": name,
@@ -271,7 +274,7 @@ def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dic
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
         "named_options": named_accuracy(session.dataset.task, played),
-        "groups": group_shares(plan.tasks, played) if has_facts else {},
+        "groups": group_shares(facts, played),
         **summarize(played, len(plan.tasks)),
     }
 

@@ -49,8 +49,8 @@ class LongTVQA:
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
     Raises:
-        LongVideoEnvError: An option has no meaning, the dataset is wrong, or a tool's types cannot
-            be told to a chat template.
+        LongVideoEnvError: An option has no meaning, the dataset is wrong, or a tool's types do
+            not fit into a chat template.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class LongTVQA:
                 get_json_schema(_method(tool))
             except Exception as error:
                 raise SpecError(
-                    f"tool {tool.name!r} cannot be told to a chat template: {error}. Fix: give its "
+                    f"tool {tool.name!r} does not fit into a chat template: {error}. Fix: give its "
                     "arguments plain types."
                 ) from error
 

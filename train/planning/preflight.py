@@ -316,7 +316,7 @@ def _ping(url: str) -> Line:
         with socket.create_connection((parts.hostname or "", port), timeout=PING_S):
             return Line("endpoint", f"{url} answers")
     except OSError as error:
-        return Line("endpoint", f"{url}: {error}", "start it, or mend its address.")
+        return Line("endpoint", f"{url}: {error}", "start it, or correct its address.")
 
 
 def _disk(plan: Plan) -> Line:

@@ -30,7 +30,8 @@ from typing import Any
 from rich.table import Table
 
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import output_console, progress_bar, run_command
+from longvideo_env.commands.shared import progress_bar, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.archives import unpack
 from longvideo_env.datasets.hub import PREFIX, hub_folder
 from longvideo_env.datasets.jsonfile import read_object, read_rows
@@ -309,6 +310,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env prepare",
         description=__doc__,
+        tables=True,
     )
     add = parser.add_argument
     add("dataset", choices=sorted(HUB), help="which of them")

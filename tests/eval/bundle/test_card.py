@@ -53,7 +53,7 @@ def test_a_card_says_what_an_accuracy_leaves_out(run, capsys):
     text = (run / "card.md").read_text(encoding="utf-8")
     for part in ("questions left out, and why", "failed episodes", "malformed turns", "limit 9",
                  "replies cut at the token limit", "hash of the words", "2 samples each",
-                 "by the longest option", "seed", "Only 3 videos", "--samples 2"):  # fmt: skip
+                 "by the longest option", "seed", "3 videos are few", "--samples 2"):  # fmt: skip
         assert part in page
         assert part in text.replace("\\", "")
     identity = json.loads((run / "config.json").read_text(encoding="utf-8"))["identity"]
