@@ -98,7 +98,7 @@ def warnings_before(spec: str, config: EnvConfig, dataset: Dataset) -> list[str]
             "at. Fix: give --frames-root, or another --vision."
         )
     if config.recording in ("off", "record"):
-        found += _silent_endpoints((spec, config.grounding, config.vision))
+        found += _silent_endpoints((spec, config.grounding, config.vision, config.judge))
     return found
 
 
