@@ -243,7 +243,10 @@ def test_a_run_of_the_last_release_goes_on(tmp_path):
 
 def test_help_tells_what_can_be_asked():
     done = subprocess.run(
-        [sys.executable, "eval/run_policy.py", "--help"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "eval/run_policy.py", "--help-all"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     for word in ("--ask", "--labels", "--judge"):
         assert word in done.stdout
