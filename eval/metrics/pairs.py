@@ -24,7 +24,7 @@ from longvideo_env.records.trajectory import Trajectory, read_trajectories
 Pair: TypeAlias = tuple[Trajectory, Trajectory]
 """The same question and sample, as run A and run B played it."""
 
-SAME_QUESTIONS = ("dataset", "split", "seed")
+SAME_QUESTIONS = ("dataset", "split", "seed", "ask")
 """Where the configurations of two runs must agree for equal ids to mean equal questions."""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import longvideo_env as lv
 from eval.bundle.packing import main as bundle
+from eval.bundle.run_table import main as table
 from eval.bundle.verify import main as verify
 from eval.report.command import write_report
 from eval.rescore import main as rescore
@@ -175,6 +176,8 @@ def test_a_run_is_resumed_rescored_reported_bundled_and_verified(ask, tmp_path, 
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert again["answers"] == summary["answers"]
     write_report([folder], tmp_path / "report.html")
+    assert table([str(folder)]) == 0
+    assert ("| R@0.7" if ask == "when" else "| token F1") in capsys.readouterr().out
     zipped = tmp_path / "paper.zip"
     assert bundle([str(folder), "--out", str(zipped)]) == 0
     assert verify([str(zipped), "--replay"]) == 0
