@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo docs starter real test test-slow test-browser test-real test-vllm test-doors check bench-env clean
+.PHONY: setup demo docs release-check starter real test test-slow test-browser test-real test-vllm test-doors check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -74,8 +74,11 @@ docs: .venv-docs/.stamp
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 .venv-docs/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]'
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]' build twine
 	touch $@
+# Wheel and sdist in dist/, tried as a stranger would: on the lowest and the highest Python that is here, outside the checkout.
+release-check: .venv-docs/.stamp
+	.venv-docs/bin/python tests/release/check.py dist
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
