@@ -38,13 +38,15 @@ from eval.metrics.summary import summarize
 from eval.output.formatting import format_number
 from eval.runs.identify import questions_of
 from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run
-from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
 from longvideo_env.commands.typeset import output_console
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
+from longvideo_env.game.judging import settled
 from longvideo_env.game.replay import replay
 from longvideo_env.game.reward import score
 from longvideo_env.records.files import write_json
@@ -56,7 +58,7 @@ RESCORED = "rescored"
 CHANGES = "changes.json"
 COMPARED = (
     *("status", "choice", "correct", "grounded", "grounded_first", "reward", "reward_terms"),
-    "kind",
+    *("kind", "answer_scores", "judged"),
 )
 """What of an episode is computed again."""
 
@@ -130,6 +132,8 @@ class Scorer:
                 "the run wrote."
             )
         play = replay(played, self.game)
+        if play.judged is not None:  # the votes stand as they were cast; the verdict follows
+            play = replace(play, judged=settled(play.judged))
         result = score(play, task.gold, self.game.reward)
         return replace(
             played,
@@ -142,6 +146,8 @@ class Scorer:
             reward=result.reward,
             reward_terms=result.terms,
             reward_error=result.error,
+            answer_scores=dict(result.answer),
+            judged=play.judged,
         )
 
 
@@ -162,7 +168,7 @@ def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
     config = replace(
         config, reward=reward or config.reward, dataset=dataset or config.dataset, frames_root=None
     )
-    data = load_dataset(config.dataset, config.split, skip_invalid=True)
+    data = open_questions(config, skip_invalid=True)
     return Scorer(data, config, Game.from_config(config))
 
 

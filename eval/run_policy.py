@@ -36,8 +36,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.generation.settings import GenerationSettings
+from eval.metrics.answer_forms import answer_lines
 from eval.metrics.benchmark_groups import group_lines
 from eval.metrics.intervals import few_videos
+from eval.metrics.judge_agreement import judge_lines
 from eval.metrics.named_options import named_lines
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
@@ -210,7 +212,7 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
     for line in session.dataset.coverage.lines():
         say(console, line)
     for row in summaries:
-        for line in (*named_lines(row), *group_lines(row)):
+        for line in (*named_lines(row), *answer_lines(row), *judge_lines(row), *group_lines(row)):
             say(console, f"{row['policy']}: {line}")
     for picture in draw_curve(summaries, run.out / "accuracy_by_step"):
         say(console, f"accuracy against steps: {picture}")

@@ -11,7 +11,7 @@ from eval.report.folders import SavedEpisode
 from eval.report.thumbs import Thumbs
 from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.readable import spoken
-from longvideo_env.records.trajectory import written_as
+from longvideo_env.records.trajectory import Trajectory, written_as
 from longvideo_env.schema import Video
 
 MAX_TEXT = 400_000
@@ -108,12 +108,23 @@ def trace_of(
         "error": record.get("error"),
         "order": record.get("option_order"),
         "terms": record.get("reward_terms") or {},
+        "answer": _answer(played),
         "timings": record.get("timings") or {},
         "cost": _cost(episode_cost(record)),
         "prompt_tokens": _count(s for s in segments if not s["sampled"]),
         "seed": str(record.get("seed")),
     }
     return trace
+
+
+def _answer(played: Trajectory) -> dict[str, str]:
+    """How close an answer without options is to the gold, and what a judge said of it."""
+    found = {name: f"{value:.3f}" for name, value in played.answer_scores.items()}
+    if (judged := played.judged) is not None:
+        votes = ", ".join("unread" if v is None else str(v) for v in judged.votes)
+        verdict = {True: "right", False: "wrong", None: f"no verdict: {judged.error}"}
+        found["judge"] = f"{verdict[judged.right]} ({judged.judge}; votes {votes or 'none'})"
+    return found
 
 
 def _turn(

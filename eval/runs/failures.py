@@ -80,7 +80,7 @@ def silent_endpoints(spec: str, config: EnvConfig) -> list[str]:
     """The endpoints of this machine where nothing listens, a line each."""
     if config.recording not in ("off", "record"):
         return []
-    specs = (spec, config.grounding, config.vision)
+    specs = (spec, config.grounding, config.vision, config.judge)
     urls = {_address(spec.removeprefix("openai:")) for spec in specs if spec.startswith("openai:")}
     return [
         f"nothing listens at {url} ({problem}). Fix: start the server, or name another endpoint."

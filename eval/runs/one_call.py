@@ -78,8 +78,10 @@ class RunResult:
             *("qid", "video_id", "show", "kind", "sample", "status", "choice", "correct"),
             *("reward", "grounded", "grounded_first", "n_turns", "error", "reward_error"),
         )
-        rows = [{name: getattr(t, name) for name in names} for t in self.episodes]
-        return pandas.DataFrame(rows, columns=list(names))
+        episodes = self.episodes
+        rows = [{**{n: getattr(t, n) for n in names}, **_answered(t)} for t in episodes]
+        more = dict.fromkeys(name for row in rows for name in row)
+        return pandas.DataFrame(rows, columns=list(dict.fromkeys([*names, *more])))
 
     def compare(self, other: RunResult | str | Path) -> dict[str, Any]:
         """This run less the other, on the questions that both played.
@@ -106,6 +108,13 @@ class RunResult:
             f"scored, {s['n_failed']} failed"
             + "".join(f", {mark}" for mark in (blind_mark(s), stopped_mark(s)) if mark)
         )
+
+
+def _answered(t: Trajectory) -> dict[str, Any]:
+    """What an answer without options adds to an episode's row."""
+    said = {"said": t.said} if t.answer_scores else {}
+    judged = {} if t.judged is None else {"judged_right": t.judged.right}
+    return {**said, **t.answer_scores, **judged}
 
 
 def _budget(limits: Mapping[str, Any]) -> Budget:

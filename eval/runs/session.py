@@ -28,9 +28,10 @@ from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions
 from eval.runs.selection import DRAW, Chosen, choose
 from eval.runs.store import RunStore, holds_run
-from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
+from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task
 from longvideo_env.config import spec_of
 from longvideo_env.datasets.altered import PREFIX
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import SpecError
 from longvideo_env.tools.recording import Recording, RecordingStats
 from longvideo_env.tools.registry import build_toolbox
@@ -108,12 +109,7 @@ def open_session(run: RunOptions, config: EnvConfig, settings: GenerationSetting
         DataError: The dataset cannot be read.
         SpecError: An agent is unknown, or the split holds no questions.
     """
-    dataset = load_dataset(
-        config.dataset,
-        config.split,
-        frames_root=config.frames_root,
-        skip_invalid=config.skip_invalid,
-    )
+    dataset = open_questions(config)
     if not dataset.tasks:
         raise SpecError(f"split {config.split!r} of {config.dataset!r} holds no questions.")
     return Session(run, config, settings, dataset, build_toolbox(config, dataset))

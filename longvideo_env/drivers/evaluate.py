@@ -1,19 +1,22 @@
 """Play the questions of a dataset with a policy, in one call.
 
-import longvideo_env as lv
+    import longvideo_env as lv
 
-def shout(messages):                 # any function from messages to text
-return "<answer>a0</answer>"
+    def shout(messages):                 # any function from messages to text
+        return "<answer>a0</answer>"
 
-result = lv.evaluate(shout, dataset="mini", split="test", limit=20)
-print(result.accuracy, result.interval)
+    result = lv.evaluate(shout, dataset="mini", split="test", limit=20)
+    print(result.accuracy, result.interval)
+
+The result also compares, reports, and becomes a table: see `Result`.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
+
+from longvideo_env.specs import entry_point_names
 
 
 class Result(Protocol):
@@ -96,8 +99,7 @@ def evaluate(
         BlindAgentError: An agent has nothing to go on: no frames, no captions, no lines.
         LongVideoEnvError: An option has no meaning, or the data is wrong.
     """
-    (point,) = entry_points(group="longvideo_env.api", name="evaluate")
-    result: Result = point.load()(
+    result: Result = entry_point_names("api")["evaluate"].load()(
         policy,
         out=out,
         questions=questions,

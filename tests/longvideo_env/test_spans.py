@@ -64,7 +64,7 @@ def test_forms_that_are_read(text, spans):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "12", "40-12", "5-5", "soon", "1-2 x", "nan-inf", "1-2;" * 40]
+    "text", ["", "12", "40-12", "5-5", "soon", "1-2 x", "nan-inf", "1-2;" * 40][:]
 )
 def test_what_is_no_stretch_is_said(text):
     assert isinstance(read_spans(text), str)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from agents.policies.starter import STARTER
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import load_dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.metrics_log import METRICS
 from train.options.launcher import repeat_below_launcher
@@ -134,7 +134,7 @@ def check_dataset(env: EnvConfig) -> None:
         DataError: It cannot.
     """
     if not env.dataset.startswith("hf:"):
-        load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
+        open_questions(env)
 
 
 def check_model(options: Namespace) -> None:

@@ -32,8 +32,8 @@ from rich.table import Table
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.commands.typeset import output_console
-from longvideo_env.datasets.archives import unpack
-from longvideo_env.datasets.hub import PREFIX, hub_folder
+from longvideo_env.datasets.fetching.archives import unpack
+from longvideo_env.datasets.fetching.hub import PREFIX, hub_folder
 from longvideo_env.datasets.jsonfile import read_object, read_rows
 from longvideo_env.datasets.loading import load_dataset
 from longvideo_env.datasets.rejects import Rejects

@@ -17,8 +17,8 @@ import pytest
 
 from longvideo_env.commands.data.prepare import main, prepare
 from longvideo_env.datasets import load_dataset
-from longvideo_env.datasets.archives import Limits, unpack
-from longvideo_env.datasets.hub import parse_hub_spec
+from longvideo_env.datasets.fetching.archives import Limits, unpack
+from longvideo_env.datasets.fetching.hub import parse_hub_spec
 from longvideo_env.datasets.layers import Maker, write_layer
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, SpecError
 
