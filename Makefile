@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter real test test-slow test-browser test-real test-vllm test-doors check bench-env clean
+.PHONY: setup demo docs starter real test test-slow test-browser test-real test-vllm test-doors check bench-env clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -69,10 +69,17 @@ test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	rm -rf .venv-doors/openenv-0.10
 	.venv-doors/bin/python -m pip install --quiet --no-deps --target .venv-doors/openenv-0.10 openenv==0.10.0
 	touch $@
+# The site in site/: strict, so that a broken link or a docstring that cannot be read is an error.
+docs: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+.venv-docs/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]'
+	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
 clean:
-	rm -rf .venv .venv-vllm .venv-doors .venv-inspect .browser .models build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .browser .models build dist *.egg-info .*_cache .import_linter_cache

@@ -1,7 +1,7 @@
 r"""Play a split with one policy, once as configured and once with each part taken away or changed.
 
-    python eval/ablations.py --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
-    python eval/ablations.py --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
+    longvideo-env ablations --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
+    longvideo-env ablations --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
         --variant full --variant no-vision
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`; each other variant
@@ -43,7 +43,7 @@ from eval.metrics.intervals import few_videos
 from eval.metrics.pairs import add_holm, count_folders
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import format_p, format_signed_interval, power_notes
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import failure_lines
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RECORDING, RunOptions, build_parser, read_options
@@ -51,6 +51,7 @@ from eval.runs.session import open_session, play_split, print_skipped
 from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.records.files import write_json, write_text
 
 MARKDOWN_WIDTH = 1000
@@ -100,7 +101,7 @@ def parse_options(
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = build_parser("ablations.py", __doc__, several=False)
+    parser = build_parser("longvideo-env ablations", __doc__, several=False)
     add_variant_option(parser, VARIANTS, "Play only this one of the above")
     options = vars(parser.parse_args(argv))
     variants = choose_variants(VARIANTS, options["variant"])

@@ -38,7 +38,8 @@ from eval.metrics.intervals import clustered_share, few_videos
 from eval.output.formatting import format_interval
 from longvideo_env.choices import equal_options, pinned_options
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, output_console, run_command
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.schema import Task
@@ -259,6 +260,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env leaks",
         description=__doc__,
+        tables=True,
     )
     add = parser.add_argument
     add("dataset", help="as in EnvConfig.dataset: a folder, a file, mini, embedded, hf:...")

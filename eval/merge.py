@@ -1,6 +1,6 @@
 """Put the shards of a run together.
 
-    python eval/merge.py runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
+    longvideo-env merge runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
 
 Shards are folders that `eval/run_policy.py --shard I/N` wrote, of one configuration. The result is
 a run's folder like any other: it can be compared, scored again, and resumed without --shard, which
@@ -26,11 +26,11 @@ from eval.metrics.benchmark_groups import group_shares
 from eval.metrics.named_options import merge_named
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
-from eval.output.formatting import output_console
 from eval.runs.run_options import Shard, parse_shard
 from eval.runs.store import SUMMARY, RunStore, read_facts, read_questions, refuse_to_overwrite
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
 
@@ -168,7 +168,7 @@ def _missing(shards: Sequence[Shard], summaries: Sequence[dict[str, Any]]) -> li
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="merge.py", description=__doc__)
+    parser = OptionParser(prog="longvideo-env merge", description=__doc__, tables=True)
     parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="A shard's folder.")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."

@@ -32,12 +32,12 @@ from rich.console import Console
 
 from eval.metrics.benchmark_groups import group_lines, group_shares, question_facts
 from eval.metrics.summary import summarize
-from eval.output.formatting import output_console
 from eval.run_policy import print_table, say
 from eval.runs.identify import questions_of
 from eval.runs.store import RunStore
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.datasets.jsonfile import read_text
 from longvideo_env.datasets.kinds import question_kind
@@ -167,7 +167,7 @@ def score(
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env score", description=__doc__)
+    parser = OptionParser(prog="longvideo-env score", description=__doc__, tables=True)
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="The answers.")
     add("--dataset", required=True, help="As in EnvConfig.dataset: a folder, a file, hf:...")

@@ -1,10 +1,10 @@
 r"""The paper's main table and its four ablations, for any policies and agents, beside its numbers.
 
-    python eval/tables.py --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
-    python eval/tables.py --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
-    python eval/tables.py --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
+    longvideo-env tables --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
+    longvideo-env tables --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
+    longvideo-env tables --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
         --dataset DIR --out runs/tables --table vision
-    python eval/tables.py --collect --out runs/tables
+    longvideo-env tables --collect --out runs/tables
 
 The tables: `main`; `components` (text only, + grounding, + vision); `turns` (K = 2, 5, 10);
 `window` (1, 2, 3 clips); `vision`, the vision agents given by --vision-agent. Each variant changes
@@ -46,15 +46,20 @@ from eval.metrics.intervals import FEW_VIDEOS, few_videos
 from eval.metrics.pairs import add_holm, count_folders
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import format_p, power_notes
-from eval.output.formatting import output_console
 from eval.output.published import ABLATIONS, MAIN, SOURCE, Published
-from eval.output.typeset import FORMATS, Table, table_name
 from eval.runs.naming import folder_name, run_folder
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.store import SUMMARY
 from eval.runs.variants import FULL, Variant
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import (
+    FORMATS,
+    Table,
+    output_console,
+    print_tables,
+    table_name,
+)
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
 
@@ -286,7 +291,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
-    parser = build_parser("tables.py", __doc__, several=True)
+    parser = build_parser("longvideo-env tables", __doc__, several=True)
     group = parser.add_argument_group("tables")
     group.add_argument(
         "--table",
@@ -302,9 +307,6 @@ def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
         help="A row of the table on vision agents; may be given several times.",
     )
     group.add_argument("--collect", action="store_true", help="Play nothing; print what is there.")
-    group.add_argument(
-        "--format", choices=list(FORMATS), default="md", help="What to print. Default: md."
-    )
     options: dict[str, Any] = vars(parser.parse_args(argv))
     return options
 
@@ -348,9 +350,7 @@ def _run(argv: Sequence[str] | None) -> int:
     tables = make_tables(plan, summaries)
     for name, typeset in FORMATS.items():
         write_text(out / table_name(name), typeset(tables))
-    stdout = output_console()
-    text = FORMATS[options["format"]](tables)
-    stdout.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+    print_tables(tables, output_console())
     failed = any(summary["n_failed"] for found in summaries.values() for summary in found.values())
     return EXIT_FAILURES if failed else EXIT_DONE
 

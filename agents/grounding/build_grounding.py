@@ -1,8 +1,8 @@
 r"""Ask the grounding agent for the first clip of every question of a split, and record the replies.
 
-    python -m agents.grounding.build_grounding --dataset DIR --split train \
+    longvideo-env build-grounding --dataset DIR --split train \
         --grounding openai:gpt-4o --out runs/first-clips.sqlite
-    python -m agents.grounding.build_grounding --dataset DIR --grounding openai:gpt-4o \
+    longvideo-env build-grounding --dataset DIR --grounding openai:gpt-4o \
         --from-cache grounding_cache_tvqa_plus_grok.json --out runs/first-clips.sqlite
 
 Training and evaluation with `--recording reuse --recording-file runs/first-clips.sqlite` and the
@@ -144,7 +144,7 @@ def _key(request: ToolCall, toolbox: Toolbox) -> Mapping[str, Any]:
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="python -m agents.grounding.build_grounding",
+        prog="longvideo-env build-grounding",
         description=__doc__,
     )
     add = parser.add_argument
@@ -210,7 +210,7 @@ def _run(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
     options = build_parser().parse_args(argv)
-    return run_command("build_grounding", lambda: _run(options), resumes=True)
+    return run_command("build-grounding", lambda: _run(options), resumes=True)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ from eval.metrics.benchmark_groups import group_shares, question_facts
 from eval.metrics.pairs import Run
 from eval.rescore import Scorer, difference
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
-from longvideo_env import EnvConfig, load_dataset
+from longvideo_env import EnvConfig
 from longvideo_env.config import PROTOCOLS
 from longvideo_env.datasets.altered import PREFIX
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
 from longvideo_env.game.replay import replay
@@ -133,7 +134,7 @@ def _open(
             here = f"{config.dataset.partition('@')[0]}@{dataset}"
         config = replace(config, dataset=here, frames_root=None, skip_invalid=True)
         game = Game.from_config(config)
-        data = load_dataset(config.dataset, config.split, skip_invalid=True)
+        data = open_questions(config, skip_invalid=True)
     except (*_ODD, LongVideoEnvError) as error:
         return OpenedRun(name, run, summary, config, None, game, str(error))
     return OpenedRun(name, run, summary, config, data, game, "")

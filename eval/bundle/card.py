@@ -22,12 +22,12 @@ from eval.bundle.eval_record import eval_record
 from eval.bundle.figures import figures_of
 from eval.leaks import Leak, measure_leaks
 from eval.metrics.pairs import read_run
-from eval.output.formatting import output_console
 from eval.rescore import read_summary
 from eval.runs.store import SUMMARY
 from longvideo_env import load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.files import write_json, write_text
 

@@ -20,8 +20,8 @@ from typing import Any, cast
 from longvideo_env.datasets import readers
 from longvideo_env.datasets.assembling import assemble
 from longvideo_env.datasets.dataset import Dataset
+from longvideo_env.datasets.fetching.hub import PREFIX, hub_folder
 from longvideo_env.datasets.footage import Benchmark
-from longvideo_env.datasets.hub import PREFIX, hub_folder
 from longvideo_env.datasets.own.in_memory import rows_of
 from longvideo_env.datasets.own.questions_table import read_rows
 from longvideo_env.datasets.rejects import Rejects, no_collector

@@ -65,6 +65,7 @@ def evaluate(
     budget: dict[str, float] | None = None,
     episode_budget: dict[str, float] | None = None,
     fail_above: float | None = None,
+    allow_blind: bool = False,
     generation: dict[str, Any] | None = None,
     **options: Any,
 ) -> Result:
@@ -90,10 +91,12 @@ def evaluate(
         budget: The most that the run may use: `usd`, `tokens` and `seconds`.
         episode_budget: The same of each episode.
         fail_above: Stop once more than this share of all episodes have failed.
+        allow_blind: Go on where the vision or grounding agent has nothing to go on in any video.
         generation: How a model writes: the fields of `GenerationSettings`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
     Raises:
+        BlindAgentError: An agent has nothing to go on: no frames, no captions, no lines.
         LongVideoEnvError: An option has no meaning, or the data is wrong.
     """
     result: Result = entry_point_names("api")["evaluate"].load()(
@@ -110,6 +113,7 @@ def evaluate(
         budget=budget or {},
         episode_budget=episode_budget or {},
         fail_above=fail_above,
+        allow_blind=allow_blind,
         generation=generation or {},
         options={"dataset": dataset, "split": split, **options},
     )

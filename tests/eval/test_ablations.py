@@ -151,7 +151,7 @@ def test_yaml_names_one_policy(tmp_path, capsys):
 
 def test_started_as_a_script_and_help_lists_the_variants():
     text = subprocess.run(
-        [sys.executable, str(ROOT / "eval/ablations.py"), "--help"],
+        [sys.executable, str(ROOT / "eval/ablations.py"), "--help-all"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     for part in ("--policy", "--variant", "Exit codes", *(v.name for v in VARIANTS)):

@@ -9,8 +9,8 @@ from eval.metrics.paired import holm
 from eval.metrics.pairs import count_folders
 from eval.output.comparisons import format_p, power_lines
 from eval.output.published import ABLATIONS, MAIN
-from eval.output.typeset import Table, to_csv, to_latex, to_markdown
 from eval.tables import main
+from longvideo_env.commands.typeset import Table, to_csv, to_latex, to_markdown
 
 MINI = ("--dataset", "mini:videos=5", "--split", "test")
 AWKWARD = Table("odd", "50 % & more_", ["policy", "n"], [["a|b_{x}\\", "1"]], "#1 ~ ^")

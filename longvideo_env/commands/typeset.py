@@ -1,12 +1,29 @@
-"""Tables as Markdown, LaTeX and CSV."""
+"""Tables as text, Markdown, LaTeX, CSV and JSON.
+
+Every command that prints a table takes `--format text|md|tex|csv|json`. With another format than
+text, standard output holds the tables alone, and what is said beside them goes to standard error.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
+
+import rich.table
+from rich.console import Console
+from rich.text import Text
+
+TEXT = "text"
+WIDTH = 160
+table_format: ContextVar[str] = ContextVar("table_format", default=TEXT)
+"""The format that this command line asked for."""
 
 _LATEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
@@ -141,3 +158,94 @@ FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
 def table_name(ending: str) -> str:
     """The file's name for a format."""
     return f"tables.{ending}"
+
+
+def to_json(table: Table) -> str:
+    """A table as one line of JSON: its caption, and an object for each row."""
+    rows = [
+        {name: _value(cell) for name, cell in zip(_unique(table.columns), row, strict=True)}
+        for row in table.rows
+    ]
+    return json.dumps({"caption": table.caption, "rows": rows}, ensure_ascii=False) + "\n"
+
+
+def _value(cell: str) -> str | int | float | None:
+    if cell == "-":
+        return None
+    if re.fullmatch(r"[+-]?[0-9]{1,15}", cell):
+        return int(cell)
+    return float(cell) if re.fullmatch(r"[+-]?[0-9]+\.[0-9]+(?:e[+-]?[0-9]+)?", cell) else cell
+
+
+def _unique(columns: Sequence[str]) -> list[str]:
+    """The headings; one that stands there twice takes the name of the column before it too."""
+    return [
+        f"{columns[i - 1]} {name}" if columns.count(name) > 1 and i else name
+        for i, name in enumerate(columns)
+    ]
+
+
+def _plain_csv(table: Table) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([table.columns, *table.rows])
+    return out.getvalue() + "\n"
+
+
+_ONE: Mapping[str, Callable[[Table], str]] = {
+    "md": lambda table: to_markdown([table]),
+    "tex": lambda table: to_latex([table]),
+    "csv": _plain_csv,
+    "json": to_json,
+}
+TABLE_FORMATS = (TEXT, *_ONE)
+
+
+def from_rich(table: rich.table.Table) -> Table:
+    """What a command shows as a table on a terminal, as texts."""
+    columns = [_plain(column.header) for column in table.columns]
+    cells = [[_plain(cell) for cell in column.cells] for column in table.columns]
+    caption = _plain(table.title) if table.title else columns[0]
+    name = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
+    return Table(name, caption, columns, list(zip(*cells, strict=True)))
+
+
+def _plain(cell: Any) -> str:
+    return cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain
+
+
+class TableConsole(Console):
+    """Standard output that holds tables alone, in the format that was asked for."""
+
+    def __init__(self, style: str) -> None:
+        super().__init__(width=WIDTH)
+        self._style, self._beside = style, Console(stderr=True, soft_wrap=True)
+
+    def print(self, *objects: Any, **more: Any) -> None:
+        """Write tables to standard output and everything else to standard error."""
+        for item in objects or ("",):
+            if isinstance(item, rich.table.Table):
+                item = from_rich(item)
+            if isinstance(item, Table):
+                sys.stdout.write(_ONE[self._style](item))
+            else:
+                self._beside.print(item, **more)
+
+
+def output_console() -> Console:
+    """Standard output. A pipe or a log file has no width of its own, and gets a wide one."""
+    if (style := table_format.get()) != TEXT:
+        return TableConsole(style)
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
+def print_tables(tables: Sequence[Table], console: Console) -> None:
+    """Show tables that are texts already: as Markdown, or in the format that was asked for."""
+    if (style := table_format.get()) == "tex":
+        sys.stdout.write(to_latex(tables))
+        return
+    if style != TEXT:
+        console.print(*tables)
+        return
+    for line in to_markdown(tables).splitlines():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
