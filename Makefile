@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo docs release-check starter real test test-slow test-browser test-real test-vllm test-doors check bench-env clean
+.PHONY: setup demo docs release-check starter real test test-slow test-browser test-real test-vllm test-doors check bench-env soak clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -84,5 +84,8 @@ check: setup
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
+SOAK_S ?= 1800
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --seconds $(SOAK_S)
 clean:
 	rm -rf .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .browser .models build dist *.egg-info .*_cache .import_linter_cache
