@@ -81,8 +81,8 @@ class GrpoArguments:
         default=False,
         metadata={
             "help": "Replace a question whose replies all got the same reward by another one, so "
-            "that more of a batch teaches something. It costs rollouts: up to resample_attempts times "
-            "as many again."
+            "that more of a batch teaches something. It costs rollouts: up to resample_attempts "
+            "times as many again."
         },
     )
     resample_attempts: int = field(
