@@ -13,6 +13,7 @@ import longvideo_env as lv
 from eval.bundle.packing import main as bundle
 from eval.bundle.run_table import main as table
 from eval.bundle.verify import main as verify
+from eval.compare import main as compare
 from eval.report.command import write_report
 from eval.rescore import main as rescore
 from eval.run_policy import main as run_policy
@@ -211,6 +212,18 @@ def test_nothing_gold_is_said_in_any_form(monkeypatch):
                 said += [text, json.dumps(info)]
             assert SENTINEL not in "".join(said)
             assert str(SENTINEL_NUMBER) not in "".join(said)
+
+
+def test_two_runs_are_compared_by_their_scores(tmp_path, capsys):
+    shared = {"dataset": "mini:videos=8", "split": "test", "ask": "when"}
+    mine = lv.evaluate("scripted:ground-answer", **shared, out=tmp_path / "a")
+    other = lv.evaluate("random", **shared, out=tmp_path / "b")
+    found = mine.compare(other)["answers"]["iou"]
+    means = [r.summary["answers"]["when"]["iou"] for r in (mine, other)]
+    assert found["difference"] == pytest.approx(means[0] - means[1])
+    assert found["difference_ci95"][0] <= found["difference"] <= found["difference_ci95"][1]
+    assert compare([str(other.folder), str(mine.folder)]) == 0
+    assert "temporal IoU B - A: +" in capsys.readouterr().out
 
 
 def test_questions_that_cannot_be_asked_so_are_left_out_and_counted():
