@@ -5,9 +5,10 @@
 
 FILE holds a question's id and its answer: a JSON object `{"12": "a3"}`, a JSON array or JSON Lines
 of objects with `qid` and `answer`, or CSV with these two columns. An answer is a label (`a3`), a
-letter (`D`), an index counted from 0, or the words of one option. One that names no option is
-wrong, and so is a question without an answer; both are counted, and the first are named. An id
-that the split does not have, or has twice in the file, is refused.
+letter (`D`), an index counted from 0, or the words of one option. With --ask words it is words,
+with --ask when a stretch of the video in seconds, `12.5 - 40` (docs/answers.md). One that cannot be
+read is wrong, and so is a question without an answer; both are counted, and the first are named. An
+id that the split does not have, or has twice in the file, is refused.
 
 --out becomes a folder as `eval/run_policy.py` writes it, with one episode a question and no turns.
 
@@ -30,6 +31,7 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.console import Console
 
+from eval.metrics.answer_forms import answer_lines
 from eval.metrics.benchmark_groups import group_lines, group_shares, question_facts
 from eval.metrics.summary import summarize
 from eval.run_policy import print_table, say
@@ -38,14 +40,19 @@ from eval.runs.store import RunStore
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.commands.typeset import output_console
+from longvideo_env.config import CHOICE, FORMS, WHEN
 from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets.forms import ask_as
 from longvideo_env.datasets.jsonfile import read_text
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
+from longvideo_env.game.matching import RIGHT_FROM_IOU, answer_scores
 from longvideo_env.game.protocol.answers import read_answer
+from longvideo_env.game.protocol.base import ANSWER
 from longvideo_env.records.identity import name_some
-from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.records.trajectory import Trajectory, TurnRecord
 from longvideo_env.schema import Task
+from longvideo_env.spans import read_spans, write_spans
 
 _FIX = 'Fix: give {"QID": "a3", ...}, or rows with qid and answer, as JSON, JSON Lines or CSV.'
 
@@ -103,6 +110,8 @@ def choice_of(answer: str, options: Sequence[str]) -> int | None:
 def episode_of(task: Task, answer: str | None, name: str) -> Trajectory:
     """What somebody answered, as an episode without turns."""
     question = task.question
+    if question.ask is not None:
+        return _episode_without_options(task, answer, name)
     choice = None if answer is None else choice_of(answer, question.options)
     known = task.gold.answer is not None
     return Trajectory(
@@ -121,6 +130,33 @@ def episode_of(task: Task, answer: str | None, name: str) -> Trajectory:
         kind=question_kind(question.text),
         choice=choice,
         correct=bool(task.gold.is_right(choice)) if known else None,
+    )
+
+
+def _episode_without_options(task: Task, answer: str | None, name: str) -> Trajectory:
+    """The same for an answer in words or in time, which is the argument of its one turn."""
+    question, said = task.question, answer or None
+    if question.ask == WHEN and said is not None:
+        spans = read_spans(said)
+        said = None if isinstance(spans, str) else write_spans(spans)
+    scores = answer_scores(said, task.gold)
+    least = {"iou": RIGHT_FROM_IOU, "exact_match": 1.0}
+    return Trajectory(
+        qid=task.qid,
+        video_id=question.video_id,
+        policy=name,
+        sample=0,
+        seed=0,
+        status="out_of_turns" if said is None else "answered",
+        n_options=0,
+        turns=() if said is None else (TurnRecord(1, ANSWER, said),),
+        segments=(),
+        question=question.text,
+        show=question.show,
+        kind=question_kind(question.text),
+        correct=any(scores[key] >= least[key] for key in least if key in scores),
+        ask=question.ask,
+        answer_scores=scores,
     )
 
 
@@ -156,12 +192,13 @@ def score(
             "wall_s": 0.0,
         }
         store.finish(summary, [(str(t.qid), 0) for t in played], facts)
-    unread = [str(t.qid) for t in played if t.choice is None and str(t.qid) in answers]
+    unread = [str(t.qid) for t in played if t.status != "answered" and str(t.qid) in answers]
     lines = []
     if missing := len(qids) - len(answers):
         lines.append(f"{missing:,} of {len(qids):,} questions have no answer, and count as wrong")
     if unread:
-        lines.append(f"{len(unread):,} answers name no option, and are wrong: {name_some(unread)}")
+        what = "name no option" if dataset[0].question.options else "cannot be read"
+        lines.append(f"{len(unread):,} answers {what}, and are wrong: {name_some(unread)}")
     return summary, lines
 
 
@@ -172,6 +209,7 @@ def build_parser() -> OptionParser:
     add("file", type=Path, metavar="FILE", help="The answers.")
     add("--dataset", required=True, help="As in EnvConfig.dataset: a folder, a file, hf:...")
     add("--split", default="val", help="Default: val.")
+    add("--ask", choices=FORMS, default=CHOICE, help="What was asked. Default: choice.")
     add("--name", help="What to call them; by default the file's name.")
     add("--out", type=Path, required=True, metavar="DIR", help="The run's folder.")
     return parser
@@ -180,7 +218,9 @@ def build_parser() -> OptionParser:
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     name = options.name or options.file.stem
-    dataset = load_dataset(options.dataset, options.split)
+    dataset = ask_as(load_dataset(options.dataset, options.split), options.ask)
+    if not len(dataset):
+        raise SpecError(f"no question of {options.dataset} can be asked as {options.ask}.")
     config = {
         "policy": name,
         "dataset": options.dataset,
@@ -188,11 +228,18 @@ def _run(argv: Sequence[str] | None) -> int:
         "seed": 0,
         "grounding": "none",
         "vision": "none",
+        **({} if options.ask == CHOICE else {"ask": options.ask}),
     }
     summary, lines = score(dataset, read_predictions(options.file), name, config, options.out)
     console: Console = output_console()
     print_table([summary], console)
-    for line in (*lines, *group_lines(summary), f"Episodes and summary: {options.out}"):
+    lines += dataset.coverage.lines() if options.ask != CHOICE else []
+    for line in (
+        *lines,
+        *answer_lines(summary),
+        *group_lines(summary),
+        f"Episodes and summary: {options.out}",
+    ):
         say(console, line)
     return EXIT_DONE
 

@@ -17,6 +17,7 @@ from eval.compare import main as compare
 from eval.report.command import write_report
 from eval.rescore import main as rescore
 from eval.run_policy import main as run_policy
+from eval.score import main as score
 from longvideo_env.choices import pinned_options
 from longvideo_env.datasets.forms import ask_as
 from longvideo_env.game.matching import answer_scores
@@ -212,6 +213,28 @@ def test_nothing_gold_is_said_in_any_form(monkeypatch):
                 said += [text, json.dumps(info)]
             assert SENTINEL not in "".join(said)
             assert str(SENTINEL_NUMBER) not in "".join(said)
+
+
+@pytest.mark.parametrize("ask", ["words", "when"])
+def test_answers_of_others_get_the_same_scores(ask, tmp_path, capsys):
+    """A run's answers, taken as a file of somebody else's, come to the same figures."""
+    mine = lv.evaluate(
+        "scripted:ground-answer", dataset="mini:videos=6", split="test", ask=ask, out=tmp_path / "a"
+    )
+    answers = {str(t.qid): t.said for t in mine.episodes}
+    file = tmp_path / "theirs.json"
+    file.write_text(json.dumps(answers), encoding="utf-8")
+    args = ["--dataset", "mini:videos=6", "--split", "test", "--ask", ask]
+    assert score([str(file), *args, "--out", str(tmp_path / "b")]) == 0
+    theirs = json.loads((tmp_path / "b" / "summary.json").read_text(encoding="utf-8"))
+    assert theirs["answers"] == mine.summary["answers"]
+    assert theirs["accuracy"] == mine.summary["accuracy"]
+    assert compare([str(tmp_path / "b"), str(mine.folder)]) == 0
+    assert "B - A: +0.000" in capsys.readouterr().out
+    if ask == "when":
+        file.write_text(json.dumps({**answers, next(iter(answers)): "soon"}), encoding="utf-8")
+        assert score([str(file), *args, "--out", str(tmp_path / "c")]) == 0
+        assert "1 answers cannot be read, and are wrong" in capsys.readouterr().out
 
 
 def test_two_runs_are_compared_by_their_scores(tmp_path, capsys):
