@@ -62,6 +62,7 @@ def evaluate(
     budget: dict[str, float] | None = None,
     episode_budget: dict[str, float] | None = None,
     fail_above: float | None = None,
+    ray: str | dict[str, Any] | None = None,
     generation: dict[str, Any] | None = None,
     **options: Any,
 ) -> Result:
@@ -87,6 +88,9 @@ def evaluate(
         budget: The most that the run may use: `usd`, `tokens` and `seconds`.
         episode_budget: The same of each episode.
         fail_above: Stop once more than this share of all episodes have failed.
+        ray: Play on a cluster of Ray: `auto`, `local` or `HOST:PORT`, or a dict with `address`,
+            `workers`, `cpus_per_worker` and `gpus_per_worker`. `concurrency` is then that of each
+            worker.
         generation: How a model writes: the fields of `GenerationSettings`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
@@ -108,6 +112,7 @@ def evaluate(
         budget=budget or {},
         episode_budget=episode_budget or {},
         fail_above=fail_above,
+        ray=ray,
         generation=generation or {},
         options={"dataset": dataset, "split": split, **options},
     )
