@@ -132,7 +132,8 @@ class EpisodeWorker:
         try:
             async with self._places:
                 task = self._engine.dataset.task(qid)
-                self._finished.append((key, await self._engine.play(task, sample)))
+                played = await self._engine.play(task, sample)
+            self._finished.append((key, played))
         except Exception as error:  # noqa: BLE001 - such as a recording that cannot be written
             ours = isinstance(error, LongVideoEnvError)
             self._fault = error if ours else PolicyError(f"{type(error).__name__}: {error!s:.300}")
