@@ -29,7 +29,7 @@ from eval.runs.run_options import RunOptions
 from eval.runs.selection import DRAW, Chosen, choose
 from eval.runs.store import RunStore, holds_run
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task
-from longvideo_env.config import spec_of
+from longvideo_env.config import WHEN, spec_of
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import SpecError
@@ -239,8 +239,10 @@ def _blind(session: Session, plan: RunPlan, begun: bool) -> list[Gap]:
     ids = dict.fromkeys(task.question.video_id for task in plan.tasks)
     gaps = find_gaps((session.dataset.videos[i] for i in ids), session.config)
     dataset = session.config.dataset
-    # A variant takes away what an agent would read: that is what it is for.
+    # A variant takes away what an agent would read: that is what it is for. A guess at a time is
+    # measured without any text, too: what the agents lack is said, and the run goes on.
     wanted = isinstance(dataset, str) and dataset.startswith(PREFIX)
+    wanted = wanted or session.config.ask == WHEN
     if not (begun or wanted or session.run.allow_blind):
         refuse_blind(gaps)
     return gaps
