@@ -22,7 +22,6 @@ import asyncio
 import resource
 import selectors
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -31,9 +30,6 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
 
 from eval.cluster.scheduling import Scheduler, WorkerLostError, play_over
 from eval.runs.store import RunStore
@@ -52,9 +48,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(_Jump(self))
 
     def time(self) -> float:
+        """Virtual seconds."""
         return self._now
 
     def jump(self, seconds: float) -> None:
+        """Let time go by."""
         self._now += seconds
 
 
@@ -85,6 +83,7 @@ class Place:
         self.mu = np.log(options.episode_s) - spread**2 / 2
 
     async def hire(self) -> _Simulated:
+        """A worker, once its model is loaded."""
         await asyncio.sleep(RESTART_S * self.rng.uniform(0.5, 1.5))
         return _Simulated(self)
 
@@ -128,9 +127,7 @@ async def run(options: argparse.Namespace, store: RunStore, template: Trajectory
     """Play it through. Returns the figures."""
     n, seconds = options.questions, [0.0]
     keys: Iterator[tuple[str, int]] = ((str(i), 0) for i in range(n))
-    scheduler = Scheduler(
-        keys, n_jobs=n, n_slots=options.workers, depth=2 * options.in_flight
-    )
+    scheduler = Scheduler(keys, n_jobs=n, n_slots=options.workers, depth=2 * options.in_flight)
     slots = [Place(options, seed, seconds) for seed in range(options.workers)]
     lines = 0
 
@@ -144,7 +141,12 @@ async def run(options: argparse.Namespace, store: RunStore, template: Trajectory
     assert lines == n, (lines, n)
     whole = asyncio.get_running_loop().time()
     ideal = seconds[0] / (options.workers * options.in_flight)
-    return {"whole_s": whole, "ideal_s": ideal, "lost": scheduler.n_lost, "again": scheduler.n_again}
+    return {
+        "whole_s": whole,
+        "ideal_s": ideal,
+        "lost": scheduler.n_lost,
+        "again": scheduler.n_again,
+    }
 
 
 def real_episode() -> Trajectory:
