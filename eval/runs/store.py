@@ -51,7 +51,6 @@ class RunStore:
 
     Attributes:
         notes: What the user should know of the run that was resumed.
-        n_kept: Episodes that an earlier session finished.
 
     Raises:
         FolderInUseError: Another process writes the folder.
@@ -83,7 +82,6 @@ class RunStore:
                     (folder / name).unlink(missing_ok=True)
             self._check(config, identity, questions)
             self._resume()
-            self.n_kept = len(self.episodes)
             path = folder / EPISODES
             self._file: IO[str] = stack.enter_context(
                 open(path, "a", encoding="utf-8", errors=ESCAPED)

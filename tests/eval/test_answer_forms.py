@@ -63,6 +63,7 @@ def test_temporal_iou_on_cgbench_equals_a_direct_computation(tmp_path):
         dataset=f"cgbench:{CGBENCH}",
         split="mini",
         ask="when",
+        grounding="none",
         vision="none",
         out=tmp_path,
     )
