@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter real gpu gpu-site test test-slow test-browser test-real test-vllm test-doors check bench-env clean
+.PHONY: setup demo docs release-check starter real gpu gpu-site test test-slow test-browser test-real test-vllm test-doors check bench-env soak clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -79,10 +79,23 @@ gpu-site: .gpu/.stamp
 	mkdir .gpu/site && for wheel in .gpu/wheels/*.whl; do $(BIN)/python -m zipfile -e $$wheel .gpu/site; done
 	rm -rf .gpu/wheels
 	touch $@
+# The site in site/: strict, so that a broken link or a docstring that cannot be read is an error.
+docs: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+.venv-docs/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]' build twine
+	touch $@
+# Wheel and sdist in dist/, tried as a stranger would: on the lowest and the highest Python that is here, outside the checkout.
+release-check: .venv-docs/.stamp
+	.venv-docs/bin/python tests/release/check.py dist
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
+SOAK_S ?= 1800
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --seconds $(SOAK_S)
 clean:
-	rm -rf .gpu .venv .venv-vllm .venv-doors .venv-inspect .browser .models build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .gpu .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .browser .models build dist *.egg-info .*_cache .import_linter_cache

@@ -73,7 +73,6 @@ if __name__ == "__main__":
 
     check_start(sys.argv[1:], GRPO)
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -94,9 +93,11 @@ from eval.runs.run_options import fresh_draw
 from eval.runs.selection import QuestionSelection, choose
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets.forms import ask_as
 from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import DataError
-from longvideo_env.game.words.templates import load_words
+from longvideo_env.game.game import Game
+from longvideo_env.records.files import write_json
 from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS
 from longvideo_env.tools.registry import build_toolbox
 from train.curriculum import Curriculum
@@ -129,15 +130,16 @@ def load_questions(args: GrpoArguments, env: EnvConfig, training: GRPOConfig) ->
     Raises:
         DataError: They cannot be read, have no gold answers, or are too few for a batch.
     """
-    dataset = load_dataset(
+    found = load_dataset(
         env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
     )
+    dataset = ask_as(found, env.ask)
     tasks = dataset.tasks
     if args.questions is not None:
         tasks = tuple(dataset.task(qid) for qid in read_qids(args.questions))
     dataset = replace(dataset, tasks=tasks[: args.limit])
     where = f"{env.dataset}, split {env.split}"
-    blind = sum(task.gold.answer is None for task in dataset)
+    blind = sum(not task.gold.is_known for task in dataset)
     if blind:
         raise DataError(
             f"{blind} of {len(dataset)} questions have no gold answer, so there is no reward.",
@@ -213,11 +215,12 @@ def build_held_out(
         return None
     dataset = fresh_draw(args.eval_dataset or env.dataset, args.eval_seed)
     env = replace(env, dataset=dataset, split=args.eval_split or env.split)
-    questions = load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
+    found = load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
+    questions = ask_as(found, env.ask)
     chosen = choose(questions, QuestionSelection(limit=args.eval_limit), {})
     questions = replace(questions, tasks=tuple(chosen.tasks))
     where = f"{env.dataset}, split {env.split}"
-    if all(task.gold.answer is None for task in questions):
+    if not any(task.gold.is_known for task in questions):
         raise DataError("no held-out question has a gold answer.", where)
     trained_on, shared = rollouts.engine.config, 0
     if (env.dataset, env.split) == (trained_on.dataset, trained_on.split):
@@ -348,10 +351,12 @@ def build_curriculum(questions: Dataset, rollouts: Rollouts, training: GRPOConfi
 def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:
     """Keep what was played beside the curves, and where the rollouts lie, for later readers."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = env.record() | {"words": load_words(env.prompts, env.protocol).digest}
+    record = env.record() | {"words": Game.from_config(env).words.digest}
     if rollouts is not None:
+        Path(rollouts).mkdir(parents=True, exist_ok=True)
+        write_json(Path(rollouts) / ENVIRONMENT, record)
         record[ROLLOUTS] = os.path.relpath(rollouts, folder)
-    (folder / ENVIRONMENT).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / ENVIRONMENT, record)
 
 
 def say_plan(env: EnvConfig, training: GRPOConfig, model: ModelConfig) -> None:

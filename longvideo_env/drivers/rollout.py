@@ -19,6 +19,7 @@ from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import ActionError, PolicyError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
+from longvideo_env.game.judging import build_judge
 from longvideo_env.game.policy import Context, Observation, Policy, Reply
 from longvideo_env.game.reward import Play, score_async
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory, TurnRecord
@@ -54,7 +55,7 @@ class RolloutEngine:
     Args:
         dataset: Where the tasks' videos are.
         config: The environment.
-        toolbox: Its agents (see `specs.build_toolbox`).
+        toolbox: Its agents (see `longvideo_env.tools.registry.build_toolbox`).
         policy: The master agent.
         policy_spec: Its spec, for the record.
         seed: Every episode's seed derives from it, the question and the sample.
@@ -86,6 +87,7 @@ class RolloutEngine:
         self.config = config
         self.game = Game.from_config(config)
         self.toolbox = toolbox
+        self.judge = build_judge(self.game, toolbox)
         self.policy = policy
         policy.codec.protocol = self.game.protocol
         self.policy_spec = policy_spec
@@ -238,6 +240,8 @@ class RolloutEngine:
         order: tuple[int, ...] | None,
     ) -> Trajectory:
         play = play_of(episode)
+        if self.judge is not None:
+            play = await self.judge.see(play, task.question, task.gold)
         result = await score_async(play, task.gold, self.game.reward)
         return Trajectory(
             qid=task.qid,
@@ -267,6 +271,9 @@ class RolloutEngine:
             reward=result.reward,
             reward_terms=result.terms,
             reward_error=result.error,
+            ask=task.question.ask,
+            answer_scores=result.answer,
+            judged=play.judged,
             timings=record.timings(),
         )
 
@@ -320,6 +327,8 @@ def play_of(episode: Episode) -> Play:
         episode.visited,
         episode.opened_at,
         episode.replies,
+        episode.words,
+        ask=episode.question.ask,
     )
 
 

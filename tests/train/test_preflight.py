@@ -137,7 +137,7 @@ def test_an_endpoint_must_answer(capsys: pytest.CaptureFixture[str]) -> None:
         assert preflight(RECIPE, *flags, "--vllm_server_port", port) == 0
         assert f"http://127.0.0.1:{port} answers" in capsys.readouterr().out
     assert preflight(RECIPE, *flags, "--vllm_server_port", port) == 2
-    assert "start it, or mend its address" in capsys.readouterr().out
+    assert "start it, or correct its address" in capsys.readouterr().out
 
 
 def test_with_the_tokenizer_tokens_are_counted(

@@ -28,7 +28,8 @@ from transformers import AutoConfig, TrainingArguments
 from trl import GRPOConfig, ModelConfig
 
 from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets import Dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.tools.registry import build_toolbox
@@ -157,9 +158,7 @@ def make_plan(options: Options, sharding: Sharding) -> Plan:
             f"{' '.join(str(error).split())}"
         ) from error
     shape = read_shape(config, lora_r=model.lora_r if model.use_peft else None)
-    dataset = load_dataset(
-        env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
-    )
+    dataset = open_questions(env)
     build_toolbox(env, dataset)
     return Plan(args, env, training, model, config, shape, sharding, dataset)
 
@@ -329,7 +328,7 @@ def _ping(url: str) -> Line:
         with socket.create_connection((parts.hostname or "", port), timeout=PING_S):
             return Line("endpoint", f"{url} answers")
     except OSError as error:
-        return Line("endpoint", f"{url}: {error}", "start it, or mend its address.")
+        return Line("endpoint", f"{url}: {error}", "start it, or correct its address.")
 
 
 def _disk(plan: Plan) -> Line:

@@ -259,7 +259,7 @@ class _Stage:
     def mislead(self, fact: Fact, at: int, *, trap: bool) -> None:
         """The scene that names teller and topic more often than the one that tells the fact.
 
-        A day that is none of the topic's is mentioned by the way. With `trap`, the closer the
+        A day of another topic is mentioned by the way. With `trap`, the closer the
         distractors, the more often the teller is to be seen, silent, with the same thing in
         another colour.
         """
