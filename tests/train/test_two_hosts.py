@@ -1,7 +1,7 @@
 """`accelerate launch --num_machines 2` over a network of its own, killed and resumed.
 
-Two hosts on one machine: network namespaces joined by a pair of virtual cards (Linux, as root). They
-see each other and nothing else: not the machine's own network, nor its loopback.
+Two hosts on one machine: network namespaces joined by a pair of virtual cards (Linux, as root).
+They see each other and nothing else: not the machine's own network, nor its loopback.
 """
 
 from __future__ import annotations
