@@ -29,6 +29,11 @@ def refuse(argv: list[str]) -> None:
         (["--dataset", "nowhere"], "nowhere"),
         (["--model_name_or_path", "./nowhere"], "there is no model in ./nowhere"),
         (["--max_turns", "0"], "max_turns must be at least 1"),
+        (["--learning_rate", "fast"], "--learning_rate: expected a number, got 'fast'"),
+        (["--loss_type", "gpro"], "--loss_type: expected one of grpo, dr_grpo, dapo, bnpo"),
+        (["--max_steps", "1.5"], "--max_steps: expected a whole number, got '1.5'"),
+        (["--save_strategy", "weekly"], "expected one of no, steps, epoch, best, got 'weekly'"),
+        (["--lr_scheduler_type", "flat"], "--lr_scheduler_type: expected one of linear, cosine"),
         (["--learning_rat", "1"], "unknown option --learning_rat. Did you mean --learning_rate?"),
     ],
 )
