@@ -7,7 +7,7 @@ setup: .venv/.stamp
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	rm -rf *.egg-info  # an old one would hide new entry points
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,speech,ocr,embed,serve,mcp,report,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,speech,ocr,embed,serve,mcp,ray,report,dev]"
 	touch $@
 demo: setup
 	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:mini-starter --out runs/demo --overwrite

@@ -129,6 +129,20 @@ class RolloutEngine:
             episode.fail(f"the episode took more than {self.episode_s:g} seconds")
         return await self._trajectory(task, episode, record, sample, order)
 
+    async def give_up(self, task: Task, sample: int, reason: str) -> Trajectory:
+        """The failed episode of a question that cannot be played here.
+
+        Args:
+            task: The question.
+            sample: Which of its plays.
+            reason: Why.
+        """
+        shuffle = self.config.shuffle_options
+        opened = open_episode(task, self.dataset, self.game, self.seed, shuffle=shuffle)
+        opened.episode.fail(cleanse(reason))
+        record = _Record(derive_seed(self.seed, task.qid, sample))
+        return await self._trajectory(opened.task, opened.episode, record, sample, opened.order)
+
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
         """Play many episodes, each a task and its sample, and yield them as they finish.
 

@@ -11,7 +11,9 @@ import pytest
 
 import longvideo_env as lv
 from eval.bundle.packing import main as bundle
+from eval.bundle.run_table import main as table
 from eval.bundle.verify import main as verify
+from eval.compare import main as compare
 from eval.report.command import write_report
 from eval.rescore import main as rescore
 from eval.run_policy import main as run_policy
@@ -60,6 +62,7 @@ def test_temporal_iou_on_cgbench_equals_a_direct_computation(tmp_path):
         dataset=f"cgbench:{CGBENCH}",
         split="mini",
         ask="when",
+        grounding="none",
         vision="none",
         out=tmp_path,
     )
@@ -175,6 +178,8 @@ def test_a_run_is_resumed_rescored_reported_bundled_and_verified(ask, tmp_path, 
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert again["answers"] == summary["answers"]
     write_report([folder], tmp_path / "report.html")
+    assert table([str(folder)]) == 0
+    assert ("| R@0.7" if ask == "when" else "| token F1") in capsys.readouterr().out
     zipped = tmp_path / "paper.zip"
     assert bundle([str(folder), "--out", str(zipped)]) == 0
     assert verify([str(zipped), "--replay"]) == 0
@@ -210,6 +215,18 @@ def test_nothing_gold_is_said_in_any_form(monkeypatch):
             assert str(SENTINEL_NUMBER) not in "".join(said)
 
 
+def test_two_runs_are_compared_by_their_scores(tmp_path, capsys):
+    shared = {"dataset": "mini:videos=8", "split": "test", "ask": "when"}
+    mine = lv.evaluate("scripted:ground-answer", **shared, out=tmp_path / "a")
+    other = lv.evaluate("random", **shared, out=tmp_path / "b")
+    found = mine.compare(other)["answers"]["iou"]
+    means = [r.summary["answers"]["when"]["iou"] for r in (mine, other)]
+    assert found["difference"] == pytest.approx(means[0] - means[1])
+    assert found["difference_ci95"][0] <= found["difference"] <= found["difference_ci95"][1]
+    assert compare([str(other.folder), str(mine.folder)]) == 0
+    assert "temporal IoU B - A: +" in capsys.readouterr().out
+
+
 def test_questions_that_cannot_be_asked_so_are_left_out_and_counted():
     rows = [
         {"qid": 1, "question": "Q?", "a0": "x", "a1": "y", "answer": 0, "video": "v"},
@@ -243,7 +260,10 @@ def test_a_run_of_the_last_release_goes_on(tmp_path):
 
 def test_help_tells_what_can_be_asked():
     done = subprocess.run(
-        [sys.executable, "eval/run_policy.py", "--help"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "eval/run_policy.py", "--help-all"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     for word in ("--ask", "--labels", "--judge"):
         assert word in done.stdout

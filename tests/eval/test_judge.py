@@ -122,6 +122,18 @@ def test_a_judge_that_fails_is_no_wrong_answer(server, tmp_path, model, votes, r
     assert KEY not in (result.folder / "episodes.jsonl").read_text(encoding="utf-8")
 
 
+def test_the_same_command_asks_a_judge_again_that_could_not_be_asked(server, tmp_path):
+    grades, server.answer = server.answer, lambda body, n: error(400) if n < 3 else grade(body, n)
+    first = play(tmp_path, judge=JUDGE)
+    assert first.summary["judge"]["n_failed"] == 3
+    n = first.summary["n_finished"]
+    again = play(tmp_path, judge=JUDGE)
+    assert again.summary["judge"]["n_failed"] == 0
+    assert again.summary["n_scored"] == n
+    assert len(server.bodies) == n + 3
+    server.answer = grades
+
+
 def test_a_vote_without_a_verdict_is_counted(server, tmp_path):
     result = play(tmp_path, judge="openai:torn@fake,votes=3")
     assert result.summary["judge"]["n_unread"] == len(result.episodes)
