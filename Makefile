@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo docs release-check starter real test test-slow test-browser test-real test-vllm test-doors check bench-env soak clean
+.PHONY: setup demo docs release-check starter real gpu gpu-site test test-slow test-browser test-real test-vllm test-doors check bench-env soak clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -69,6 +69,16 @@ test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	rm -rf .venv-doors/openenv-0.10
 	.venv-doors/bin/python -m pip install --quiet --no-deps --target .venv-doors/openenv-0.10 openenv==0.10.0
 	touch $@
+# On a bare machine with a GPU and no network (see benchmarks/gpu.py): make gpu-site here, carry .gpu there, make gpu there.
+gpu:
+	PYTHONPATH=.gpu/site $(PYTHON) benchmarks/gpu.py --out runs/gpu
+gpu-site: .gpu/.stamp
+.gpu/.stamp: .venv/.stamp benchmarks/gpu_requirements.txt constraints.txt
+	rm -rf .gpu
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 --dest .gpu/wheels -c constraints.txt -r benchmarks/gpu_requirements.txt
+	mkdir .gpu/site && for wheel in .gpu/wheels/*.whl; do $(BIN)/python -m zipfile -e $$wheel .gpu/site; done
+	rm -rf .gpu/wheels
+	touch $@
 # The site in site/: strict, so that a broken link or a docstring that cannot be read is an error.
 docs: .venv-docs/.stamp
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
@@ -88,4 +98,4 @@ SOAK_S ?= 1800
 soak: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --seconds $(SOAK_S)
 clean:
-	rm -rf .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .browser .models build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .gpu .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .browser .models build dist *.egg-info .*_cache .import_linter_cache

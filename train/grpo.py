@@ -79,7 +79,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from datasets import Dataset as Prompts
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, TrainerCallback
 from trl import (
     GRPOConfig,
     ModelConfig,
@@ -100,6 +100,7 @@ from longvideo_env.game.game import Game
 from longvideo_env.records.files import write_json
 from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS
 from longvideo_env.tools.registry import build_toolbox
+from train.curriculum import Curriculum
 from train.held_out import HeldOut
 from train.metrics_file import MetricsFile
 from train.options.grpo_options import GrpoArguments, check, parse
@@ -113,6 +114,7 @@ from train.options.script import (
 )
 from train.options.start import empty_output
 from train.planning.prompt_sets import read_qids
+from train.progress_line import ProgressLine
 from train.rollouts.backends import Backend, ColocateBackend, ServerBackend, TransformersBackend
 from train.rollouts.columns import reward_functions
 from train.rollouts.credit import Credit
@@ -262,6 +264,7 @@ def build_trainer(
     credit: Credit | None = None,
     held_out: HeldOut | None = None,
     patience: int | None = None,
+    curriculum: Curriculum | None = None,
 ) -> EpisodeTrainer:
     """TRL's trainer, for the episodes of `rollouts`."""
     engine, codec = rollouts.engine, rollouts.codec
@@ -281,6 +284,7 @@ def build_trainer(
         trainer = EpisodeTrainer(
             credit=credit,
             held_out=held_out,
+            curriculum=curriculum,
             model=str(model.model_name_or_path),
             args=training,
             processing_class=codec.tokenizer,
@@ -292,6 +296,8 @@ def build_trainer(
             peft_config=get_peft_config(model),
             callbacks=callbacks,
         )
+    trainer.remove_callback(ProgressCallback if not training.disable_tqdm else PrinterCallback)
+    trainer.add_callback(ProgressLine(rollouts.health))
     # A base model's eos ends a text, not a turn: TRL would call every episode truncated.
     more = codec.end_ids - set(trainer.eos_token_ids)
     trainer.eos_token_ids = [*trainer.eos_token_ids, *sorted(more)]
@@ -321,7 +327,25 @@ def prepare(
         credit = Credit(args.credit, args.credit_weight, args.credit_discount)
     rollouts = build_rollouts(args, env, training, model, questions)
     held_out = build_held_out(args, env, training, rollouts)
-    return build_trainer(rollouts, training, model, credit, held_out, args.early_stopping_patience)
+    curriculum = None
+    if args.curriculum:
+        curriculum = build_curriculum(questions, rollouts, training)
+    return build_trainer(
+        rollouts, training, model, credit, held_out, args.early_stopping_patience, curriculum
+    )
+
+
+def build_curriculum(questions: Dataset, rollouts: Rollouts, training: GRPOConfig) -> Curriculum:
+    """What draws the questions, and learns from every batch how they went."""
+    curriculum = Curriculum(len(questions), training.seed)
+    places = {str(task.qid): place for place, task in enumerate(questions)}
+
+    def outcomes(found: list[tuple[str, bool]]) -> dict[str, float]:
+        curriculum.count((places[qid], right) for qid, right in found)
+        return curriculum.figures
+
+    rollouts.outcomes = outcomes
+    return curriculum
 
 
 def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None) -> None:

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import Sampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import GRPOTrainer
 from trl.generation import vllm_generation
 from trl.trainer.utils import RepeatSampler
 
 from longvideo_env.errors import SpecError
 from longvideo_env.seeding import derive_seed
+from train.curriculum import Curriculum, CurriculumSampler
 from train.held_out import HeldOut
 from train.rollouts.credit import Credit, Earned, earned_by_turns, turn_of_tokens
 
@@ -43,7 +46,7 @@ class EpochSampler(RepeatSampler):
 class EpisodeTrainer(GRPOTrainer):
     """`GRPOTrainer` with a resumable order of questions, and with vLLM on a CPU too."""
 
-    _order: EpochSampler | None = None
+    _order: EpochSampler | CurriculumSampler | None = None
 
     def __init__(
         self,
@@ -51,9 +54,19 @@ class EpisodeTrainer(GRPOTrainer):
         args: Any,
         credit: Credit | None = None,
         held_out: HeldOut | None = None,
+        curriculum: Curriculum | None = None,
         **options: Any,
     ) -> None:
-        """The options of `GRPOTrainer`, how turns are credited, and what `evaluate` plays."""
+        """The options of `GRPOTrainer`, and what this project adds to it.
+
+        Args:
+            args: TRL's.
+            credit: How turns are credited.
+            held_out: What `evaluate` plays.
+            curriculum: What draws the questions; by default each comes once an epoch.
+            options: What `GRPOTrainer` takes besides.
+        """
+        self._curriculum = curriculum
         self._credit = credit
         self._held_out = held_out
         if args.use_vllm and args.vllm_mode == "colocate":
@@ -132,6 +145,25 @@ class EpisodeTrainer(GRPOTrainer):
         self._metrics["train"]["credit/share_of_episodes"].append(known)
         return by_token
 
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train; from a checkpoint's folder with the curriculum as it was there."""
+        if self._curriculum is not None and isinstance(resume_from_checkpoint, str):
+            self._curriculum.load(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        save: Any = super()._save_checkpoint  # it carries no annotations
+        save(model, trial)
+        args: Any = self.args
+        if self._curriculum is not None and args.should_save:
+            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            self._curriculum.save(Path(self._get_output_dir(trial), folder))
+
     def _run_epoch(self, model: Any, epoch: Any, *args: Any, **options: Any) -> Any:
         # Where several processes share the data and the first batches are skipped, as in a resumed
         # run, the loader's `set_epoch` ends at a wrapper and does not reach the order of questions.
@@ -142,14 +174,20 @@ class EpisodeTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         args: Any = self.args  # the base class names the base class of its options
-        self._order = EpochSampler(
-            data_source=self.train_dataset if dataset is None else dataset,
-            mini_repeat_count=args.num_generations,
-            batch_size=args.generation_batch_size // args.num_generations,
-            repeat_count=args.num_iterations * args.steps_per_generation,
-            shuffle=args.shuffle_dataset,
-            seed=args.seed,
-        )
+        source: Any = self.train_dataset if dataset is None else dataset
+        repeats = {
+            "mini_repeat_count": args.num_generations,
+            "batch_size": args.generation_batch_size // args.num_generations,
+            "repeat_count": args.num_iterations * args.steps_per_generation,
+        }
+        if self._curriculum is not None:
+            self._order = CurriculumSampler(
+                curriculum=self._curriculum, data_source=source, **repeats
+            )
+        else:
+            self._order = EpochSampler(
+                data_source=source, **repeats, shuffle=args.shuffle_dataset, seed=args.seed
+            )
         return self._order
 
 

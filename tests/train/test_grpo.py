@@ -20,6 +20,7 @@ from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
 from longvideo_env.records.trajectory import read_lines
 from train import grpo
+from train.curriculum import FILE as CURRICULUM
 from train.options.grpo_options import check, parse
 from train.options.script import load_tokenizer
 from train.rollouts.rollout_func import Rollouts
@@ -106,6 +107,27 @@ def killed_at(step: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Rollouts, "__call__", call)
         yield
+
+
+def test_a_killed_run_with_a_curriculum_goes_on_as_if_it_had_not_been(
+    flags: list[str], tmp_path: Path
+) -> None:
+    more = ["--curriculum", "true", "--limit", "3", "--save_strategy", "steps", "--save_steps", "2"]
+    more += ["--learning_rate", "0.01", "--max_steps", "6"]
+    grpo.main([*flags, *more])
+    killed = tmp_path / "killed"
+    more += ["--output_dir", str(killed)]
+    with killed_at(5), pytest.raises(Killed):
+        grpo.main([*flags, *more])
+    grpo.main([*flags, *more, "--resume_from_checkpoint", "true"])
+    straight = weights(tmp_path / "out")
+    for name, value in weights(killed).items():
+        assert value.equal(straight[name])
+    one, two = (tmp_path / run / "checkpoint-6" / CURRICULUM for run in ("out", "killed"))
+    state = json.loads(one.read_text())
+    assert state == json.loads(two.read_text())
+    assert sum(state["played"]) > 0
+    assert metrics(killed)[-2]["curriculum/met"] > 0
 
 
 def untimed(record: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from train.options.grpo_options import GRPO, GrpoArguments, parse
 from train.options.launcher import is_loud
 from train.options.sft_options import SFT, SftArguments
 from train.options.start import Script, check_start, empty_output, start_parser
-from train.rollouts.health import Health, sample_reply, warning
+from train.rollouts.health import LOGP_GAP, MOST_GAP, Health, sample_reply, warning
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +29,11 @@ def refuse(argv: list[str]) -> None:
         (["--dataset", "nowhere"], "nowhere"),
         (["--model_name_or_path", "./nowhere"], "there is no model in ./nowhere"),
         (["--max_turns", "0"], "max_turns must be at least 1"),
+        (["--learning_rate", "fast"], "--learning_rate: expected a number, got 'fast'"),
+        (["--loss_type", "gpro"], "--loss_type: expected one of grpo, dr_grpo, dapo, bnpo"),
+        (["--max_steps", "1.5"], "--max_steps: expected a whole number, got '1.5'"),
+        (["--save_strategy", "weekly"], "expected one of no, steps, epoch, best, got 'weekly'"),
+        (["--lr_scheduler_type", "flat"], "--lr_scheduler_type: expected one of linear, cosine"),
         (["--learning_rat", "1"], "unknown option --learning_rat. Did you mean --learning_rate?"),
     ],
 )
@@ -104,7 +109,7 @@ def test_a_switch_of_trl_needs_no_value() -> None:
 
 def test_the_bare_command_trains_as_the_recipe_of_mini_does(tmp_path: Path) -> None:
     recipe = parse(["--config", str(ROOT / "configs/grpo/mini.yaml"), "--output_dir", "x"])
-    bare = parse(["--dataset", "mini", "--use_cpu", "--output_dir", "x"])
+    bare = parse(["--use_cpu", "--output_dir", "x"])
     kept = {"report_to", "save_total_limit", "distributed_state"}
     for one, other in zip(recipe, bare, strict=True):
         differ = {
@@ -143,9 +148,10 @@ def test_an_error_is_the_last_line_under_accelerate() -> None:
     assert "nowhere" in done.stderr.splitlines()[-1]
 
 
-def played(turn: TurnRecord) -> Trajectory:
+def played(turn: TurnRecord, how: str = "answered", earned: float | None = None) -> Trajectory:
     class Played:
-        status = "out_of_turns"
+        status = how
+        reward = earned
         turns = (turn,)
         segments = (Segment("user", "Q"), Segment("assistant", "I  think\nso", sampled=True))
 
@@ -167,6 +173,37 @@ def test_reward_0_explains_itself(finish: str, malformed: str | None, said: str 
     text = warning(episodes)
     assert (text is None) if said is None else (said in str(text))
     assert sample_reply(episodes) == "I think so"
+
+
+def episode(status: str, reward: float) -> Trajectory:
+    return played(TurnRecord(turn=1, finish="stop"), status, reward)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "said"),
+    [
+        ([("out_of_turns", 0.0), ("out_of_context", 0.1)], "no episode came to an answer"),
+        ([("answered", 1.1), ("answered", 1.1)], "every episode got the same reward"),
+        ([("answered", 1.1), ("answered", 0.1)], None),
+        ([("answered", 1.1), ("failed", 0.1)], None),
+    ],
+)
+def test_steps_that_teach_nothing_are_named(
+    episodes: list[tuple[str, float]], said: str | None
+) -> None:
+    text = warning([episode(*one) for one in episodes])
+    assert (text is None) if said is None else (said in str(text) and "Fix: " in str(text))
+
+
+def test_a_gap_of_log_probs_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    health = Health()
+    health.check_log({"reward": 1.0}, 1)
+    health.check_log({LOGP_GAP: MOST_GAP / 2}, 2)
+    assert capsys.readouterr().err == ""
+    health.check_log({LOGP_GAP: MOST_GAP * 2}, 3)
+    err = capsys.readouterr().err
+    assert "warning: step 3: log-probs of the engine" in err
+    assert "Fix: " in err
 
 
 def test_a_problem_is_said_again_more_and_more_rarely(capsys: pytest.CaptureFixture[str]) -> None:

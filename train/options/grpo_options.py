@@ -24,6 +24,7 @@ DESCRIPTION = """Train a policy with GRPO on episodes of the environment.
 Without options it trains the starter policy on the world `mini`, on a GPU if there is one."""
 
 STARTER_DEFAULTS: dict[str, Any] = {
+    "dataset": "mini:compare=0.3",
     "instructions": False,
     "max_turn_tokens": 32,
     "per_device_train_batch_size": 64,
@@ -87,6 +88,13 @@ class GrpoArguments:
     )
     resample_attempts: int = field(
         default=2, metadata={"help": "How many times at most, with resample_zero_variance."}
+    )
+    curriculum: bool = field(
+        default=False,
+        metadata={
+            "help": "Draw questions by the share of right rollouts so far: those that are always "
+            "or never answered right come less often."
+        },
     )
     credit: str = field(
         default="episode",

@@ -12,7 +12,7 @@ import os
 import shutil
 from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +23,7 @@ from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.metrics_log import METRICS
 from train.options.launcher import repeat_below_launcher
-from train.options.trl_fields import trl_fields
+from train.options.trl_fields import trl_fields, wrong_value
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def check_start(argv: Sequence[str], script: Script) -> None:
     if unknown and trl_fields(script.trl):
         parser.refuse_unknown(unknown)
     try:
+        check_values(options, script)
         check_model(options)
         env = EnvConfig(**take_fields(EnvConfig, vars(options)))
         if script.check is not None:
@@ -125,6 +126,22 @@ def check_start(argv: Sequence[str], script: Script) -> None:
             check_output(options)
     except LongVideoEnvError as error:
         parser.error(str(error))
+
+
+def check_values(options: Namespace, script: Script) -> None:
+    """Refuse what TRL's own options cannot take.
+
+    Raises:
+        SpecError: A number is none, or a choice is none of those there are.
+    """
+    own = {field.name for kind in (script.own, EnvConfig) for field in fields(kind)}
+    for name in trl_fields(script.trl).keys() - own:
+        value = getattr(options, name, None)
+        given = value if isinstance(value, list) else [value]
+        if len(given) == 1 and isinstance(given[0], str):
+            problem = wrong_value(script.trl, name, given[0])
+            if problem is not None:
+                raise SpecError(f"--{name}: {problem}, got {given[0]!r}.")
 
 
 def check_dataset(env: EnvConfig) -> None:

@@ -131,31 +131,41 @@ SHALLOW = 2
 
 
 def _trace(config: Any, depth: int, rows: Rows) -> int:
-    model = _build(config, depth, rows)
+    model = build(config, depth, rows)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         model.get_base_model().tie_weights() if rows.lora_r else model.tie_weights()
         ids = torch.zeros(rows.batch, rows.tokens, dtype=torch.long)
-        mask = torch.ones_like(ids)
         for weight in model.parameters():
             if weight.requires_grad:
                 # DeepSpeed's estimate counts gradients; here they would count twice.
                 weight.register_post_accumulate_grad_hook(_drop_gradient)
-        peak = PeakBytes([*model.parameters(), *model.buffers(), ids, mask])
+        peak = PeakBytes([*model.parameters(), *model.buffers(), ids])
         with peak:
-            found = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
-            ratio = torch.exp(found.log_probs - found.log_probs.detach())
-            torch.min(ratio, ratio.clamp(0.8, 1.2)).mean().neg().backward()
+            grpo_loss(model, ids).backward()
     most: int = peak.peak
     return most
+
+
+def grpo_loss(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The clipped loss of GRPO over all tokens, with advantages of 1.
+
+    Args:
+        model: What `build` made, with weights.
+        ids: Tokens. Shape: (batch, tokens).
+    """
+    mask = torch.ones_like(ids)
+    found = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
+    ratio = torch.exp(found.log_probs - found.log_probs.detach())
+    return torch.min(ratio, ratio.clamp(0.8, 1.2)).mean().neg()
 
 
 def _drop_gradient(weight: torch.Tensor) -> None:
     weight.grad = None
 
 
-def _build(config: Any, depth: int, rows: Rows) -> Any:
-    """The model as TRL trains it, without weights."""
+def build(config: Any, depth: int, rows: Rows) -> Any:
+    """The model as TRL trains it, of so many layers, without weights."""
     from copy import deepcopy
 
     from peft import LoraConfig, get_peft_model

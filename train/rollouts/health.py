@@ -1,15 +1,28 @@
-"""What a training says of its own replies: one sample at the start, and why no reward comes."""
+"""What a training says of itself: one sample reply at the start, and what is wrong, with a fix."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from longvideo_env.records.trajectory import Trajectory
 
 CUT = ("length", "context")
 """Why a reply ended that was not finished."""
+
+UNFINISHED = ("out_of_turns", "out_of_context")
+"""How an episode ended that gave no answer."""
+
+EQUAL = 1e-6
+"""Rewards that differ by less are equal."""
+
+LOGP_GAP = "sampling/sampling_logp_difference/mean"
+"""TRL's name for the mean difference of log-probs, of the engine that sampled and the trainer."""
+
+MOST_GAP = 0.1
+"""In bfloat16 a few hundredths are usual. Above this, replies come from other weights."""
 
 MOST_SHOWN = 400
 """Characters of a sample reply."""
@@ -28,8 +41,9 @@ def sample_reply(trajectories: Sequence[Trajectory]) -> str:
 
 
 def warning(trajectories: Sequence[Trajectory]) -> str | None:
-    """What to do where every reply was cut or malformed; None where one was not."""
-    turns = [turn for t in trajectories if t.status != "failed" for turn in t.turns]
+    """What is wrong with a step's episodes, and what to do; None where nothing is."""
+    played = [t for t in trajectories if t.status != "failed"]
+    turns = [turn for t in played for turn in t.turns]
     if not turns:
         return None
     if all(turn.finish in CUT for turn in turns):
@@ -39,7 +53,32 @@ def warning(trajectories: Sequence[Trajectory]) -> str | None:
             "every reply was malformed or cut, so nothing is rewarded. Fix: raise "
             "--max_turn_tokens, or teach the tags first with train/sft.py."
         )
+    if all(t.status in UNFINISHED for t in played):
+        return (
+            "no episode came to an answer: all ran out of turns or of context. Fix: raise "
+            "--max_turns or --max_context_tokens, or teach the game first with train/sft.py."
+        )
+    rewards = [t.reward for t in played if t.reward is not None]
+    if len(rewards) > 1 and max(rewards) - min(rewards) < EQUAL:
+        return (
+            "every episode got the same reward, so this step teaches nothing. Fix: if it is low, "
+            "teach the game first with train/sft.py; if it is high, the policy is done with these "
+            "questions: give others."
+        )
     return None
+
+
+def gap_warning(logs: Mapping[str, Any]) -> str | None:
+    """What to do where the engine samples from other weights than are trained."""
+    gap = logs.get(LOGP_GAP)
+    if gap is None or gap <= MOST_GAP:
+        return None
+    return (
+        "log-probs of the engine and of the trainer are far apart: replies were sampled from other "
+        f"weights ({LOGP_GAP} above {MOST_GAP}). Fix: for a server, see that it runs with "
+        "--logprobs-mode processed_logprobs and a weight-transfer config (docs/training.md); give "
+        "engine and trainer the same dtype."
+    )
 
 
 class Health:
@@ -54,15 +93,20 @@ class Health:
 
     def check(self, trajectories: Sequence[Trajectory], step: int) -> None:
         """Look at a step's episodes."""
-        problem = warning(trajectories)
-        speaks = not self._started
-        if problem:
-            self._seen[problem] += 1
-            n = self._seen[problem]
-            if n in _SPOKEN:
-                so_far = f" This is step {n} of this kind." if n > 1 else ""
-                sys.stderr.write(f"\nwarning: step {step}: {problem}{so_far}\n")
-                speaks = True
-        if speaks:
+        if self._says(warning(trajectories), step) or not self._started:
             sys.stderr.write(f"\nstep {step}, a sample reply: {sample_reply(trajectories)}\n")
         self._started = True
+
+    def check_log(self, logs: Mapping[str, Any], step: int) -> None:
+        """Look at what a step logged."""
+        self._says(gap_warning(logs), step)
+
+    def _says(self, problem: str | None, step: int) -> bool:
+        if problem is None:
+            return False
+        self._seen[problem] += 1
+        n = self._seen[problem]
+        if n in _SPOKEN:
+            so_far = f" This is step {n} of this kind." if n > 1 else ""
+            sys.stderr.write(f"\nwarning: step {step}: {problem}{so_far}\n")
+        return n in _SPOKEN

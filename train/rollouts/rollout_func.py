@@ -19,10 +19,12 @@ gives back token ids, the loss mask and one column for each term of the reward.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+from accelerate.utils import gather_object
 
 from agents.generation.chat import ChatCodec
 from agents.generation.settings import GenerationSettings
@@ -64,6 +66,8 @@ class Rollouts:
         refills: How many times groups whose rewards are all equal are played again, with other
             questions.
         settings: How the backend draws replies.
+        outcomes: Called with every episode of a step, over all processes, as its question's id
+            and whether it was right; failed ones are left out. Returns figures to log.
 
     Attributes:
         played: The rows of the latest batch: each episode, and the number of its group.
@@ -78,6 +82,7 @@ class Rollouts:
         keep: Keep | None = None,
         refills: int = 0,
         settings: GenerationSettings | None = None,
+        outcomes: Callable[[list[tuple[str, bool]]], dict[str, float]] | None = None,
     ) -> None:
         self.engine = engine
         self.backend = backend
@@ -86,6 +91,7 @@ class Rollouts:
         self.keep = keep or Keep()
         self.refills = refills
         self.settings = settings or GenerationSettings()
+        self.outcomes = outcomes
         self.stopwatch = Stopwatch()
         self.health = Health()
         self.played: list[tuple[Trajectory, int]] = []
@@ -122,7 +128,11 @@ class Rollouts:
         self.played = [(t, groups.of(row)) for row, t in enumerate(trajectories)]
         rollouts = [Rollout(trajectory, i) for i, trajectory in enumerate(trajectories)]
         self._keep([*rollouts, *replaced], groups)
-        figures = self.stopwatch.lap(start, busy_s, [one.trajectory for one in rollouts + replaced])
+        everything = [one.trajectory for one in rollouts + replaced]
+        figures = self.stopwatch.lap(start, busy_s, everything)
+        if self.outcomes is not None:
+            scored = [(str(t.qid), t.correct) for t in everything if t.correct is not None]
+            figures |= self.outcomes(gather_object(scored))
         if recording is not None and earlier is not None:
             hit_rate = recording.stats.since(earlier).hit_rate
             figures |= {} if hit_rate is None else {"recording/hit_rate": hit_rate}
