@@ -218,7 +218,7 @@ def add_agents(parser: OptionParser) -> None:
     add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
     add("--protocol", choices=PROTOCOLS, help="how the master writes its actions (tags)")
     add("--frames-root", help="folder of the frames (default: frames in the folder)")
-    add("--seed", type=int, default=0, help="of whatever is drawn (%(default)s)")
+    add("--seed", type=int, default=0, help="random seed (%(default)s)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

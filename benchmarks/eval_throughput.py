@@ -80,16 +80,16 @@ class Run:
     peak: int
 
 
-def make_frames(folder: Path, dataset: Path) -> None:
-    """Fifteen JPEGs of 640x360 for each clip: 150 pictures, linked."""
+def make_frames(folder: Path, dataset: Path, size: tuple[int, int] = (360, 640)) -> None:
+    """Fifteen JPEGs, of 640x360 by default, for each clip: 150 pictures, linked."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
-    rows, columns = np.mgrid[0:360, 0:640]
+    rows, columns = np.mgrid[: size[0], : size[1]]
     for i in range(150):
-        noise = rng.integers(0, 40, size=(360, 640, 3))
+        noise = rng.integers(0, 40, size=(*size, 3))
         base = np.stack([rows * 0.5 + i, columns * 0.3, (rows + columns) * 0.2], axis=-1)
         image = Image.fromarray(((base + noise) % 256).astype(np.uint8))
         image.save(pictures / f"{i}.jpg", quality=75)

@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eval.metrics.answer_forms import NAMES
 from eval.metrics.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import difference_lines, format_p, format_signed_interval
@@ -94,6 +95,11 @@ def print_comparison(numbers: dict[str, Any], console: Console) -> None:
         f"both right {numbers['both_right']}, A only {numbers['a_only']}, "
         f"B only {numbers['b_only']}, neither {numbers['neither']}",
         *difference_lines(numbers),
+        *(
+            f"{NAMES[name]} B - A: {one['difference']:+.3f} "
+            f"({format_signed_interval(one['difference_ci95'])}), p = {format_p(one['p'])}"
+            for name, one in numbers.get("answers", {}).items()
+        ),
         f"left out: {numbers['n_left_out']} failed or unmatched",
     )
     for line in lines:

@@ -1,9 +1,9 @@
-"""Measure what a reader who understands nothing could exploit in a dataset's questions.
+"""Measure how far simple tricks get in a dataset's questions without watching any video.
 
     longvideo-env leaks data/tvqa_plus_dev --split val
 
 Each reader picks an option by a rule: the one that shares most words with some text, or the longest
-or shortest one, or the one at the position that is right most often. Where several are level, it
+or shortest one, or the one at the position that is right most often. Where several score alike, it
 gets the share of them that is right: nothing is drawn. Its accuracy stands beside chance with a
 95 % interval that is clustered by video, as all intervals here (docs/statistics.md). With one video
 there is none, and no verdict. Above chance,
@@ -58,7 +58,7 @@ class Leak:
     Attributes:
         reader: What it goes by.
         n: Questions to which it applies.
-        right: How many it gets right; options that are level count for their mean.
+        right: How many it gets right; of options with equal scores, the share that is right.
         chance: What drawing gets right, as a share.
         interval: The ends of the 95 % interval of its accuracy, clustered by video; None with one
             video.

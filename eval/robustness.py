@@ -10,8 +10,8 @@ question; intervals are clustered by video, and p is Holm's for as many variants
 variant of the dataset is a dataset itself (`variant:no-question@DIR`), which any command takes.
 
 A reply without a readable answer is wrong, here as everywhere: none is drawn. `no-options` asks for
-an answer in words, which no reward knows: its exact match (equal words, without articles and
-punctuation) stands apart, because it is another measure than choosing.
+an answer in words: its exact match and token F1 (docs/answers.md), and the verdict of --judge where
+one is given, stand apart, because they are other measures than choosing.
 
 `robustness.json` and `robustness.md` hold the table. The same command resumes.
 
@@ -22,10 +22,9 @@ stopped; 130 interrupted.
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,9 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
-from eval.metrics.intervals import clustered_share, few_videos
+from eval.metrics.answer_forms import mean_with_interval
+from eval.metrics.intervals import few_videos
+from eval.metrics.judge_agreement import judge_lines
 from eval.metrics.pairs import add_holm, count, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import format_p, format_signed_interval, power_notes
@@ -55,14 +56,12 @@ from longvideo_env.commands.typeset import (
     to_latex,
     to_markdown,
 )
+from longvideo_env.config import NO_JUDGE
 from longvideo_env.datasets.altered import NO_OPTIONS
 from longvideo_env.errors import SpecError
+from longvideo_env.game.matching import answer_scores
 from longvideo_env.records.files import write_json, write_text
 from longvideo_env.records.trajectory import Trajectory
-
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_WORDS = re.compile(r"\w+")
-
 
 VARIANTS = (
     Variant(FULL, "as configured"),
@@ -71,9 +70,12 @@ VARIANTS = (
     Variant("no-question", "asked which option is right, and nothing else", of_dataset=True),
     Variant("shuffled-options", "the options in an order drawn from --seed",
             {"shuffle_options": True}),
+    Variant("lettered-labels", "options labelled A, B, ...", {"labels": "letters"}),
+    Variant("numbered-labels", "options labelled 1, 2, ...", {"labels": "numbers"}),
     Variant("none-of-the-others", "the right option says that none of the others is right",
             of_dataset=True),
-    Variant(NO_OPTIONS, "answers in words; exact match, apart", of_dataset=True),
+    Variant(NO_OPTIONS, "answers in words: exact match, token F1 and judge, apart",
+            of_dataset=True),
 )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ class PlayedVariant:
         against: Its numbers beside `full`, from `eval.metrics.pairs.count`; None for `full`, and
             where nothing could be paired.
         exact: For `no-options`: `(share, interval, n)` of answers with equal words.
+        apart: Its other measures: name -> the same.
         left_out: Questions of `full` that the variant cannot ask.
     """
 
@@ -95,6 +98,7 @@ class PlayedVariant:
     against: dict[str, Any] | None = None
     exact: tuple[float, Sequence[float] | None, int] | None = None
     left_out: int = 0
+    apart: Mapping[str, tuple[float, Sequence[float] | None, int]] = field(default_factory=dict)
 
 
 async def play_all(
@@ -136,7 +140,10 @@ def _open(
     whole: bool,
 ) -> tuple[Session, int]:
     """A session that asks the questions of `full`, as far as the variant has them."""
-    session = open_session(run, variant.config(config), settings)
+    changed = variant.config(config)
+    if variant.name != NO_OPTIONS:
+        changed = replace(changed, judge=NO_JUDGE)  # a judge is asked about words alone
+    session = open_session(run, changed, settings)
     there = {str(qid) for qid in session.dataset.qids}
     ids = [qid for qid in asked if qid in there]
     # Ids are given by name: a limit of its own would draw other questions.
@@ -151,8 +158,10 @@ def _row(
         return PlayedVariant(variant, summary)
     mine = read_run(out / variant.name)
     if variant.name == NO_OPTIONS:
-        exact = exact_match(list(mine.episodes.values()), dataset)
-        return PlayedVariant(variant, summary, None, exact, left_out)
+        played = list(mine.episodes.values())
+        return PlayedVariant(
+            variant, summary, None, exact_match(played, dataset), left_out, _apart(played)
+        )
     # What is asked differs on purpose: the ids alone say which questions belong together.
     base, changed = (replace(run, questions={}) for run in (read_run(out / FULL), mine))
     try:
@@ -167,22 +176,33 @@ def exact_match(
 ) -> tuple[float, Sequence[float] | None, int] | None:
     """The share of answers in words that equal the right one, with its interval clustered by video.
 
-    Articles, case and punctuation do not count (as in SQuAD, arXiv 1606.05250). An episode without
-    an answer is wrong, a failed one is left out.
+    An episode without an answer is wrong, a failed one is left out.
     """
     played = [t for t in episodes if t.status != "failed"]
-    if not played:
+    scores = [answer_scores(t.said, dataset.task(t.qid).gold) for t in played]
+    return _figure([one["exact_match"] for one in scores], played)
+
+
+def _apart(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+    """The other measures of answers in words: token F1, and what a judge said."""
+    scored = [t for t in episodes if t.status != "failed" and t.answer_scores]
+    judged = [(t, t.judged.right) for t in scored if t.judged is not None]
+    told = [(t, float(right)) for t, right in judged if right is not None]
+    found = {"token F1": _figure([t.answer_scores["token_f1"] for t in scored], scored)}
+    # An episode without an answer has nothing to judge, and is wrong.
+    silent = [(t, 0.0) for t in scored if judged and t.said is None]
+    both = [*told, *silent]
+    found["judge"] = _figure([value for _, value in both], [t for t, _ in both])
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _figure(
+    values: Sequence[float], episodes: Sequence[Trajectory]
+) -> tuple[float, Sequence[float] | None, int] | None:
+    if not values:
         return None
-    hits = []
-    for t in played:
-        said = t.turns[-1].argument if t.status == "answered" and t.turns else None
-        hits.append(said is not None and _plain(said) == _plain(dataset.task(t.qid).gold.text))
-    interval = clustered_share(hits, [t.video_id for t in played])
-    return sum(hits) / len(hits), interval, len(hits)
-
-
-def _plain(text: str | None) -> list[str]:
-    return _WORDS.findall(_ARTICLES.sub(" ", (text or "").lower()))
+    mean, interval = mean_with_interval(values, episodes)
+    return mean, interval, len(values)
 
 
 def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfig) -> list[Table]:
@@ -229,11 +249,16 @@ def notes(rows: Sequence[PlayedVariant], dataset: Dataset) -> list[str]:
         lines.append(few)
     for row in rows:
         if row.exact is not None:
-            share, interval, n = row.exact
+            measures = {"exact match": row.exact, **row.apart}
+            parts = [
+                f"{name} {share:.3f} ({format_interval(interval)})"
+                for name, (share, interval, _) in measures.items()
+            ]
             lines.append(
-                f"{row.variant.name}: exact match {share:.3f} ({format_interval(interval)}), "
-                f"n = {n:,}: answers in words, which is another measure than choosing"
+                f"{row.variant.name}: {', '.join(parts)}, n = {row.exact[2]:,}: answers in words, "
+                "which is another measure than choosing"
             )
+            lines += [f"{row.variant.name}: {line}" for line in judge_lines(row.summary)]
         left = row.summary["coverage"]["left_out"] if row.left_out else {}
         lines += [f"{row.variant.name}: {n:,} questions left out: {why}" for why, n in left.items()]
     return lines
@@ -251,6 +276,10 @@ def _write(
                 "share": row.exact[0],
                 "ci95": None if row.exact[1] is None else list(row.exact[1]),
                 "n": row.exact[2],
+            },
+            "apart": {
+                name: {"share": share, "ci95": None if ends is None else list(ends), "n": n}
+                for name, (share, ends, n) in row.apart.items()
             },
             "left_out": row.left_out,
         }

@@ -16,8 +16,8 @@ failed episodes again; Ctrl-C, SIGTERM or a crash lose no more than the episodes
 --shard each part has a folder of its own, which `eval/merge.py` puts together. `eval/compare.py`
 compares two such folders, `eval/rescore.py` computes rewards and metrics again without any model.
 
-Exit codes: 0 done; 2 bad arguments or data; 3 some episodes failed, or the run was stopped early;
-130 interrupted.
+Exit codes: 0 done; 2 bad arguments or data; 3 some episodes, or their judge, failed, or the run was
+stopped early; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -217,7 +217,10 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
     for picture in draw_curve(summaries, run.out / "accuracy_by_step"):
         say(console, f"accuracy against steps: {picture}")
     say(console, f"Episodes and summaries: {run.out}")
-    unfinished = any(row["n_failed"] or row.get("stopped") for row in summaries)
+    unfinished = any(
+        row["n_failed"] or row.get("stopped") or (row.get("judge") or {}).get("n_failed")
+        for row in summaries
+    )
     return EXIT_FAILURES if unfinished else EXIT_DONE
 
 

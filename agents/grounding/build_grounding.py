@@ -39,6 +39,7 @@ from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.schema import Task
 from longvideo_env.tools.keys import call_key
+from longvideo_env.tools.recording import Recording
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolReply
 from longvideo_env.tools.toolbox import Toolbox
@@ -79,7 +80,7 @@ def take_cache(
 
     A question is found by its text; where several videos have the same, by the video of the entry.
     """
-    assert toolbox.recording is not None
+    assert isinstance(toolbox.recording, Recording)
     by_text: dict[str, list[ToolCall]] = {}
     for task, request in zip(tasks, requests, strict=True):
         by_text.setdefault(task.question.text.strip(), []).append(request)
@@ -131,7 +132,7 @@ async def ask_missing(
 
 def missing(requests: Sequence[ToolCall], toolbox: Toolbox) -> Iterator[ToolCall]:
     """The requests whose replies are not recorded."""
-    assert toolbox.recording is not None
+    assert isinstance(toolbox.recording, Recording)
     for request in requests:
         if not toolbox.recording.holds(_key(request, toolbox)):
             yield request

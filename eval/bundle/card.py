@@ -87,6 +87,8 @@ def build_parser() -> OptionParser:
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     stem = options.out or options.run / "card"
+    if stem.suffix in (".html", ".md", ".json"):
+        stem = stem.with_suffix("")
     sentence = write_card(options.run, stem, options.dataset)
     console = output_console()
     for line in (sentence, f"{stem}.html, {stem}.md, {stem}.json"):

@@ -16,6 +16,8 @@ from eval.metrics.answer_forms import mean_with_interval
 from longvideo_env.records.trajectory import Judged, Trajectory
 
 CHOICE, WORDS = "choice", "exact_match"
+LABELS = {CHOICE: "the option chosen", WORDS: "exact match"}
+"""What verdicts are compared with, in words."""
 
 
 def judge_figures(played: Sequence[Trajectory]) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def named_accuracy(
             continue
         n_scored += 1
         n_hits += bool(trajectory.correct)
-        if trajectory.choice is None and any(turn.malformed for turn in trajectory.turns):
+        asked = bool(trajectory.options) and trajectory.choice is None
+        if asked and any(turn.malformed for turn in trajectory.turns):
             unanswered += 1
             said = said_option(trajectory)
             if said is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 
+from agents.cluster.joining import RayOptions
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import check_policy_spec, policy_name
 from eval.metrics.pairs import Run, compare, match, read_run
@@ -124,6 +125,17 @@ def _budget(limits: Mapping[str, Any]) -> Budget:
     return Budget(**limits)
 
 
+def _cluster(ray: str | Mapping[str, Any] | None) -> RayOptions | None:
+    if ray is None:
+        return None
+    given = {"address": ray} if isinstance(ray, str) else ray
+    known = [item.name for item in fields(RayOptions)]
+    for name in given:
+        if name not in known:
+            raise SpecError(unknown("option of ray", name, known))
+    return RayOptions(**given)
+
+
 def evaluate(
     policy: Any,
     *,
@@ -139,6 +151,7 @@ def evaluate(
     budget: Mapping[str, Any],
     episode_budget: Mapping[str, Any],
     fail_above: float | None,
+    ray: str | Mapping[str, Any] | None,
     allow_blind: bool,
     generation: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -166,6 +179,7 @@ def evaluate(
         budget=_budget(budget),
         episode_budget=_budget(episode_budget),
         fail_above=fail_above,
+        ray=_cluster(ray),
         allow_blind=allow_blind,
     )
     name = policy_name(policy)

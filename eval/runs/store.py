@@ -1,10 +1,10 @@
 """A run's folder: `config.json`, `episodes.jsonl` as episodes finish, `summary.json`.
 
 A run can be interrupted at any moment and started again: finished episodes are kept, failed ones
-are played again, a last line torn by the interruption is dropped. It is started again only with
-the material that it was made of: `config.json` holds the hashes of it, `questions.json` those of
-each question. `facts.json` is there for a benchmark's set, and says which groups each question is
-in. While a process writes the folder, no other one does.
+and those whose judge could not be asked are played again, a last line torn by the interruption is
+dropped. It is started again only with the material that it was made of: `config.json` holds the
+hashes of it, `questions.json` those of each question. `facts.json` is there for a benchmark's set,
+and says which groups each question is in. While a process writes the folder, no other one does.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ class RunStore:
 
     Attributes:
         notes: What the user should know of the run that was resumed.
-        n_kept: Episodes that an earlier session finished.
 
     Raises:
         FolderInUseError: Another process writes the folder.
@@ -83,7 +82,6 @@ class RunStore:
                     (folder / name).unlink(missing_ok=True)
             self._check(config, identity, questions)
             self._resume()
-            self.n_kept = len(self.episodes)
             path = folder / EPISODES
             self._file: IO[str] = stack.enter_context(
                 open(path, "a", encoding="utf-8", errors=ESCAPED)
@@ -198,7 +196,7 @@ class RunStore:
                 trajectory = Trajectory.from_json(line.decode())
             except (TrajectoryError, UnicodeDecodeError) as error:
                 raise TrajectoryError(f"{path}, line {number}: {error} {_ELSEWHERE}") from error
-            if trajectory.status == "failed":
+            if _is_lost(trajectory):
                 dropped = True
             else:
                 self.episodes[_key(trajectory)] = trajectory
@@ -259,6 +257,13 @@ def refuse_to_overwrite(folder: Path) -> None:
     """
     if holds_run(folder):
         raise SpecError(f"{folder} already holds a run. {_ELSEWHERE}")
+
+
+def _is_lost(trajectory: Trajectory) -> bool:
+    """Whether an episode is played again: it failed, or its judge could not be asked."""
+    judged = trajectory.judged
+    unasked = judged is not None and judged.right is None and not judged.votes
+    return trajectory.status == "failed" or (unasked and trajectory.correct is None)
 
 
 def _key(trajectory: Trajectory) -> tuple[str, int]:

@@ -26,25 +26,29 @@ from rich.markup import escape
 
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
-from longvideo_env.config import PROTOCOLS, EnvConfig
+from longvideo_env.config import CHOICE, PROTOCOLS, EnvConfig
 from longvideo_env.drivers.env import LongTVQAEnv
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Observation
+from longvideo_env.game.protocol.answers import read_answer
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
 from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.readable import readable
-from longvideo_env.schema import Question, Task, clock
+from longvideo_env.schema import MAX_OPTIONS, Question, Task, clock
 from longvideo_env.tools.tool import Tool
 
-_LABEL = re.compile(r"(?:answer\s+)?(a[0-9])\s*\Z", re.IGNORECASE)
+_LABEL = re.compile(r"(?:answer\s+)?(\S{1,3})\s*\Z", re.IGNORECASE)
 
 
 def as_reply(line: str, game: Game) -> str:
     """What a person typed as a policy would write it; anything else stays as it is."""
     text = line.strip()
-    if match := _LABEL.match(text):
-        return game.protocol.write(Action(ANSWER, match[1].lower()))
+    match, form = _LABEL.match(text), game.protocol.answers
+    if match and form.ask == CHOICE:
+        choice = read_answer(match[1], MAX_OPTIONS, form.labels)
+        if isinstance(choice, int):
+            return game.protocol.write(Action(ANSWER, option_label(choice)))
     name, _, rest = text.partition(" ")
     name, rest = name.lower(), rest.strip()
     if name == ANSWER and rest:
@@ -91,7 +95,7 @@ def play(env: LongTVQAEnv, n: int, seed: int, console: Console, ask: Callable[[s
         _, info = env.reset(seed=seed if number == 0 else None)
         console.rule(f"question {number + 1} of {n}")
         task = env.dataset.task(info["qid"])
-        _show_question(task.question, console)
+        _show_question(task.question, env.game, console)
         _show(env.observation, env, console)
         final = _episode(env, task.question, console, ask)
         if final is None:
@@ -139,10 +143,11 @@ def _tool_lines(schemas: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                     if "description" in item)  # fmt: skip
 
 
-def _show_question(question: Question, console: Console) -> None:
+def _show_question(question: Question, game: Game, console: Console) -> None:
     console.print(f"Question: {escape(question.text)}", style="bold", highlight=False)
-    for i, option in enumerate(question.options):
-        console.print(f"{option_label(i)}: {escape(option)}", style="cyan", highlight=False)
+    form = game.protocol.answers
+    for i, option in enumerate(form.shown(question.options)):
+        console.print(f"{form.label(i)}: {escape(option)}", style="cyan", highlight=False)
 
 
 def _show(seen: Observation, env: LongTVQAEnv, console: Console) -> None:

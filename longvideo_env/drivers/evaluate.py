@@ -65,6 +65,7 @@ def evaluate(
     budget: dict[str, float] | None = None,
     episode_budget: dict[str, float] | None = None,
     fail_above: float | None = None,
+    ray: str | dict[str, Any] | None = None,
     allow_blind: bool = False,
     generation: dict[str, Any] | None = None,
     **options: Any,
@@ -91,6 +92,9 @@ def evaluate(
         budget: The most that the run may use: `usd`, `tokens` and `seconds`.
         episode_budget: The same of each episode.
         fail_above: Stop once more than this share of all episodes have failed.
+        ray: Play on a cluster of Ray: `auto`, `local` or `HOST:PORT`, or a dict with `address`,
+            `workers`, `cpus_per_worker` and `gpus_per_worker`. `concurrency` is then that of each
+            worker.
         allow_blind: Go on where the vision or grounding agent has nothing to go on in any video.
         generation: How a model writes: the fields of `GenerationSettings`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
@@ -113,6 +117,7 @@ def evaluate(
         budget=budget or {},
         episode_budget=episode_budget or {},
         fail_above=fail_above,
+        ray=ray,
         allow_blind=allow_blind,
         generation=generation or {},
         options={"dataset": dataset, "split": split, **options},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 
 from longvideo_env.game.episode import Episode
-from longvideo_env.game.protocol.base import option_label
 from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.readable import readable
 from longvideo_env.game.reward import Score
@@ -25,9 +24,10 @@ def render_transcript(episode: Episode, result: Score | None = None) -> str:
         f"Question {question.qid} · video {video.video_id}, {len(video.clips)} clips",
         *_wrapped(question.text, "  "),
     ]
-    for i, option in enumerate(question.options):
+    form = episode.game.protocol.answers
+    for i, option in enumerate(form.shown(question.options)):
         mark = "→" if episode.choice == i else " "
-        lines += _wrapped(option, f"  {mark} {option_label(i)}  ")
+        lines += _wrapped(option, f"  {mark} {form.label(i)}  ")
     if episode.opened_at:
         lines.append(f"Opened {_opened_by(episode)}: {', '.join(episode.opened_at)}")
         lines += _conversation(episode)
@@ -73,8 +73,9 @@ def _opening(episode: Episode) -> list[str]:
 def _ending(episode: Episode, result: Score | None) -> list[str]:
     if episode.status is None:
         return ["", f"({episode.turns_left} turns left)"]
+    label = episode.game.protocol.answers.label(episode.choice or 0)
     words = {
-        "answered": f"Answered {episode.words or option_label(episode.choice or 0)}",
+        "answered": f"Answered {episode.words or label}",
         "out_of_turns": "Out of turns, no answer",
         "out_of_context": "Out of context, no answer",
         "out_of_budget": "Out of budget, no answer",

@@ -55,7 +55,7 @@ class RolloutEngine:
     Args:
         dataset: Where the tasks' videos are.
         config: The environment.
-        toolbox: Its agents (see `specs.build_toolbox`).
+        toolbox: Its agents (see `longvideo_env.tools.registry.build_toolbox`).
         policy: The master agent.
         policy_spec: Its spec, for the record.
         seed: Every episode's seed derives from it, the question and the sample.
@@ -128,6 +128,20 @@ class RolloutEngine:
         except asyncio.TimeoutError:
             episode.fail(f"the episode took more than {self.episode_s:g} seconds")
         return await self._trajectory(task, episode, record, sample, order)
+
+    async def give_up(self, task: Task, sample: int, reason: str) -> Trajectory:
+        """The failed episode of a question that cannot be played here.
+
+        Args:
+            task: The question.
+            sample: Which of its plays.
+            reason: Why.
+        """
+        shuffle = self.config.shuffle_options
+        opened = open_episode(task, self.dataset, self.game, self.seed, shuffle=shuffle)
+        opened.episode.fail(cleanse(reason))
+        record = _Record(derive_seed(self.seed, task.qid, sample))
+        return await self._trajectory(opened.task, opened.episode, record, sample, opened.order)
 
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
         """Play many episodes, each a task and its sample, and yield them as they finish.

@@ -28,9 +28,8 @@ from longvideo_env.game.reward import Play
 from longvideo_env.records.trajectory import Judged
 from longvideo_env.redaction import cleanse
 from longvideo_env.schema import Gold, Question
-from longvideo_env.tools.recording import Recording
 from longvideo_env.tools.tool import ToolReply
-from longvideo_env.tools.toolbox import Toolbox
+from longvideo_env.tools.toolbox import Recorder, Toolbox
 
 _VERDICT = re.compile(r"\b(in)?correct\b", re.IGNORECASE)
 
@@ -71,7 +70,7 @@ class Judge:
     agent: JudgeAgent
     spec: str
     game: Game
-    recording: Recording | None = None
+    recording: Recorder | None = None
 
     async def see(self, play: Play, question: Question, gold: Gold) -> Play:
         """The play with the judge's verdict; as it is where there is nothing to judge.

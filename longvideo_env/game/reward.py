@@ -222,7 +222,8 @@ def _weight(term: str, value: Any) -> float:
         weight = float(value)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"the weight of reward term {term!r} must be a number, got {value!r}."
+            f"the weight of reward term {term!r} must be a number, got {value!r}. Fix: write it "
+            f"behind the name, as in {term}=0.5."
         ) from error
     if isinstance(value, bool) or not math.isfinite(weight):
         raise SpecError(f"the weight of reward term {term!r} must be finite, got {value!r}.")

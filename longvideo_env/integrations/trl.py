@@ -44,7 +44,7 @@ class LongTVQA:
     Args:
         dataset: As in `EnvConfig`.
         split: Its split.
-        limit: Only the first so many questions.
+        limit: Only the first N questions.
         seed: Seeds what tools draw and the order of shuffled options, as `env.reset(seed=...)`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 

@@ -157,7 +157,10 @@ class Recording:
                     stats.asked += 1
                     leading = self._flights[text] = Future()
             if flight is None:
-                return await self._lead(text, plain, seeded, leading, ask)
+                try:
+                    return await self._lead(text, plain, seeded, leading, ask)
+                finally:
+                    del leading  # see `_lead`
             try:
                 # Shielded: a follower that is cancelled must not cancel what others wait for.
                 reply, theirs = await asyncio.shield(asyncio.wrap_future(flight))
@@ -215,6 +218,9 @@ class Recording:
         finally:
             with self._lock:
                 del self._flights[text]
+            # The flight holds the error, and the error's traceback this frame: they would stay in
+            # memory, and the recording's files open, until Python looks for such circles.
+            del flight
 
     def _report(self, stats: RecordingStats) -> None:
         if (stats.hits + stats.shared) % REPORT_EVERY == 0:

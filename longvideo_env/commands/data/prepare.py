@@ -314,7 +314,7 @@ def build_parser() -> OptionParser:
     )
     add = parser.add_argument
     add("dataset", choices=sorted(HUB), help="which of them")
-    add("--out", required=True, help="the folder to make, or to go on with")
+    add("--out", required=True, help="a new folder, or one to continue")
     add("--source", help="hf:OWNER/NAME[@REVISION], or a folder with the downloaded files")
     add("--show", action="append", default=[], choices=SHOWS, help="keep this show; repeatable")
     add("--frames", metavar="SOURCE", help="hf:OWNER/NAME or a folder with the frames' archives")

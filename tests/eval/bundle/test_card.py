@@ -61,6 +61,11 @@ def test_a_card_says_what_an_accuracy_leaves_out(run, capsys):
     assert identity["questions"] in page
 
 
+def test_a_name_with_an_ending_means_the_same_files(run, tmp_path, capsys):
+    assert card([str(run), "--out", str(tmp_path / "page.html")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"page.html", "page.md", "page.json"}
+
+
 def test_the_page_runs_and_loads_nothing(run, tmp_path):
     hostile = tmp_path / "run"
     hostile.mkdir()
