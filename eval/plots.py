@@ -11,7 +11,7 @@ training runs over steps; each seed faint, their mean strong, the band the mean'
 (with one run: one standard deviation of the episodes' rewards, where the metric is the reward).
 
 RUN is a run's folder or a folder of runs. Bars are 95 % intervals, clustered by video. The same
-runs give the same bytes. Exit codes: 0 done; 2 bad arguments or data.
+runs give the same bytes. Exit codes: 0 done; 1 a file cannot be written; 2 bad arguments or data.
 """
 
 from __future__ import annotations

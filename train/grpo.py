@@ -109,6 +109,7 @@ from train.options.script import (
     checkpoint_to_resume,
     load_tokenizer,
     make_tiny_model_if_missing,
+    model_options,
     run_script,
     train_and_save,
 )
@@ -273,8 +274,7 @@ def build_trainer(
     training.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
-        **as_mapping(training.model_init_kwargs),
+        **model_options(model, training),
     }
     callbacks: list[TrainerCallback] = [MetricsFile(Path(str(training.output_dir), METRICS))]
     if patience is not None:

@@ -70,7 +70,9 @@ def merge(base: str, adapter: str, *, dtype: str = "bfloat16", device: str = "cp
     base, found = split_adapter(f"{base}+{folder}")
     codec = load_codec(base, found)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            base, dtype=getattr(torch, dtype), use_safetensors=True
+        )
         adapted: Any = PeftModel.from_pretrained(model.to(device).eval(), str(found))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise SpecError(f"{adapter} does not fit {base}: {error}") from error

@@ -59,10 +59,10 @@ from longvideo_env.records.trajectory import Trajectory, read_trajectories
 from longvideo_env.seeding import derive_seed
 from train.options.flags import parse_options
 from train.options.script import (
-    as_mapping,
     checkpoint_to_resume,
     load_tokenizer,
     make_tiny_model_if_missing,
+    model_options,
     run_script,
     train_and_save,
 )
@@ -71,6 +71,7 @@ from train.options.start import empty_output
 from train.teaching.demonstrations import as_columns, select, to_row
 from train.teaching.stages import Stage, build_stages, order_by_length, play
 from train.tiny_model import HEAD_SIZE
+from train.whole_checkpoints import WholeCheckpoints
 
 
 def collect(args: SftArguments, env: EnvConfig, seed: int) -> list[list[Trajectory]]:
@@ -127,7 +128,11 @@ class FixedOrder(Sampler[int]):
         return len(self._order)
 
 
-class StagedTrainer(SFTTrainer):
+class TurnTrainer(WholeCheckpoints, SFTTrainer):
+    """`SFTTrainer` with checkpoints that say whether they are whole."""
+
+
+class StagedTrainer(TurnTrainer):
     """Sees episodes stage by stage instead of all mixed, each stage at its share of the rate.
 
     Args:
@@ -195,10 +200,7 @@ def build_trainer(
     codec = ChatCodec(tokenizer)
     codec.protocol = Game.from_config(env).protocol
     rows = [[to_row(trajectory, codec) for trajectory in stage] for stage in found]
-    training.model_init_kwargs = {
-        "dtype": model.dtype,
-        **as_mapping(training.model_init_kwargs),
-    }
+    training.model_init_kwargs = model_options(model, training)
     options: dict[str, Any] = {
         "model": model.model_name_or_path,
         "args": training,
@@ -207,7 +209,7 @@ def build_trainer(
         "peft_config": get_peft_config(model),
     }
     if not args.teacher:
-        return SFTTrainer(**options)
+        return TurnTrainer(**options)
     lengths = [[len(row["input_ids"]) for row in stage] for stage in rows]
     trainer = StagedTrainer(list(zip(stages_of(args, env), lengths, strict=True)), **options)
     kept: Any = trainer.train_dataset

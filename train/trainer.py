@@ -23,6 +23,7 @@ from longvideo_env.seeding import derive_seed
 from train.curriculum import Curriculum, CurriculumSampler
 from train.held_out import HeldOut
 from train.rollouts.credit import Credit, Earned, earned_by_turns, turn_of_tokens
+from train.whole_checkpoints import WholeCheckpoints
 
 
 class EpochSampler(RepeatSampler):
@@ -43,7 +44,7 @@ class EpochSampler(RepeatSampler):
             self.generator.manual_seed(derive_seed(self._run_seed, "epoch", epoch))
 
 
-class EpisodeTrainer(GRPOTrainer):
+class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
     """`GRPOTrainer` with a resumable order of questions, and with vLLM on a CPU too."""
 
     _order: EpochSampler | CurriculumSampler | None = None

@@ -265,6 +265,11 @@ def split_adapter(path: str) -> tuple[str, str | None]:
             f"{adapter!r} holds no adapter: expected an adapter_config.json. Fix: name the "
             "folder that training with LoRA wrote, as in BASE+ADAPTER."
         )
+    if not any(Path(adapter).glob("*.safetensors")):
+        raise SpecError(
+            f"{adapter!r} holds no weights as safetensors, and others, which may run code, are "
+            "not read. Fix: save the adapter again; peft's `save_pretrained` writes safetensors."
+        )
     return resolve_model(base), adapter
 
 

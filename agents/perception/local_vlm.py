@@ -174,7 +174,9 @@ class LocalVlm:
         dtype: Any = "auto" if device == "cuda" else torch.float32
         try:
             self._processor: Any = _processor(name)
-            model: Any = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                name, dtype=dtype, use_safetensors=True
+            )
         except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
             raise SpecError(
                 f"vlm: the model {name!r} cannot be loaded ({error!s:.200}). "

@@ -29,7 +29,7 @@ from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import LongVideoEnvError, SpecError
-from longvideo_env.records.files import write_json, write_text
+from longvideo_env.records.files import storage_error, write_json, write_text
 
 
 def measure(dataset: str, split: str) -> tuple[list[Leak] | None, str]:
@@ -52,7 +52,8 @@ def write_card(folder: Path, stem: Path, dataset: str | None = None) -> str:
         The sentence that may be cited.
 
     Raises:
-        SpecError: The run is not finished, or a file cannot be written.
+        SpecError: The run is not finished.
+        StorageError: A file cannot be written.
     """
     run = read_run(folder)
     summary = read_summary(run)
@@ -65,12 +66,12 @@ def write_card(folder: Path, stem: Path, dataset: str | None = None) -> str:
     card = make_card(run, summary, leaks, why)
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        write_text(stem.with_name(f"{stem.name}.html"), to_html(card))
-        write_text(stem.with_name(f"{stem.name}.md"), to_markdown(card))
-        record = eval_record(run, summary, int(time.time()))
-        write_json(stem.with_name(f"{stem.name}.json"), record)
     except OSError as error:
-        raise SpecError(f"--out: cannot write {stem}.html: {error.strerror}.") from error
+        raise storage_error(stem, error) from error
+    write_text(stem.with_name(f"{stem.name}.html"), to_html(card))
+    write_text(stem.with_name(f"{stem.name}.md"), to_markdown(card))
+    record = eval_record(run, summary, int(time.time()))
+    write_json(stem.with_name(f"{stem.name}.json"), record)
     return card.sentence
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from glob import glob
 from pathlib import Path
@@ -50,7 +51,8 @@ def expand_policies(policies: Sequence[str], checkpoints: str | None) -> list[st
         if kind not in ("hf", "vllm") or "*" not in path:
             named.append(spec)
             continue
-        found = [f"{kind}:{_with_base(one)}" for one in glob(path) if Path(one).is_dir()]
+        folders = _without_torn([one for one in glob(path) if Path(one).is_dir()])
+        found = [f"{kind}:{_with_base(one)}" for one in folders]
         if not found:
             raise SpecError(
                 f"no folder fits {path}. Fix: train with --save_steps, or name another folder."
@@ -66,6 +68,25 @@ def _with_base(folder: str) -> str:
         return str(Path(folder))
     base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
     return f"{base}+{Path(folder)}"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint was written to its end: the trainer's state is its last file."""
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _without_torn(folders: Sequence[str]) -> list[str]:
+    """Checkpoints without those that a kill cut off, which is said."""
+    whole = [folder for folder in folders if is_whole(Path(folder))]
+    if not whole:  # made by something else, which keeps no state
+        return list(folders)
+    for folder in sorted({*folders} - {*whole}):
+        sys.stderr.write(f"note: {folder} was cut off while it was written, and is left out.\n")
+    return whole
 
 
 def draw_curve(summaries: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]:

@@ -40,9 +40,11 @@ def cached_folder(group: str, state: str, make: Callable[[Path], None]) -> Path:
     if final.is_dir():
         return final
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f"{group}.lock"):
+    with _locked(root / f"{group}.lock") as alone:
         if final.is_dir():  # another process made it while this one waited
             return final
+        for left in root.glob(f".{group}-*") if alone else ():  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(dir=root, prefix=f".{group}-"))
         try:
             make(scratch)
@@ -63,13 +65,13 @@ def _drop_old(root: Path, group: str) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process. Where the system has none, all may write at once."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock that ends with the process; False where the system has none."""
     try:
         import fcntl
     except ImportError:  # Windows
-        yield
+        yield False
         return
     with open(path, "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield True

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longvideo_env.errors import SpecError
+from longvideo_env.records.files import storage_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Write STEM.png and STEM.svg, each whole or not at all.
 
     Raises:
-        SpecError: The place cannot be written to.
+        StorageError: The place cannot be written to.
     """
     # Without date and version: the same curves give the same bytes.
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
@@ -65,5 +65,5 @@ def save(figure: Figure, stem: Path) -> list[Path]:
             os.replace(partial, path)
             written.append(path)
     except OSError as error:
-        raise SpecError(f"--out: cannot write {stem}.png and .svg: {error.strerror}.") from error
+        raise storage_error(stem, error) from error
     return written

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from eval.run_policy import main
+from longvideo_env.commands.data.mini import main as mini
 from longvideo_env.records.files import cache_root, write_text
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +121,42 @@ def test_without_a_home_nothing_is_kept_and_nothing_fails(tmp_path, monkeypatch)
     assert run(tmp_path) == 0
 
 
+def test_a_dataset_that_may_only_be_read(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    assert mini(["--out", str(data), "--videos", "3"]) == 0
+    places = [data, *data.rglob("*")]
+    before = {path: path.stat().st_mtime_ns for path in places}
+    for path in places:
+        path.chmod(0o555 if path.is_dir() else 0o444)  # root may write all the same, and is seen to
+    try:
+        assert run(tmp_path / "out", "--dataset", str(data)) == 0
+        assert {path: path.stat().st_mtime_ns for path in [data, *data.rglob("*")]} == before
+    finally:
+        for path in places:
+            path.chmod(0o755)
+
+
+NO_SHM = """
+import _multiprocessing, sys
+class Refused:  # as where there is no /dev/shm
+    SEM_VALUE_MAX = 1
+    def __new__(cls, *given, **more):
+        raise OSError(38, "Function not implemented")
+_multiprocessing.SemLock = Refused
+sys.modules["_posixshmem"] = None
+from eval.run_policy import main
+sys.exit(main(["--policy", "random", "--dataset", "mini", "--limit", "5", "--out", sys.argv[1]]))
+"""
+
+
+def test_without_dev_shm(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", NO_SHM, str(tmp_path)],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 SLOW = """
 import time
 def wait(messages):
@@ -173,7 +210,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.kills)])
 def test_killed_at_any_moment_a_file_is_old_or_new(tmp_path, kills):
     import numpy as np
 

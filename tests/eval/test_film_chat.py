@@ -81,8 +81,8 @@ def test_bad_input_is_one_line(
     blocked.write_text("")
     page = str(blocked / "chat.html")
     code, _, err = chat(film, "Who?\n", ["--page", page], monkeypatch, capsys)
-    assert code == 2
-    assert "--page: cannot write" in err
+    assert code == 1
+    assert "chat.html cannot be written" in err
 
 
 def test_lines_become_questions() -> None:

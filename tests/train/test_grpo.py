@@ -2,8 +2,10 @@ import json
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,9 +26,12 @@ from train.curriculum import FILE as CURRICULUM
 from train.options.grpo_options import check, parse
 from train.options.script import load_tokenizer
 from train.rollouts.rollout_func import Rollouts
+from train.whole_checkpoints import last_whole_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "configs" / "grpo" / "tiny.yaml")
+
+KEYS = {"WANDB_API_KEY": "local-" + "3b9f1c7e" * 5, "OPENAI_API_KEY": "sk-Zr8kQ2mVx0LpT5yWn4Jc"}
 
 MakeTrainer = Callable[..., Any]
 
@@ -64,11 +69,14 @@ def test_trains_logs_every_term_and_saves_a_policy_that_loads(
     assert f"hf:{tmp_path / 'out'}" in capsys.readouterr().out
 
 
-def test_a_killed_run_goes_on_as_if_it_had_not_been(flags: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    flags: list[str], tmp_path: Path, workers: str
+) -> None:
     # One group a step over three questions: the checkpoint of step 4 lies in the second epoch.
     more = ["--limit", "3", "--save_strategy", "steps", "--save_steps", "2"]
     more += ["--learning_rate", "0.01", "--max_steps", "6"]
-    more += ["--resample_zero_variance", "true"]
+    more += ["--resample_zero_variance", "true", "--dataloader_num_workers", workers]
     grpo.main([*flags, *more, "--save_rollouts", str(tmp_path / "whole")])
     straight, logged = weights(tmp_path / "out"), metrics(tmp_path / "out")
     killed = tmp_path / "killed"
@@ -138,11 +146,38 @@ def untimed(record: dict[str, Any]) -> dict[str, Any]:
 def test_curves_go_to_wandb_without_a_network(flags: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "train" / "grpo.py"), *flags, "--report_to", "wandb"],
-        env={**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)},
+        env={**os.environ, **KEYS, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)},
         capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    for key in KEYS.values():
+        assert [path for path in written if key.encode() in path.read_bytes()] == []
+        assert key not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_training_within_five_seconds_with_its_checkpoint(
+    flags: list[str], tmp_path: Path
+) -> None:
+    more = ["--max_steps", "1000", "--save_strategy", "steps", "--save_steps", "1"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train" / "grpo.py"), *flags, *more],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and not last_whole_checkpoint(tmp_path / "out"):
+        time.sleep(0.2)
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    took = time.monotonic() - start
+    assert took < 5
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert last_whole_checkpoint(tmp_path / "out")
 
 
 def grpo_line(line: str) -> list[Any]:

@@ -9,7 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from longvideo_env.errors import DataError, MalformedFileError, MissingExtraError, SpecError
+from longvideo_env.errors import (
+    DataError,
+    MalformedFileError,
+    MissingExtraError,
+    SpecError,
+    StorageError,
+)
 from longvideo_env.records.metrics_log import read_run
 from longvideo_env.records.plotting import COLOURS
 from train.plot import main
@@ -227,7 +233,7 @@ def test_runs_whose_folders_share_a_name_go_by_their_paths(
 
 def test_a_place_that_cannot_be_written_to_is_an_error(make_run: MakeRun) -> None:
     run = make_run(record(1))
-    with pytest.raises(SpecError, match="--out: cannot write"):
+    with pytest.raises(StorageError, match="cannot be written"):
         main([str(run), "--out", str(run / "metrics.jsonl" / "curves")])
 
 

@@ -6,18 +6,20 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig
 
+from eval.runs.checkpoints import is_whole
 from longvideo_env.commands.shared import run_command
 from longvideo_env.errors import LongVideoEnvError, SpecError, StorageError
 from train.options.launcher import repeat_below_launcher
 from train.tiny_model import make_tiny_model
+from train.whole_checkpoints import last_whole_checkpoint, refuse_pickles, save_policy
 
 
 def load_tokenizer(model: ModelConfig, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -45,6 +47,20 @@ def as_mapping(options: dict[str, Any] | str | None) -> dict[str, Any]:
     return json.loads(options) if isinstance(options, str) else dict(options or {})
 
 
+def model_options(model: ModelConfig, training: TrainingArguments) -> dict[str, Any]:
+    """How the policy is loaded: by TRL's options, and weights from safetensors alone.
+
+    `--model_init_kwargs '{"use_safetensors": false}'` takes others, which may run code.
+
+    Raises:
+        SpecError: The folder's weights are a pickle.
+    """
+    given = as_mapping(vars(training).get("model_init_kwargs"))
+    if given.get("use_safetensors", True) is not False:
+        refuse_pickles(Path(str(model.model_name_or_path)))
+    return {"dtype": model.dtype, "use_safetensors": True, **given}
+
+
 def checkpoint_to_resume(training: TrainingArguments) -> str | None:
     """The folder of the checkpoint to go on from; `true` stands for the last in `output_dir`.
 
@@ -54,13 +70,19 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
     wanted = str(training.resume_from_checkpoint or "false")
     if wanted.lower() == "false":
         return None
-    output_dir = str(training.output_dir)
+    output_dir = Path(str(training.output_dir))
     folder = wanted
     if wanted.lower() == "true":
-        found = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
-        folder = found or os.path.join(output_dir, "checkpoint-*")
+        with PartialState().main_process_first():  # which deletes what is not whole
+            folder = str(last_whole_checkpoint(output_dir) or output_dir / "checkpoint-*")
     if not os.path.isdir(folder):
         raise SpecError(f"resume_from_checkpoint: there is no {folder}.")
+    if not is_whole(Path(folder)):
+        raise SpecError(
+            f"resume_from_checkpoint: {folder} was cut off while it was written. Fix: name an "
+            "earlier one; true takes the last that is whole."
+        )
+    refuse_pickles(Path(folder))
     _say_schedule(folder, training)
     return folder
 
@@ -104,7 +126,7 @@ def train_and_save(
     """
     trainer.train(resume_from_checkpoint=checkpoint)
     folder = trainer.args.output_dir
-    trainer.save_model(folder)
+    save_policy(trainer, Path(str(folder)))
     trainer.accelerator.print(f"The policy is in {folder}: hf:{folder}")
     if release is not None:
         release()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,6 +94,17 @@ def test_limits_hold(tmp_path: Path, limits: Limits, what: str) -> None:
     archive = tar_of(tmp_path / "x.tar", ("a/1.jpg", JPEG), ("a/2.jpg", JPEG))
     with pytest.raises(MalformedFileError, match=what):
         unpack(archive, tmp_path / "out", limits)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_thousand_folders_in_a_name_are_refused_at_once(tmp_path: Path) -> None:
+    name = "a/" * 2000 + "00001.jpg"
+    for mode in ("w", "w:gz"):
+        archive = tar_of(tmp_path / "deep.tar", (name, b"x"), mode=mode)
+        start = time.perf_counter()
+        with pytest.raises(MalformedFileError, match="a name of 2,001 folders"):
+            unpack(archive, tmp_path / "out")
+        assert time.perf_counter() - start < 5
     assert not (tmp_path / "out").exists()
 
 
