@@ -126,7 +126,7 @@ def generate_batch(
 
 def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
     """A generated reply as the rollout engine wants it."""
-    return Reply(
+    reply = Reply(
         text=codec.decode(generated.token_ids),
         token_ids=generated.token_ids,
         logprobs=generated.logprobs,
@@ -134,6 +134,7 @@ def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
         finish=generated.finish,
         message=codec.read(generated.token_ids),
     )
+    return codec.cut(reply)
 
 
 def _run(

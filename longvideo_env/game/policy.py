@@ -36,6 +36,7 @@ class Observation(NamedTuple):
         tool: The tool that replied or refused.
         reply: The tool's text.
         problem: What was wrong with the reply before.
+        length_s: Seconds of the whole video, in the opening.
     """
 
     text: str
@@ -48,6 +49,7 @@ class Observation(NamedTuple):
     tool: str | None = None
     reply: str | None = None
     problem: str | None = None
+    length_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

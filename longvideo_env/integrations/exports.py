@@ -269,7 +269,7 @@ def _action(record: TurnRecord, arguments: Mapping[str, Any]) -> Action:
 
 def _result(record: TurnRecord) -> ToolResult:
     result, request = dict(record.result or {}), dict(record.request or {})
-    reply = ToolReply(result.get("text", ""), result.get("view"), result.get("details", {}))
+    reply = ToolReply.from_record(result)
     return ToolResult(str(request.get("tool")), str(result.get("agent")), reply)
 
 

@@ -383,12 +383,11 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
 
 
 def _value(reply: ToolReply) -> str:
-    return _canonical({"text": reply.text, "view": reply.view})
+    return _canonical(reply.kept())
 
 
 def _reply(value: str, details: Mapping[str, Any]) -> ToolReply:
-    kept = json.loads(value)
-    return ToolReply(kept["text"], kept["view"], details)
+    return ToolReply.from_record({**json.loads(value), "details": details})
 
 
 def _canonical(value: object) -> str:

@@ -31,6 +31,7 @@ from longvideo_env.datasets.mini.asking import make_rows
 from longvideo_env.datasets.mini.drawing import draw_scene
 from longvideo_env.datasets.mini.world import CLIP_S, Dice, Difficulty, Scene, World, make_world
 from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.datasets.tvqa.rows import read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import group_by_video
@@ -191,7 +192,11 @@ def _load(split: str, options: MiniOptions, frames_root: Path | None) -> Dataset
         split=split,
         tasks=tuple(task for _, task in read_tasks(Path(MINI), rows, Rejects(False))),
         videos=LazyVideos(
-            group_by_video(files.subtitles), files.subtitles, files.captions, frames_root
+            group_by_video(files.subtitles),
+            files.subtitles,
+            files.captions,
+            frames_root,
+            times=ClipTimes(clip_s=CLIP_S),
         ),
     )
 
