@@ -24,7 +24,7 @@ GROUPS = {
     "play and evaluate": "evaluate play ask chat compare power score report rescore merge "
     "submission",
     "train": "train sft plot audit merge-adapter prompt-set tiny-model",
-    "paper": "tables ablations robustness baseline recall plots card bundle verify",
+    "paper": "tables ablations compare-games robustness baseline recall plots card bundle verify",
     "other systems": "serve mcp export",
     "data and agents": "prepare ingest describe mini questions show leaks prompts recording "
     "build-grounding",

@@ -18,7 +18,7 @@ def test_every_game_on_the_same_questions(tmp_path, capsys):
     assert main(["--policy", "teacher:mini", *MINI, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     found = table(tmp_path)["games"]
-    assert list(found)[0] == "longvideoagent"
+    assert next(iter(found)) == "longvideoagent"
     assert {"dvd", "dvd-lite", "longvt", "videoagent", "longvideoagent-released"} < set(found)
     for game, row in found.items():
         assert row["summary"]["n_finished"] == 16
