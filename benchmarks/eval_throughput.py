@@ -11,7 +11,7 @@ off. Everything is counted: start of Python, reading the dataset, writing episod
 - At zero latency: questions a second over the whole command, and its CPU seconds.
 - At LATENCY=0.5 SIGMA=0.8, for each number of requests in flight: the ideal time (the sum of all
   latencies over that number) over the real time from the first call to the last, with all
-  questions under way at once. The latencies come from the server's own generator, drawn again here.
+  questions at once. The latencies come from the server's own generator, drawn again here.
   A question is eight calls one after another: 300 questions cannot fill 512 places, and at 128
   their last calls, for which nothing is left to overlap with, are a good part of the time. How long
   that lasts depends on which calls the longest latencies fall to. So what calls that cost nothing
@@ -80,16 +80,16 @@ class Run:
     peak: int
 
 
-def make_frames(folder: Path, dataset: Path) -> None:
-    """Fifteen JPEGs of 640x360 for each clip: 150 pictures, linked."""
+def make_frames(folder: Path, dataset: Path, size: tuple[int, int] = (360, 640)) -> None:
+    """Fifteen JPEGs, of 640x360 by default, for each clip: 150 pictures, linked."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
-    rows, columns = np.mgrid[0:360, 0:640]
+    rows, columns = np.mgrid[: size[0], : size[1]]
     for i in range(150):
-        noise = rng.integers(0, 40, size=(360, 640, 3))
+        noise = rng.integers(0, 40, size=(*size, 3))
         base = np.stack([rows * 0.5 + i, columns * 0.3, (rows + columns) * 0.2], axis=-1)
         image = Image.fromarray(((base + noise) % 256).astype(np.uint8))
         image.save(pictures / f"{i}.jpg", quality=75)

@@ -6,7 +6,9 @@ The mock counts `<New_clip>` blocks to know whether its master has grounded; thi
 video with such a block, so that it would never ground. Here the master goes by its own turns, which
 this project sends as real assistant messages: look, ground, look, answer. With the grounding of the
 first clip that is eight calls a question, two of them with frames. All else is the mock's own code.
-Its environment variables LATENCY, SIGMA and FAULTS hold here as well.
+Its environment variables LATENCY, SIGMA and FAULTS hold here as well. STORMS is the share of
+replies that the mock has no fault for: a connection that is reset, a byte every 0.2 s without an
+end, and JSON of the wrong shape.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import importlib.util
 import os
 import re
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -26,6 +29,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 DEFAULT_MOCK = Path(__file__).resolve().parents[2] / "shared" / "tools" / "mock_openai.py"
 CALLS_A_QUESTION = 8
@@ -59,7 +64,46 @@ def load_mock(path: Path) -> Any:
         return f"<reasoning>Enough.</reasoning><answer>a{label}</answer>"
 
     mock.reply = reply
+    storms, rng = float(os.environ.get("STORMS", 0)), np.random.default_rng(1)
+    calm = mock.handle
+    if storms:
+        mock.handle = lambda reader, writer: calm(reader, StormyWriter(writer, storms, rng))
     return mock
+
+
+class StormyWriter:
+    """A connection to a client, a share of whose replies are replaced by faults."""
+
+    def __init__(self, writer: asyncio.StreamWriter, share: float, rng: np.random.Generator):
+        self._writer, self._share, self._rng = writer, share, rng
+        self._reply = b""
+
+    def write(self, reply: bytes) -> None:
+        """Take a reply; `drain` sends it, or a fault."""
+        self._reply = reply
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
+    async def drain(self) -> None:
+        """Send."""
+        draw = self._rng.random() / self._share
+        if draw < 0.4:
+            connection = self._writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._writer.transport.abort()
+            raise ConnectionResetError
+        if draw < 0.5:
+            self._writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while True:
+                self._writer.write(b" ")
+                await self._writer.drain()
+                await asyncio.sleep(0.2)
+        wrong = b'{"choices": [{"message": {"content": [7]}}], "usage": "much"}'
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+        self._writer.write(self._reply if draw >= 1 else head % len(wrong) + wrong)
+        await self._writer.drain()
 
 
 @dataclass(frozen=True)
@@ -84,13 +128,17 @@ class Upstream:
 
 @contextmanager
 def serve(
-    mock: Path = DEFAULT_MOCK, latency: float = 0.0, sigma: float = 0.0, faults: float = 0.0
+    mock: Path = DEFAULT_MOCK,
+    latency: float = 0.0,
+    sigma: float = 0.0,
+    faults: float = 0.0,
+    storms: float = 0.0,
 ) -> Iterator[Upstream]:
     """Run the server in a process of its own, and stop it afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"LATENCY": latency, "SIGMA": sigma, "FAULTS": faults}
+    settings = {"LATENCY": latency, "SIGMA": sigma, "FAULTS": faults, "STORMS": storms}
     command = [sys.executable, str(Path(__file__)), "--mock", str(mock), "--port", str(port)]
     environment = os.environ | {name: str(value) for name, value in settings.items()}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

@@ -43,7 +43,7 @@ from eval.metrics.cost import episode_cost, mean_cost
 from eval.metrics.pairs import add_holm, count_folders
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import format_p, format_signed_interval
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import failure_lines
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options, settings_of
@@ -52,6 +52,7 @@ from eval.runs.store import EPISODES
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import take_fields
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
 from longvideo_env.records.trajectory import read_lines
@@ -95,7 +96,7 @@ def parse_options(
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = build_parser("compare_games.py", __doc__, several=False)
+    parser = build_parser("longvideo-env compare-games", __doc__, several=False)
     parser.add_argument(
         "--games",
         metavar="NAMES",

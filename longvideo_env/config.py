@@ -77,8 +77,9 @@ class EnvConfig:
     )
     grounding: str = _option(
         "bm25",
-        "Grounding agent: bm25, random, openai:MODEL[@ENDPOINT], oracle (is given the gold "
-        "clip) or none.",
+        "Grounding agent: bm25, lines[:MODEL], embed:MODEL, fused:bm25+embed:MODEL (MODEL: a "
+        "folder with model.onnx; docs/films.md), openai:MODEL[@ENDPOINT], random, oracle (is "
+        "given the gold clip) or none.",
     )
     ground_action: bool = _option(
         True,
@@ -87,7 +88,8 @@ class EnvConfig:
     )
     vision: str = _option(
         "captions",
-        "Vision agent: captions, openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
+        "Vision agent: captions, text (what was read in the frames), vlm:MODEL (on this machine), "
+        "openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
     )
     max_turns: int = _option(None, "Turns the master agent has (K in the paper); at least 1.")
     window: int = _option(None, "Evidence window: adjacent clips seen at once, 1 to 5.")

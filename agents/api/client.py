@@ -18,7 +18,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from agents.api.circuit import Circuit
 from agents.api.endpoints import Endpoint
@@ -89,7 +88,7 @@ class ChatClient:
         _require_extra()
         self.endpoint = endpoint
         self.spent: dict[str, Usage] = {}
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = WeakKeyDictionary()
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
         self._refused: dict[str, set[str]] = {}
         self._circuit = Circuit(
             endpoint.name,
@@ -301,6 +300,8 @@ class ChatClient:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
+            # A lane holds its loop, so that no weak key would ever let go of it.
+            self._lanes = {one: kept for one, kept in self._lanes.items() if not one.is_closed()}
             lane = self._lanes[loop] = self._make_lane()
             # `asyncio.run` closes asynchronous generators before it closes its loop, and so it
             # closes the connections: whoever asks needs to know nothing about them.

@@ -9,14 +9,15 @@ from typing import Any, TypeAlias
 from agents.generation.settings import GenerationSettings
 from eval.bundle.cleaning import clean_values
 from eval.bundle.packing import command_of
+from eval.leaks import Leak
 from eval.metrics.answer_forms import answer_rows
+from eval.metrics.intervals import few_videos
 from eval.metrics.judge_agreement import agreement_lines
 from eval.metrics.pairs import Run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import stopped_mark, top_reasons
 from eval.runs.store import IDENTITY
-from longvideo_env.commands.data.leaks import Leak
 from longvideo_env.datasets.coverage import Coverage
 
 Rows: TypeAlias = list[tuple[str, str]]
@@ -28,7 +29,7 @@ _SETTINGS = ("max_turn_tokens", "temperature", "top_p", "top_k", "max_context_to
 
 @dataclass(frozen=True)
 class EvaluationCard:
-    """A run, told on one page.
+    """A run on one page.
 
     Attributes:
         title: The policy.
@@ -248,8 +249,8 @@ def _warnings(s: Mapping[str, Any], leaks: Sequence[Leak] | None) -> list[str]:
         found.append(f"{share:.1%} of the episodes failed, and are left out of the accuracy.")
     if (judge := s.get("judge")) and judge["n_failed"]:
         found.append(f"The judge gave no verdict on {judge['n_failed']:,} of {judge['n']:,}.")
-    if s["n_videos"] < 10:
-        found.append(f"Only {s['n_videos']} videos: the interval is a rough one.")
+    if s["n_videos"] and (few := few_videos(s["n_videos"])):
+        found.append(f"{few[0].upper()}{few[1:]}.")
     if s.get("coverage") and (loss := Coverage.from_json(s["coverage"]).large_loss):
         found.append(f"{loss[:1].upper()}{loss[1:]} of the dataset.")
     # What counting words in the gold clip gets is a floor for agents, and no leak.

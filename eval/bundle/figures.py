@@ -10,8 +10,8 @@ from typing import Any
 from eval.metrics.pairs import Run, compare, match
 from eval.metrics.summary import accuracy_interval, summarize
 from eval.output.formatting import format_interval, format_number
-from eval.output.typeset import Table, to_latex, to_markdown
 from eval.runs.checkpoints import short_name
+from longvideo_env.commands.typeset import Table, to_latex, to_markdown
 from longvideo_env.errors import SpecError
 
 UNCHECKED = ("wall_s",)

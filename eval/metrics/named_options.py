@@ -1,4 +1,4 @@
-"""What replies without an action say in plain words: "cannot read" told from "cannot write tags".
+"""What replies without an action say in plain words: "cannot read", or only "cannot write tags"?
 
 A model that was never taught the tags may write "It is on wednesday." in each turn: every turn is
 malformed and its accuracy is 0, although it read the right fact. `named_accuracy` also counts an

@@ -207,7 +207,7 @@ def _calibration(played: Sequence[Played]) -> list[dict[str, Any]]:
     """When a tool was asked for against when it had to be.
 
     Grounding had to be asked for if the gold clip was not among those shown at the start; looking,
-    by the kind of a question of `mini`. Where the gold clip is known, it is also told how many
+    by the kind of a question of `mini`. Where the gold clip is known, there is also how many
     of the looks could see it.
     """
     groups = [

@@ -6,7 +6,7 @@
     --fail-above 0.1
 
 A run's budget counts all of its episodes, those of earlier sessions too. No episode is started once
-those that are under way are expected to use up the rest; those that were started are finished. An
+the unfinished ones are expected to use up the rest; those that were started are finished. An
 episode beyond its tokens or money ends without an answer, and is wrong; one beyond its seconds has
 failed, because a slow server is no wrong answer.
 """
@@ -179,7 +179,7 @@ class SpendingWatch:
 
     def _reached(self) -> str | None:
         limit, spent = self.budget, self.spent
-        # Those under way, and the one that would start, are taken to cost what others did.
+        # The unfinished ones, and the one that would start, are taken to cost what others did.
         more = (self._under_way + 1) / self._finished if self._finished else 0.0
         if limit.usd is not None and spent.unpriced:
             return (

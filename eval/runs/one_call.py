@@ -16,7 +16,7 @@ from eval.metrics.pairs import Run, compare, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
 from eval.runs.budgets import Budget
-from eval.runs.failures import stopped_mark
+from eval.runs.failures import blind_mark, stopped_mark
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import BUDGETS, RunOptions, fresh_draw, settings_of
@@ -104,7 +104,8 @@ class RunResult:
         return (
             f"{s['policy']}: accuracy {format_number(s['accuracy'])} "
             f"({format_interval(self.interval)}), {s['n_scored']} of {s['n_finished']} episodes "
-            f"scored, {s['n_failed']} failed" + (f", {mark}" if (mark := stopped_mark(s)) else "")
+            f"scored, {s['n_failed']} failed"
+            + "".join(f", {mark}" for mark in (blind_mark(s), stopped_mark(s)) if mark)
         )
 
 
@@ -137,6 +138,7 @@ def evaluate(
     budget: Mapping[str, Any],
     episode_budget: Mapping[str, Any],
     fail_above: float | None,
+    allow_blind: bool,
     generation: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> RunResult:
@@ -163,6 +165,7 @@ def evaluate(
         budget=_budget(budget),
         episode_budget=_budget(episode_budget),
         fail_above=fail_above,
+        allow_blind=allow_blind,
     )
     name = policy_name(policy)
     folder = run_folder(root, name, [name])

@@ -72,6 +72,7 @@ class RunOptions:
     budget: Budget = field(default_factory=Budget)
     episode_budget: Budget = field(default_factory=Budget)
     fail_above: float | None = None
+    allow_blind: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, leave={"policies"})
@@ -83,6 +84,14 @@ class RunOptions:
             raise SpecError(f"--fail-above must be a share, 0 to below 1, got {self.fail_above}.")
 
 
+COMMON = (
+    "policy", "dataset", "split", "out", "limit", "samples", "seed", "overwrite", "config",
+    "grounding", "vision", "max-turns", "tools", "protocol", "reward", "questions", "checkpoints",
+    "recording", "concurrency", "temperature", "budget-usd", "fail-above", "prompts", "shard",
+)  # fmt: skip
+"""The options that a first look wants."""
+
+
 def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
     """A command line that takes a policy, an environment and generation settings.
 
@@ -91,7 +100,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         doc: Its description, as written.
         several: Whether `--policy` may be given several times.
     """
-    parser = OptionParser(prog, doc, config=True)
+    parser = OptionParser(prog, doc, config=True, common=COMMON, tables=True)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--policy",
@@ -146,6 +155,12 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         help="Stop once N episodes in a row have failed for one reason; 0: never. Default: 20.",
     )
     run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
+    run.add_argument(
+        "--allow-blind",
+        action="store_true",
+        help="Go on where the vision or grounding agent has nothing to go on: no frames, captions "
+        "or lines in any video. Otherwise that stops the run before it begins.",
+    )
     _add_budgets(parser)
     environment = parser.add_argument_group("environment")
     add_fields(environment, EnvConfig, split="val", undecided=["game"])
@@ -249,6 +264,7 @@ def read_options(
         budget=Budget(**{name: options[f"budget_{name}"] for name in BUDGETS}),
         episode_budget=Budget(**{name: options[f"episode_budget_{name}"] for name in BUDGETS}),
         fail_above=options["fail_above"],
+        allow_blind=options["allow_blind"],
     )
     return run, config, settings
 

@@ -14,21 +14,23 @@ from typing import Any
 from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
+from agents.known import Gap, find_gaps, refuse_blind
 from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
-from eval.metrics.benchmark_groups import group_shares
+from eval.metrics.benchmark_groups import Facts, group_shares, question_facts
 from eval.metrics.named_options import named_accuracy
 from eval.metrics.summary import summarize
 from eval.runs.budgets import EpisodeLimit, SpendingWatch
-from eval.runs.failures import FailureWatch, warnings_before
+from eval.runs.failures import FailureWatch, silent_endpoints
 from eval.runs.identify import identify, questions_of
 from eval.runs.naming import shard_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions
 from eval.runs.selection import DRAW, Chosen, choose
-from eval.runs.store import RunStore
+from eval.runs.store import RunStore, holds_run
 from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task
 from longvideo_env.config import spec_of
+from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import SpecError
 from longvideo_env.tools.recording import Recording, RecordingStats
@@ -130,6 +132,9 @@ async def play_split(
         folder: The run's folder; a run that lies there is resumed. A shard has one beside it.
         progress: Where the run's bar is drawn.
         label: What the bar is called.
+
+    Raises:
+        BlindAgentError: An agent has nothing to go on, and the run is not to go on all the same.
     """
     name = policy_name(spec)
     fingerprint = _fingerprint(name, session)
@@ -139,6 +144,8 @@ async def play_split(
     timings = session.config.recording != "replay"
     plan = session.choose(folder)
     keys = plan.keys
+    blind = _blind(session, plan, begun=holds_run(folder) and not run.overwrite)
+    progress.warn(*map(str, blind))
     identity = identify(spec, session.config, session.dataset)
     with RunStore(
         folder,
@@ -162,7 +169,12 @@ async def play_split(
         try:
             stopped = await _play_missing(spec, session, plan, store, progress, spending)
         finally:
-            summary = _summary(name, session, plan, store)
+            # A set of a benchmark has facts on every question; others are not gone through.
+            has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
+            facts = question_facts(plan.tasks) if has_facts else {}
+            summary = _summary(name, session, plan, store, facts)
+            if blind:
+                summary["blind"] = [gap.record() for gap in blind]
             summary["spent"] = spending.record()
             summary["recording"] = _recording_record(session.config, recording, before)
             if stopped is not None:
@@ -172,7 +184,7 @@ async def play_split(
                 progress.note(f"{label}: {played:,} of {len(keys):,} played now, {kept:,} kept")
             earlier_s = float(earlier.get("wall_s") or 0.0)
             summary["wall_s"] = round(earlier_s + time.perf_counter() - start, 3)
-            store.finish(summary, keys)
+            store.finish(summary, keys, facts)
     return summary
 
 
@@ -189,7 +201,7 @@ async def _play_missing(
     jobs = [job for job in plan.jobs() if _key(*job) not in store.episodes]
     if not jobs:
         return None
-    progress.warn(*warnings_before(policy_name(spec), session.config, session.dataset))
+    progress.warn(*silent_endpoints(policy_name(spec), session.config))
     policy = build_policy(spec, session.settings)
     policy = recorded(policy, policy_name(spec), session.settings, session.toolbox.recording)
     watch = FailureWatch(run.stop_after_failures, run.fail_above, len(plan.keys))
@@ -217,14 +229,31 @@ async def _play_missing(
         await policy.aclose()
 
 
+def _blind(session: Session, plan: RunPlan, begun: bool) -> list[Gap]:
+    """The agents that have nothing to go on, in some of the videos or in all.
+
+    Raises:
+        BlindAgentError: An agent has nothing in any video, and the run neither is to go on all the
+            same nor has been begun already.
+    """
+    ids = dict.fromkeys(task.question.video_id for task in plan.tasks)
+    gaps = find_gaps((session.dataset.videos[i] for i in ids), session.config)
+    dataset = session.config.dataset
+    # A variant takes away what an agent would read: that is what it is for.
+    wanted = isinstance(dataset, str) and dataset.startswith(PREFIX)
+    if not (begun or wanted or session.run.allow_blind):
+        refuse_blind(gaps)
+    return gaps
+
+
 def _key(task: Task, sample: int) -> tuple[str, int]:
     return str(task.qid), sample
 
 
-def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dict[str, Any]:
+def _summary(
+    name: str, session: Session, plan: RunPlan, store: RunStore, facts: Facts
+) -> dict[str, Any]:
     played = [store.episodes[key] for key in plan.keys if key in store.episodes]
-    # A set of a benchmark has facts on every question; others are not gone through.
-    has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
     config = session.config
     return {
         "policy": name,
@@ -241,7 +270,7 @@ def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dic
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
         "named_options": named_accuracy(session.dataset.task, played),
-        "groups": group_shares(plan.tasks, played) if has_facts else {},
+        "groups": group_shares(facts, played),
         **summarize(played, len(plan.tasks)),
     }
 

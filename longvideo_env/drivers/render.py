@@ -6,6 +6,8 @@ import textwrap
 
 from longvideo_env.game.episode import Episode
 from longvideo_env.game.protocol.base import option_label
+from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.readable import readable
 from longvideo_env.game.reward import Score
 
 WIDTH = 88
@@ -47,7 +49,9 @@ def _conversation(episode: Episode) -> list[str]:
         if message["role"] == "assistant":
             turn += 1
             lines += ["", f"─ Turn {turn} of {episode.game.max_turns} ".ljust(WIDTH, "─")]
-            lines += _wrapped(episode.replies[turn - 1], "  master │ ")
+            reply = episode.replies[turn - 1]
+            by_calls = episode.game.protocol.name == FunctionProtocol.name
+            lines += _wrapped(readable(reply) if by_calls else reply, "  master │ ")
         elif turn and (message["role"] != "tool" or before != "tool"):  # calls have one result
             lines += _wrapped(message["content"], "         │ ")
         elif not turn:

@@ -56,7 +56,7 @@ class RolloutEngine:
     Args:
         dataset: Where the tasks' videos are.
         config: The environment.
-        toolbox: Its agents (see `specs.build_toolbox`).
+        toolbox: Its agents (see `longvideo_env.tools.registry.build_toolbox`).
         policy: The master agent.
         policy_spec: Its spec, for the record.
         seed: Every episode's seed derives from it, the question and the sample.

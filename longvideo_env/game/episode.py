@@ -391,9 +391,9 @@ class Episode:
         said = last is not None and last["role"] == "assistant"
         heard: list[Message] = [{"role": "user", "content": text}]
         self.messages += self.game.protocol.heard(last, text) if last and said else heard
-        observation = Observation(text, kind, self.turns_left, self.view, **fields)
-        self.observations.append(observation)
-        return observation
+        fields["times"] = tuple(map(self.video.clip_times, self.view))
+        self.observations.append(Observation(text, kind, self.turns_left, self.view, **fields))
+        return self.observations[-1]
 
     def _end(self, status: Status) -> Ended:
         self.status = status

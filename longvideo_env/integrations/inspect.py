@@ -48,7 +48,7 @@ def longtvqa(limit: int | None = None, seed: int = 0, **options: Any) -> Task:
     """Questions about long videos, with the tools of the game.
 
     Args:
-        limit: Only the first so many questions.
+        limit: Only the first N questions.
         seed: Seeds what tools draw and the order of shuffled options.
         options: The fields of `EnvConfig`; the default split is `test`.
 

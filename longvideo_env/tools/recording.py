@@ -157,7 +157,10 @@ class Recording:
                     stats.asked += 1
                     leading = self._flights[text] = Future()
             if flight is None:
-                return await self._lead(text, plain, seeded, leading, ask)
+                try:
+                    return await self._lead(text, plain, seeded, leading, ask)
+                finally:
+                    del leading  # see `_lead`
             try:
                 # Shielded: a follower that is cancelled must not cancel what others wait for.
                 reply, theirs = await asyncio.shield(asyncio.wrap_future(flight))
@@ -215,6 +218,9 @@ class Recording:
         finally:
             with self._lock:
                 del self._flights[text]
+            # The flight holds the error, and the error's traceback this frame: they would stay in
+            # memory, and the recording's files open, until Python looks for such circles.
+            del flight
 
     def _report(self, stats: RecordingStats) -> None:
         if (stats.hits + stats.shared) % REPORT_EVERY == 0:
@@ -249,7 +255,7 @@ class Recording:
         return None if isinstance(found, _SeedCounts) else found
 
     def _insert(self, key: str, text: str, reply: ToolReply | None, verb: str) -> None:
-        value, details = (None, {}) if reply is None else (_value(reply), reply.details)
+        value, details = (None, {}) if reply is None else (_canonical(reply.kept()), reply.details)
         row = (key, text, value, _canonical(details))
         with self._lock:
             try:
@@ -380,10 +386,6 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
         "(key TEXT PRIMARY KEY, request TEXT NOT NULL, value TEXT, details TEXT NOT NULL)"
     )
     database.execute(f"PRAGMA user_version={FORMAT}")
-
-
-def _value(reply: ToolReply) -> str:
-    return _canonical(reply.kept())
 
 
 def _reply(value: str, details: Mapping[str, Any]) -> ToolReply:
