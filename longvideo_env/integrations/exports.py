@@ -223,12 +223,13 @@ def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Co
     turns = []
     for record in trajectory.turns:
         name, arguments = _call(stage, record)
+        shown = stage.game.protocol.tag(name)
         move = episode.act(_action(record, arguments), "")
         if record.request is not None and not isinstance(move, Ended):
             move = episode.receive(_result(record))
         last = str.__str__(stage.game.ended_text(episode.choice, episode.status or ""))
         reply = last if isinstance(move, Ended) else episode.messages[-1]["content"]
-        turns.append(Turn(*thoughts.get(record.turn, ("", "")), name, arguments, reply))
+        turns.append(Turn(*thoughts.get(record.turn, ("", "")), shown, arguments, reply))
     if episode.status != "answered":
         raise SkippedError("it has no answer")
     return Conversation(stage.rules(len(task.question.options)), opening, turns, tools)

@@ -172,3 +172,18 @@ def test_released_checkpoints_pick_their_game_and_sampling():
     _, config, settings = read("--game", "longvideoagent")
     assert (config.game, settings) == (DEFAULT_GAME, GenerationSettings())
     assert settings_of(DEFAULT_GAME, {}) == GenerationSettings()
+
+
+def test_a_reply_that_was_encoded_anew_is_not_trained_without_log_probs():
+    from longvideo_env.records.trajectory import Segment, Trajectory
+    from train.rollouts.columns import to_rows
+
+    segments = (
+        Segment("prompt", "?", token_ids=(1,)),
+        Segment("assistant", "a", sampled=True, turn=1, token_ids=(2, 3), logprobs=(-1.0, -2.0)),
+        Segment("user", "b", turn=1, token_ids=(4,)),
+        Segment("assistant", "c", sampled=True, turn=2, token_ids=(5,)),
+    )
+    played = Trajectory("q", "v", "p", 0, 0, "answered", 5, (), segments, reward=1.0)
+    for logprobs, mask in ((True, [1, 1, 0, 0]), (False, [1, 1, 0, 1])):
+        assert to_rows([played], [], 9, logprobs=logprobs)["env_mask"] == [mask]

@@ -233,6 +233,19 @@ class TestDvd:
         call = {"name": "clip_search_tool", "arguments": {"event_description": "holds the place"}}
         assert " holds a " not in env.step(json.dumps(call))[0]
 
+    def test_a_door_of_functions_offers_finish(self):
+        from longvideo_env.integrations.calling import CallStage
+
+        stage = CallStage(EnvConfig(dataset="mini", split="test", game="dvd"))
+        assert [tool.name for tool in stage.tools][-1] == "finish"
+        episode = stage.open(stage.dataset[0].qid)
+        episode.start()
+        episode.call("answer", {"answer": "a0"})
+        assert not episode.over
+        episode.call("finish", {"answer": "a0"})
+        assert episode.over
+        assert episode.score().reward is not None
+
     def test_the_last_turn_is_told_to_finish(self):
         env = make("dvd", max_turns=2)
         env.reset(seed=1)
