@@ -110,9 +110,9 @@ async def ask_agent(
             seed=(seed, str(task.qid), turn),
         )
         result = await toolbox.call(call)
-        if result.reply is None or result.reply.view is None:
+        if result.reply is None or result.reply.clip is None:
             raise SpecError(str(result.error))
-        named.append(result.reply.view)
+        named.append(result.reply.clip)
         if named[-1] in task.gold.clip_ids and len(named) >= max(AT):
             break  # what comes behind the gold clip changes no number
     return tuple(named)

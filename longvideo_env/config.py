@@ -16,7 +16,7 @@ from longvideo_env.strict import check_field, check_fields
 
 MAX_WINDOW = 5
 RECORDING_MODES = ("off", "record", "replay", "reuse")
-PROTOCOLS = ("tags", "functions")
+PROTOCOLS = ("tags", "functions", "hermes", "continuation")
 TAG_SET_NAMES = ("reference", "paper")
 CHOICE, WORDS, WHEN = FORMS = ("choice", "words", "when")
 """What is asked of a question: one of its options, an answer in words, a stretch of the video."""
@@ -55,7 +55,9 @@ class EnvConfig:
     game: str = _option(
         "longvideoagent",
         "The game: a bundle of tools, words, reward and rules, whose parts the options below "
-        "replace. A name, or module:attribute.",
+        "replace. A name (longvideoagent, longvt, dvd, dvd-lite, videoagent, and "
+        "longvideoagent-released, which hf:longvideoagent/... plays by itself), or "
+        "module:attribute; see docs/games.md.",
     )
     tools: str = _option(
         None,
@@ -64,8 +66,9 @@ class EnvConfig:
     )
     protocol: str = _option(
         None,
-        "How actions are written: as `tags`, or as calls of `functions` (the tools are JSON "
-        "schemas, and `answer` is one of them; docs/protocols.md).",
+        "How actions are written: as `tags`; as calls of `functions` (the tools are JSON schemas, "
+        "and `answer` is one of them); as `hermes`, calls inside the text; or as `continuation`, "
+        "tags in one long reply (docs/protocols.md).",
     )
     prompts: str | None = _option(
         None,

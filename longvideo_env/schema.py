@@ -98,12 +98,14 @@ class Video:
         frames_root: Folder under which the clips' frames lie, or None. Nothing is read from it
             until a vision agent asks (see `longvideo_env.media.frames`).
         frames_fps: How many numbers of frames make a second.
+        clip_s: Seconds that a clip counts for where nothing says how long it is.
     """
 
     video_id: str
     clips: tuple[Clip, ...]
     frames_root: Path | None = None
     frames_fps: float = 3.0
+    clip_s: float = NOMINAL_CLIP_S
 
     @cached_property
     def clip_ids(self) -> tuple[str, ...]:
@@ -126,14 +128,14 @@ class Video:
         at = 0.0
         for clip in self.clips:
             start = at if clip.start_s is None else clip.start_s
-            at = start + NOMINAL_CLIP_S if clip.end_s is None else clip.end_s
+            at = start + self.clip_s if clip.end_s is None else clip.end_s
             times.append((start, at))
         return tuple(times)
 
     def clip_times(self, clip_id: str) -> Span:
         """Where a clip lies in the video, in seconds.
 
-        Where the source does not say it, clips lie end to end and count `NOMINAL_CLIP_S` each: one
+        Where the source does not say it, clips lie end to end and count `clip_s` each: one
         clock for the whole video, if not the film's own.
         """
         return self._times[self._positions[clip_id]]

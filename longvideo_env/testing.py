@@ -103,9 +103,9 @@ class GroundingContract(ABC):
             result = self._call(grounding_call(task.question, video, None, tuple(visited), seed))
             assert result.ok, result.error
             assert result.reply is not None
-            assert result.reply.view is not None
+            assert result.reply.clip is not None
             assert result.reply.view not in visited
-            visited.append(result.reply.view)
+            visited.append(result.reply.clip)
         last = self._call(grounding_call(task.question, video, None, tuple(visited), 0))
         assert last.reply is not None
         assert last.reply.view in video

@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PAGES = {"adding-parts.md": 12, "answers.md": 5, "protocols.md": 3, "tutorial.md": 6}
+PAGES = {
+    "adding-parts.md": 12,
+    "answers.md": 5,
+    "games.md": 4,
+    "protocols.md": 3,
+    "tutorial.md": 6,
+}
 """Each page, and how many of its blocks run."""
 
 

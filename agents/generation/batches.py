@@ -139,7 +139,7 @@ def check_finite(logprob: float, n_tokens: int) -> None:
 
 def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
     """A generated reply as the rollout engine wants it."""
-    return Reply(
+    reply = Reply(
         text=codec.decode(generated.token_ids),
         token_ids=generated.token_ids,
         logprobs=generated.logprobs,
@@ -147,6 +147,7 @@ def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
         finish=generated.finish,
         message=codec.read(generated.token_ids),
     )
+    return codec.cut(reply)
 
 
 def _run(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agents.generation.tool_calls import ToolTemplate
@@ -17,6 +18,7 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.game import default_game
 from longvideo_env.game.policy import Message, Reply
 from longvideo_env.game.protocol.base import ReplyProtocol
+from longvideo_env.game.protocol.continuation import ContinuationProtocol
 from longvideo_env.game.protocol.reasoning import open_reasoning
 from longvideo_env.records.trajectory import Segment
 
@@ -121,10 +123,15 @@ class ChatCodec:
     def observe(self, text: str, turn: int) -> list[Segment]:
         """What follows the end-of-turn token: the observation and the next generation prompt.
 
+        Where the protocol continues the assistant's turn, it is the observation alone.
+
         Raises:
             SpecError: The template refuses the message.
         """
         observation = self._disarm(_message("user", text))
+        if self.protocol.continues:
+            text = observation["content"]
+            return [Segment("user", text, turn=turn, token_ids=self.encode(text))]
         messages = [_message("user", "."), _message("assistant", _DUMMY), observation]
         after = self._after_dummy(messages)
         suffix = after[after.index(self._end_of_turn) + len(self._end_of_turn) :]
@@ -174,6 +181,23 @@ class ChatCodec:
         )
         assert isinstance(text, str)  # a list of texts is for lists of lists
         return text
+
+    def cut(self, reply: Reply) -> Reply:
+        """A reply where the protocol continues the assistant's turn: up to its first closed tag.
+
+        What was sampled beyond it, blanks around it and the end of the turn are taken away. Tokens
+        stay as they were sampled where that leaves them whole; otherwise the text is encoded anew,
+        and has no log-probs, as in the training of the checkpoints that play so.
+        """
+        protocol = self.protocol
+        if not isinstance(protocol, ContinuationProtocol) or reply.token_ids is None:
+            return reply
+        ended = {*self.tokenizer.all_special_ids}
+        text = protocol.cut(self.decode([i for i in reply.token_ids if i not in ended]))
+        ids = self.encode(text)
+        known = reply.token_ids[: len(ids)] == ids
+        logprobs = reply.logprobs[: len(ids)] if known and reply.logprobs is not None else None
+        return replace(reply, text=text, token_ids=ids, logprobs=logprobs)
 
     def has_tag_end(self, token_id: int) -> bool:
         """Whether a token's text holds `>`, without which no action can be closed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agents.generation.settings import GenerationSettings
@@ -13,6 +13,8 @@ from longvideo_env.config import spec_of
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.game.policy import Policy
 from longvideo_env.specs import Spec, entry_point_names, is_attribute, load_attribute, parse_spec
+
+DEFAULT_GAME, RELEASED = "longvideoagent", "longvideoagent-released"
 
 POLICY_SPECS = (
     "random",
@@ -81,6 +83,28 @@ def build_policy(spec: Any, settings: GenerationSettings | None = None) -> Polic
 def policy_name(spec: Any) -> str:
     """What a policy is called in tables and folders."""
     return str(spec_of(spec)) if callable(spec) or isinstance(spec, str) else type(spec).__name__
+
+
+def game_of(policies: Sequence[Any]) -> str:
+    """The game that policies play where none is named.
+
+    The released checkpoints of LongVideoAgent play as they were trained.
+
+    Raises:
+        SpecError: They play different ones.
+    """
+    found = {RELEASED if _is_released(spec) else DEFAULT_GAME for spec in policies}
+    if len(found) > 1:
+        raise SpecError(
+            "released checkpoints (hf:longvideoagent/...) play another game than other policies. "
+            f"Fix: play them apart, or give --game, such as --game {DEFAULT_GAME}."
+        )
+    return found.pop() if found else DEFAULT_GAME
+
+
+def _is_released(spec: Any) -> bool:
+    models = ("hf:longvideoagent/", "vllm:longvideoagent/")
+    return isinstance(spec, str) and spec.lower().startswith(models)
 
 
 def _part(part: Any, spec: Spec) -> Any:

@@ -1,9 +1,8 @@
-"""A deliberately imperfect teacher for the `mini` world: where a policy's first steps come from.
+"""A teacher for the `mini` world: where a policy's first steps come from.
 
-It knows how `mini` asks and tells, so it can play a question to the end; but at each decision it
-often guesses, or asks a tool that it does not need. Its episodes show every step, and many of them
-in the wrong place: to find out when to ground, when to look and when to answer is what is left to
-learn.
+It knows how `mini` asks and tells, so it can play a question to the end. On purpose it may guess
+at each decision, or ask a tool that it does not need: then its episodes show every step, and many
+of them in the wrong place, and to find out when to ask and when to answer is left to learn.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ import re
 
 import numpy as np
 
+from agents.policies.teacher_steps import STEPS, Step, Wanted
+from longvideo_env.drivers.spaces import some_call
 from longvideo_env.errors import SpecError
 from longvideo_env.game.policy import Codec, Context, Reply, TextCodec
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
 from longvideo_env.tools.tool import Tool
 
-_ASKS_SAY = re.compile(r"when is the (?P<topic>\w+) that \w+ talks about \?")
+_ASKS_SAY = re.compile(r"when is the (?P<topic>\w+) that (?P<person>\w+) talks about \?")
 _ASKS_LOOK = re.compile(
     r"when (?P<person>\w+) talks about the (?P<topic>\w+) , what colour is the (?P<thing>\w+) of"
 )
@@ -25,7 +26,6 @@ _ASKS_COMPARE = re.compile(
     r"both when \w+ talks about the (?P<first>\w+) and when \w+ talks about the (?P<second>\w+) \?"
 )
 _HOLDS = re.compile(r"holds a \w+ (\w+) \.")
-DEFAULT_GUESS, DEFAULT_DETOUR = 0.5, 0.2
 DRILL = "drill"
 COMPARE = "compare"
 N_RECITED = 3
@@ -37,8 +37,9 @@ class MiniTeacher:
     """Plays `mini` one step at a time, and makes mistakes on purpose.
 
     Spec: `teacher:mini` or `teacher:mini:GUESS:DETOUR`. Before each right step it guesses an answer
-    with probability GUESS, else asks a tool without need with probability DETOUR. Questions that
-    compare two clips it always guesses.
+    with probability GUESS, else asks a tool without need with probability DETOUR; neither where
+    nothing is said. Questions that compare two clips it always guesses. It plays every game that
+    ships, by the tools that are on offer.
 
     `teacher:mini:GUESS:DETOUR:compare` can compare. It looks at one clip, grounds, and looks at the
     other with the names of what it saw in the first: what is in both then comes first. Such a
@@ -84,13 +85,26 @@ class MiniTeacher:
             "\n".join([*(line.text for line in one.lines), one.reply or ""])
             for one in context.observations
         ]
-        if (asks := _ASKS_SAY.search(text)) is not None:
-            return _say_step(asks["topic"], seen, context, rng)
-        if (asks := _ASKS_LOOK.search(text)) is not None:
-            return _look_step(asks.groupdict(), seen, context, rng)
-        if self._compares and (asks := _ASKS_COMPARE.search(text)) is not None:
-            return _compare_step([asks["first"], asks["second"]], context, rng)
-        return _guess(context, rng)
+        asks = _ASKS_SAY.search(text) or _ASKS_LOOK.search(text)
+        if asks is None:
+            pair = _ASKS_COMPARE.search(text) if self._compares else None
+            if pair is None or not STEPS.keys().isdisjoint(context.game.actions):
+                return _guess(context, rng)
+            return _compare_step([pair["first"], pair["second"]], context, rng)
+        wanted = Wanted(**asks.groupdict())
+        for tool in context.game.offered:
+            if tool.name in STEPS:
+                step = STEPS[tool.name](wanted, context)
+                return _guess(context, rng) if step is None else _taken(step, context, rng)
+        if wanted.thing is None:
+            return _say_step(wanted.topic, seen, context, rng)
+        return _look_step(asks.groupdict(), seen, context, rng)
+
+
+def _taken(step: Step, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    if isinstance(step.then, Action):
+        return step.reasoning, step.then
+    return _conclude(step.reasoning, step.then, context, rng)
 
 
 def _say_step(
@@ -191,6 +205,8 @@ def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     if not tools:
         return _guess(context, rng)
     tool = tools[int(rng.integers(len(tools)))]
+    if tool.name in STEPS or len(tool.required) > 1:
+        return "look .", some_call(tool, rng, "the place")
     if tool.moves:
         return "go on .", Action(tool.name)
     return "look .", Action(tool.name, "the place")
@@ -198,7 +214,7 @@ def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
 
 def _probabilities(argument: str) -> tuple[float, float]:
     if not argument:
-        return DEFAULT_GUESS, DEFAULT_DETOUR
+        return 0.0, 0.0
     try:
         guess, detour = map(float, argument.split(":"))
     except ValueError as error:

@@ -9,6 +9,8 @@ from agents.ranking import Ranking
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Clip, TimedText, Video, clock
+from longvideo_env.spans import Span
+from longvideo_env.timeline import descriptions, read_in_frames, within
 from longvideo_env.tools.tool import ToolCall, ToolReply
 
 DEFAULT_CAPTIONS = 5
@@ -34,7 +36,10 @@ class CaptionVision:
 
     async def look(self, request: ToolCall, /) -> ToolReply:
         """Return the best captions of the window, one a line, with their times."""
-        return _reply(request.video, request.view, request.query or "", self.k, self.kind)
+        query = request.query or ""
+        if request.spans:
+            return _reply_about(request.video, request.spans, query, self.k, self.kind)
+        return _reply(request.video, request.view, query, self.k, self.kind)
 
 
 class TextVision(CaptionVision):
@@ -61,6 +66,16 @@ def _reply(video: Video, clip_ids: tuple[str, ...], query: str, k: int, kind: st
     told = [[clip_id, one.start_s, one.end_s, one.text] for clip_id, one in best]
     details = {"n_captions": len(best), "captions": told}
     return ToolReply("\n".join(lines) or EMPTY[kind], details=details)
+
+
+@lru_cache(maxsize=4096)
+def _reply_about(video: Video, spans: tuple[Span, ...], query: str, k: int, kind: str) -> ToolReply:
+    """The same over stretches, with times in the whole video."""
+    known = descriptions(video) if kind == CAPTIONS else read_in_frames(video)
+    there = within(known, spans)
+    best = [there[i] for i in Ranking([one.text for one in there]).order(query)[:k]]
+    lines = [f"[{clock(one.start_s or 0)}-{clock(one.end_s or 0)}] {one.text}" for one in best]
+    return ToolReply("\n".join(lines) or EMPTY[kind], details={"n_captions": len(best)})
 
 
 @lru_cache(maxsize=4096)

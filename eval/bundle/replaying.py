@@ -274,7 +274,7 @@ class EpisodeTools:
         wanted = call.record()
         for request, result in self._results:
             if {**request, "seed": None} == {**_plain(wanted), "seed": None}:
-                reply = ToolReply(result["text"], result["view"], result["details"])
+                reply = ToolReply.from_record(result)
                 return ToolResult(call.tool, result["agent"], reply, result["error"], 0.0)
         return ToolResult(call.tool, "none", None, "the episode made no such call", 0.0)
 

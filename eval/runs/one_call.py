@@ -12,8 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from agents.cluster.joining import RayOptions
-from agents.generation.settings import GenerationSettings
-from agents.policies.build import check_policy_spec, policy_name
+from agents.policies.build import check_policy_spec, game_of, policy_name
 from eval.metrics.pairs import Run, compare, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
@@ -21,7 +20,7 @@ from eval.runs.budgets import Budget
 from eval.runs.failures import blind_mark, stopped_mark
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
-from eval.runs.run_options import BUDGETS, RunOptions, fresh_draw
+from eval.runs.run_options import BUDGETS, RunOptions, fresh_draw, settings_of
 from eval.runs.selection import QuestionSelection
 from eval.runs.session import open_session, play_split
 from longvideo_env.config import EnvConfig
@@ -161,8 +160,8 @@ def evaluate(
     dataset = options.get("dataset", "mini")
     if isinstance(dataset, str):
         options = {**options, "dataset": fresh_draw(dataset, seed)}
-    config = EnvConfig.from_mapping(options)
-    settings = GenerationSettings(**generation)
+    config = EnvConfig.from_mapping({"game": game_of([policy]), **options})
+    settings = settings_of(config.game, generation)
     kept = TemporaryDirectory(prefix="longvideo-") if out is None else None
     root = Path(out or (kept.name if kept else "."))
     if questions is not None and not isinstance(questions, str):

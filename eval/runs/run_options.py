@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from agents.cluster.joining import RayOptions
 from agents.generation.settings import GenerationSettings
-from agents.policies.build import POLICY_SPECS, check_policy_spec
+from agents.policies.build import POLICY_SPECS, check_policy_spec, game_of
 from eval.runs.budgets import Budget
 from eval.runs.checkpoints import expand_policies
 from eval.runs.selection import QuestionSelection
@@ -19,6 +19,7 @@ from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
+from longvideo_env.specs import find_part
 from longvideo_env.strict import check_fields
 
 OUT = Path("runs/eval")
@@ -166,10 +167,12 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
     )
     _add_budgets(parser)
     add_ray_options(parser)
-    add_fields(parser.add_argument_group("environment"), EnvConfig, split="val")
+    environment = parser.add_argument_group("environment")
+    add_fields(environment, EnvConfig, split="val", undecided=["game"])
     add_fields(
         parser.add_argument_group("generation (hf:PATH, vllm:PATH, openai:MODEL)"),
         GenerationSettings,
+        undecided=[item.name for item in fields(GenerationSettings)],
     )
     return parser
 
@@ -284,12 +287,15 @@ def read_options(
         raise SpecError("give at least one --policy SPEC, or --checkpoints RUN.")
     for spec in policies:
         check_policy_spec(spec)
-    config = EnvConfig.from_mapping(take_fields(EnvConfig, options))
+    given = take_fields(EnvConfig, options)
+    if given.get("game") is None:
+        given["game"] = game_of(policies)
+    config = EnvConfig.from_mapping(given)
     if config.recording != "off" and config.recording_file is None:
         config = replace(config, recording_file=str(Path(options["out"]) / RECORDING))
     config = replace(config, dataset=fresh_draw(config.dataset, options["seed"]))
     parse_reward(config.reward)
-    settings = GenerationSettings(**take_fields(GenerationSettings, options))
+    settings = settings_of(config.game, take_fields(GenerationSettings, options))
     run = RunOptions(
         policies=list(dict.fromkeys(policies)),
         out=Path(options["out"]),
@@ -307,6 +313,12 @@ def read_options(
         allow_blind=options["allow_blind"],
     )
     return run, config, settings
+
+
+def settings_of(game: str, given: Mapping[str, Any]) -> GenerationSettings:
+    """How a model writes: what was given (not None), then what the game says, then the default."""
+    known = {name: value for name, value in given.items() if value is not None}
+    return GenerationSettings(**{**find_part("games", game).generation, **known})
 
 
 def fresh_draw(dataset: str, seed: int) -> str:

@@ -33,8 +33,8 @@ GROUPS = {
     "play and evaluate": "evaluate play ask chat compare power score report rescore merge "
     "submission",
     "train": "train sft plot audit merge-adapter prompt-set tiny-model",
-    "paper": "table tables ablations robustness baseline recall plots card bundle verify "
-    "calibrate-judge",
+    "paper": "table tables ablations compare-games robustness baseline recall plots card bundle "
+    "verify calibrate-judge",
     "other systems": "serve mcp export",
     "data and agents": "doctor prepare ingest describe mini questions show leaks prompts recording "
     "build-grounding",

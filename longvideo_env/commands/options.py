@@ -312,7 +312,12 @@ def _as_text(value: Any) -> str:
 
 
 def add_fields(
-    parser: argparse._ActionsContainer, cls: type, *, only: Sequence[str] = (), **defaults: Any
+    parser: argparse._ActionsContainer,
+    cls: type,
+    *,
+    only: Sequence[str] = (),
+    undecided: Sequence[str] = (),
+    **defaults: Any,
 ) -> None:
     """Add an option for each field of a dataclass.
 
@@ -320,6 +325,7 @@ def add_fields(
         parser: The parser, or a group of its options.
         cls: A dataclass of plain values whose fields carry `metadata["help"]`.
         only: Fields to add; by default all.
+        undecided: Fields that are None where nothing is given, whatever the help says.
         defaults: Defaults that differ from the dataclass's.
     """
     hints = get_type_hints(cls)
@@ -332,7 +338,7 @@ def add_fields(
             told += f" Default: {default}."
         options: dict[str, Any] = {"dest": item.name, "help": told}
         if default is not MISSING:
-            options["default"] = default
+            options["default"] = None if item.name in undecided else default
         if hints[item.name] is bool:
             options["action"] = _Switch
         else:

@@ -38,7 +38,7 @@ def build_parser() -> OptionParser:
         help="print these instead of the default words",
     )  # fmt: skip
     parser.add_argument("--check", metavar="FILE", help="check a file and print its hash instead")
-    help_ = "whose words: tags or functions (default: %(default)s)"
+    help_ = "whose words (default: %(default)s)"
     parser.add_argument("--protocol", choices=PROTOCOLS, default="tags", help=help_)
     return parser
 

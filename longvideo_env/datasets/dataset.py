@@ -102,7 +102,8 @@ class LazyVideos(Mapping[str, Video]):
         clips = tuple(map(self._clip, self._clip_ids[video_id]))
         if not any(clip.subtitles for clip in clips):
             clips = tuple(map(_speech_as_dialogue, clips))
-        return Video(video_id, clips, self._frames_root, self._times.frames_fps)
+        times = self._times
+        return Video(video_id, clips, self._frames_root, times.frames_fps, times.clip_s)
 
     def _clip(self, clip_id: str) -> Clip:
         timed = build_captions(self._timed.get(clip_id, []))

@@ -27,6 +27,7 @@ from longvideo_env.redaction import cleanse
 from longvideo_env.schema import Task
 from longvideo_env.seeding import derive_seed, draw_option_order
 from longvideo_env.strict import plain_text
+from longvideo_env.timeline import seconds_of
 from longvideo_env.tools.tool import ToolCall, ToolResult
 from longvideo_env.tools.toolbox import Toolbox
 
@@ -201,7 +202,9 @@ class RolloutEngine:
             record.segments.append(_sampled(reply, turn))
             said = len(episode.messages) + 1
             step = episode.reply(reply.written, reply.finish, reply.usage)
-            if not (isinstance(step, Ended) and reply.finish == "length"):
+            over = isinstance(step, Ended)
+            goes_on = self.game.protocol.continues and not over
+            if not goes_on and not (over and reply.finish == "length"):
                 # A reply that was cut off at the very end stays open: it really is truncated.
                 record.segments += codec.close(reply, turn)
             if not isinstance(step, Observation | Ended):
@@ -288,6 +291,7 @@ class RolloutEngine:
             ask=task.question.ask,
             answer_scores=result.answer,
             judged=play.judged,
+            seen_s=round(seconds_of(episode.seen), 3),
             timings=record.timings(),
         )
 

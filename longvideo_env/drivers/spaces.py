@@ -128,12 +128,26 @@ def some_call(
         rng: A generator, or a seed: then one is made where something has to be drawn.
         text: What stands for text.
     """
-    properties = tool.schema.get("properties", {})
-    arguments = {name: _drawn(properties[name], rng, text) for name in tool.required}
+    properties, parts = tool.schema.get("properties", {}), tool.schema.get("$defs", {})
+    arguments = {name: _drawn(properties[name], rng, text, parts) for name in tool.required}
     return Action(tool.name, None, arguments)
 
 
-def _drawn(schema: dict[str, Any], rng: np.random.Generator | int, text: str) -> Any:
+def _drawn(
+    schema: dict[str, Any],
+    rng: np.random.Generator | int,
+    text: str,
+    parts: dict[str, Any],
+) -> Any:
+    if "$ref" in schema:
+        schema = parts[schema["$ref"].rpartition("/")[2]]
+    if "examples" in schema:
+        return schema["examples"][0]
+    if schema.get("minItems") and "items" in schema:
+        return [_drawn(schema["items"], rng, text, parts)]
+    if "properties" in schema:
+        inside = schema["properties"]
+        return {name: _drawn(inside[name], rng, text, parts) for name in schema["required"]}
     if "enum" in schema:
         return schema["enum"][int(np.random.default_rng(rng).integers(len(schema["enum"])))]
     kind = str(schema.get("type"))

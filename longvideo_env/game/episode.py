@@ -18,10 +18,28 @@ from typing import Any, TypeAlias
 from longvideo_env.errors import EpisodeStateError
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import FinishReason, Message, Observation
-from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, Outcome, ParsedReply
+from longvideo_env.game.protocol.arguments import expected
+from longvideo_env.game.protocol.base import (
+    ANSWER,
+    Action,
+    Malformed,
+    MalformedKind,
+    Outcome,
+    ParsedReply,
+)
 from longvideo_env.records.trajectory import Status, TurnRecord
 from longvideo_env.schema import Question, TimedText, Video
+from longvideo_env.spans import Span
 from longvideo_env.strict import plain_text
+from longvideo_env.timeline import (
+    Piece,
+    clips_at,
+    dialogue,
+    length_s,
+    pieces_of,
+    whole_clips,
+    within,
+)
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 
 
@@ -52,6 +70,8 @@ class Episode:
         parsed: Each reply, understood.
         visited: Clips shown, in order, without repeats.
         view: The clips seen now.
+        span: The stretch of the video that is seen now, where a tool moved the view to one.
+        seen: All that was shown or spoken of, as stretches of clips.
         opened_at: The clips seen at the start.
         first: The record of the call that chose the first clip, or None.
         status: How it ended, or None while it goes on.
@@ -71,6 +91,8 @@ class Episode:
         self.parsed: list[ParsedReply] = []
         self.visited: list[str] = []
         self.view: tuple[str, ...] = ()
+        self.span: Span | None = None
+        self.seen: list[Piece] = []
         self.opened_at: tuple[str, ...] = ()
         self.first: TurnRecord | None = None
         self.status: Status | None = None
@@ -108,12 +130,14 @@ class Episode:
         if self._pending is not None or self.messages:
             raise EpisodeStateError("start() was called on an episode that has been started.")
         if self.game.opening is None:
-            self._open(self.video.clip_ids[0])
+            self._open(ToolReply(view=self.video.clip_ids[0]))
             return None
         arguments = self.game.opening.check({})
         if isinstance(arguments, str):
             raise EpisodeStateError(f"{self.game.opening.name} cannot open a video: {arguments}.")
-        return self._ask(self.game.opening, arguments)
+        spans = self.game.opening.asked_spans(arguments, length_s(self.video))
+        assert not isinstance(spans, str), spans
+        return self._ask(self.game.opening, arguments, spans)
 
     def reply(
         self,
@@ -125,8 +149,8 @@ class Episode:
 
         Args:
             text: All of it, with what the chat template opened it with.
-            finish: Why it ended, for the record.
-            usage: What it used, for the record.
+            finish: Why it ended.
+            usage: What it used.
 
         Returns:
             A tool request to run and hand to `receive`; an observation; or the end.
@@ -155,7 +179,7 @@ class Episode:
         return self._take(ParsedReply(outcome, has_reasoning), message, text)
 
     def stop(self) -> Ended:
-        """End the episode because no turn will follow: as if its turns were used up."""
+        """End the episode as if its turns were used up: no turn will follow."""
         return self._end("out_of_turns")
 
     def receive(self, result: ToolResult) -> Observation | Ended:
@@ -174,9 +198,9 @@ class Episode:
             return self.fail(f"{call.tool} ({result.agent}): {result.error}")
         if not opening:
             return self._show(call.tool, result.reply)
-        if result.reply.view is None:
+        if result.reply.view is None and not result.reply.text:
             return self.fail(f"{call.tool} ({result.agent}): it named no clip to open the video at")
-        return self._open(result.reply.view)
+        return self._open(result.reply)
 
     def fail(self, error: str) -> Ended:
         """End the episode because a tool or the policy failed: it will have no reward."""
@@ -216,24 +240,35 @@ class Episode:
         self._action = outcome
         if outcome.name == ANSWER:
             return self._answer(outcome)
-        return self._use(self.game.tool(outcome.name), outcome)
+        tool = self.game.tool(outcome.name)
+        spans = tool.asked_spans(outcome.arguments, length_s(self.video))
+        if isinstance(spans, str):
+            said = {"tag": self.game.protocol.tag(tool.name), "said": outcome.argument or ""}
+            wrong = {**said, "problem": spans, "expected": expected(tool)}
+            return self._malformed(Malformed(MalformedKind.WRONG_ARGUMENTS, wrong))
+        return self._use(tool, outcome, spans)
 
-    def _open(self, clip_id: str) -> Observation:
-        self._move(clip_id)
-        self.opened_at = self.view
+    def _open(self, reply: ToolReply) -> Observation:
+        self._see(reply)
+        self.opened_at = self.view or clips_at(self.video, reply.spans)
         if self.game.instructions:
             rules = self.game.rules_text(len(self.question.options))
             self.messages.append({"role": "system", "content": str.__str__(rules)})
-        text = self.game.opening_text(self.question, self.video, self.view)
-        lines, options = self._lines(), self.question.options
-        return self._observe(text, "opening", moved=True, lines=lines, options=options)
+        where = self.view if self.span is None else self.span
+        text = self.game.opening_text(self.question, self.video, where, reply.text)
+        moved = reply.view is not None
+        lines = self._lines() if moved else reply.lines
+        fields: dict[str, Any] = {"moved": moved, "reply": reply.text or None, "lines": lines}
+        fields |= {"options": self.question.options, "length_s": length_s(self.video)}
+        return self._observe(text, "opening", **fields)
 
     def _show(self, tool: str, reply: ToolReply) -> Observation:
         view = ""
-        fields: dict[str, Any] = {"tool": tool, "reply": reply.text or None}
+        fields: dict[str, Any] = {"tool": tool, "reply": reply.text or None, "lines": reply.lines}
+        self._see(reply)
         if reply.view is not None:
-            self._move(reply.view)
-            view = self.game.view_text(self.video, self.view)
+            where = self.view if self.span is None else self.span
+            view = self.game.view_text(self.video, where)
             fields |= {"moved": True, "lines": self._lines()}
         n_options = len(self.question.options)
         text = self.game.reply_text(tool, reply.text, view, self.turns_left, n_options)
@@ -244,12 +279,12 @@ class Episode:
         self._finish_turn(action)
         return self._end("answered")
 
-    def _use(self, tool: Tool, action: Action) -> Move:
+    def _use(self, tool: Tool, action: Action, spans: tuple[Span, ...]) -> Move:
         if self.turns_left == 1:
             # A tool called in the last turn could tell nobody anything, so it is not called.
             self._finish_turn(action)
             return self._end("out_of_turns")
-        call = self._ask(tool, action.arguments)
+        call = self._ask(tool, action.arguments, spans)
         reason = None if tool.refuse is None else tool.refuse(call)
         if reason is None:
             return call
@@ -259,16 +294,24 @@ class Episode:
         text = self.game.refused_text(tool.name, reason, self.turns_left, n_options)
         return self._observe(text, "refused", tool=tool.name)
 
-    def _ask(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolCall:
-        seed = (self.seed, tool.name, self.turn)
-        visited = tuple(self.visited)
-        self._pending = ToolCall(
-            self.question, self.video, tool.name, arguments, self.view, visited, seed
+    def _ask(self, tool: Tool, arguments: Mapping[str, Any], spans: tuple[Span, ...]) -> ToolCall:
+        self._pending = tool.call(
+            self.question,
+            self.video,
+            arguments,
+            spans,
+            view=self.view,
+            visited=tuple(self.visited),
+            seed=(self.seed, tool.name, self.turn),
         )
         return self._pending
 
     def _malformed(self, problem: Malformed) -> Move:
-        kind = problem.kind.value
+        kind, details = problem.kind.value, problem.details
+        tool = self.game.tool_tagged(str(details.get("tag", "")))
+        if problem.kind is MalformedKind.WRONG_ARGUMENTS and tool and tool.spans is not None:
+            limits = f"{details['problem']}; the video runs from 0 to {length_s(self.video):g} s"
+            problem = Malformed(problem.kind, {**details, "problem": limits})
         self.turns.append(
             TurnRecord(self.turn, malformed=kind, finish=self._finish, **self._spent())
         )
@@ -291,9 +334,9 @@ class Episode:
 
     def _window(self, reply: ToolReply | None) -> tuple[str, ...]:
         """The clips that a reply moves the view to."""
-        if reply is None or reply.view is None:
-            return ()
-        return self.video.window(reply.view, self.game.window)
+        if reply is None or reply.clip is None:
+            return () if reply is None else clips_at(self.video, reply.shown)
+        return self.video.window(reply.clip, self.game.window)
 
     def _moves(self, action: Action) -> bool:
         return action.name != ANSWER and self.game.tool(action.name).moves
@@ -309,6 +352,7 @@ class Episode:
             finish=None if opening else self._finish,
             moves=self.game.tool(call.tool).moves,
             shown=self._window(result.reply),
+            seen=pieces_of(self.video, result.reply.shown) if result.reply else (),
             **self._spent(result.reply),
         )
 
@@ -319,11 +363,23 @@ class Episode:
         known = [cost for cost in (master, tool) if cost is not None]
         return {"usage": self._usage, "cost_usd": sum(known) if known else None}
 
-    def _move(self, clip_id: str) -> None:
-        self.view = self.video.window(clip_id, self.game.window)
-        self.visited += [c for c in self.view if c not in self.visited]
+    def _see(self, reply: ToolReply) -> None:
+        """Move the view, and note what was shown."""
+        if reply.clip is not None:
+            self.view, self.span = self.video.window(reply.clip, self.game.window), None
+            self.seen += whole_clips(self.video, self.view)
+            shown = self.view
+        else:
+            spans = reply.shown
+            shown = clips_at(self.video, spans)
+            self.seen += pieces_of(self.video, spans)
+            if isinstance(reply.view, tuple):
+                self.view, self.span = clips_at(self.video, [reply.view]), reply.view
+        self.visited += [c for c in shown if c not in self.visited]
 
     def _lines(self) -> tuple[TimedText, ...]:
+        if self.span is not None:
+            return within(dialogue(self.video), [self.span])
         if len(self.view) == 1:
             return self.video[self.view[0]].subtitles
         return tuple(line for clip_id in self.view for line in self.video[clip_id].subtitles)
@@ -332,14 +388,12 @@ class Episode:
         # A plain copy: the words' own type must not leave the game.
         text = str.__str__(text)
         last = self.messages[-1] if self.messages else None
-        if last is None or last["role"] != "assistant":
-            self.messages.append({"role": "user", "content": text})
-        else:
-            self.messages += self.game.protocol.heard(last, text)
-        times = tuple(map(self.video.clip_times, self.view))
-        observation = Observation(text, kind, self.turns_left, self.view, times=times, **fields)
-        self.observations.append(observation)
-        return observation
+        said = last is not None and last["role"] == "assistant"
+        heard: list[Message] = [{"role": "user", "content": text}]
+        self.messages += self.game.protocol.heard(last, text) if last and said else heard
+        fields["times"] = tuple(map(self.video.clip_times, self.view))
+        self.observations.append(Observation(text, kind, self.turns_left, self.view, **fields))
+        return self.observations[-1]
 
     def _end(self, status: Status) -> Ended:
         self.status = status

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from longvideo_env.config import NO_JUDGE, WHEN, EnvConfig
 from longvideo_env.game.protocol.answers import AnswerForm
@@ -16,8 +16,11 @@ from longvideo_env.game.protocol.base import (
     Malformed,
     MalformedKind,
     ReplyProtocol,
+    TagSet,
 )
+from longvideo_env.game.protocol.continuation import ContinuationProtocol
 from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.hermes import HermesProtocol
 from longvideo_env.game.protocol.tags import TagProtocol
 from longvideo_env.game.reward import Reward, parse_reward
 from longvideo_env.game.words.fields import (
@@ -30,13 +33,22 @@ from longvideo_env.game.words.fields import (
 )
 from longvideo_env.game.words.templates import Speaker, Words, load_words
 from longvideo_env.schema import Question, TimedText, Video, clock
-from longvideo_env.specs import find_part
+from longvideo_env.spans import Span
+from longvideo_env.specs import find_part, is_attribute
+from longvideo_env.timeline import dialogue, length_s, within
 from longvideo_env.tools.registry import find_tools
-from longvideo_env.tools.tool import Tool
+from longvideo_env.tools.tool import Tool, as_tool
 
 _PROTOCOLS: Mapping[str, Callable[..., ReplyProtocol]] = {
-    protocol.name: protocol for protocol in (TagProtocol, FunctionProtocol)
+    protocol.name: protocol
+    for protocol in (TagProtocol, FunctionProtocol, HermesProtocol, ContinuationProtocol)
 }
+
+Where: TypeAlias = tuple[str, ...] | Span
+"""What the master sees: clips by their ids, or a stretch of the video in seconds."""
+
+MOST_LINES = 128
+"""Lines of dialogue that one stretch shows; how many were left out is said below them."""
 
 _SENTENCES = 256
 """How many short sentences of a kind a game keeps."""
@@ -51,7 +63,9 @@ class GameSpec:
 
     Attributes:
         tools: Names, `module:attribute`, or functions, in the order in which they are offered.
-        opening: The tool that names the first clip; None opens a video at its start.
+        opening: The tool that opens a video, by its name among `tools` or as a function that is
+            not offered: it names the first clip, or says what is to be read first. None opens a
+            video at its start.
         protocol: How actions are written.
         prompts: A file of words, or None for the default ones.
         max_turns: Turns the master has.
@@ -60,10 +74,14 @@ class GameSpec:
         instructions: Whether the prompt opens with the rules.
         reward: The reward's terms and weights.
         labels: Labels of the options.
+        words: Blocks of Jinja over the default ones, below a file of one's own.
+        tag_set: The tags that it shows, where they are none of the sets that `tags` names. Its
+            `answer` is what the answer is called, among functions too.
+        generation: How a model writes, where nothing else is said: fields of `GenerationSettings`.
     """
 
     tools: Sequence[Any] = ()
-    opening: str | None = None
+    opening: Any = None
     protocol: str = "tags"
     prompts: str | None = None
     max_turns: int = 5
@@ -72,6 +90,14 @@ class GameSpec:
     instructions: bool = True
     reward: Any = "paper"
     labels: str = "a0"
+    words: str = ""
+    tag_set: TagSet | None = None
+    generation: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # By their places, so that a run's options can be written down and read back.
+        named = (p.spec if isinstance(p, Tool) and is_attribute(p.spec) else p for p in self.tools)
+        object.__setattr__(self, "tools", tuple(named))
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -120,8 +146,8 @@ class Game:
         agents = {"grounding": config.grounding, "vision": config.vision}
         there = [tool for tool in tools if agents.get(tool.role or "") != "none"]
         offered = tuple(tool for tool in there if tool.role != "grounding" or config.ground_action)
-        opening = next((tool for tool in there if tool.name == spec.opening), None)
-        tags = TAG_SETS[config.tags]
+        opening = _opening_tool(spec, there, agents)
+        tags = spec.tag_set or TAG_SETS[config.tags]
         answers = AnswerForm(config.ask, config.labels)
         return cls(
             config=config,
@@ -134,7 +160,7 @@ class Game:
             protocol=_PROTOCOLS[config.protocol](
                 tools, [tool.name for tool in offered], tags, answers
             ),
-            words=load_words(config.prompts, config.protocol, extra_words(config)),
+            words=load_words(config.prompts, config.protocol, extra_words(config), spec.words),
             reward=parse_reward(config.reward),
         )
 
@@ -152,7 +178,12 @@ class Game:
 
     @cached_property
     def _by_name(self) -> dict[str, Tool]:
-        return {tool.name: tool for tool in self.tools}
+        opening = () if self.opening is None else (self.opening,)
+        return {tool.name: tool for tool in (*opening, *self.tools)}
+
+    def tool_tagged(self, tag: str) -> Tool | None:
+        """The tool that is shown under a tag; None for every other tag."""
+        return next((tool for tool in self.tools if self.protocol.tag(tool.name) == tag), None)
 
     @cached_property
     def schemas(self) -> Callable[[int], tuple[dict[str, Any], ...]]:
@@ -163,7 +194,7 @@ class Game:
         return lru_cache(maxsize=16)(self._schemas)
 
     def _schemas(self, n_options: int) -> tuple[dict[str, Any], ...]:
-        if self.protocol.name == TagProtocol.name:
+        if self.protocol.name != FunctionProtocol.name:
             return ()
         fields = self._fields(self.max_turns, n_options)
         purpose, argument = (
@@ -181,11 +212,11 @@ class Game:
         )
 
     @cached_property
-    def opening_text(self) -> Callable[[Question, Video, tuple[str, ...]], Shown]:
-        """`(question, video, view) -> text`: the first user message."""
+    def opening_text(self) -> Callable[..., Shown]:
+        """`(question, video, view, what the opening tool said) -> text`: the first user message."""
         return lru_cache(maxsize=_VIEWS)(self._opening)
 
-    def _opening(self, question: Question, video: Video, view: tuple[str, ...]) -> Shown:
+    def _opening(self, question: Question, video: Video, view: Where, reply: str = "") -> Shown:
         answers = self.protocol.answers
         options = tuple(
             ShownOption(answers.label(i), text)
@@ -196,7 +227,9 @@ class Game:
             "options": options,
             "video_id": video.video_id,
             "n_clips": len(video.clips),
-            "view": self.view_text(video, view),
+            "view": self.view_text(video, view) if view else "",
+            "reply": reply.strip(),
+            "length_s": f"{length_s(video):g}",
             "turns": self._turns(self.max_turns),
         }
         return self._speaker.say("opening", fields)
@@ -258,12 +291,15 @@ class Game:
         return lru_cache(maxsize=_SENTENCES)(render)
 
     @cached_property
-    def view_text(self) -> Callable[[Video, tuple[str, ...]], Shown]:
-        """`(video, clip ids) -> text`: the clips of a view with their subtitles."""
+    def view_text(self) -> Callable[[Video, Where], Shown]:
+        """`(video, view) -> text`: clips, or a stretch, with their subtitles."""
         return lru_cache(maxsize=_VIEWS)(self._view)
 
-    def _view(self, video: Video, view: tuple[str, ...]) -> Shown:
-        clips = tuple(self._shown_clip(video, clip_id) for clip_id in view)
+    def _view(self, video: Video, view: Where) -> Shown:
+        if isinstance(view[0], str):
+            clips = tuple(self._shown_clip(video, str(clip_id)) for clip_id in view)
+        else:
+            clips = (_shown_span(video, (float(view[0]), float(view[1]))),)
         return self._speaker.say("view", self._fields(0, 0) | {"clips": clips})
 
     def _shown_clip(self, video: Video, clip_id: str) -> ShownClip:
@@ -321,6 +357,24 @@ class Game:
             "last_label": answers.label(n_options - 1) if n_options else "",
             "ask": answers.ask,
         }
+
+
+def _opening_tool(spec: GameSpec, there: Sequence[Tool], agents: Mapping[str, str]) -> Tool | None:
+    if spec.opening is None or isinstance(spec.opening, str):
+        return next((tool for tool in there if tool.name == spec.opening), None)
+    tool = as_tool(spec.opening)
+    return None if agents.get(tool.role or "") == "none" else tool
+
+
+def _shown_span(video: Video, span: Span) -> ShownClip:
+    """A stretch as the words show it, its lines with their times in the whole video."""
+    lines = within(dialogue(video), [span])
+    shown = [ShownLine(line.text, clock(line.start_s or 0.0)) for line in lines[:MOST_LINES]]
+    if len(lines) > MOST_LINES:
+        left = f"({len(lines) - MOST_LINES} more lines: ask for a shorter stretch)"
+        shown.append(ShownLine(left, ""))
+    name = f"{span[0]:g}-{span[1]:g} s"
+    return ShownClip(name, tuple(shown), f"{span[0]:g}-{span[1]:g}")
 
 
 def extra_words(config: EnvConfig) -> tuple[str, ...]:

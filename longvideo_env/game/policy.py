@@ -37,6 +37,7 @@ class Observation(NamedTuple):
         tool: The tool that replied or refused.
         reply: The tool's text.
         problem: What was wrong with the reply before.
+        length_s: Seconds of the whole video, in the opening.
         times: Start and end of each clip of the view, in seconds of the video.
     """
 
@@ -50,6 +51,7 @@ class Observation(NamedTuple):
     tool: str | None = None
     reply: str | None = None
     problem: str | None = None
+    length_s: float | None = None
     times: tuple[Span, ...] = ()
 
 

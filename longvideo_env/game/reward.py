@@ -11,6 +11,9 @@ Presets (LongVideoAgent, arXiv 2512.20618):
 - `reference`: the published code's 1.0 for the right answer + 0.2 for a reasoning block + 0.2 for
   an answer block.
 
+Games bring presets of their own: mappings of term to weight, by the entry points
+`longvideo_env.rewards`, or as `module:attribute`.
+
 The term `answer` is exact match where there are options. Of an answer in words it is the judge's
 verdict, or exact match where there is no judge; of an answer to "when?" it is the temporal IoU.
 
@@ -33,7 +36,7 @@ from longvideo_env.game.matching import RIGHT_FROM_IOU, answer_scores
 from longvideo_env.game.protocol.base import Malformed, ParsedReply
 from longvideo_env.records.trajectory import Judged, Status, TurnRecord
 from longvideo_env.schema import Gold
-from longvideo_env.specs import find_part
+from longvideo_env.specs import entry_point_names, find_part, is_attribute
 from longvideo_env.sync import run_blocking
 
 JUDGE_FAILED = "the judge failed"
@@ -209,12 +212,18 @@ def _parse_text(spec: str) -> Reward:
 
 
 def _preset(name: Any) -> Mapping[str, float]:
-    if name not in PRESETS:
+    if name in PRESETS:
+        return PRESETS[name]
+    known = [*PRESETS, *entry_point_names("rewards")]
+    if not isinstance(name, str) or not (name in known or is_attribute(name)):
         raise SpecError(
-            f"unknown reward preset {name!r}; presets: {', '.join(PRESETS)}. Weights follow it, "
+            f"unknown reward preset {name!r}; presets: {', '.join(known)}. Weights follow it, "
             "as in 'paper,validity=0.2'."
         )
-    return PRESETS[name]
+    found: Mapping[str, float] = find_part("rewards", name)
+    if not isinstance(found, Mapping):
+        raise SpecError(f"reward {name!r} is not a mapping of terms to weights: {found!r:.80}.")
+    return found
 
 
 def _weight(term: str, value: Any) -> float:

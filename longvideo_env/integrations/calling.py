@@ -47,9 +47,10 @@ def answer(request: Any, answer: str) -> str:  # noqa: D417 - the request is no 
 
 
 def answer_tool(game: Game) -> Callable[..., str]:
-    """`answer`, as it is described in a game whose answers have another form."""
-    form = game.protocol.answers
-    if form.labels == "a0" and form.ask != WHEN:
+    """`answer`, as a game calls it and describes it where its answers have another form."""
+    form, name = game.protocol.answers, game.protocol.tag(ANSWER)
+    usual = form.labels == "a0" and form.ask != WHEN
+    if usual and name == ANSWER:
         return answer
     label = f"the label of one option, such as {form.label(0)}"
     other = EXPECTED_SPAN if form.ask == WHEN else "a few words"
@@ -58,8 +59,9 @@ def answer_tool(game: Game) -> Callable[..., str]:
     def described(request: Any, answer: str) -> str:
         raise AssertionError("the episode takes the answer itself")
 
-    described.__name__ = ANSWER
-    described.__doc__ = f"{(answer.__doc__ or '').partition('Args:')[0]}Args:\n    answer: {said}\n"
+    described.__name__ = name
+    head = (answer.__doc__ or "").partition("Args:")[0]
+    described.__doc__ = answer.__doc__ if usual else f"{head}Args:\n    answer: {said}\n"
     return described
 
 

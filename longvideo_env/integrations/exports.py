@@ -223,12 +223,13 @@ def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Co
     turns = []
     for record in trajectory.turns:
         name, arguments = _call(stage, record)
+        shown = stage.game.protocol.tag(name)
         move = episode.act(_action(record, arguments), "")
         if record.request is not None and not isinstance(move, Ended):
             move = episode.receive(_result(record))
         last = str.__str__(stage.game.ended_text(episode.choice, episode.status or ""))
         reply = last if isinstance(move, Ended) else episode.messages[-1]["content"]
-        turns.append(Turn(*thoughts.get(record.turn, ("", "")), name, arguments, reply))
+        turns.append(Turn(*thoughts.get(record.turn, ("", "")), shown, arguments, reply))
     if episode.status != "answered":
         raise SkippedError("it has no answer")
     return Conversation(stage.rules(len(task.question.options)), opening, turns, tools)
@@ -290,7 +291,7 @@ def _action(record: TurnRecord, arguments: Mapping[str, Any]) -> Action:
 
 def _result(record: TurnRecord) -> ToolResult:
     result, request = dict(record.result or {}), dict(record.request or {})
-    reply = ToolReply(result.get("text", ""), result.get("view"), result.get("details", {}))
+    reply = ToolReply.from_record(result)
     return ToolResult(str(request.get("tool")), str(result.get("agent")), reply)
 
 

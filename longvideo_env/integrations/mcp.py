@@ -25,8 +25,9 @@ from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.schema import Clip, Question, Video, clock
+from longvideo_env.timeline import length_s
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.tool import Tool, ToolCall
+from longvideo_env.tools.tool import Tool
 
 if TYPE_CHECKING:
     from mcp.server import Server
@@ -169,16 +170,19 @@ class VideoTools:
         view = () if tool.moves else video.window(clip_id, self._game.window)
         asked = next((v for v in arguments.values() if isinstance(v, str)), "")
         question = Question("mcp", asked, (), video.video_id)
-        call = ToolCall(question, video, tool.name, arguments, view, visited)
+        spans = tool.asked_spans(arguments, length_s(video))
+        if isinstance(spans, str):
+            raise _WrongCallError(f"{tool.name}: {spans}.")
+        call = tool.call(question, video, arguments, spans, view=view, visited=visited)
         if tool.refuse is not None and tool.refuse(call) is not None:
             return "There is nothing more to show of this video."
         async with self._free:
             result = await self._toolbox.call(call)
         if result.reply is None:
             raise _WrongCallError(f"{tool.name} failed: {result.error}")
-        if result.reply.view is None:
+        if result.reply.clip is None:
             return result.reply.text
-        shown = video.window(result.reply.view, self._game.window)
+        shown = video.window(result.reply.clip, self._game.window)
         lines = [f"{result.reply.text}\n" if result.reply.text else ""]
         return "".join(lines) + "\n".join(_read(video[clip_id]) for clip_id in shown)
 

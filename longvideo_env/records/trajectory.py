@@ -64,6 +64,8 @@ class TurnRecord:
         action: A tool's name, or `answer`; None if the reply was malformed.
         argument: What was written for it: a query, JSON, or the option's label.
         shown: Clips whose lines it showed.
+        seen: Stretches that it showed or spoke of, where it asked for such: `(clip_id, start_s,
+            end_s)` in seconds of the clip.
         moves: Whether it asked for other clips, rather than for more about these.
         malformed: The kind of mistake, if there was one.
         request: The tool request, if one was made.
@@ -84,6 +86,7 @@ class TurnRecord:
     cost_usd: float | None = None
     moves: bool = False
     shown: tuple[str, ...] = ()
+    seen: tuple[tuple[str, float, float], ...] = ()
 
     @property
     def looks(self) -> bool:
@@ -157,6 +160,7 @@ class Trajectory:
         answer_scores: How close an answer without options is to the gold: `exact_match` and
             `token_f1`, or `iou` and `recall`.
         judged: What a judge said of the answer.
+        seen_s: Seconds of the video that were shown or spoken of; what was shown twice counts once.
         timings: Where the time went.
         schema_version: Of this record.
     """
@@ -191,6 +195,7 @@ class Trajectory:
     ask: str | None = None
     answer_scores: Mapping[str, float] = field(default_factory=dict)
     judged: Judged | None = None
+    seen_s: float | None = field(default=None, compare=False)
     timings: Timings = field(default_factory=Timings, compare=False)
     schema_version: int = SCHEMA_VERSION
 
@@ -214,16 +219,18 @@ class Trajectory:
                 same bytes.
         """
         record = _shallow(self)
-        record["turns"] = [_shallow(turn) for turn in self.turns]
+        record["turns"] = [_turn_record(turn) for turn in self.turns]
         record["segments"] = [_without_defaults(segment) for segment in self.segments]
         if self.protocol == "tags":
             del record["protocol"]
         for name in ("ask", "answer_scores", "judged"):
             if not record[name]:
                 del record[name]
+        if self.seen_s is None:
+            del record["seen_s"]
         if self.judged is not None:
             record["judged"] = _shallow(self.judged)
-        record["first"] = None if self.first is None else _shallow(self.first)
+        record["first"] = None if self.first is None else _turn_record(self.first)
         record["timings"] = _shallow(self.timings)
         if not timings:
             del record["timings"]
@@ -310,6 +317,13 @@ def _without_defaults(segment: Segment) -> dict[str, Any]:
     return record
 
 
+def _turn_record(turn: TurnRecord) -> dict[str, Any]:
+    record = _shallow(turn)
+    if not turn.seen:
+        del record["seen"]
+    return record
+
+
 def _shallow(record: Any) -> dict[str, Any]:
     # `dataclasses.asdict` copies every token id on its own; this leaves containers as they are.
     return {f.name: getattr(record, f.name) for f in fields(record)}
@@ -333,6 +347,7 @@ def _from_record(cls: type[Trajectory], record: dict[str, Any]) -> Trajectory:
 
 def _turn(record: dict[str, Any]) -> TurnRecord:
     record["shown"] = tuple(record.get("shown", ()))
+    record["seen"] = tuple((c, start, end) for c, start, end in record.get("seen", ()))
     return TurnRecord(**record)
 
 

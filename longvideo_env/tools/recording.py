@@ -255,7 +255,7 @@ class Recording:
         return None if isinstance(found, _SeedCounts) else found
 
     def _insert(self, key: str, text: str, reply: ToolReply | None, verb: str) -> None:
-        value, details = (None, {}) if reply is None else (_value(reply), reply.details)
+        value, details = (None, {}) if reply is None else (_canonical(reply.kept()), reply.details)
         row = (key, text, value, _canonical(details))
         with self._lock:
             try:
@@ -388,13 +388,8 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     database.execute(f"PRAGMA user_version={FORMAT}")
 
 
-def _value(reply: ToolReply) -> str:
-    return _canonical({"text": reply.text, "view": reply.view})
-
-
 def _reply(value: str, details: Mapping[str, Any]) -> ToolReply:
-    kept = json.loads(value)
-    return ToolReply(kept["text"], kept["view"], details)
+    return ToolReply.from_record({**json.loads(value), "details": details})
 
 
 def _canonical(value: object) -> str:

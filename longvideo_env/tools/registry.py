@@ -44,7 +44,10 @@ def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
     if config.judge != NO_JUDGE:
         agents["judge"] = _agent("judges", config.judge)
         specs["judge"] = config.judge
-    tools = find_tools(config.tools, find_part("games", config.game).tools)
+    game = find_part("games", config.game)
+    tools = find_tools(config.tools, game.tools)
+    if game.opening is not None and not isinstance(game.opening, str):
+        tools = (*tools, as_tool(game.opening))
     return Toolbox(tools, agents, specs, recording=_recording(config))
 
 

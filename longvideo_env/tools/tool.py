@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias, get_type_hints, overload
@@ -31,147 +31,22 @@ from pydantic.errors import PydanticUserError
 
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Question, Video
-from longvideo_env.seeding import derive_seed
+from longvideo_env.spans import Span
 from longvideo_env.specs import load_attribute
+from longvideo_env.timeline import clips_at
+from longvideo_env.tools.calls import ToolCall as ToolCall  # tools are written with these
+from longvideo_env.tools.calls import ToolReply as ToolReply
+from longvideo_env.tools.calls import ToolResult as ToolResult
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-class ToolCall:
-    """What a tool is asked for. It holds no gold.
-
-    Args:
-        question: The question.
-        video: Its video.
-        tool: The tool's name.
-        arguments: What the model wrote, checked against the tool's schema.
-        view: Ids of the clips that the master sees now; empty before the first.
-        visited: Ids of every clip shown so far, in order.
-        seed: For tools that draw at random: a number, or what it is derived from when it is read.
-
-    Attributes:
-        agent: The agent behind the tool, if it has one.
-        boxes: Labels of boxes; empty unless `unsafe_boxes` is set, because they name words of the
-            right answer.
-        seed_was_read: Whether the tool took the seed: its reply then depends on it.
-    """
-
-    __slots__ = (
-        *("question", "video", "tool", "arguments", "view", "visited", "_seed"),
-        *("agent", "boxes", "seed_was_read"),
-    )
-
-    def __init__(
-        self,
-        question: Question,
-        video: Video,
-        tool: str = "",
-        arguments: Mapping[str, Any] | None = None,
-        view: tuple[str, ...] = (),
-        visited: tuple[str, ...] = (),
-        seed: int | tuple[int | str, ...] = 0,
-    ) -> None:
-        self.question = question
-        self.video = video
-        self.tool = tool
-        self.arguments: Mapping[str, Any] = arguments or {}
-        self.view = view
-        self.visited = visited
-        self._seed = seed
-        self.agent: Any = None
-        self.boxes: tuple[str, ...] = ()
-        self.seed_was_read = False
-
-    @property
-    def seed(self) -> int:
-        """For tools that draw at random."""
-        self.seed_was_read = True
-        return self.given_seed
-
-    @property
-    def given_seed(self) -> int:
-        """The same, for whoever only notes it down."""
-        if not isinstance(self._seed, int):
-            self._seed = derive_seed(*self._seed)
-        return self._seed
-
-    @property
-    def query(self) -> str | None:
-        """The argument `query`, which most tools have; None where the model wrote none."""
-        return self.arguments.get("query")
-
-    @property
-    def unvisited(self) -> tuple[str, ...]:
-        """Ids of the clips not shown yet, in order."""
-        visited = set(self.visited)
-        return tuple(clip_id for clip_id in self.video.clip_ids if clip_id not in visited)
-
-    def record(self) -> dict[str, Any]:
-        """Plain values that identify the call; the seed only where the tool took it."""
-        return {
-            "tool": self.tool,
-            "qid": self.question.qid,
-            "video_id": self.video.video_id,
-            "arguments": dict(self.arguments),
-            "view": list(self.view),
-            "visited": list(self.visited),
-            "seed": self.seed if self.seed_was_read else None,
-            **({"boxes": list(self.boxes), "leaky": True} if self.boxes else {}),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ToolReply:
-    """What a tool gives back: text, a new view, or both.
-
-    Attributes:
-        text: Words for the master to read.
-        view: Id of the clip around which the view is moved, or None to leave it.
-        details: Plain values worth keeping: scores, tokens used, frames sent.
-    """
-
-    text: str = ""
-    view: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """The outcome of a call: a reply, or an error.
-
-    Attributes:
-        tool: The tool's name.
-        agent: Spec of what did the work.
-        reply: What it gave; None if it failed.
-        error: Why it failed; None if it did not.
-        latency_s: Wall-clock seconds that the call took.
-    """
-
-    tool: str
-    agent: str
-    reply: ToolReply | None = None
-    error: str | None = None
-    latency_s: float = field(default=0.0, compare=False)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the tool did its work."""
-        return self.error is None
-
-    def record(self) -> dict[str, Any]:
-        """Plain values for the trajectory."""
-        reply = self.reply or ToolReply()
-        return {
-            "agent": self.agent,
-            "text": reply.text,
-            "view": reply.view,
-            "error": self.error,
-            "details": dict(reply.details),
-        }
-
-
 ToolFunction: TypeAlias = Callable[..., "str | ToolReply | Awaitable[str | ToolReply]"]
 Refuse: TypeAlias = Callable[[ToolCall], "str | None"]
+AskedSpans: TypeAlias = Callable[[Mapping[str, Any], float], Sequence[Span]]
+"""Arguments and the video's length in seconds -> the stretches that a call asks for.
+
+It raises ValueError, with what is wrong, for times that cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +63,10 @@ class Tool:
         role: The option of `EnvConfig` that names the agent behind it, or None.
         moves: Whether it may change the view.
         refuse: Says why it has nothing to give now, which costs the turn, or None.
+        spans: Says which stretches of the video a call asks for. One that is reversed or out of
+            bounds makes the turn malformed.
+        query: The argument that holds what is asked; a tool that asks for stretches and has none
+            asks the question itself.
         in_place: Whether a sync function is quick enough to run on the event loop. Others run in
             a thread.
     """
@@ -201,6 +80,8 @@ class Tool:
     role: str | None = None
     moves: bool = False
     refuse: Refuse | None = None
+    spans: AskedSpans | None = None
+    query: str = "query"
     in_place: bool = False
 
     def __reduce__(self) -> tuple[Callable[[str], Tool], tuple[str]]:
@@ -262,6 +143,54 @@ class Tool:
             return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}" if where else "wrong"
         return {name: getattr(checked, name) for name in self.parameters}
 
+    def asked_spans(self, values: Mapping[str, Any], length_s: float) -> tuple[Span, ...] | str:
+        """The stretches that checked arguments ask for; or what is wrong with them.
+
+        Args:
+            values: The arguments, as `check` gives them.
+            length_s: Of the video.
+        """
+        if self.spans is None:
+            return ()
+        try:
+            spans = tuple(self.spans(values, length_s))
+        except ValueError as error:
+            return str(error)
+        for start, end in spans:
+            if not 0 <= start < end <= length_s:
+                order = "ends before it starts" if start >= end else "lies outside the video"
+                return f"{start:g} s to {end:g} s {order}"
+        return spans
+
+    def call(
+        self,
+        question: Question,
+        video: Video,
+        arguments: Mapping[str, Any],
+        spans: tuple[Span, ...] = (),
+        *,
+        view: tuple[str, ...] = (),
+        visited: tuple[str, ...] = (),
+        seed: int | tuple[int | str, ...] = 0,
+    ) -> ToolCall:
+        """A call of it.
+
+        Args:
+            question: The question.
+            video: Its video.
+            arguments: As `check` gives them.
+            spans: As `asked_spans` gives them.
+            view: Clips that the master sees.
+            visited: Clips shown so far.
+            seed: As in `ToolCall`.
+        """
+        query = None
+        if self.spans is not None:
+            view, query = clips_at(video, spans), arguments.get(self.query) or question.text
+        return ToolCall(
+            question, video, self.name, arguments, view, visited, seed, spans=spans, query=query
+        )
+
     def _may_be_bool(self, name: str) -> bool:
         """Whether an argument that was given as true or false may be meant so: not for a number."""
         item = self.schema.get("properties", {}).get(name, {})
@@ -279,6 +208,8 @@ def tool(
     role: str | None = None,
     moves: bool = False,
     refuse: Refuse | None = None,
+    spans: AskedSpans | None = None,
+    query: str = "query",
     in_place: bool = False,
 ) -> Callable[[ToolFunction], Tool]: ...
 def tool(
@@ -290,6 +221,8 @@ def tool(
     role: str | None = None,
     moves: bool = False,
     refuse: Refuse | None = None,
+    spans: AskedSpans | None = None,
+    query: str = "query",
     in_place: bool = False,
 ) -> Tool | Callable[[ToolFunction], Tool]:
     """Declare a function as a tool; all further values are those of `Tool`, and all are optional.
@@ -308,6 +241,8 @@ def tool(
             role=role,
             moves=moves,
             refuse=refuse,
+            spans=spans,
+            query=query,
             in_place=in_place,
         )
 

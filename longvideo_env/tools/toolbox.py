@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from longvideo_env.errors import LongVideoEnvError, StorageError, ToolError
 from longvideo_env.redaction import cleanse
 from longvideo_env.sync import background_loop, run_immediate
+from longvideo_env.timeline import length_s
 from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
 
@@ -210,7 +211,11 @@ def check_reply(reply: Any, call: ToolCall) -> None:
         raise ToolError(f"{call.tool} returned {reply!r:.80}. It must return text or a ToolReply.")
     if not isinstance(reply.text, str) or (reply.view is None and not reply.text.strip()):
         raise ToolError(f"{call.tool} returned {reply.text!r:.80}, which says nothing.")
-    if reply.view is not None and reply.view not in call.video:
+    if isinstance(reply.view, tuple):
+        start, end = reply.view
+        if not 0 <= start < end <= length_s(call.video):
+            raise ToolError(f"{call.tool} named {start:g} s to {end:g} s, no stretch of the video.")
+    elif reply.view is not None and reply.view not in call.video:
         raise ToolError(
             f"{call.tool} named {reply.view!r:.80}, which is not a clip of video "
             f"{call.video.video_id!r}."

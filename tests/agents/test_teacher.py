@@ -58,7 +58,7 @@ def test_it_compares_two_clips_when_it_is_to():
 
 
 def test_with_mistakes_it_guesses_and_strays_and_stays_well_formed():
-    played = [t for _, t in play("teacher:mini")]
+    played = [t for _, t in play("teacher:mini:0.5:0.2")]
     assert 0.25 < sum(bool(t.correct) for t in played) / len(played) < 0.55
     assert all(turn.malformed is None for t in played for turn in t.turns)
     assert {t.status for t in played} == {"answered"}

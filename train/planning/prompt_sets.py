@@ -139,9 +139,9 @@ async def _first_clip(task: Task, dataset: Dataset, toolbox: Toolbox, game: Game
     if call is None:
         return video.clip_ids[0]
     result = await toolbox.call(call)
-    if result.reply is None or result.reply.view is None:
+    if result.reply is None or result.reply.clip is None:
         raise ToolError(f"question {task.qid}: no first clip ({result.agent}): {result.error}")
-    return result.reply.view
+    return result.reply.clip
 
 
 def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -30,7 +30,9 @@ def to_rows(
         end_of_turn_id: The codec's.
         logged: Figures of the whole step to log, the same in each row.
         logprobs: Hand on the log-probabilities under which the tokens were sampled, 0 where
-            nothing was. Otherwise TRL computes them under the policy itself.
+            nothing was. A reply without them, which was cut and encoded anew
+            (`protocol=continuation`), is then not trained. Otherwise TRL computes them under the
+            policy itself.
     """
     names = ("prompt_ids", "completion_ids", "env_mask", "qid", "status", "facts")
     columns: dict[str, list[Any]] = {name: [] for name in names}
@@ -38,7 +40,7 @@ def to_rows(
     columns |= {term: [] for term in terms}
     sampled_under: list[list[float]] = []
     for trajectory in trajectories:
-        prompt, completion, mask, logps = _tokens(trajectory)
+        prompt, completion, mask, logps = _tokens(trajectory, logprobs)
         columns["prompt_ids"].append(prompt or [end_of_turn_id])
         columns["completion_ids"].append(completion or [end_of_turn_id])
         columns["env_mask"].append(mask or [0])
@@ -103,7 +105,9 @@ def _reward_function(term: str, *, reports: bool) -> RewardFunction:
     return reward
 
 
-def _tokens(trajectory: Trajectory) -> tuple[list[int], list[int], list[int], list[float]]:
+def _tokens(
+    trajectory: Trajectory, wants_logprobs: bool
+) -> tuple[list[int], list[int], list[int], list[float]]:
     """The ids of prompt and completion, and for the completion its mask and log-probs."""
     prompt: list[int] = []
     completion: list[int] = []
@@ -116,6 +120,7 @@ def _tokens(trajectory: Trajectory) -> tuple[list[int], list[int], list[int], li
             prompt += ids
             continue
         completion += ids
-        mask += [int(segment.sampled and counts)] * len(ids)
+        known = segment.logprobs is not None or not wants_logprobs
+        mask += [int(segment.sampled and counts and known)] * len(ids)
         logprobs += segment.logprobs or (0.0,) * len(ids)
     return prompt, completion, mask, logprobs

@@ -72,6 +72,7 @@ def _rendered(segments: Sequence[Segment], codec: ChatCodec) -> list[Segment]:
     tools = [json.loads(segment.text) for segment in segments if segment.role == "tools"]
     rendered = codec.open(prompt, *tools)
     said: Message = prompt[-1]
+    last = max((s.turn for s in segments if s.sampled), default=0)
     for segment in segments:
         turn = segment.turn
         if turn and segment.sampled:
@@ -80,7 +81,8 @@ def _rendered(segments: Sequence[Segment], codec: ChatCodec) -> list[Segment]:
             ids = codec.encode(text)
             reply = Reply(text, ids, message=codec.read(ids))
             rendered.append(Segment("assistant", text, True, turn, ids, message=reply.message))
-            rendered += codec.close(reply, turn)
+            if turn == last or not codec.protocol.continues:
+                rendered += codec.close(reply, turn)
         elif segment.role == "tool":
             rendered += codec.answer(codec.protocol.heard(said, segment.text), turn)
         elif turn:

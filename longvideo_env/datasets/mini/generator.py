@@ -39,6 +39,7 @@ from longvideo_env.datasets.mini.world import (
     make_world,
 )
 from longvideo_env.datasets.rejects import Rejects
+from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.datasets.tvqa.rows import read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import group_by_video
@@ -203,7 +204,11 @@ def _load(split: str, options: MiniOptions, frames_root: Path | None) -> Dataset
         split=split,
         tasks=tuple(task for _, task in read_tasks(Path(MINI), rows, Rejects(False))),
         videos=LazyVideos(
-            group_by_video(files.subtitles), files.subtitles, files.captions, frames_root
+            group_by_video(files.subtitles),
+            files.subtitles,
+            files.captions,
+            frames_root,
+            times=ClipTimes(clip_s=CLIP_S),
         ),
     )
 

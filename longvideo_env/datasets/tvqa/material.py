@@ -21,6 +21,7 @@ from longvideo_env.datasets.tvqa.texts import (
 )
 from longvideo_env.errors import InvalidRowError, MalformedFileError
 from longvideo_env.ids import parse_clip_id
+from longvideo_env.schema import NOMINAL_CLIP_S
 
 FPS = 3.0
 """Frames a second where nothing else is said: TVQA's."""
@@ -33,10 +34,12 @@ class ClipTimes:
     Attributes:
         spans: Clip id -> `(start_s, end_s)` in the video.
         frames_fps: How many numbers of frames make a second.
+        clip_s: Seconds that a clip counts for where `spans` does not have it.
     """
 
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     frames_fps: float = FPS
+    clip_s: float = NOMINAL_CLIP_S
 
     def as_json(self) -> dict[str, Any]:
         """The same as `clips.json` holds it."""

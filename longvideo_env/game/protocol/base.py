@@ -156,10 +156,13 @@ class ReplyProtocol(Protocol):
     Attributes:
         name: As in `EnvConfig.protocol`.
         tags: The tag set that the words may show.
+        continues: Whether the whole episode is one turn of the assistant, in which observations
+            are appended as they are.
     """
 
     name: str
     tags: TagSet
+    continues: bool
 
     @property
     def answers(self) -> Answers:

@@ -98,6 +98,7 @@ class FunctionProtocol:
     """
 
     name = "functions"
+    continues = False
 
     def __init__(
         self,
@@ -110,8 +111,9 @@ class FunctionProtocol:
         self.answers = answers or AnswerForm()
         self.offered = tuple(offered)
         self._tools = {tool.name: tool for tool in tools}
-        if ANSWER in self._tools:
-            raise SpecError(f"no tool may be called {ANSWER!r}. Fix: give it another name.")
+        for name in (ANSWER, tags.answer):
+            if name in self._tools:
+                raise SpecError(f"no tool may be called {name!r}. Fix: give it another name.")
 
     def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
         """Understand a reply. Never raises, whatever the text.
@@ -180,7 +182,7 @@ class FunctionProtocol:
         tools = (self._tools[name] for name in self.offered)
         return (
             *(_schema(tool.name, tool.purpose, _plain(tool.schema)) for tool in tools),
-            _schema(ANSWER, purpose, answer),
+            _schema(self.tags.answer, purpose, answer),
         )
 
     def complete(self, text: str) -> bool:
@@ -198,8 +200,8 @@ class FunctionProtocol:
         return []
 
     def tag(self, name: str) -> str:
-        """A tool's name."""
-        return name
+        """A tool's name; the answer may have another in a game."""
+        return self.tags.answer if name == ANSWER else name
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
         """Write an action down: the call alone, or a message with reasoning."""
@@ -207,8 +209,8 @@ class FunctionProtocol:
         if action.name != ANSWER:
             values = self._arguments(action)
         if reasoning is None:
-            return _dump({"name": action.name, "arguments": values})
-        function = {"name": action.name, "arguments": _dump(values)}
+            return _dump({"name": self.tag(action.name), "arguments": values})
+        function = {"name": self.tag(action.name), "arguments": _dump(values)}
         message = {"role": "assistant", "content": "", "reasoning_content": reasoning}
         return _dump(message | {"tool_calls": [{"type": "function", "function": function}]})
 
@@ -235,9 +237,10 @@ class FunctionProtocol:
             names = tuple(call.name for call in written.calls[:5])
             details = {"n": len(written.calls), "tags": names}
             return Malformed(MalformedKind.SEVERAL_ACTIONS, details)
-        return self._only(written.calls[0], options)
+        return self.read_call(written.calls[0], options)
 
-    def _only(self, call: WrittenCall, options: int | Sequence[str]) -> Outcome:
+    def read_call(self, call: WrittenCall, options: int | Sequence[str]) -> Outcome:
+        """One call as an action, or what is wrong with it."""
         details: dict[str, Any] = {"tag": call.name, "said": call.raw[:_SHOWN]}
         if not call.name:
             details["problem"] = "it names no tool"
@@ -245,7 +248,7 @@ class FunctionProtocol:
         if call.arguments is None:
             details["problem"] = "its arguments are not a JSON object"
             return Malformed(MalformedKind.BROKEN_CALL, details)
-        if call.name == ANSWER:
+        if call.name == self.tags.answer:
             return self._answered(call.arguments, details, options)
         tool = self._tools.get(call.name)
         if tool is None:
@@ -294,7 +297,7 @@ def read_written(text: str) -> Written:
     if not isinstance(value, dict) or not ({"name", "tool_calls", "content"} & set(value)):
         return Written(content=text)
     if "tool_calls" not in value and "name" in value:
-        return Written(calls=(_call(value),))
+        return Written(calls=(written_call(value),))
     calls = value.get("tool_calls") or []
     broken = value.get("broken")
     if not isinstance(calls, list):
@@ -302,12 +305,13 @@ def read_written(text: str) -> Written:
     return Written(
         content=_text(value.get("content")),
         reasoning=_text(value.get("reasoning_content") or value.get("reasoning")),
-        calls=tuple(map(_call, calls)),
+        calls=tuple(map(written_call, calls)),
         broken=None if broken is None else str(broken),
     )
 
 
-def _call(value: Any) -> WrittenCall:
+def written_call(value: Any) -> WrittenCall:
+    """A call out of JSON, whatever that is."""
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict):
         return WrittenCall("", None, str(value))

@@ -44,6 +44,7 @@ class TagProtocol:
     """
 
     name = "tags"
+    continues = False
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class TagProtocol:
         self.answers = answers or AnswerForm()
         self.offered = tuple(offered)
         self._tools = {tool.name: tool for tool in tools}
-        self._names = _by_tag(tools, tags)
+        self._names = self._tag_names(tools)
         self._self_closed = {t for t, name in self._names.items() if self._needs_nothing(name)}
         either = "|".join(re.escape(name) for name in self._names)
         self._action_tag = re.compile(rf"<(/?)({either})\s*(/?)>", re.IGNORECASE | re.ASCII)
@@ -136,14 +137,19 @@ class TagProtocol:
         """Make tags in text from outside harmless: `<answer>` in a subtitle is `&lt;answer>`."""
         return self._any_tag.sub("&lt;", text) if "<" in text else text
 
+    def _tag_names(self, tools: Sequence[Tool]) -> dict[str, str]:
+        """Tag in lower case -> the action's name."""
+        return _by_tag(tools, self.tags)
+
     def _needs_nothing(self, name: str) -> bool:
         return name != ANSWER and not self._tools[name].required
 
     def _written(self, action: Action) -> str:
         if len(self._tools[action.name].parameters) == 1:
             (value,) = action.arguments.values()
-            return "" if value is None else str(value)
-        return json.dumps(dict(action.arguments), ensure_ascii=False)
+            plain = value is None or isinstance(value, str | int | float)
+            return str("" if value is None else value) if plain else _dump(value)
+        return _dump(dict(action.arguments))
 
     def _find(self, text: str) -> list[tuple[str, str | None]] | Malformed:
         """Tags with what stands inside: text, or None for one that stands by itself."""
@@ -198,6 +204,10 @@ class TagProtocol:
                 {"tag": tag, "said": text, "problem": checked, "expected": expected(tool)},
             )
         return Action(tool.name, text, checked)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _named(form: str) -> dict[str, str]:

@@ -93,6 +93,7 @@ def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
     faults = (common | fault, common | last | fault)
     options = (ShownOption("a0", "red"), ShownOption("a1", "blue"))
     opening = {"question": "What?", "options": options, "video_id": "s01", "n_clips": 2}
+    opening |= {"reply": "text", "length_s": "120"}
     reply = {"tool": "ask", "reply": "text", **view, **turns}
     return {
         "rules": (common, common | last),

@@ -108,7 +108,10 @@ class Speaker:
 
 
 def load_words(
-    path: str | Path | None = None, protocol: str = "tags", over: tuple[str, ...] = ()
+    path: str | Path | None = None,
+    protocol: str = "tags",
+    over: tuple[str, ...] = (),
+    game: str = "",
 ) -> Words:
     """The words of a file, or of a name of `SHIPPED`, over the protocol's default ones.
 
@@ -117,13 +120,14 @@ def load_words(
     Args:
         path: The file.
         protocol: Whose words.
-        over: Names of `LAID_OVER`, which lie between the default and the file.
+        over: Names of `LAID_OVER`, which lie over the default.
+        game: Blocks of a game, which lie between these and the file.
 
     Raises:
         SpecError: The file cannot be read, or a block in it is wrong.
     """
     if path is None or str(path) == "":
-        return _usual(protocol, over)
+        return _usual(protocol, over, game)
     try:
         file = SHIPPED.get(str(path))
         text = shipped_text(file) if file else Path(path).read_text(encoding="utf-8")
@@ -131,12 +135,14 @@ def load_words(
         known = f"Fix: name a file, or one of {', '.join(SHIPPED)}."
         raise SpecError(f"the prompts {path} cannot be read: {error}. {known}") from error
     own = _read(text, str(path))
-    return Words({**_usual(protocol, over).blocks, **own}, str(path))
+    return Words({**_usual(protocol, over, game).blocks, **own}, str(path))
 
 
 def default_text(protocol: str = "tags") -> str:
     """The default words of a protocol, as `longvideo-env prompts` prints them."""
-    return shipped_text(DEFAULT if protocol == "tags" else f"{protocol}.jinja")
+    file = f"{protocol}.jinja"
+    there = files("longvideo_env.game.words").joinpath(file).is_file()
+    return shipped_text(file if there else DEFAULT)
 
 
 def shipped_text(file: str) -> str:
@@ -145,16 +151,18 @@ def shipped_text(file: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _usual(protocol: str, over: tuple[str, ...]) -> Words:
+def _usual(protocol: str, over: tuple[str, ...], game: str) -> Words:
     blocks = dict(_default(protocol).blocks)
     for name in over:
         for file in (LAID_OVER[name], f"{name}_{protocol}.jinja"):
             if files("longvideo_env.game.words").joinpath(file).is_file():
                 blocks |= _read(shipped_text(file), file)
-    return Words(blocks, "default") if over else _default(protocol)
+    if game:
+        blocks |= _read(game, "the words of the game")
+    return Words(blocks, "default") if over or game else _default(protocol)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _default(protocol: str) -> Words:
     if protocol == "tags":
         return Words(_read(default_text(), DEFAULT), "default")

@@ -1,0 +1,265 @@
+r"""Play every game with one policy, on the same questions and with the same perception: one table.
+
+    longvideo-env compare-games --policy teacher:mini --dataset mini --split test --limit 150
+    longvideo-env compare-games --policy openai:gpt-4o --dataset DIR --vision openai:gpt-4o \\
+        --games longvideoagent,dvd --out runs/games
+
+The options are those of `longvideo-env evaluate`; what is given (agents, window, turns, reward)
+holds in every game, the rest is the game's own. Each game gets a folder under --out, as a run of
+its own, and `games.json` and `games.md` hold the table. The same command resumes an interrupted
+run.
+
+Each game is compared with the first one of the table, question by question; interval and p are
+clustered by video, and p is Holm's for all games. Film: the seconds of the video that were shown or
+spoken of, each counted once. Tokens: those that the policy sampled.
+
+A game that the policy cannot play is named with the reason, and has no row.
+
+Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from agents.generation.settings import GenerationSettings
+from eval.ablations import share_recording
+from eval.metrics.cost import episode_cost, mean_cost
+from eval.metrics.pairs import add_holm, count_folders
+from eval.metrics.summary import accuracy_interval
+from eval.output.comparisons import format_p, format_signed_interval
+from eval.output.formatting import format_interval, format_number
+from eval.runs.failures import failure_lines
+from eval.runs.progress import EpisodeProgress
+from eval.runs.run_options import RunOptions, build_parser, read_options, settings_of
+from eval.runs.session import open_session, play_split
+from eval.runs.store import EPISODES
+from longvideo_env import EnvConfig
+from longvideo_env.commands.options import take_fields
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
+from longvideo_env.errors import SpecError
+from longvideo_env.records.files import write_json, write_text
+from longvideo_env.records.trajectory import read_lines
+from longvideo_env.specs import entry_point_names, find_part
+
+FIRST = "longvideoagent"
+"""The game that the others are compared with, where it is played."""
+
+MARKDOWN_WIDTH = 1000
+
+
+@dataclass(frozen=True)
+class GameRow:
+    """A game that was played.
+
+    Attributes:
+        game: Its name.
+        summary: Its run's summary.
+        tool_calls: Calls of tools, a mean over its episodes; so are the next three.
+        tokens: Tokens that the policy sampled; None for a policy without tokens.
+        film_s: Seconds of the video that were shown or spoken of.
+        usd: Money; None where no call has a price.
+        against_first: It less the first game, as `eval.metrics.pairs.count` counts; None for the
+            first itself.
+    """
+
+    game: str
+    summary: dict[str, Any]
+    tool_calls: float | None
+    tokens: float | None
+    film_s: float | None
+    usd: float | None
+    against_first: dict[str, Any] | None = None
+
+
+def parse_options(
+    argv: Sequence[str] | None,
+) -> tuple[RunOptions, list[tuple[str, EnvConfig, GenerationSettings]]]:
+    """Read the command line: the run, and each game with its options.
+
+    Raises:
+        SpecError: An option has no meaning.
+    """
+    parser = build_parser("longvideo-env compare-games", __doc__, several=False)
+    parser.add_argument(
+        "--games",
+        metavar="NAMES",
+        help="Only these games, with commas between: names, or module:attribute. Default: all that "
+        "are installed.",
+    )
+    options = vars(parser.parse_args(argv))
+    if options["game"] is not None:
+        raise SpecError("--game names one game. Fix: give --games NAME,NAME instead.")
+    names = _games(options["games"])
+    run, config, _ = read_options({**options, "game": names[0]})
+    given = take_fields(EnvConfig, options)
+    given |= {name: getattr(config, name) for name in ("dataset", "recording_file")}
+    wanted = take_fields(GenerationSettings, options)
+    return run, [
+        (name, EnvConfig.from_mapping({**given, "game": name}), settings_of(name, wanted))
+        for name in names
+    ]
+
+
+def _games(wanted: str | None) -> list[str]:
+    if wanted:
+        names = [name.strip() for name in wanted.split(",") if name.strip()]
+    else:
+        names = sorted(entry_point_names("games"), key=lambda name: (name != FIRST, name))
+    for name in names:
+        find_part("games", name)
+    if not names:
+        raise SpecError("expected --games NAME,NAME, got none.")
+    return list(dict.fromkeys(names))
+
+
+async def play_games(
+    run: RunOptions,
+    games: Sequence[tuple[str, EnvConfig, GenerationSettings]],
+    stderr: Console,
+) -> tuple[list[GameRow], dict[str, str]]:
+    """Play each game. Returns the rows, and for games that could not be played the reason."""
+    (policy,) = run.policies
+    rows: list[GameRow] = []
+    refused: dict[str, str] = {}
+    with EpisodeProgress(stderr) as progress:
+        for name, config, settings in games:
+            if policy.startswith("openai:") and config.protocol == "continuation":
+                refused[name] = "a server's chat cannot go on with one long reply"
+                continue
+            folder = run.out / name.replace(":", "-").replace("/", "-")
+            try:
+                session = open_session(run, share_recording(config, run.out), settings)
+                summary = await play_split(policy, session, folder, progress, name)
+            except SpecError as error:
+                refused[name] = str(error)
+                continue
+            rows.append(_row(name, summary, folder))
+    for line in (*progress.notes, *(s for row in rows for s in failure_lines(row.summary))):
+        stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+    return _compared(rows, run.out), refused
+
+
+def _row(name: str, summary: dict[str, Any], folder: Path) -> GameRow:
+    records = [json.loads(line) for line in read_lines(folder / EPISODES)]
+    cost = mean_cost([episode_cost(record) for record in records])
+    seen = [record["seen_s"] for record in records if record.get("seen_s") is not None]
+    film = sum(seen) / len(seen) if seen else None
+    return GameRow(name, summary, cost["tool_calls"], cost["tokens"], film, cost["usd"])
+
+
+def _compared(rows: list[GameRow], out: Path) -> list[GameRow]:
+    """The rows, each but the first compared with the first, with Holm's p for all."""
+    folders = [out / row.game.replace(":", "-").replace("/", "-") for row in rows]
+    counted = [count_folders(folders[0], folder) for folder in folders[1:]]
+    add_holm([numbers for numbers in counted if numbers is not None])
+    return rows[:1] + [
+        GameRow(**{**vars(row), "against_first": numbers})
+        for row, numbers in zip(rows[1:], counted, strict=True)
+    ]
+
+
+def make_table(rows: Sequence[GameRow], **style: Any) -> Table:
+    """One row a game.
+
+    Args:
+        rows: The games.
+        style: Arguments of `rich.table.Table`.
+    """
+    table = Table(**style)
+    table.add_column("game", no_wrap=True)
+    for heading in (
+        *("accuracy", "95% CI", "less first", "95% CI", "p (Holm)", "turns", "calls"),
+        *("tokens", "film, s", "USD", "failed", "n"),
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        summary, other = row.summary, row.against_first
+        table.add_row(
+            escape(row.game),
+            format_number(summary["accuracy"]),
+            format_interval(accuracy_interval(summary)),
+            "-" if other is None else f"{other['difference']:+.3f}",
+            "-" if other is None else format_signed_interval(other["difference_ci95"]),
+            "-" if other is None else format_p(other["p_holm"]),
+            format_number(summary["mean_turns"], 2),
+            format_number(row.tool_calls, 2),
+            format_number(row.tokens, 0),
+            format_number(row.film_s, 1),
+            format_number(row.usd, 5),
+            str(summary["n_failed"]),
+            str(summary["n_finished"]),
+        )
+    return table
+
+
+def write_report(
+    rows: Sequence[GameRow], refused: Mapping[str, str], run: RunOptions, config: EnvConfig
+) -> None:
+    """Write `games.json` and `games.md` into the folder of all games."""
+    (policy,) = run.policies
+    numbers = {
+        "policy": policy,
+        "dataset": config.dataset,
+        "split": config.split,
+        "seed": run.seed,
+        "grounding": config.grounding,
+        "vision": config.vision,
+        "games": {row.game: {k: v for k, v in vars(row).items() if k != "game"} for row in rows},
+        "not_played": dict(refused),
+    }
+    write_json(run.out / "games.json", numbers)
+    text = StringIO()
+    Console(file=text, width=MARKDOWN_WIDTH).print(make_table(rows, box=MARKDOWN))
+    table = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
+    lines = [f"# {_heading(run, config)}", "", *table, "", *_refusals(refused)]
+    write_text(run.out / "games.md", "\n".join(lines) + "\n")
+
+
+def _refusals(refused: Mapping[str, str]) -> list[str]:
+    return [f"not played: {name}: {reason}" for name, reason in refused.items()]
+
+
+def _heading(run: RunOptions, config: EnvConfig) -> str:
+    agents = f"grounding {config.grounding}, vision {config.vision}"
+    return f"{run.policies[0]} on {config.dataset}, split {config.split}, {agents}"
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    run, games = parse_options(argv)
+    stderr, stdout = Console(stderr=True), output_console()
+    rows, refused = asyncio.run(play_games(run, games, stderr))
+    config = games[0][1]
+    write_report(rows, refused, run, config)
+    stdout.print(make_table(rows, title=escape(_heading(run, config)), title_justify="left"))
+    for line in (
+        *_refusals(refused),
+        f"Episodes, summaries, games.json and games.md: {run.out}",
+    ):
+        stdout.print(line, highlight=False, markup=False, soft_wrap=True)
+    return EXIT_FAILURES if any(row.summary["n_failed"] for row in rows) else EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    return run_command("compare-games", lambda: _run(argv), resumes=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
