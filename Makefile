@@ -1,13 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo starter real test test-slow test-browser test-real test-vllm test-doors test-kills check bench-env soak clean
+.PHONY: setup demo docs release-check starter real test test-slow test-browser test-real test-vllm test-doors test-kills check bench-env soak clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	rm -rf *.egg-info  # an old one would hide new entry points
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,speech,ocr,embed,serve,mcp,report,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,api,data,video,speech,ocr,embed,serve,mcp,ray,report,dev]"
 	touch $@
 demo: setup
 	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:mini-starter --out runs/demo --overwrite
@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/python eval/compare.py runs/demo/hf-mini-starter runs/demo/hf-demo-grpo-mini --names starter GRPO
 	$(BIN)/python train/plot.py runs/demo/grpo-mini --title "GRPO on mini" --out runs/demo/
 starter: setup
-	$(BIN)/accelerate launch --num_cpu_threads_per_process 1 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml --overwrite
+	for part in mini mini-compare mini-mistakes; do $(BIN)/accelerate launch --num_cpu_threads_per_process 1 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/$$part.yaml --overwrite || exit 1; done
 	cp runs/mini-starter/*.json runs/mini-starter/chat_template.jinja runs/mini-starter/model.safetensors agents/starter/
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -70,6 +70,16 @@ test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	rm -rf .venv-doors/openenv-0.10
 	.venv-doors/bin/python -m pip install --quiet --no-deps --require-hashes --target .venv-doors/openenv-0.10 -r requirements-openenv.txt
 	touch $@
+# The site in site/: strict, so that a broken link or a docstring that cannot be read is an error.
+docs: .venv-docs/.stamp
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+.venv-docs/.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]' build twine
+	touch $@
+# Wheel and sdist in dist/, tried as a stranger would: on the lowest and the highest Python that is here, outside the checkout.
+release-check: .venv-docs/.stamp
+	.venv-docs/bin/python tests/release/check.py dist
 check: setup
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 bench-env: setup
@@ -82,4 +92,4 @@ SOAK_S ?= 1800
 soak: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --seconds $(SOAK_S)
 clean:
-	rm -rf .venv .venv-vllm .venv-doors .venv-inspect .browser .models build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .browser .models build dist *.egg-info .*_cache .import_linter_cache

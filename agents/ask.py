@@ -8,8 +8,8 @@
 
 The folder is one that `ingest` or `prepare` wrote, or any in a layout of docs/data.md. Without
 --options the master answers in words. Times are those of the film. Without --policy nothing is
-understood: the line that speaks most of the question is quoted, by the words that both share, or
-with --meaning by what they mean.
+understood: the line that speaks most of the question is quoted: by what both mean where a model of
+embeddings is at hand (--meaning), else by the words that both share.
 
 Exit codes: 0 answered; 2 bad arguments or data; 3 no answer, or an agent failed; 130 interrupted.
 """
@@ -22,26 +22,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agents.ask_trace import trace
+from agents.ask_trace import answer_of, trace
 from agents.evidence import film_lines
 from agents.generation.settings import GenerationSettings
-from agents.perception.embeddings import open_embedder
+from agents.known import find_gaps
+from agents.perception.embeddings import Embedder, model_at_hand, open_embedder
 from agents.policies.build import build_policy
+from agents.policies.remembering import RememberingPolicy
 from agents.vision.captions import described
 from longvideo_env import EnvConfig, RolloutEngine
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
+from longvideo_env.config import PROTOCOLS
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
 from longvideo_env.datasets.own.ingested import load_videos
-from longvideo_env.errors import SpecError
-from longvideo_env.media.frames import list_frames
+from longvideo_env.errors import BlindAgentError, MissingExtraError, SpecError
 from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import MAX_OPTIONS, MIN_OPTIONS, Gold, Question, Task, Video
 from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 
-QUOTE, LINES, AUTO = "quote", "lines", "auto"
+QUOTE, LINES, AUTO, NONE = "quote", "lines", "auto", "none"
 _DESCRIBED = (CAPTIONS, TEXT)
 """The vision agents that read what is known of pictures, not the pictures; so named as layers."""
 
@@ -70,7 +72,8 @@ def ask(
 
     Raises:
         DataError: The folder is wrong.
-        SpecError: There is no such video, a wrong number of options, or nothing to go on.
+        SpecError: There is no such video, or a wrong number of options.
+        BlindAgentError: The agents have nothing to go on.
     """
     asker = Asker(folder, config=config, policy=policy, video=video, seed=seed)
 
@@ -92,10 +95,12 @@ class Asker:
         policy: Spec of the master agent.
         video: Which video, where the folder has several.
         seed: Seeds the episodes.
+        remember: Whether the master knows the earlier questions and its answers.
 
     Raises:
         DataError: The folder is wrong.
-        SpecError: There is no such video or agent, or nothing to go on.
+        SpecError: There is no such video or agent.
+        BlindAgentError: The agents have nothing to go on.
     """
 
     def __init__(
@@ -106,13 +111,16 @@ class Asker:
         policy: str,
         video: str | None = None,
         seed: int = 0,
+        remember: bool = False,
     ) -> None:
         videos = load_videos(folder, config.frames_root)
         self.video = videos[_choose(videos, video)]
         config = _with_vision(config, self.video)
         check_something_known(self.video, config)
         dataset = Dataset(Path(folder).name, "asked", (), videos)
-        self._master = build_policy(policy, GenerationSettings())
+        master = build_policy(policy, GenerationSettings())
+        self._memory = RememberingPolicy(master) if remember else None
+        self._master = self._memory or master
         self._engine = RolloutEngine(
             dataset=dataset,
             config=config,
@@ -134,7 +142,10 @@ class Asker:
             raise SpecError("the question and its options must not be empty.")
         shown = tuple(map(str.strip, options))
         question = Question("asked", text.strip(), shown, self.video.video_id)
-        return await self._engine.play(Task(question, Gold()))
+        played = await self._engine.play(Task(question, Gold()))
+        if self._memory is not None and (answer := answer_of(played, shown)) is not None:
+            self._memory.remember(*map(self._engine.game.protocol.neutralise, (text, answer)))
+        return played
 
     async def aclose(self) -> None:
         """Let go of what the master agent holds."""
@@ -152,20 +163,15 @@ def check_something_known(video: Video, config: EnvConfig) -> None:
     """Stop before anything is paid for where the agents have nothing to go on.
 
     Raises:
-        SpecError: The film has no line at all, and no agent looks at frames; or an agent would look
-            at frames that are not there.
+        BlindAgentError: The film has no line at all, and no agent looks at frames; or the vision
+            agent has no frames, captions or text.
     """
-    name = config.vision.partition(":")[0]
-    looks = name not in ("none", *_DESCRIBED)
-    has_frames = looks and any(list_frames(video, clip_id) for clip_id in video.clip_ids)
-    has_lines = bool(film_lines(video).placed)
-    if looks and not has_frames:
-        raise SpecError(
-            f"{video.video_id} has no frames, which --vision {config.vision} looks at. Fix: give "
-            "--frames-root, or another --vision."
-        )
-    if not has_lines and not has_frames:
-        raise SpecError(
+    for gap in find_gaps([video], config):
+        if gap.role == "vision":
+            raise BlindAgentError(f"{video.video_id}: {gap}. Fix: {gap.need.fix}.")
+    looks = config.vision.partition(":")[0] not in ("none", *_DESCRIBED)
+    if not looks and not film_lines(video).placed:
+        raise BlindAgentError(
             f"nothing is known of {video.video_id}: no subtitles, speech, text or captions, and no "
             "agent that looks at frames. Fix: ingest it with --subtitles FILE, --speech "
             "whisper:small or --read-text rapidocr; or give --vision openai:MODEL or vlm:FOLDER."
@@ -201,16 +207,18 @@ def add_agents(parser: OptionParser) -> None:
     """The options that say which video is asked about, and by which agents."""
     add = parser.add_argument
     add("--video", help="which video, where the folder has several")
-    add("--meaning", default="", metavar="MODEL", help="a model of embeddings, for the agents that "
-        "quote and find lines: a folder with model.onnx and tokenizer.json")  # fmt: skip
+    add("--meaning", default=AUTO, metavar="MODEL", help="a model of embeddings, for the agents "
+        "that quote and find lines: a folder with model.onnx and tokenizer.json; auto: one that is "
+        "in the hub's cache; none: words alone (%(default)s)")  # fmt: skip
     add("--policy", help=f"master agent ({QUOTE})")
     add("--grounding", help=f"grounding agent ({LINES})")
     add("--vision", default=AUTO, help="vision agent (captions where there are any, else text that "
         "was read in the frames, else none)")  # fmt: skip
     add("--max-turns", type=int, default=5, help="turns the master has (%(default)s)")
     add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
+    add("--protocol", choices=PROTOCOLS, help="how the master writes its actions (tags)")
     add("--frames-root", help="folder of the frames (default: frames in the folder)")
-    add("--seed", type=int, default=0, help="of whatever is drawn (%(default)s)")
+    add("--seed", type=int, default=0, help="random seed (%(default)s)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -219,10 +227,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command("ask", lambda: _run(args))
 
 
+def open_meaning(args: argparse.Namespace) -> Embedder | None:
+    """The model of `--meaning`, whose folder then stands there; where `auto` finds none, None.
+
+    Raises:
+        SpecError: There is no such model.
+        MissingExtraError: A library is not installed, and the spec is not `auto`.
+    """
+    if args.meaning == AUTO:
+        try:
+            args.meaning = model_at_hand()
+        except (SpecError, MissingExtraError) as error:
+            if not (args.policy and args.grounding):
+                sys.stderr.write(f"meaning: lines are found by words alone, {error}\n")
+            args.meaning = NONE
+    if args.meaning == NONE:
+        args.meaning = ""
+    return open_embedder(args.meaning) if args.meaning else None
+
+
 def specs_of(args: argparse.Namespace) -> tuple[str, EnvConfig]:
     """The master agent and the environment that the command line names."""
     behind = f":{args.meaning}" if args.meaning else ""
-    names = ("vision", "max_turns", "window", "frames_root")
+    names = ("vision", "max_turns", "window", "protocol", "frames_root")
     config = EnvConfig(
         grounding=args.grounding or LINES + behind, **{name: getattr(args, name) for name in names}
     )
@@ -230,6 +257,7 @@ def specs_of(args: argparse.Namespace) -> tuple[str, EnvConfig]:
 
 
 def _run(args: argparse.Namespace) -> int:
+    embedder = open_meaning(args)
     policy, config = specs_of(args)
     trajectory, video = ask(
         args.folder,
@@ -240,6 +268,5 @@ def _run(args: argparse.Namespace) -> int:
         video=args.video,
         seed=args.seed,
     )
-    embedder = open_embedder(args.meaning) if args.meaning else None
     sys.stdout.write("\n".join(trace(trajectory, video, args.options, embedder)) + "\n")
     return 0 if trajectory.status == "answered" else EXIT_FINDINGS

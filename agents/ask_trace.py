@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from agents.evidence import Cited, film_lines
 from agents.perception.embeddings import Embedder
 from agents.policies.quoting import NOTHING, own_stems
+from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.readable import spoken
 from longvideo_env.records.trajectory import Trajectory, TurnRecord
 from longvideo_env.schema import TimedText, Video, clock
 
@@ -34,6 +36,11 @@ def answerer(policy: str) -> str:
     return f"{name if name in _KINDS else policy} ({kind})"
 
 
+def is_floor(policy: str) -> bool:
+    """Whether a policy is one of those that understand nothing."""
+    return policy.partition(":")[0] in _KINDS
+
+
 def trace(
     trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
 ) -> Iterator[str]:
@@ -49,9 +56,9 @@ def trace(
     yield from _shown(video, trajectory.opened_at)
     for turn in trajectory.turns:
         yield f"── turn {turn.turn} " + "─" * 40
-        said = "".join(
-            s.prefix + s.text for s in trajectory.segments if s.turn == turn.turn and s.sampled
-        )
+        mine = [s for s in trajectory.segments if s.turn == turn.turn and s.sampled]
+        by_calls = trajectory.protocol == FunctionProtocol.name
+        said = "".join(spoken(s.written) if by_calls else s.prefix + s.text for s in mine)
         yield from _block("master", _without_tags(said, turn))
         yield from _came_back(turn, video)
     yield ""
@@ -107,7 +114,7 @@ def outcome(
     trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
 ) -> Iterator[str]:
     """The answer, what speaks for it, and where it was looked."""
-    words = _answer(trajectory, options)
+    words = answer_of(trajectory, options)
     if words is None:
         yield f"no answer: {trajectory.status.replace('_', ' ')}" + (
             f" ({trajectory.error})" if trajectory.error else ""
@@ -156,7 +163,8 @@ def finding(
     return Finding(named or near, speaks, named is not None)
 
 
-def _answer(trajectory: Trajectory, options: Sequence[str]) -> str | None:
+def answer_of(trajectory: Trajectory, options: Sequence[str]) -> str | None:
+    """The answer in words, with the label of its option; None where there is none."""
     if trajectory.status != "answered":
         return None
     if trajectory.choice is not None and options:

@@ -25,7 +25,8 @@ from typing import Any
 from agents.evidence import film_lines
 from agents.grounding.meaning import embed_passages
 from agents.perception.embeddings import open_embedder
-from longvideo_env.commands.data.seeing import Made, hear_film, made_already, see_frames
+from longvideo_env.commands.data.hearing import hear_film
+from longvideo_env.commands.data.seeing import Made, made_already, see_frames
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, progress_bar, run_command
 from longvideo_env.datasets.layers import SPEECH

@@ -6,15 +6,18 @@
 Each draw is a run: every video has a rate of its own around the true accuracy, and its questions
 are right at that rate. Rates are drawn from a beta distribution (`beta`) or from a normal one
 through its distribution function (`copula`), so that two questions of a video have the given
-intra-class correlation. Shown: the share of draws whose interval holds the true accuracy, for
+intra-class correlation; in the last table a quarter of the videos is hard and the others are alike
+(`quarter`), which is far from both. Shown: the share of draws whose interval holds the true
+accuracy, for
 
 - `Wilson`: questions taken for independent;
 - `CR1, t`: the usual clustered standard error with Student's t of videos - 1 degrees of freedom;
 - `CR2, t`: Bell and McCaffrey's, with Satterthwaite's degrees of freedom;
 - `ours`: `eval.metrics.intervals.clustered_share`, with its mean width.
 
-The second table is of two runs on the same questions: `eval.metrics.paired.clustered_difference`,
-with how often p is at most 0.05 where the runs are equally good.
+The table of differences is of two runs on the same questions, by
+`eval.metrics.paired.clustered_difference`: also how often p is at most 0.05 where they are equally
+good.
 """
 
 from __future__ import annotations
@@ -80,6 +83,12 @@ def copula_rates(p: float, correlation: float, rng: np.random.Generator, n: int)
     return rate_at(rng.standard_normal(n), p, latent)
 
 
+def quarter_rates(p: float, correlation: float, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Rates of n videos, of which a quarter is hard. Shape: (n,)."""
+    step = (correlation * p * (1 - p) / 3) ** 0.5
+    return np.where(rng.random(n) < 0.25, p - 3 * step, p + step)
+
+
 def rate_at(x: np.ndarray, p: float, latent: float) -> np.ndarray:
     """The rate of a video that lies x standard deviations out."""
     return np.asarray(ndtr((ndtri(p) + np.sqrt(latent) * x) / np.sqrt(1 - latent)))
@@ -105,7 +114,9 @@ def latent_correlation(p: float, correlation: float) -> float:
 RATES: dict[str, Callable[[float, float, np.random.Generator, int], np.ndarray]] = {
     "beta": beta_rates,
     "copula": copula_rates,
+    "quarter": quarter_rates,
 }
+USUAL = ("beta", "copula")
 
 
 def others(right: list[bool], videos: list[int]) -> dict[str, tuple[float, float]]:
@@ -167,14 +178,17 @@ def paired_row(
 
 
 def print_shares(
-    settings: dict[str, list[int]], grid: Sequence[tuple[float, float]], n: int
+    settings: dict[str, list[int]],
+    grid: Sequence[tuple[float, float]],
+    n: int,
+    drawn: Sequence[str] = USUAL,
 ) -> None:
     """One row a setting."""
     print("\n| videos | accuracy | correlation | rates | Wilson | CR1, t | CR2, t | ours | width |")
     print("|---|--:|--:|---|--:|--:|--:|--:|--:|")
     for name, sizes in settings.items():
         for p, correlation in grid:
-            for rates in RATES:
+            for rates in drawn:
                 row = share_row(sizes, rates, p, correlation, n)
                 numbers = " | ".join(
                     f"{row[k]:.3f}" for k in ("Wilson", "CR1, t", "CR2, t", "ours")
@@ -209,10 +223,12 @@ def main() -> None:
     print(f"{options.draws:,} draws a setting, seed {SEED}; standard error of 0.95: {error:.4f}")
     for name, sizes in SIX.items():
         print(f"{name}: {', '.join(map(str, sizes))}")
-    print_shares(SIX, [(0.5, 0.1), (0.5, 0.2), (0.9, 0.1), (0.9, 0.2)], options.draws)
+    grid = [(0.5, 0.1), (0.5, 0.2), (0.9, 0.1), (0.9, 0.2)]
+    print_shares(SIX, grid, options.draws)
     if not options.few:
         print_shares(MORE, [(0.5, 0.0001), (0.5, 0.2), (0.9, 0.1), (0.97, 0.2)], options.draws)
         print_paired(options.draws)
+        print_shares(SIX, grid, options.draws, ["quarter"])
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

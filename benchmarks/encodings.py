@@ -4,7 +4,7 @@
     python benchmarks/encodings.py captions
 
 Of each language 15 files are drawn and written again in the encodings that it was written in before
-UTF-8: whole, and cut to their first eight and two captions. Each is then read without being told
+UTF-8: whole, and cut to their first eight and two captions. Each is then read without being given
 the encoding. Right means that every letter comes back.
 """
 

@@ -11,7 +11,7 @@ off. Everything is counted: start of Python, reading the dataset, writing episod
 - At zero latency: questions a second over the whole command, and its CPU seconds.
 - At LATENCY=0.5 SIGMA=0.8, for each number of requests in flight: the ideal time (the sum of all
   latencies over that number) over the real time from the first call to the last, with all
-  questions under way at once. The latencies come from the server's own generator, drawn again here.
+  questions at once. The latencies come from the server's own generator, drawn again here.
   A question is eight calls one after another: 300 questions cannot fill 512 places, and at 128
   their last calls, for which nothing is left to overlap with, are a good part of the time. How long
   that lasts depends on which calls the longest latencies fall to. So what calls that cost nothing

@@ -156,7 +156,7 @@ def memory() -> dict[str, float]:
 
 
 class Child:
-    """A fresh interpreter that opens the set, and stays until it is told to end."""
+    """A fresh interpreter that opens the set, and stays until it is ended."""
 
     def __init__(self, data: Path, cache: Path, every_video: bool = False) -> None:
         command = [sys.executable, __file__, "--child", str(data)]

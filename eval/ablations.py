@@ -1,7 +1,7 @@
 r"""Play a split with one policy, once as configured and once with each part taken away or changed.
 
-    python eval/ablations.py --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
-    python eval/ablations.py --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
+    longvideo-env ablations --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
+    longvideo-env ablations --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
         --variant full --variant no-vision
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`; each other variant
@@ -11,8 +11,8 @@ not played twice: its row is that of `full`. The same command resumes an interru
 
 Each variant is compared with `full` question by question; interval and p are clustered by video,
 and p is Holm's for all variants. All variants share one recording of tool calls
-(`recording.sqlite` under --out, unless --recording-file says otherwise), so that what one asked,
-the next is told alike.
+(`recording.sqlite` under --out, unless --recording-file says otherwise), so that all of
+them get the same reply to the same call.
 
 A tool that is taken away also leaves the prompt; a policy that asks for it all the same spends the
 turn on it.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -42,47 +42,30 @@ from agents.generation.settings import GenerationSettings
 from eval.metrics.intervals import few_videos
 from eval.metrics.pairs import add_holm, count_folders
 from eval.metrics.summary import accuracy_interval
-from eval.output.comparisons import format_p, format_signed_interval
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.comparisons import format_p, format_signed_interval, power_notes
+from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import failure_lines
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RECORDING, RunOptions, build_parser, read_options
 from eval.runs.session import open_session, play_split, print_skipped
+from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.errors import SpecError
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.records.files import write_json, write_text
 
-FULL = "full"
 MARKDOWN_WIDTH = 1000
 """Wide enough that no line of a Markdown table is broken."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the table.
-
-    Attributes:
-        name: Also the name of its folder.
-        changes: Options of the environment that differ from the configured ones.
-        help: What is changed, in words.
-    """
-
-    name: str
-    changes: Mapping[str, Any]
-    help: str
-
-
 VARIANTS = (
-    Variant(FULL, {}, "as configured"),
-    Variant("no-vision", {"vision": "none"}, "--vision none"),
+    Variant(FULL, "as configured"),
+    Variant("no-vision", "--vision none", {"vision": "none"}),
     Variant(
         "no-grounding",
-        {"ground_action": False},
         "--no-ground-action: the first clip is as configured, and no other can be asked for",
+        {"ground_action": False},
     ),
-    *(Variant(f"max-turns-{k}", {"max_turns": k}, f"--max-turns {k} (K={k})") for k in (1, 2, 5)),
-    *(Variant(f"window-{n}", {"window": n}, f"--window {n}") for n in (1, 2, 3)),
+    *(Variant(f"max-turns-{k}", f"--max-turns {k} (K={k})", {"max_turns": k}) for k in (1, 2, 5)),
+    *(Variant(f"window-{n}", f"--window {n}", {"window": n}) for n in (1, 2, 3)),
 )
 
 
@@ -118,33 +101,11 @@ def parse_options(
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = build_parser("ablations.py", __doc__, several=False)
-    group = parser.add_argument_group(
-        "variants", "\n".join(f"{v.name:<20}{v.help}" for v in VARIANTS)
-    )
-    group.add_argument(
-        "--variant",
-        action="append",
-        metavar="NAME",
-        help="Play only this one of the above; may be given several times. Default: all.",
-    )
+    parser = build_parser("longvideo-env ablations", __doc__, several=False)
+    add_variant_option(parser, VARIANTS, "Play only this one of the above")
     options = vars(parser.parse_args(argv))
-    names = options["variant"] or [v.name for v in VARIANTS]
-    run, config, settings = read_options(options)
-    return choose([names] if isinstance(names, str) else names), run, config, settings
-
-
-def choose(names: Sequence[str]) -> list[Variant]:
-    """The variants of these names, in the order of the table.
-
-    Raises:
-        SpecError: A name is none of a variant.
-    """
-    known = [variant.name for variant in VARIANTS]
-    for name in names:
-        if name not in known:
-            raise SpecError(f"unknown --variant {name!r}; expected one of: {', '.join(known)}.")
-    return [variant for variant in VARIANTS if variant.name in names]
+    variants = choose_variants(VARIANTS, options["variant"])
+    return variants, *read_options(options)
 
 
 async def play_variants(
@@ -162,7 +123,7 @@ async def play_variants(
     rows = []
     with EpisodeProgress(stderr) as progress:
         for variant in variants:
-            changed = replace(config, **variant.changes)
+            changed = variant.config(config)
             name = FULL if changed == config else variant.name
             if name not in summaries:
                 session = open_session(run, changed, settings)
@@ -251,13 +212,14 @@ def compared(rows: Sequence[Row]) -> list[Row]:
 
 def table_notes(rows: Sequence[Row]) -> list[str]:
     """What must be known to read the table."""
-    n = len(compared(rows))
+    found = compared(rows)
     few = few_videos(rows[0].summary["n_videos"]) if rows[0].summary["n_scored"] else None
-    told = (
-        f"variant - full: on the same questions. p is Holm's, for {n} comparisons. detectable: the "
-        "smallest difference that as many videos find four times in five."
+    how = (
+        f"variant - full: on the same questions. p is Holm's, for {len(found)} comparisons. "
+        "detectable: the smallest difference that as many videos find four times in five."
     )
-    return [line for line in (n and told, few) if line]
+    power = power_notes({row.variant.name: row.against_full for row in found})
+    return [line for line in (found and how, *power, few) if line]
 
 
 def write_report(rows: Sequence[Row], run: RunOptions, config: EnvConfig) -> None:
@@ -286,8 +248,7 @@ def write_report(rows: Sequence[Row], run: RunOptions, config: EnvConfig) -> Non
         *_markdown(make_table(rows, box=MARKDOWN)),
         *against,
         "",
-        *table_notes(rows),
-        "",
+        *(line for note in table_notes(rows) for line in (note, "")),
         *(f"- `{row.variant.name}`: {row.variant.help}" for row in rows),
     ]
     write_text(run.out / "ablations.md", "\n".join(lines) + "\n")

@@ -1,16 +1,22 @@
 r"""Ask one model every question at once, with the video's subtitles and some of its frames.
 
-    python eval/baseline.py --questions-path DIR/LongTVQA_plus_val.json \
+    longvideo-env baseline --questions-path DIR/LongTVQA_plus_val.json \
         --subs-path DIR/LongTVQA_plus_subtitle_clip_level.json --base-frame-dir DIR/frames \
         --model gpt-4o --threads 30 --output-filename runs/baseline.json
-    python eval/baseline.py ... --mode subtitles --model Qwen/Qwen3-8B@http://localhost:8000/v1
+    longvideo-env baseline ... --mode subtitles --model Qwen/Qwen3-8B@http://localhost:8000/v1
 
 The baselines that LongVideoAgent's paper sets beside its agents: no turns, no tools. Questions are
-those of TVQA, TVQA+, LongTVQA or LongTVQA+; subtitles are by clip or by video. The model is given
-the whole video; clips that do not fit --context are left out by BM25, and counted.
+those of TVQA, TVQA+, LongTVQA or LongTVQA+. Subtitles are those of LongTVQA, by clip or by video,
+or as TVQA publishes them: JSON Lines of {"vid_name", "sub": [{"text", "start", "end"}]}, or a
+folder of CLIP.srt. As in the published code, frames come first (one from the middle of each of up
+to --frames clips), then the question, its options, and the subtitles of the whole video; FILE has
+`total`, `metadata` and `results` with `vid`, `question` and `final_answer`. Otherwise than there,
+the words of the prompt are our own, clips that do not fit --context are left out by BM25 and
+counted, a missing frame 90 is replaced by the nearest, and --temperature is 0 (there 0.6).
 
-An answer belongs to its `qid`. One that names no option, or several, is misparsed: it is counted
-apart and scores nothing. A request that failed is no answer at all. What is done stands in
+An answer belongs to its `qid`. `eval/asked_once/lenient_answer.py` says by which five rules a reply
+is read; FILE counts them. One that names no option, or several, is misparsed: it is counted apart
+and scores nothing. A request that failed is no answer at all. What is done stands in
 FILE.partial.jsonl, so that the same command resumes; FILE is written at the end.
 
 Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some requests failed; 130 interrupted.
@@ -20,11 +26,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +38,15 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from agents.api.agent import after_thinking, parse_api_spec, used
+from agents.api.agent import parse_api_spec, used
 from agents.api.client import ChatClient, client_for
 from agents.api.endpoints import load_endpoint
 from agents.api.images import image_part
 from agents.grounding.api_grounding import shortlist, subtitle_block
-from agents.vision.picking import pick_frames
-from eval.output.formatting import format_interval, format_number, output_console
+from agents.vision.picking import PlacedFrame
+from eval.asked_once.baseline_files import SubtitleNotes, side_by_side
+from eval.asked_once.lenient_answer import read_reply
+from eval.output.formatting import format_interval, format_number
 from eval.runs.identify import questions_of
 from eval.runs.predictions import (
     ANSWERED,
@@ -56,17 +61,21 @@ from eval.runs.store import IDENTITY
 from longvideo_env import Dataset, load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.datasets.jsonfile import read_object
-from longvideo_env.errors import ContextTooLongError, DataError, EndpointError, SpecError, ToolError
-from longvideo_env.game.game import default_game
-from longvideo_env.game.protocol.base import Action, option_label
-from longvideo_env.ids import parse_clip_id
+from longvideo_env.commands.typeset import output_console
+from longvideo_env.errors import ContextTooLongError, EndpointError, SpecError, ToolError
+from longvideo_env.game.protocol.base import option_label
+from longvideo_env.media.frames import list_frames
 from longvideo_env.records.files import write_json
 from longvideo_env.records.identity import digest_questions, digest_texts
-from longvideo_env.schema import Task
+from longvideo_env.schema import Task, Video
 from longvideo_env.tools.tool import ToolCall
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
+"""1 had the subtitles before the question, and frames spread over all frames of the video."""
+
+MIDDLE = 90
+"""The middle of a clip of 60 s at 3 frames a second."""
+
 MODES = ("subtitles", "subtitles+frames")
 SPLIT = "all"
 
@@ -117,7 +126,7 @@ class Baseline:
     ) -> Answer:
         content: list[Any] = []
         if self.mode != "subtitles":
-            frames = pick_frames(request.video, request.video.clip_ids, self.n_frames)
+            frames = middle_frames(request.video, self.n_frames)
             if not frames:
                 raise ToolError(f"there are no frames of video {request.video.video_id}.")
             content = [image_part(f.frame.path).part for f in frames]
@@ -130,64 +139,49 @@ class Baseline:
             extra={"temperature": self.temperature, "max_tokens": self.max_tokens},
             n_images=n_frames,
         )
-        choice = parse_answer(reply.text, len(request.question.options))
-        return Answer(
-            request.question.qid,
-            MISPARSED if choice is None else ANSWERED,
-            choice=choice,
-            text=reply.text,
-            details={**details, "n_frames": n_frames, **used(self.model, reply.usage)},
-        )
+        read = read_reply(reply.text, request.question.options)
+        details |= {"n_frames": n_frames, **used(self.model, reply.usage)}
+        if read.rule:
+            details["read_by"] = read.rule
+        status = MISPARSED if read.choice is None else ANSWERED
+        return Answer(request.question.qid, status, read.choice, reply.text, details=details)
 
 
 def prompt(request: ToolCall, shown: Sequence[str], n_frames: int) -> str:
-    """The question, its options, and the video's subtitles."""
+    """The question, its options, the video's subtitles, and what to answer, in this order."""
     question = request.question
     options = "\n".join(f"{option_label(i)}: {text}" for i, text in enumerate(question.options))
     frames = (
-        f"Above are {n_frames} frames, spread evenly over the whole video, in order of time.\n"
+        f"Above are {n_frames} frames, in order of time: of each of as many clips of the video, "
+        "one from its middle.\n"
         if n_frames
         else ""
     )
     blocks = "\n".join(subtitle_block(request.video, clip_id) for clip_id in shown)
     last = option_label(len(question.options) - 1)
     return (
-        f"{frames}Below are the subtitles of a long video, clip by clip, in order of time.\n\n"
-        f"{blocks}\n\nQuestion: {question.text}\n{options}\n\n"
-        f"Think briefly, and end with the label of one option, a0 to {last}, such as "
-        "<answer>a0</answer>."
+        f"Question: {question.text}\nOptions:\n{options}\n\n"
+        f"Subtitles:\n{blocks}\n\n"
+        "The subtitles are those of a long video, clip by clip, in order of time. Each clip's "
+        f"stand between tags of its id.\n{frames}"
+        f"Answer with the label of one option, a0 to {last}, and why, such as "
+        "<answer>a0. He says so.</answer>"
     )
 
 
-def parse_answer(text: str, n_options: int) -> int | None:
-    """The option that a reply names, or None if it names none, or not exactly one."""
-    outcome = default_game().protocol.parse(after_thinking(text), n_options).outcome
-    return outcome.choice if isinstance(outcome, Action) else None
+def middle_frames(video: Video, most: int) -> list[PlacedFrame]:
+    """One frame from the middle of each of at most so many clips, spread over the whole video.
 
-
-@contextmanager
-def side_by_side(questions: Path, subtitles: Path) -> Iterator[Path]:
-    """The two files under names by which the readers find them together; where the questions lie.
-
-    Raises:
-        SpecError: One of them is not there.
-        DataError: The subtitles are not what they should be.
+    Of M clips, clip `int(i * M / most)` is taken for each i. The middle is frame 90 of a clip, as
+    in the published code, or the one that is nearest to it where a clip has no such frame.
     """
-    for name, path in (("--questions-path", questions), ("--subs-path", subtitles)):
-        if not path.is_file():
-            raise SpecError(f"{name} {path} is not a file.")
-    keys = list(read_object(subtitles))
-    level = "clip" if any(parse_clip_id(key) for key in keys[:50]) else "episode"
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / f"questions{questions.suffix}"
-        shutil.copyfile(questions, copy)  # not a link: readers go by the name that it leads to
-        shutil.copyfile(subtitles, Path(folder) / f"questions_subtitle_{level}_level.json")
-        try:
-            yield copy
-        except DataError as error:
-            # Name the file that was given, not its copy.
-            at_fault = questions if Path(str(error.file)).name == copy.name else subtitles
-            raise type(error)(error.problem, at_fault, error.row, error.mend) from error
+    there = [(c, frames) for c in video.clip_ids if (frames := list_frames(video, c))]
+    n = min(most, len(there))
+    chosen = (there[int(i * len(there) / n)] for i in range(n))
+    return [
+        PlacedFrame(c, min(frames, key=lambda frame: abs(frame.frame_index - MIDDLE)))
+        for c, frames in chosen
+    ]
 
 
 async def ask_all(
@@ -214,18 +208,24 @@ async def ask_all(
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="baseline.py",
+        prog="longvideo-env baseline",
         description=__doc__,
     )
     add = parser.add_argument
     add("--questions-path", type=Path, required=True, metavar="FILE", help="The questions.")
-    add("--subs-path", type=Path, required=True, metavar="FILE", help="The subtitles.")
+    add("--subs-path", type=Path, required=True, metavar="PATH", help="The subtitles.")
     add("--output-filename", type=Path, required=True, metavar="FILE", help="JSON that is written.")
     add("--base-frame-dir", type=Path, metavar="DIR", help="Folder of the clips' frames.")
     add("--model", required=True, help="MODEL[@ENDPOINT], as in openai:MODEL[@ENDPOINT].")
     add("--threads", type=int, default=30, metavar="N", help="Requests at once. Default: 30.")
     add("--mode", choices=MODES, default=MODES[1], help=f"What is sent. Default: {MODES[1]}.")
-    add("--frames", type=int, default=16, metavar="N", help="Frames of a video. Default: 16.")
+    add(
+        "--frames",
+        type=int,
+        default=16,
+        metavar="N",
+        help="Most frames of a video, one a clip. Default: 16.",
+    )
     add("--context", type=int, default=100_000, help="Tokens of subtitles. Default: 100000.")
     add("--temperature", type=float, default=0.0, help="Sampling temperature. Default: 0.")
     add("--max-tokens", type=int, default=2500, help="Tokens of a reply. Default: 2500.")
@@ -257,7 +257,9 @@ def _baseline(options: argparse.Namespace) -> Baseline:
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     baseline = _baseline(options)
-    with side_by_side(options.questions_path, options.subs_path) as questions:
+    notes = SubtitleNotes()
+    files = options.questions_path, options.subs_path
+    with side_by_side(*files, notes, skip_invalid=options.skip_invalid) as questions:
         dataset = load_dataset(
             str(questions),
             SPLIT,
@@ -290,11 +292,12 @@ def _run(argv: Sequence[str] | None) -> int:
         asyncio.run(ask_all(baseline, limited, store, options.threads, Console(stderr=True)))
         result = summarize_answers(limited, store.answers, config)
     write_json(options.output_filename, result)
-    _print(result["metadata"], options.output_filename, output_console())
+    _print(result["metadata"], options.output_filename, notes, output_console())
     return EXIT_FAILURES if result["metadata"]["n_failed"] else EXIT_DONE
 
 
-def _print(numbers: dict[str, Any], file: Path, console: Console) -> None:
+def _print(numbers: dict[str, Any], file: Path, notes: SubtitleNotes, console: Console) -> None:
+    read = ", ".join(f"{rule} {n:,}" for rule, n in numbers["read_by"].items())
     lines = (
         f"accuracy {format_number(numbers['accuracy'])} "
         f"({format_interval(numbers['accuracy_ci95'])}, clustered by video), misparsed as wrong; "
@@ -302,6 +305,8 @@ def _print(numbers: dict[str, Any], file: Path, console: Console) -> None:
         f"answered {numbers['n_answered']}, misparsed {numbers['n_misparsed']}, failed "
         f"{numbers['n_failed']}, of {numbers['n_questions']}; shortlisted "
         f"{numbers['n_shortlisted']}",
+        f"read by rule: {read or 'none'}",
+        *notes.lines(),
         f"Answers: {file}",
     )
     for line in lines:

@@ -1,7 +1,7 @@
 """Compare two runs on the same questions: which is better, where, and how they behave.
 
-    python eval/compare.py runs/a/hf-grpo runs/b/hf-sft
-    python eval/compare.py runs/a/hf-grpo runs/b/hf-sft --names grpo sft --json runs/compare.json
+    longvideo-env compare runs/a/hf-grpo runs/b/hf-sft
+    longvideo-env compare runs/a/hf-grpo runs/b/hf-sft --names grpo sft --json runs/compare.json
 
 A run is a folder that `eval/run_policy.py` wrote, or its `episodes.jsonl`. Episodes are matched by
 question and sample. Those that failed in either run, or that only one run has, are left out and
@@ -28,12 +28,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eval.metrics.answer_forms import NAMES
 from eval.metrics.pairs import Run, compare, differences, match, n_left_out, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import difference_lines, format_p, format_signed_interval
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.records.files import write_json
 
 BEHAVIOUR_ROWS = (
@@ -53,8 +55,9 @@ GROUP_NOTE = (
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="compare.py",
+        prog="longvideo-env compare",
         description=__doc__,
+        tables=True,
     )
     for name in ("a", "b"):
         parser.add_argument(
@@ -92,6 +95,11 @@ def print_comparison(numbers: dict[str, Any], console: Console) -> None:
         f"both right {numbers['both_right']}, A only {numbers['a_only']}, "
         f"B only {numbers['b_only']}, neither {numbers['neither']}",
         *difference_lines(numbers),
+        *(
+            f"{NAMES[name]} B - A: {one['difference']:+.3f} "
+            f"({format_signed_interval(one['difference_ci95'])}), p = {format_p(one['p'])}"
+            for name, one in numbers.get("answers", {}).items()
+        ),
         f"left out: {numbers['n_left_out']} failed or unmatched",
     )
     for line in lines:

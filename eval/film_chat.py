@@ -3,8 +3,9 @@ r"""Ask one question after the other about a film, and keep a page of answers wi
     longvideo-env chat data/film --page chat.html
     printf 'Who opens the box?\nWhere is he? | at home | at sea\n' | longvideo-env chat data/film
 
-A question is a line; options follow it behind `|`. Each question stands for itself: earlier ones
-are not remembered. The end of input, or `quit`, ends it. With --page an HTML file is written after
+A question is a line; options follow it behind `|`. A language model knows the last ten questions
+and what it answered ("And why?"); the agents that find clips do not, and offline answerers use
+none of it. The end of input, or `quit`, ends it. With --page an HTML file is written after
 each answer: the line that speaks for it, its time, and the frame at that moment. It needs no
 network.
 
@@ -21,10 +22,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from agents.ask import Asker, add_agents, specs_of
-from agents.ask_trace import answerer, cited, finding, outcome
+from agents.ask import Asker, add_agents, open_meaning, specs_of
+from agents.ask_trace import answerer, cited, finding, is_floor, outcome
 from agents.evidence import Cited
-from agents.perception.embeddings import open_embedder
+from agents.perception.embeddings import Embedder
 from eval.report.thumbs import thumbnail
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
@@ -98,8 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    embedder = open_meaning(args)
     policy, config = specs_of(args)
-    asker = Asker(args.folder, config=config, policy=policy, video=args.video, seed=args.seed)
+    asker = Asker(
+        args.folder,
+        config=config,
+        policy=policy,
+        video=args.video,
+        seed=args.seed,
+        remember=not is_floor(policy),
+    )
     sys.stdout.write(f"{asker.video.video_id}: answered by {answerer(policy)}\n")
     answers: list[Answered] = []
     n_failed = 0
@@ -107,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         for text, options in questions(_typed()):
             try:
-                answer, good = _ask(asker, text, options, args.meaning, loop)
+                answer, good = _ask(asker, text, options, embedder, loop)
             except SpecError as error:
                 sys.stderr.write(f"chat: {error}\n")
                 n_failed += 1
@@ -126,10 +135,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _ask(
-    asker: Asker, text: str, options: tuple[str, ...], meaning: str, loop: asyncio.AbstractEventLoop
+    asker: Asker,
+    text: str,
+    options: tuple[str, ...],
+    embedder: Embedder | None,
+    loop: asyncio.AbstractEventLoop,
 ) -> tuple[Answered, bool]:
     played = asyncio.run_coroutine_threadsafe(asker.ask(text, options), loop).result()
-    embedder = open_embedder(meaning) if meaning else None
     video = asker.video
     lines = tuple(outcome(played, video, options, embedder))
     good = played.status == "answered"

@@ -1,6 +1,6 @@
 """Put the shards of a run together.
 
-    python eval/merge.py runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
+    longvideo-env merge runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
 
 Shards are folders that `eval/run_policy.py --shard I/N` wrote, of one configuration. The result is
 a run's folder like any other: it can be compared, scored again, and resumed without --shard, which
@@ -22,14 +22,15 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.console import Console
 
+from eval.metrics.benchmark_groups import group_shares
 from eval.metrics.named_options import merge_named
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
-from eval.output.formatting import output_console
 from eval.runs.run_options import Shard, parse_shard
-from eval.runs.store import SUMMARY, RunStore, read_questions, refuse_to_overwrite
+from eval.runs.store import SUMMARY, RunStore, read_facts, read_questions, refuse_to_overwrite
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
 
@@ -40,7 +41,7 @@ SUMS = ("wall_s",)
 def merge(
     folders: Sequence[Path], out: Path, *, overwrite: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write one run from its shards.
+    """Write one run from its shards. All figures are computed again from the episodes.
 
     Args:
         folders: The shards' folders.
@@ -61,6 +62,12 @@ def merge(
     _check_alike(runs, shards)
     episodes = _interleave(runs, shards)
     missing = _missing(shards, summaries)
+    facts = {qid: found for run in runs for qid, found in read_facts(run.folder).items()}
+    if not facts and any(summary.get("groups") for summary in summaries):
+        missing.append(
+            "the groups of the questions, which shards of an earlier release do not keep. Fix: "
+            f"longvideo-env rescore {out} reads them from the dataset"
+        )
     whole = {key: v for key, v in summaries[0].items() if key not in ("shard", "recording")}
     n_questions = sum(int(summary["n_questions"]) for summary in summaries)
     whole |= {
@@ -68,6 +75,7 @@ def merge(
         **{name: sum(float(summary[name]) for summary in summaries) for name in SUMS},
         **_added(summaries),
         "named_options": merge_named(summaries),
+        "groups": group_shares(facts, episodes),
         "shard": None,
         "merged_from": [folder.name for folder in folders],
     }
@@ -76,7 +84,7 @@ def merge(
     ) as store:
         for trajectory in episodes:
             store.add(trajectory)
-        store.finish(whole, [(str(t.qid), t.sample) for t in episodes])
+        store.finish(whole, [(str(t.qid), t.sample) for t in episodes], facts)
     return whole, missing
 
 
@@ -160,7 +168,7 @@ def _missing(shards: Sequence[Shard], summaries: Sequence[dict[str, Any]]) -> li
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="merge.py", description=__doc__)
+    parser = OptionParser(prog="longvideo-env merge", description=__doc__, tables=True)
     parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="A shard's folder.")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."

@@ -1,9 +1,9 @@
 r"""Plots of evaluations and trainings, as SVG and PNG.
 
-    python eval/plots.py cost runs/dev --out plots/cost
-    python eval/plots.py cost runs/dev --cost tokens --out plots/tokens
-    python eval/plots.py turns runs/tables/random --out plots/turns
-    python eval/plots.py curves runs/seed0 runs/seed1 runs/seed2 --out plots/seeds --metric reward
+    longvideo-env plots cost runs/dev --out plots/cost
+    longvideo-env plots cost runs/dev --cost tokens --out plots/tokens
+    longvideo-env plots turns runs/tables/random --out plots/turns
+    longvideo-env plots curves runs/seed0 runs/seed1 runs/seed2 --out plots/seeds --metric reward
 
 `cost`: accuracy against what an episode costs (--cost), a point a run. `turns`: accuracy against
 the most turns K of a run, a line a policy, with grounding accuracy dashed. `curves`: a metric of
@@ -186,7 +186,7 @@ def _accuracy_axis(axes: Axes) -> None:
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="plots.py",
+        prog="longvideo-env plots",
         description=__doc__,
     )
     add = parser.add_argument

@@ -29,9 +29,9 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from eval.metrics.paired import LEAST_VIDEOS
 from eval.metrics.pairs import difference_of, match, read_run
 from eval.metrics.sample_size import SampleSize, plan_of
-from eval.output.formatting import output_console
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 
 

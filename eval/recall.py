@@ -33,10 +33,11 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from eval.metrics.intervals import clustered_share
 from eval.metrics.paired import clustered_difference
-from eval.output.formatting import format_interval, output_console
+from eval.output.formatting import format_interval
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, progress_bar, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json
 from longvideo_env.schema import Gold, Task, Video
@@ -237,7 +238,7 @@ def _signed(interval: Sequence[float] | None) -> str:
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env recall", description=__doc__)
+    parser = OptionParser(prog="longvideo-env recall", description=__doc__, tables=True)
     add = parser.add_argument
     add("dataset", help="As for evaluate.")
     add("--split", help="Its split; may be left out where there is but one.")

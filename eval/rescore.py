@@ -1,7 +1,7 @@
 """Compute rewards and metrics of a finished run again, from its episodes, without any model.
 
-    python eval/rescore.py runs/api/openai-gpt-4o
-    python eval/rescore.py runs/api/openai-gpt-4o --reward reference --out runs/api-reference
+    longvideo-env rescore runs/api/openai-gpt-4o
+    longvideo-env rescore runs/api/openai-gpt-4o --reward reference --out runs/api-reference
 
 What the master wrote is read again, turn by turn, by the parser of this release, and the gold is
 read from the dataset again. So a changed reward, a mended parser or a corrected answer key costs
@@ -31,18 +31,22 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.table import Table
 
+from eval.metrics.benchmark_groups import group_shares, question_facts
 from eval.metrics.named_options import named_accuracy
 from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
-from eval.output.formatting import format_number, output_console
+from eval.output.formatting import format_number
 from eval.runs.identify import questions_of
 from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run
-from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
+from longvideo_env.game.judging import settled
 from longvideo_env.game.replay import replay
 from longvideo_env.game.reward import score
 from longvideo_env.records.files import write_json
@@ -54,7 +58,7 @@ RESCORED = "rescored"
 CHANGES = "changes.json"
 COMPARED = (
     *("status", "choice", "correct", "grounded", "grounded_first", "reward", "reward_terms"),
-    "kind",
+    *("kind", "answer_scores", "judged"),
 )
 """What of an episode is computed again."""
 
@@ -128,6 +132,8 @@ class Scorer:
                 "the run wrote."
             )
         play = replay(played, self.game)
+        if play.judged is not None:  # the votes stand as they were cast; the verdict follows
+            play = replace(play, judged=settled(play.judged))
         result = score(play, task.gold, self.game.reward)
         return replace(
             played,
@@ -140,6 +146,8 @@ class Scorer:
             reward=result.reward,
             reward_terms=result.terms,
             reward_error=result.error,
+            answer_scores=dict(result.answer),
+            judged=play.judged,
         )
 
 
@@ -160,7 +168,7 @@ def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
     config = replace(
         config, reward=reward or config.reward, dataset=dataset or config.dataset, frames_root=None
     )
-    data = load_dataset(config.dataset, config.split, skip_invalid=True)
+    data = open_questions(config, skip_invalid=True)
     return Scorer(data, config, Game.from_config(config))
 
 
@@ -179,13 +187,17 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], li
     n_questions = int(earlier.get("n_questions") or len({t.qid for t in episodes}))
     summary = {**earlier, **summarize(episodes, n_questions), "rescored_from": str(run.folder)}
     summary["named_options"] = named_accuracy(scorer.dataset.task, episodes)
+    facts = question_facts(
+        scorer.dataset.task(qid) for qid in dict.fromkeys(t.qid for t in episodes)
+    )
+    summary["groups"] = group_shares(facts, episodes)
     config = {**run.config, "reward": scorer.config.reward, "dataset": scorer.config.dataset}
     if IDENTITY in config:
         config[IDENTITY] = {**config[IDENTITY], **digest_questions(questions)}
     with RunStore(out, config, questions=questions, overwrite=True) as store:
         for trajectory in episodes:
             store.add(trajectory)
-        store.finish(summary, list(run.episodes))
+        store.finish(summary, list(run.episodes), facts)
     write_json(out / CHANGES, {"changes": [asdict(change) for change in changes]})
     return summary, changes
 
@@ -217,7 +229,7 @@ def read_summary(run: Run) -> dict[str, Any]:
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="rescore.py", description=__doc__)
+    parser = OptionParser(prog="longvideo-env rescore", description=__doc__, tables=True)
     parser.add_argument("run", type=Path, metavar="RUN", help="A run's folder.")
     parser.add_argument(
         "--reward", metavar="SPEC", help="Reward, such as reference or paper,validity=0.2."

@@ -1,7 +1,7 @@
 r"""Play the same questions with one thing taken away or changed in each: what an accuracy rests on.
 
-    python eval/robustness.py --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
-    python eval/robustness.py --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
+    longvideo-env robustness --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
+    longvideo-env robustness --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
         --variant full --variant no-question --variant shuffled-options
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`. Every variant plays
@@ -10,8 +10,8 @@ question; intervals are clustered by video, and p is Holm's for as many variants
 variant of the dataset is a dataset itself (`variant:no-question@DIR`), which any command takes.
 
 A reply without a readable answer is wrong, here as everywhere: none is drawn. `no-options` asks for
-an answer in words, which no reward knows: its exact match (equal words, without articles and
-punctuation) stands apart, because it is another measure than choosing.
+an answer in words: its exact match and token F1 (docs/answers.md), and the verdict of --judge where
+one is given, stand apart, because they are other measures than choosing.
 
 `robustness.json` and `robustness.md` hold the table. The same command resumes.
 
@@ -22,7 +22,6 @@ stopped; 130 interrupted.
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,62 +34,48 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
-from eval.metrics.intervals import clustered_share
-from eval.metrics.paired import holm
-from eval.metrics.pairs import count, match, read_run
+from eval.metrics.answer_forms import mean_with_interval
+from eval.metrics.intervals import few_videos
+from eval.metrics.judge_agreement import judge_lines
+from eval.metrics.pairs import add_holm, count, match, read_run
 from eval.metrics.summary import accuracy_interval
-from eval.output.formatting import format_interval, format_number, output_console
-from eval.output.typeset import Table, to_latex, to_markdown
+from eval.output.comparisons import format_p, format_signed_interval, power_notes
+from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import failure_lines
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.selection import QuestionSelection
 from eval.runs.session import Session, open_session, play_split, print_skipped
+from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.datasets.altered import NO_OPTIONS, PREFIX
+from longvideo_env.commands.typeset import (
+    Table,
+    output_console,
+    print_tables,
+    to_latex,
+    to_markdown,
+)
+from longvideo_env.config import NO_JUDGE
+from longvideo_env.datasets.altered import NO_OPTIONS
 from longvideo_env.errors import SpecError
+from longvideo_env.game.matching import answer_scores
 from longvideo_env.records.files import write_json, write_text
 from longvideo_env.records.trajectory import Trajectory
 
-FULL = "full"
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_WORDS = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class RobustnessVariant:
-    """One row of the table.
-
-    Attributes:
-        name: Also the name of its folder.
-        help: What is changed, in words.
-        changes: Options of the environment that differ from the configured ones.
-        of_dataset: Whether it is a variant of the dataset.
-    """
-
-    name: str
-    help: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    of_dataset: bool = False
-
-    def config(self, config: EnvConfig) -> EnvConfig:
-        """The environment in which it is played."""
-        dataset = f"{PREFIX}{self.name}@{config.dataset}" if self.of_dataset else config.dataset
-        return replace(config, dataset=dataset, **self.changes)
-
-
 VARIANTS = (
-    RobustnessVariant(FULL, "as configured"),
-    RobustnessVariant("no-vision", "--vision none", {"vision": "none"}),
-    RobustnessVariant("no-subtitles", "no clip has dialogue", of_dataset=True),
-    RobustnessVariant("no-question", "asked which option is right, and nothing else",
-                      of_dataset=True),
-    RobustnessVariant("shuffled-options", "the options in an order drawn from --seed",
-                      {"shuffle_options": True}),
-    RobustnessVariant("none-of-the-others",
-                      "the right option says that none of the others is right", of_dataset=True),
-    RobustnessVariant(NO_OPTIONS, "answers in words; exact match, apart", of_dataset=True),
+    Variant(FULL, "as configured"),
+    Variant("no-vision", "--vision none", {"vision": "none"}),
+    Variant("no-subtitles", "no clip has dialogue", of_dataset=True),
+    Variant("no-question", "asked which option is right, and nothing else", of_dataset=True),
+    Variant("shuffled-options", "the options in an order drawn from --seed",
+            {"shuffle_options": True}),
+    Variant("lettered-labels", "options labelled A, B, ...", {"labels": "letters"}),
+    Variant("numbered-labels", "options labelled 1, 2, ...", {"labels": "numbers"}),
+    Variant("none-of-the-others", "the right option says that none of the others is right",
+            of_dataset=True),
+    Variant(NO_OPTIONS, "answers in words: exact match, token F1 and judge, apart",
+            of_dataset=True),
 )  # fmt: skip
 
 
@@ -104,31 +89,20 @@ class PlayedVariant:
         against: Its numbers beside `full`, from `eval.metrics.pairs.count`; None for `full`, and
             where nothing could be paired.
         exact: For `no-options`: `(share, interval, n)` of answers with equal words.
+        apart: Its other measures: name -> the same.
         left_out: Questions of `full` that the variant cannot ask.
     """
 
-    variant: RobustnessVariant
+    variant: Variant
     summary: dict[str, Any]
     against: dict[str, Any] | None = None
     exact: tuple[float, Sequence[float] | None, int] | None = None
     left_out: int = 0
-
-
-def choose_variants(names: Sequence[str] | None) -> list[RobustnessVariant]:
-    """The variants of these names, in the order of the table; `full` is always among them.
-
-    Raises:
-        SpecError: A name is none of a variant.
-    """
-    known = [variant.name for variant in VARIANTS]
-    for name in names or ():
-        if name not in known:
-            raise SpecError(f"unknown --variant {name!r}; expected one of: {', '.join(known)}.")
-    return [v for v in VARIANTS if not names or v.name in names or v.name == FULL]
+    apart: Mapping[str, tuple[float, Sequence[float] | None, int]] = field(default_factory=dict)
 
 
 async def play_all(
-    variants: Sequence[RobustnessVariant],
+    variants: Sequence[Variant],
     run: RunOptions,
     config: EnvConfig,
     settings: GenerationSettings,
@@ -158,7 +132,7 @@ async def play_all(
 
 
 def _open(
-    variant: RobustnessVariant,
+    variant: Variant,
     run: RunOptions,
     config: EnvConfig,
     settings: GenerationSettings,
@@ -166,7 +140,10 @@ def _open(
     whole: bool,
 ) -> tuple[Session, int]:
     """A session that asks the questions of `full`, as far as the variant has them."""
-    session = open_session(run, variant.config(config), settings)
+    changed = variant.config(config)
+    if variant.name != NO_OPTIONS:
+        changed = replace(changed, judge=NO_JUDGE)  # a judge is asked about words alone
+    session = open_session(run, changed, settings)
     there = {str(qid) for qid in session.dataset.qids}
     ids = [qid for qid in asked if qid in there]
     # Ids are given by name: a limit of its own would draw other questions.
@@ -175,14 +152,16 @@ def _open(
 
 
 def _row(
-    variant: RobustnessVariant, summary: dict[str, Any], out: Path, dataset: Dataset, left_out: int
+    variant: Variant, summary: dict[str, Any], out: Path, dataset: Dataset, left_out: int
 ) -> PlayedVariant:
     if variant.name == FULL:
         return PlayedVariant(variant, summary)
     mine = read_run(out / variant.name)
     if variant.name == NO_OPTIONS:
-        exact = exact_match(list(mine.episodes.values()), dataset)
-        return PlayedVariant(variant, summary, None, exact, left_out)
+        played = list(mine.episodes.values())
+        return PlayedVariant(
+            variant, summary, None, exact_match(played, dataset), left_out, _apart(played)
+        )
     # What is asked differs on purpose: the ids alone say which questions belong together.
     base, changed = (replace(run, questions={}) for run in (read_run(out / FULL), mine))
     try:
@@ -197,42 +176,52 @@ def exact_match(
 ) -> tuple[float, Sequence[float] | None, int] | None:
     """The share of answers in words that equal the right one, with its interval clustered by video.
 
-    Articles, case and punctuation do not count (as in SQuAD, arXiv 1606.05250). An episode without
-    an answer is wrong, a failed one is left out.
+    An episode without an answer is wrong, a failed one is left out.
     """
     played = [t for t in episodes if t.status != "failed"]
-    if not played:
+    scores = [answer_scores(t.said, dataset.task(t.qid).gold) for t in played]
+    return _figure([one["exact_match"] for one in scores], played)
+
+
+def _apart(episodes: Sequence[Trajectory]) -> dict[str, Any]:
+    """The other measures of answers in words: token F1, and what a judge said."""
+    scored = [t for t in episodes if t.status != "failed" and t.answer_scores]
+    judged = [(t, t.judged.right) for t in scored if t.judged is not None]
+    told = [(t, float(right)) for t, right in judged if right is not None]
+    found = {"token F1": _figure([t.answer_scores["token_f1"] for t in scored], scored)}
+    # An episode without an answer has nothing to judge, and is wrong.
+    silent = [(t, 0.0) for t in scored if judged and t.said is None]
+    both = [*told, *silent]
+    found["judge"] = _figure([value for _, value in both], [t for t, _ in both])
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _figure(
+    values: Sequence[float], episodes: Sequence[Trajectory]
+) -> tuple[float, Sequence[float] | None, int] | None:
+    if not values:
         return None
-    hits = []
-    for t in played:
-        said = t.turns[-1].argument if t.status == "answered" and t.turns else None
-        hits.append(said is not None and _plain(said) == _plain(dataset.task(t.qid).gold.text))
-    interval = clustered_share(hits, [t.video_id for t in played])
-    return sum(hits) / len(hits), interval, len(hits)
-
-
-def _plain(text: str | None) -> list[str]:
-    return _WORDS.findall(_ARTICLES.sub(" ", (text or "").lower()))
+    mean, interval = mean_with_interval(values, episodes)
+    return mean, interval, len(values)
 
 
 def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfig) -> list[Table]:
     """The table of variants."""
-    columns = ("variant", "accuracy", "95% CI", "change", "95% CI of it", "p", "paired", "failed",
-               "left out")  # fmt: skip
-    adjusted = iter(holm([row.against["p"] for row in rows if row.against is not None]))
+    columns = ("variant", "accuracy", "95% CI", "change", "95% CI of it", "p (Holm)", "paired",
+               "failed", "left out")  # fmt: skip
+    add_holm([row.against for row in rows if row.against is not None])
     body = []
     for row in rows:
         s, against = row.summary, row.against
         interval = against["difference_ci95"] if against else None
-        p = next(adjusted) if against else None
         body.append(
             [
                 row.variant.name,
                 format_number(s["accuracy"]),
                 format_interval(accuracy_interval(s)),
                 "-" if against is None else f"{against['difference']:+.3f}",
-                "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}",
-                "-" if p is None else (f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"),
+                format_signed_interval(interval),
+                format_p(against["p_holm"] if against else None),
                 "-" if against is None else str(against["n"]),
                 str(s["n_failed"]),
                 str(row.left_out),
@@ -241,7 +230,7 @@ def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfi
     (policy,) = run.policies
     caption = f"Robustness of {policy} on {config.dataset}, split {config.split}"
     note = (
-        "change: accuracy less that of full on the same questions, clustered by video; p: Holm's "
+        "change: accuracy less that of full on the same questions, clustered by video; p is Holm's "
         "for all variants. Replies without a readable answer are wrong. left out: questions that "
         "the variant cannot ask."
     )
@@ -254,13 +243,22 @@ def notes(rows: Sequence[PlayedVariant], dataset: Dataset) -> list[str]:
     lines = []
     if known:
         lines.append(f"chance: {sum(1 / n for n in known) / len(known):.3f}")
+    lines += power_notes({row.variant.name: row.against for row in rows})
+    full = rows[0].summary
+    if full["n_scored"] and (few := few_videos(full["n_videos"])):
+        lines.append(few)
     for row in rows:
         if row.exact is not None:
-            share, interval, n = row.exact
+            measures = {"exact match": row.exact, **row.apart}
+            parts = [
+                f"{name} {share:.3f} ({format_interval(interval)})"
+                for name, (share, interval, _) in measures.items()
+            ]
             lines.append(
-                f"{row.variant.name}: exact match {share:.3f} ({format_interval(interval)}), "
-                f"n = {n:,}: answers in words, which is another measure than choosing"
+                f"{row.variant.name}: {', '.join(parts)}, n = {row.exact[2]:,}: answers in words, "
+                "which is another measure than choosing"
             )
+            lines += [f"{row.variant.name}: {line}" for line in judge_lines(row.summary)]
         left = row.summary["coverage"]["left_out"] if row.left_out else {}
         lines += [f"{row.variant.name}: {n:,} questions left out: {why}" for why, n in left.items()]
     return lines
@@ -279,6 +277,10 @@ def _write(
                 "ci95": None if row.exact[1] is None else list(row.exact[1]),
                 "n": row.exact[2],
             },
+            "apart": {
+                name: {"share": share, "ci95": None if ends is None else list(ends), "n": n}
+                for name, (share, ends, n) in row.apart.items()
+            },
             "left_out": row.left_out,
         }
         for row in rows
@@ -290,19 +292,10 @@ def _write(
 
 
 async def _run(argv: Sequence[str] | None) -> int:
-    parser = build_parser("robustness.py", __doc__, several=False)
-    group = parser.add_argument_group(
-        "variants", "\n".join(f"{v.name:<20}{v.help}" for v in VARIANTS)
-    )
-    group.add_argument(
-        "--variant",
-        action="append",
-        metavar="NAME",
-        help="Play only full and this one; may be given several times. Default: all.",
-    )
+    parser = build_parser("longvideo-env robustness", __doc__, several=False)
+    add_variant_option(parser, VARIANTS, "Play only full and this one")
     options = vars(parser.parse_args(argv))
-    names = options["variant"]
-    variants = choose_variants([names] if isinstance(names, str) else names)
+    variants = choose_variants(VARIANTS, options["variant"], always=[FULL])
     run, config, settings = read_options(options)
     if run.shard is not None:
         raise SpecError("--shard cannot be given here: variants are paired. Fix: leave it out.")
@@ -311,7 +304,8 @@ async def _run(argv: Sequence[str] | None) -> int:
     below = notes(rows, open_session(run, config, settings).dataset)
     _write(rows, tables, below, run)
     console = output_console()
-    for line in (*to_markdown(tables).splitlines(), *below, f"Runs and table: {run.out}"):
+    print_tables(tables, console)
+    for line in (*below, f"Runs and table: {run.out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     unfinished = any(row.summary["n_failed"] or row.summary.get("stopped") for row in rows)
     return EXIT_FAILURES if unfinished else EXIT_DONE

@@ -1,14 +1,14 @@
 r"""Play the questions of a split with one or more policies, and sum up how they did.
 
-    python eval/run_policy.py --policy scripted:ground-look-answer --policy random --out runs/demo
-    python eval/run_policy.py --policy hf:runs/grpo-tiny --dataset DIR --split val --out runs/tiny
-    python eval/run_policy.py --policy teacher:mini --dataset mini --seed 3 --out runs/mini
-    python eval/run_policy.py --policy openai:gpt-4o --grounding openai:gpt-4o-mini \
+    longvideo-env evaluate --policy scripted:ground-look-answer --policy random --out runs/demo
+    longvideo-env evaluate --policy hf:runs/grpo-tiny --dataset DIR --split val --out runs/tiny
+    longvideo-env evaluate --policy teacher:mini --dataset mini --seed 3 --out runs/mini
+    longvideo-env evaluate --policy openai:gpt-4o --grounding openai:gpt-4o-mini \
         --vision openai:gpt-4o,frames=16 --dataset DIR --samples 4 --recording reuse --out runs/api
-    python eval/run_policy.py --policy random --dataset DIR --shard 1/4 --out runs/random
-    python eval/run_policy.py --policy openai:gpt-4o --dataset DIR --limit 500 --shuffle 1 \
+    longvideo-env evaluate --policy random --dataset DIR --shard 1/4 --out runs/random
+    longvideo-env evaluate --policy openai:gpt-4o --dataset DIR --limit 500 --shuffle 1 \
         --budget-usd 5 --fail-above 0.1 --out runs/first
-    python eval/run_policy.py --policy random --dataset DIR --questions wrong:runs/first/random
+    longvideo-env evaluate --policy random --dataset DIR --questions wrong:runs/first/random
 
 Each policy gets a folder under --out: `episodes.jsonl` (one line an episode, written as they
 finish), `summary.json` and `config.json`. The same command resumes an interrupted run, and plays
@@ -16,8 +16,8 @@ failed episodes again; Ctrl-C, SIGTERM or a crash lose no more than the episodes
 --shard each part has a folder of its own, which `eval/merge.py` puts together. `eval/compare.py`
 compares two such folders, `eval/rescore.py` computes rewards and metrics again without any model.
 
-Exit codes: 0 done; 2 bad arguments or data; 3 some episodes failed, or the run was stopped early;
-130 interrupted.
+Exit codes: 0 done; 2 bad arguments or data; 3 some episodes, or their judge, failed, or the run was
+stopped early; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -36,19 +36,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.generation.settings import GenerationSettings
+from eval.metrics.answer_forms import answer_lines
 from eval.metrics.benchmark_groups import group_lines
 from eval.metrics.intervals import few_videos
+from eval.metrics.judge_agreement import judge_lines
 from eval.metrics.named_options import named_lines
 from eval.metrics.summary import accuracy_interval
-from eval.output.formatting import format_interval, format_number, output_console
+from eval.output.formatting import format_interval, format_number
 from eval.runs.checkpoints import draw_curve, short_name
-from eval.runs.failures import failure_lines, stopped_mark
+from eval.runs.failures import blind_mark, failure_lines, stopped_mark
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.coverage import Coverage
 
 
@@ -58,7 +61,7 @@ def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, Ge
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = build_parser("run_policy.py", __doc__, several=True)
+    parser = build_parser("longvideo-env evaluate", __doc__, several=True)
     return read_options(vars(parser.parse_args(argv)))
 
 
@@ -102,7 +105,8 @@ def marks(row: Mapping[str, Any]) -> str:
     """What a reader of an accuracy must know: agents were given gold, or rows were left out."""
     oracle, leaky = " (oracle)" * bool(row["oracle"]), " (leaky)" * bool(row.get("leaky"))
     lost = Coverage(**row["coverage"]).large_loss if "coverage" in row else ""
-    return oracle + leaky + "".join(f" ({mark})" for mark in (lost, stopped_mark(row)) if mark)
+    said = (lost, blind_mark(row), stopped_mark(row))
+    return oracle + leaky + "".join(f" ({mark})" for mark in said if mark)
 
 
 def scored_of(row: Mapping[str, Any]) -> str:
@@ -199,27 +203,30 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
             summaries.append(await play_split(spec, session, folder, progress, label=spec))
     console = output_console()
     print_table(summaries, console)
-    for line in (*progress.notes, *(line for row in summaries for line in failure_lines(row))):
+    blind = dict.fromkeys(gap["text"] for row in summaries for gap in row.get("blind", ()))
+    failed = (line for row in summaries for line in failure_lines(row))
+    for line in (*progress.notes, *blind, *failed):
         say(console, line)
     print_samples(summaries, console)
     print_accounts(summaries, session, console)
     for line in session.dataset.coverage.lines():
         say(console, line)
     for row in summaries:
-        for line in (*named_lines(row), *group_lines(row)):
+        for line in (*named_lines(row), *answer_lines(row), *judge_lines(row), *group_lines(row)):
             say(console, f"{row['policy']}: {line}")
     for picture in draw_curve(summaries, run.out / "accuracy_by_step"):
         say(console, f"accuracy against steps: {picture}")
     say(console, f"Episodes and summaries: {run.out}")
-    unfinished = any(row["n_failed"] or row.get("stopped") for row in summaries)
+    unfinished = any(
+        row["n_failed"] or row.get("stopped") or (row.get("judge") or {}).get("n_failed")
+        for row in summaries
+    )
     return EXIT_FAILURES if unfinished else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
-    return run_command(
-        "run_policy", lambda: asyncio.run(run_all(*parse_options(argv))), resumes=True
-    )
+    return run_command("evaluate", lambda: asyncio.run(run_all(*parse_options(argv))), resumes=True)
 
 
 if __name__ == "__main__":

@@ -30,14 +30,14 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 
 from rich.console import Console
 
-from eval.metrics.benchmark_groups import group_lines, group_shares
+from eval.metrics.benchmark_groups import group_lines, group_shares, question_facts
 from eval.metrics.summary import summarize
-from eval.output.formatting import output_console
 from eval.run_policy import print_table, say
 from eval.runs.identify import questions_of
 from eval.runs.store import RunStore
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.datasets.jsonfile import read_text
 from longvideo_env.datasets.kinds import question_kind
@@ -130,15 +130,16 @@ def score(
     """Write the run. Returns its summary, and what a reader must know of the file.
 
     Raises:
-        SpecError: An id is none of the split's, or another run lies there.
+        SpecError: An id is not in the split, or another run lies there.
     """
     qids = {str(task.qid) for task in dataset}
     if unknown := [qid for qid in answers if qid not in qids]:
         raise SpecError(
-            f"{len(unknown):,} of {len(answers):,} ids are none of {dataset.name}, split "
+            f"{len(unknown):,} of {len(answers):,} ids are not in {dataset.name}, split "
             f"{dataset.split}: {name_some(unknown)}. Fix: name the split that was answered."
         )
     played = [episode_of(task, answers.get(str(task.qid)), name) for task in dataset]
+    facts = question_facts(dataset)
     with RunStore(out, config, questions=questions_of(dataset)) as store:
         store.episodes.clear()
         for episode in played:
@@ -150,11 +151,11 @@ def score(
             "n_samples": 1,
             "shard": None,
             "coverage": dataset.coverage.as_json(),
-            "groups": group_shares(dataset, played),
+            "groups": group_shares(facts, played),
             **summarize(played, len(played)),
             "wall_s": 0.0,
         }
-        store.finish(summary, [(str(t.qid), 0) for t in played])
+        store.finish(summary, [(str(t.qid), 0) for t in played], facts)
     unread = [str(t.qid) for t in played if t.choice is None and str(t.qid) in answers]
     lines = []
     if missing := len(qids) - len(answers):
@@ -166,7 +167,7 @@ def score(
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env score", description=__doc__)
+    parser = OptionParser(prog="longvideo-env score", description=__doc__, tables=True)
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="The answers.")
     add("--dataset", required=True, help="As in EnvConfig.dataset: a folder, a file, hf:...")

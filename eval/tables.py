@@ -1,10 +1,10 @@
 r"""The paper's main table and its four ablations, for any policies and agents, beside its numbers.
 
-    python eval/tables.py --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
-    python eval/tables.py --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
-    python eval/tables.py --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
+    longvideo-env tables --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
+    longvideo-env tables --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
+    longvideo-env tables --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
         --dataset DIR --out runs/tables --table vision
-    python eval/tables.py --collect --out runs/tables
+    longvideo-env tables --collect --out runs/tables
 
 The tables: `main`; `components` (text only, + grounding, + vision); `turns` (K = 2, 5, 10);
 `window` (1, 2, 3 clips); `vision`, the vision agents given by --vision-agent. Each variant changes
@@ -18,8 +18,9 @@ does not. `tables.md`, `tables.tex`, `tables.csv` and `tables.json` are written 
 
 Accuracies are percent, with 95 % intervals that are clustered by video. "- full" is a variant less
 the policy's run as configured, question by question on one recording of tool calls, with interval
-and p; p is Holm's for all of a table. The published ones were measured on other data, by
-other models; they stand there to compare shapes, not levels.
+and p; "- first", in the main table, is a policy less the first one. p is Holm's for all of a table.
+Below it stands what it would take to settle a difference that is not significant. The published
+accuracies were measured on other data, by other models; compare shapes, not levels.
 
 Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
 """
@@ -40,25 +41,31 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from rich.console import Console
 
 from agents.generation.settings import GenerationSettings
-from eval.ablations import FULL, Variant, compare_with_full, play_variants
+from eval.ablations import compare_with_full, play_variants
 from eval.metrics.intervals import FEW_VIDEOS, few_videos
-from eval.metrics.pairs import add_holm
+from eval.metrics.pairs import add_holm, count_folders
 from eval.metrics.summary import accuracy_interval
-from eval.output.comparisons import format_p
-from eval.output.formatting import output_console
+from eval.output.comparisons import format_p, power_notes
 from eval.output.published import ABLATIONS, MAIN, SOURCE, Published
-from eval.output.typeset import FORMATS, Table, table_name
 from eval.runs.naming import folder_name, run_folder
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.store import SUMMARY
+from eval.runs.variants import FULL, Variant
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.typeset import (
+    FORMATS,
+    Table,
+    output_console,
+    print_tables,
+    table_name,
+)
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
 
 PLAN = "tables.json"
-AGAINST = "against_full"
-COMPARED = ("- full", "its 95% CI", "p (Holm)")
+AGAINST, AGAINST_FIRST = "against_full", "against_first"
+COMPARED = ("its 95% CI", "p (Holm)")
 K, WINDOWS = (2, 5, 10), (1, 2, 3)
 
 
@@ -91,22 +98,22 @@ TABLES = {
 def variants_of(table: str, vision_agents: Sequence[str]) -> list[tuple[str, Variant]]:
     """The rows of a table for each policy, with what the table calls them."""
     if table == "main":
-        return [("as configured", Variant(FULL, {}, "as configured"))]
+        return [("as configured", Variant(FULL, "as configured"))]
     if table == "components":
         no_tools = {"grounding": "none", "vision": "none"}
         return [
-            ("text only", Variant("text-only", no_tools, "the first clip, no tools")),
-            ("+ grounding", Variant("with-grounding", {"vision": "none"}, "--vision none")),
-            ("+ vision", Variant("with-grounding-and-vision", {}, "as configured")),
+            ("text only", Variant("text-only", "the first clip, no tools", no_tools)),
+            ("+ grounding", Variant("with-grounding", "--vision none", {"vision": "none"})),
+            ("+ vision", Variant("with-grounding-and-vision", "as configured")),
         ]
     if table == "turns":
-        made = [Variant(f"max-turns-{k}", {"max_turns": k}, f"--max-turns {k}") for k in K]
+        made = [Variant(f"max-turns-{k}", f"--max-turns {k}", {"max_turns": k}) for k in K]
         return [(f"K = {k}", variant) for k, variant in zip(K, made, strict=True)]
     if table == "window":
-        made = [Variant(f"window-{n}", {"window": n}, f"--window {n}") for n in WINDOWS]
+        made = [Variant(f"window-{n}", f"--window {n}", {"window": n}) for n in WINDOWS]
         return [(f"{n} clip{'s' * (n > 1)}", v) for n, v in zip(WINDOWS, made, strict=True)]
     return [
-        (spec, Variant(folder_name(f"vision-{spec}"), {"vision": spec}, spec))
+        (spec, Variant(folder_name(f"vision-{spec}"), spec, {"vision": spec}))
         for spec in vision_agents
     ]
 
@@ -138,6 +145,7 @@ def play(
         summaries[policy] = {
             row.variant.name: {**row.summary, AGAINST: row.against_full} for row in rows
         }
+    compare_policies(plan, run.out, summaries)
     return summaries
 
 
@@ -156,7 +164,19 @@ def collect(plan: TablePlan, out: Path) -> dict[str, dict[str, Any]]:
             for name, summary in found.items()
             if summary
         }
+    compare_policies(plan, out, summaries)
     return summaries
+
+
+def compare_policies(
+    plan: TablePlan, out: Path, summaries: Mapping[str, Mapping[str, dict[str, Any]]]
+) -> None:
+    """Give each policy's run as configured its numbers beside the first policy's."""
+    full = {p: run_folder(out, p, plan.policies) / FULL for p in plan.policies}
+    first = plan.policies[0]
+    for policy, found in summaries.items():
+        if FULL in found and policy != first:
+            found[FULL][AGAINST_FIRST] = count_folders(full[first], full[policy])
 
 
 def make_tables(plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> list[Table]:
@@ -165,16 +185,21 @@ def make_tables(plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _make_table(name: str, plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = ["policy", "variant", "answer", "95% CI", *COMPARED, "grounding", "turns", "calls"]
-    columns += ["failed", "n", "published answer", "published grounding"]
+    against, heading = (AGAINST_FIRST, "- first") if name == "main" else (AGAINST, "- full")
+    columns = ["policy", "variant", "answer", "95% CI", heading, *COMPARED, "grounding", "turns"]
+    columns += ["calls", "failed", "n", "published answer", "published grounding"]
     found = [
         (policy, text, summaries[policy].get(variant.name), ABLATIONS.get(variant.name))
         for policy in plan.policies
         for text, variant in variants_of(name, plan.vision_agents)
     ]
-    compared = [summary[AGAINST] for _, _, summary, _ in found if summary and summary[AGAINST]]
-    add_holm(compared)
-    rows = [_row(*row) for row in found]
+    compared = {
+        policy if name == "main" else f"{policy}, {text}": numbers
+        for policy, text, summary, _ in found
+        if summary and (numbers := summary.get(against))
+    }
+    add_holm(list(compared.values()))
+    rows = [_row(*row, against) for row in found]
     note = f"Published: {SOURCE}; other models and data."
     if name == "main":
         columns, rows = _main(columns, rows)
@@ -182,16 +207,18 @@ def _make_table(name: str, plan: TablePlan, summaries: Mapping[str, Mapping[str,
     if name == "vision":
         note = "The paper's own table on vision models is not quoted."
     if compared:
-        note += f" - full: paired with the run as configured; p is Holm's, n = {len(compared)}."
+        what = f"with {plan.policies[0]}" if name == "main" else "with the run as configured"
+        note += f" {heading}: paired {what}; p is Holm's, n = {len(compared)}."
     videos = [s["n_videos"] for _, _, s, _ in found if s and s["n_scored"]]
     if few := few_videos(min(videos, default=FEW_VIDEOS)):
         note += f" {few[0].upper()}{few[1:]}."
-    return Table(name, f"{TABLES[name]}: {plan.heading}", columns, rows, note)
+    caption = f"{TABLES[name]}: {plan.heading}"
+    return Table(name, caption, columns, rows, note, power_notes(compared))
 
 
 def _main(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     """The main table: ours above, and the paper's systems below."""
-    keep = [i for i, column in enumerate(columns[:-2]) if column not in ("variant", *COMPARED)]
+    keep = [i for i, column in enumerate(columns[:-2]) if column != "variant"]
     ours = [[row[i] for i in keep] + ["-", "-"] for row in rows]
     blank = ["-"] * (len(keep) - 1)
     theirs = [
@@ -204,7 +231,11 @@ def _main(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[li
 
 
 def _row(
-    policy: str, text: str, summary: Mapping[str, Any] | None, published: Published | None
+    policy: str,
+    text: str,
+    summary: Mapping[str, Any] | None,
+    published: Published | None,
+    against: str,
 ) -> list[str]:
     numbers = ["-"] * 10
     if summary is not None:
@@ -214,7 +245,7 @@ def _row(
         numbers = [
             _percent(summary["accuracy"], 100),
             "-" if interval is None else "-".join(f"{100 * end:.1f}" for end in interval),
-            *_compared(summary[AGAINST]),
+            *_compared(summary.get(against)),
             _percent(summary["grounding_accuracy"], 100),
             _number(summary["mean_turns"]),
             _number(summary["behaviour"]["mean_tool_calls"]),
@@ -260,7 +291,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
-    parser = build_parser("tables.py", __doc__, several=True)
+    parser = build_parser("longvideo-env tables", __doc__, several=True)
     group = parser.add_argument_group("tables")
     group.add_argument(
         "--table",
@@ -276,9 +307,6 @@ def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
         help="A row of the table on vision agents; may be given several times.",
     )
     group.add_argument("--collect", action="store_true", help="Play nothing; print what is there.")
-    group.add_argument(
-        "--format", choices=list(FORMATS), default="md", help="What to print. Default: md."
-    )
     options: dict[str, Any] = vars(parser.parse_args(argv))
     return options
 
@@ -322,9 +350,7 @@ def _run(argv: Sequence[str] | None) -> int:
     tables = make_tables(plan, summaries)
     for name, typeset in FORMATS.items():
         write_text(out / table_name(name), typeset(tables))
-    stdout = output_console()
-    text = FORMATS[options["format"]](tables)
-    stdout.print(text, markup=False, highlight=False, soft_wrap=True, end="")
+    print_tables(tables, output_console())
     failed = any(summary["n_failed"] for found in summaries.values() for summary in found.values())
     return EXIT_FAILURES if failed else EXIT_DONE
 

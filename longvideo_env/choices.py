@@ -8,7 +8,7 @@ equal_options(("Three", "Six", "Three"))                  # ((0, 2),)
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 _OTHERS = re.compile(
@@ -66,6 +66,16 @@ def move_labels(options: Sequence[str], order: Sequence[int]) -> tuple[str, ...]
 
     moved = (options[i] for i in order)
     return tuple(_LABEL.sub(label, o) if _names_letters(o) else o for o in moved)
+
+
+def show_labels(options: Sequence[str], label: Callable[[int], str]) -> tuple[str, ...]:
+    """The options with labels by which one names others as they are shown: "Both A and B"."""
+
+    def shown(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return label(number) if number < len(options) else match[0]
+
+    return tuple(_LABEL.sub(shown, o) if _names_letters(o) else o for o in options)
 
 
 def equal_options(options: Sequence[str]) -> tuple[tuple[int, ...], ...]:

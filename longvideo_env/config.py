@@ -18,6 +18,13 @@ MAX_WINDOW = 5
 RECORDING_MODES = ("off", "record", "replay", "reuse")
 PROTOCOLS = ("tags", "functions")
 TAG_SET_NAMES = ("reference", "paper")
+CHOICE, WORDS, WHEN = FORMS = ("choice", "words", "when")
+"""What is asked of a question: one of its options, an answer in words, a stretch of the video."""
+LABELS = ("a0", "letters", "numbers")
+NO_JUDGE = "none"
+ADDED = ("ask", "labels", "judge")
+"""Fields that later releases added: `record` leaves them out at their default, so that runs which
+were made before there were any can go on."""
 LIVE = ("dataset", "tools", "reward")
 """The fields that may hold objects. Files and flags give text, which is what they are typed as."""
 
@@ -67,8 +74,9 @@ class EnvConfig:
     )
     grounding: str = _option(
         "bm25",
-        "Grounding agent: bm25, random, openai:MODEL[@ENDPOINT], oracle (is given the gold "
-        "clip) or none.",
+        "Grounding agent: bm25, lines[:MODEL], embed:MODEL, fused:bm25+embed:MODEL (MODEL: a "
+        "folder with model.onnx; docs/films.md), openai:MODEL[@ENDPOINT], random, oracle (is "
+        "given the gold clip) or none.",
     )
     ground_action: bool = _option(
         True,
@@ -77,7 +85,8 @@ class EnvConfig:
     )
     vision: str = _option(
         "captions",
-        "Vision agent: captions, openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
+        "Vision agent: captions, text (what was read in the frames), vlm:MODEL (on this machine), "
+        "openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
     )
     max_turns: int = _option(None, "Turns the master agent has (K in the paper); at least 1.")
     window: int = _option(None, "Evidence window: adjacent clips seen at once, 1 to 5.")
@@ -95,6 +104,20 @@ class EnvConfig:
         None,
         "Reward: a preset, `paper` or `reference`, with weights of terms to override or add: "
         "`paper,validity=0.2,my_parts:thrift=0.5`.",
+    )
+    ask: str = _option(
+        CHOICE,
+        "What is asked: `choice`, as the dataset has it; `words`, an answer in words without "
+        "options; or `when`, the stretch of the video that shows the answer, in seconds "
+        "(docs/answers.md).",
+    )
+    labels: str = _option(
+        None, "Labels of the options: `a0` onward, `letters` (A, B, ...) or `numbers` (1, 2, ...)."
+    )
+    judge: str = _option(
+        NO_JUDGE,
+        "Judge of answers in words: openai:MODEL[@ENDPOINT][,votes=3], or none (exact match). It "
+        "is shown the right answer, after the episode.",
     )
     shuffle_options: bool = _option(False, "Show the options in an order drawn from the seed.")
     frames_root: str | None = _option(
@@ -126,6 +149,8 @@ class EnvConfig:
         self._one_of("recording", RECORDING_MODES)
         self._one_of("tags", TAG_SET_NAMES)
         self._one_of("protocol", PROTOCOLS)
+        self._one_of("ask", FORMS)
+        self._one_of("labels", LABELS)
         if self.max_turns < 1:
             raise SpecError(f"max_turns must be at least 1, got {self.max_turns}.")
         if not 1 <= self.window <= MAX_WINDOW:
@@ -145,8 +170,14 @@ class EnvConfig:
         return cls(**options)
 
     def record(self) -> dict[str, Any]:
-        """Plain values; objects are shown by their names."""
-        return {item.name: spec_of(getattr(self, item.name)) for item in fields(self)}
+        """Plain values; objects are shown by their names. Fields of `ADDED` may be left out."""
+        usual = {"ask": CHOICE, "judge": NO_JUDGE}
+        usual |= find_part("games", self.game).defaults
+        return {
+            item.name: spec_of(getattr(self, item.name))
+            for item in fields(self)
+            if item.name not in ADDED or getattr(self, item.name) != usual[item.name]
+        }
 
     def _one_of(self, name: str, values: tuple[str, ...]) -> None:
         if getattr(self, name) not in values:

@@ -3,6 +3,7 @@
 LongVideoEnvError
 ├── DataError                  a dataset on disk is not what it should be
 │   ├── DatasetNotFoundError   no such dataset, split or file
+│   │   └── SeveralSplitsError the dataset has several splits, and none was named
 │   ├── MalformedFileError     truncated, not UTF-8, not JSON, not the expected shape
 │   └── InvalidRowError        one question (or clip) is wrong; `skip_invalid` leaves it out
 │       ├── DuplicateQidError
@@ -10,6 +11,7 @@ LongVideoEnvError
 │       ├── AnswerOutOfRangeError
 │       └── ForeignClipError   the clip belongs to another video
 ├── SpecError                  an option or a spec string has no meaning
+│   └── BlindAgentError        an agent has nothing to go on: no frames, no captions, no lines
 ├── EpisodeStateError          the state machine was driven out of order
 ├── ActionError                a reply is no text
 ├── ToolError                  a grounding or vision agent could not do its work
@@ -27,6 +29,7 @@ LongVideoEnvError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -69,6 +72,24 @@ class DatasetNotFoundError(DataError):
     """No dataset, split or file of that name."""
 
 
+class SeveralSplitsError(DatasetNotFoundError):
+    """A dataset has several splits, and none was named.
+
+    Args:
+        dataset: Its spec.
+        splits: Those that there are.
+    """
+
+    def __init__(self, dataset: str, splits: Sequence[str]) -> None:
+        problem = f"{dataset!r} has several splits: {', '.join(splits)}."
+        super().__init__(problem, mend="pass one as split.")
+        self.dataset = dataset
+        self.splits = tuple(splits)
+
+    def __reduce__(self) -> tuple[type, tuple[str, tuple[str, ...]]]:
+        return type(self), (self.dataset, self.splits)
+
+
 class MalformedFileError(DataError):
     """A file is truncated, not UTF-8, not JSON, or of an unexpected shape."""
 
@@ -90,11 +111,15 @@ class AnswerOutOfRangeError(InvalidRowError):
 
 
 class ForeignClipError(InvalidRowError):
-    """The question's clip belongs to another video, or is none of its video's clips."""
+    """The question's clip belongs to another video, or does not exist in its own."""
 
 
 class SpecError(LongVideoEnvError, ValueError):
     """An option or a spec string has no meaning."""
+
+
+class BlindAgentError(SpecError):
+    """A vision or grounding agent has nothing to go on in any video that is asked about."""
 
 
 class EpisodeStateError(LongVideoEnvError, RuntimeError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class ClipName(NamedTuple):
     number: int
 
 
+@lru_cache(maxsize=32_768)  # all clips of LongTVQA, which are gone through several times
 def parse_clip_id(clip_id: str) -> ClipName | None:
     """What a clip's id says, or None if it is no clip id."""
     match = _CLIP_ID.match(clip_id)

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from longvideo_env.choices import move_labels
+from longvideo_env.spans import Span
 
 MIN_OPTIONS = 2
 MAX_OPTIONS = 16
+
+NOMINAL_CLIP_S = 90.0
+"""Seconds that a clip counts for where nothing says how long it is: TVQA's run 60 to 90 s."""
 
 Qid: TypeAlias = int | str
 """A question's id, of the type that its source gives it."""
@@ -116,6 +120,24 @@ class Video:
     def __getitem__(self, clip_id: str) -> Clip:
         return self.clips[self._positions[clip_id]]
 
+    @cached_property
+    def _times(self) -> tuple[Span, ...]:
+        times: list[Span] = []
+        at = 0.0
+        for clip in self.clips:
+            start = at if clip.start_s is None else clip.start_s
+            at = start + NOMINAL_CLIP_S if clip.end_s is None else clip.end_s
+            times.append((start, at))
+        return tuple(times)
+
+    def clip_times(self, clip_id: str) -> Span:
+        """Where a clip lies in the video, in seconds.
+
+        Where the source does not say it, clips lie end to end and count `NOMINAL_CLIP_S` each: one
+        clock for the whole video, if not the film's own.
+        """
+        return self._times[self._positions[clip_id]]
+
     def window(self, clip_id: str, size: int) -> tuple[str, ...]:
         """The evidence window: `size` adjacent clips around a clip, as far as the video has them.
 
@@ -139,6 +161,8 @@ class Question:
         video_id: The video that it is about.
         show: Title of the show, where the source gives it.
         facts: `(name, value)` of what accuracy is grouped by, such as `("duration", "long")`.
+        ask: `words` or `when` (a stretch of the video, in seconds) where a run asks for that
+            instead of what the dataset asks for.
     """
 
     qid: Qid
@@ -147,6 +171,7 @@ class Question:
     video_id: str
     show: str | None = None
     facts: tuple[tuple[str, str], ...] = ()
+    ask: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +187,8 @@ class Gold:
             names several; `clip_id` and `span` are then the first.
         twins: Indices of options that say the same as the right one, and count as right.
         text: The answer in words, where the question has no options.
+        when: The stretches that show the answer, in seconds of the whole video, where the question
+            asks for them.
     """
 
     answer: int | None = None
@@ -171,6 +198,12 @@ class Gold:
     clues: tuple[tuple[str, float, float], ...] = ()
     twins: tuple[int, ...] = ()
     text: str | None = None
+    when: tuple[Span, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an answer to compare with: an option, words, or a stretch of time."""
+        return self.answer is not None or self.text is not None or bool(self.when)
 
     def is_right(self, choice: int | None) -> bool | None:
         """Whether a choice is right; None where the answer is unknown."""

@@ -138,9 +138,10 @@ def load_attribute(text: str) -> Any:
     return value
 
 
+@cache
 def entry_point_names(kind: str) -> Mapping[str, EntryPoint]:
     """The parts of a kind that packages declare: name to entry point."""
-    return _entry_points(kind)
+    return {point.name: point for point in _declared().select(group=f"longvideo_env.{kind}")}
 
 
 def find_part(kind: str, text: str, own: Mapping[str, Any] | None = None) -> Any:
@@ -157,7 +158,7 @@ def find_part(kind: str, text: str, own: Mapping[str, Any] | None = None) -> Any
     """
     if own is not None and text in own:
         return own[text]
-    points = _entry_points(kind)
+    points = entry_point_names(kind)
     if text in points:
         return points[text].load()
     if is_attribute(text):
@@ -168,8 +169,9 @@ def find_part(kind: str, text: str, own: Mapping[str, Any] | None = None) -> Any
 
 
 @cache
-def _entry_points(kind: str) -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"longvideo_env.{kind}")}
+def _declared() -> Any:
+    """All entry points. They are read once: it takes 10 ms where many packages are installed."""
+    return entry_points()
 
 
 def _load_module(name: str) -> Any:

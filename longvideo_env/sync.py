@@ -55,10 +55,10 @@ def background_loop() -> asyncio.AbstractEventLoop:
 
 
 def _keep_running(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop for ever: what would stop it belongs to who waits for the task that raised it.
+    """Run the loop until the process ends, even where a task raises one of these two.
 
-    asyncio lets these two out of the loop as well as into the task's result; without the loop, who
-    waits for the result would never have it.
+    asyncio raises them out of the loop as well as into the task's result. Without the loop, the
+    one who waits for the result would never get it.
     """
     while True:
         try:

@@ -1,5 +1,6 @@
 """Every command is reached by `longvideo-env NAME`, and scripts use their own checkout."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import tomllib
 
-from longvideo_env.commands.main import GROUPS
+from longvideo_env.commands.main import GROUPS, main
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -29,6 +30,34 @@ def test_every_script_is_a_command() -> None:
     assert names - modules == {"train.grpo", "train.sft"}
     assert COMMANDS["train"] == "train.grpo_command:main"
     assert COMMANDS["sft"] == "train.sft_command:main"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"longvideo-env {PROJECT['project']['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("longvideo-env ev", {"evaluate"}),
+        ("longvideo-env power --per", {"--per-video"}),
+        ("longvideo-env train --max", {"--max_steps", "--max-turns"}),
+    ],
+)
+def test_shells_complete_commands_and_options(typed: str, wanted: set[str], tmp_path: Path) -> None:
+    asked = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer"),
+        "COMP_TYPE": "9",
+        "COMP_LINE": typed,
+        "COMP_POINT": str(len(typed)),
+    }
+    command = [sys.executable, "-m", "longvideo_env.commands.main"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | asked, check=True)
+    answer = (tmp_path / "answer").read_text(encoding="utf-8").split("\n")
+    assert wanted <= {word.strip() for word in answer}
 
 
 def test_help_has_a_place_for_every_command() -> None:

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from eval.runs.run_options import build_parser
+from train.options.grpo_options import GRPO
+from train.options.sft_options import SFT
+from train.options.start import start_parser
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -69,3 +74,27 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_groups_of_entry_points_are_listed():
+    text = (ROOT / "docs/adding-parts.md").read_text(encoding="utf-8")
+    declared = re.findall(
+        r'^\[project\.entry-points\."longvideo_env(\.\w+)"\]',
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    groups = set(declared) - {".api"}
+    assert groups >= {".speech", ".shots", ".policies"}
+    assert [name for name in sorted(groups) if f"`{name}`" not in text and name != ".tools"] == []
+
+
+@pytest.mark.parametrize("page", ["coming-from.md", "faq.md"])
+def test_options_that_a_page_names_exist(page):
+    """Options of training, TRL's included, and of evaluation."""
+    script = start_parser(GRPO)
+    parsers = (script, start_parser(SFT), build_parser("x", "", several=True))
+    known = {name for parser in parsers for name in parser._option_string_actions}
+    known = {name.replace("_", "-") for name in known}
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text))
+    assert {name for name in named if name.replace("_", "-") not in known} == set()

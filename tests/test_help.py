@@ -1,15 +1,17 @@
 """What the commands say of themselves under `--help`."""
 
-from argparse import ArgumentParser, _SubParsersAction
+from argparse import SUPPRESS, ArgumentParser, _SubParsersAction
 from importlib import import_module
 
 import pytest
 
 from eval.runs.run_options import build_parser
+from tests.test_commands import COMMANDS
 
 MODULES = (
     "agents.ask",
     "agents.describe",
+    "agents.doctor",
     "agents.grounding.build_grounding",
     "eval.baseline",
     "eval.compare",
@@ -17,6 +19,7 @@ MODULES = (
     "eval.merge",
     "eval.bundle.card",
     "eval.bundle.packing",
+    "eval.bundle.run_table",
     "eval.bundle.verify",
     "eval.plots",
     "eval.recall",
@@ -24,7 +27,7 @@ MODULES = (
     "eval.rescore",
     "longvideo_env.commands.data.prepare",
     "longvideo_env.commands.data.ingest",
-    "longvideo_env.commands.data.leaks",
+    "eval.leaks",
     "longvideo_env.commands.data.mini",
     "longvideo_env.commands.play",
     "longvideo_env.commands.data.questions",
@@ -49,6 +52,31 @@ def test_help_can_be_read(name: str) -> None:
     parser = import_module(name).build_parser()
     assert "%%" not in parser.format_help()
     assert not silent(parser)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_fits_a_screen(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module, _, function = COMMANDS[name].partition(":")
+    with pytest.raises(SystemExit) as end:
+        getattr(import_module(module), function)(["--help"])
+    assert not end.value.code
+    text = capsys.readouterr().out
+    assert text.count("\n") < 45
+    assert text.startswith(f"usage: longvideo-env {name}") or name in ("train", "sft")
+
+
+def test_what_does_not_fit_is_cut_and_help_all_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = build_parser("x", "Title.\n\n    x --policy random\n\nMore.", several=True)
+    brief = parser.format_help()
+    assert brief.startswith("usage: x [OPTIONS]\n\nTitle.\n\n    x --policy random\n")
+    assert "--policy SPEC" in brief
+    assert "--gpu-memory-utilization" not in brief
+    left = int(brief.splitlines()[-1].split()[0])
+    shown = brief.count("\n  --")
+    assert left + shown == sum(a.help != SUPPRESS and a.dest != "help" for a in parser._actions)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help-all"])
+    assert "--gpu-memory-utilization" in capsys.readouterr().out
 
 
 def test_a_description_is_shown_as_it_was_written() -> None:

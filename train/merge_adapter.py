@@ -95,7 +95,7 @@ def _texts() -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Merge and save. Returns the exit code."""
     parser = OptionParser(
-        prog="merge_adapter",
+        prog="longvideo-env merge-adapter",
         description=__doc__,
     )
     parser.add_argument("--base", required=True, help="The model that the adapter was trained on.")
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="Such as cuda:0.")
     parser.add_argument("--single_file", action="store_true", help="One file of weights.")
     args = parser.parse_args(argv)
-    return run_command("merge_adapter", lambda: _run(args))
+    return run_command("merge-adapter", lambda: _run(args))
 
 
 def _run(args: Namespace) -> int:

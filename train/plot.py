@@ -1,8 +1,8 @@
 """Draw the curves of one training run, or of several side by side.
 
-    python train/plot.py runs/grpo
-    python train/plot.py runs/seed0 runs/seed1 runs/seed2 --out docs/mini --title "GRPO on mini"
-    python train/plot.py runs/grpo --baseline starter=0.42 --baseline random=0.25
+    longvideo-env plot runs/grpo
+    longvideo-env plot runs/seed0 runs/seed1 runs/seed2 --out docs/mini --title "GRPO on mini"
+    longvideo-env plot runs/grpo --baseline starter=0.42 --baseline random=0.25
 
 RUN is the --output_dir of train/grpo.py, or its metrics.jsonl. The picture has four panels over
 training steps: reward, accuracy, turns, and use of tools (with the share of malformed turns on the
@@ -231,7 +231,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         SpecError: An option has no meaning.
     """
     parser = OptionParser(
-        prog="plot.py",
+        prog="longvideo-env plot",
         description=__doc__,
     )
     add = parser.add_argument
@@ -274,7 +274,7 @@ def _baseline(text: str) -> tuple[str, float]:
 def _labels(runs: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
     """The runs' names; folders that share theirs go by their whole path."""
     if len(runs) > len(COLOURS):
-        raise SpecError(f"at most {len(COLOURS)} runs can be told apart, got {len(runs)}.")
+        raise SpecError(f"at most {len(COLOURS)} runs have colours of their own, got {len(runs)}.")
     if labels and len(labels) != len(runs):
         raise SpecError(f"--label: expected one for each RUN ({len(runs)}), got {len(labels)}.")
     folders = [run.parent if run.name == METRICS else run for run in runs]
@@ -318,7 +318,7 @@ def main(argv: Sequence[str]) -> None:
 
 def command(argv: Sequence[str]) -> int:
     """Run the command line. Returns the exit code."""
-    return run_command("plot.py", lambda: main(argv))
+    return run_command("plot", lambda: main(argv))
 
 
 if __name__ == "__main__":

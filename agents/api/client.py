@@ -351,21 +351,7 @@ class _ParameterError(Exception):
 @lru_cache(maxsize=64)
 def client_for(endpoint: Endpoint) -> ChatClient:
     """The client of an endpoint: one and the same for all agents of this process."""
-    client = ChatClient(endpoint)
-    _CLIENTS.append(client)
-    return client
-
-
-_CLIENTS: list[ChatClient] = []
-
-
-def spent_by_role() -> dict[str, Usage]:
-    """What this process has used so far, in all endpoints, by who asked."""
-    total: dict[str, Usage] = {}
-    for client in _CLIENTS:
-        for role, usage in client.spent.items():
-            total[role] = total.get(role, Usage()) + usage
-    return total
+    return ChatClient(endpoint)
 
 
 async def _hold(client: AsyncOpenAI) -> AsyncIterator[None]:

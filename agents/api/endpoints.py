@@ -160,6 +160,15 @@ def load_endpoint(name: str = "") -> Endpoint:
     return Endpoint(urlsplit(url).netloc, url.rstrip("/"), key, prices=load_prices())
 
 
+def named_endpoints() -> list[str]:
+    """The names in the file of endpoints; none where no file is named.
+
+    Raises:
+        SpecError: The file cannot be read.
+    """
+    return list(_read_file())
+
+
 def load_prices() -> dict[str, Price]:
     """The table that ships, with what `LONGVIDEO_PRICES` and the file of endpoints name.
 

@@ -124,6 +124,19 @@ def generate_batch(
     return [row.done() for row in rows]
 
 
+def check_finite(logprob: float, n_tokens: int) -> None:
+    """Refuse a model that has broken down.
+
+    Raises:
+        PolicyError: The log-prob that was drawn after so many tokens is not a number.
+    """
+    if not math.isfinite(logprob):
+        raise PolicyError(
+            f"the model's logits are not finite after {n_tokens} tokens: its weights are broken or "
+            "training diverged. Fix: take an earlier checkpoint, or a dtype with a wider range."
+        )
+
+
 def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
     """A generated reply as the rollout engine wants it."""
     return Reply(
@@ -194,12 +207,7 @@ class _Sampler(LogitsProcessor):
         drawn = zip(tokens[:, 0].tolist(), logprobs[:, 0].tolist(), strict=True)
         for row, (token, logprob) in zip(self._rows, drawn, strict=True):
             if row.finish is None:
-                if not math.isfinite(logprob):
-                    raise PolicyError(
-                        f"the model's logits are not finite after {len(row.token_ids)} tokens. To "
-                        "mend it: its weights are broken or training diverged; take an earlier "
-                        "checkpoint, or a dtype with a wider range."
-                    )
+                check_finite(logprob, len(row.token_ids))
                 row.token_ids.append(token)
                 row.logprobs.append(logprob)
         return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)

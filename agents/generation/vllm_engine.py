@@ -13,7 +13,6 @@ import asyncio
 import gc
 import itertools
 import json
-import math
 import os
 import sys
 import time
@@ -27,7 +26,7 @@ from typing import Any
 
 import torch
 
-from agents.generation.batches import Generated, Unfinished, to_reply
+from agents.generation.batches import Generated, Unfinished, check_finite, to_reply
 from agents.generation.chat import ChatCodec
 from agents.generation.hf import load_codec, split_adapter
 from agents.generation.settings import GenerationSettings
@@ -144,12 +143,7 @@ class TokenEngine:
         """Take the new tokens, up to the one that ends the reply."""
         for token, logprobs in zip(delta.token_ids, delta.logprobs, strict=True):
             logprob = logprobs[token].logprob
-            if not math.isfinite(logprob):
-                raise PolicyError(
-                    f"the model's logits are not finite after {len(row.token_ids)} tokens. Fix: "
-                    "its weights are broken or training diverged; take an earlier checkpoint, "
-                    "or a dtype with a wider range."
-                )
+            check_finite(logprob, len(row.token_ids))
             row.token_ids.append(token)
             row.logprobs.append(logprob)
             row.finish = self._reason(row)

@@ -1,8 +1,8 @@
 """`openai:MODEL[@ENDPOINT]` as grounding agent: a model that reads the video's subtitles.
 
 It gets every clip that was not visited, with its subtitles, and names one. What it names must be
-one of them; if it is not, it is told so once, and asked again. A video that does not fit the
-model's context is shortlisted by BM25, and the result says so.
+one of them; if it is not, it gets one message that says so, and is asked again. A video that does
+not fit the model's context is shortlisted by BM25, and the result says so.
 
 Options: `temperature`, `max_tokens`, `context` (tokens that the subtitles may take).
 """

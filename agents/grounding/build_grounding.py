@@ -1,8 +1,8 @@
 r"""Ask the grounding agent for the first clip of every question of a split, and record the replies.
 
-    python -m agents.grounding.build_grounding --dataset DIR --split train \
+    longvideo-env build-grounding --dataset DIR --split train \
         --grounding openai:gpt-4o --out runs/first-clips.sqlite
-    python -m agents.grounding.build_grounding --dataset DIR --grounding openai:gpt-4o \
+    longvideo-env build-grounding --dataset DIR --grounding openai:gpt-4o \
         --from-cache grounding_cache_tvqa_plus_grok.json --out runs/first-clips.sqlite
 
 Training and evaluation with `--recording reuse --recording-file runs/first-clips.sqlite` and the
@@ -33,11 +33,13 @@ from agents.grounding.api_grounding import named_clip
 from longvideo_env import Dataset, EnvConfig, load_dataset
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.datasets.draw_questions import draw_order
 from longvideo_env.drivers.rollout import open_episode
 from longvideo_env.errors import MalformedFileError, SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.schema import Task
 from longvideo_env.tools.keys import call_key
+from longvideo_env.tools.recording import Recording
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolReply
 from longvideo_env.tools.toolbox import Toolbox
@@ -78,7 +80,7 @@ def take_cache(
 
     A question is found by its text; where several videos have the same, by the video of the entry.
     """
-    assert toolbox.recording is not None
+    assert isinstance(toolbox.recording, Recording)
     by_text: dict[str, list[ToolCall]] = {}
     for task, request in zip(tasks, requests, strict=True):
         by_text.setdefault(task.question.text.strip(), []).append(request)
@@ -130,7 +132,7 @@ async def ask_missing(
 
 def missing(requests: Sequence[ToolCall], toolbox: Toolbox) -> Iterator[ToolCall]:
     """The requests whose replies are not recorded."""
-    assert toolbox.recording is not None
+    assert isinstance(toolbox.recording, Recording)
     for request in requests:
         if not toolbox.recording.holds(_key(request, toolbox)):
             yield request
@@ -143,7 +145,7 @@ def _key(request: ToolCall, toolbox: Toolbox) -> Mapping[str, Any]:
 def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser(
-        prog="python -m agents.grounding.build_grounding",
+        prog="longvideo-env build-grounding",
         description=__doc__,
     )
     add = parser.add_argument
@@ -154,7 +156,8 @@ def build_parser() -> OptionParser:
     add("--from-cache", type=Path, metavar="JSON", help="A grounding cache of the published code.")
     add("--ask", action=argparse.BooleanOptionalAction, default=True, help="Ask the agent at all.")
     add("--seed", type=int, default=0, help="The seed of the runs that will use it. Default: 0.")
-    add("--limit", type=int, metavar="N", help="Only the first N questions.")
+    add("--limit", type=int, metavar="N", help="N questions, drawn over the videos as by evaluate.")
+    add("--shuffle", type=int, default=0, metavar="SEED", help="Seed of that draw. Default: 0.")
     add("--concurrency", type=int, default=64, metavar="C", help="Calls at once. Default: 64.")
     add("--skip-invalid", action="store_true", help="Leave invalid rows out.")
     return parser
@@ -174,6 +177,8 @@ def _open(options: argparse.Namespace) -> tuple[EnvConfig, Dataset, Toolbox]:
         raise SpecError(f"--grounding {config.grounding} names first clips that need no recording.")
     if options.concurrency < 1:
         raise SpecError(f"--concurrency must be at least 1, got {options.concurrency}.")
+    if options.limit is not None and options.limit < 1:
+        raise SpecError(f"--limit must be at least 1, got {options.limit}.")
     dataset = load_dataset(config.dataset, config.split, skip_invalid=config.skip_invalid)
     return config, dataset, build_toolbox(config, dataset)
 
@@ -181,7 +186,8 @@ def _open(options: argparse.Namespace) -> tuple[EnvConfig, Dataset, Toolbox]:
 def _run(options: argparse.Namespace) -> int:
     stderr, stdout = Console(stderr=True, soft_wrap=True), Console(soft_wrap=True)
     config, dataset, toolbox = _open(options)
-    tasks = dataset.tasks[: options.limit]
+    drawn = draw_order(dataset, range(len(dataset)), options.shuffle)[: options.limit]
+    tasks = [dataset.tasks[i] for i in sorted(drawn)] if options.limit else dataset.tasks
     requests = [first_request(task, dataset, config, options.seed) for task in tasks]
     if options.from_cache is not None:
         counts = take_cache(read_cache(options.from_cache), tasks, requests, toolbox)
@@ -205,7 +211,7 @@ def _run(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
     options = build_parser().parse_args(argv)
-    return run_command("build_grounding", lambda: _run(options), resumes=True)
+    return run_command("build-grounding", lambda: _run(options), resumes=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 from agents.perception.api_captions import ApiCaptioner
 from agents.perception.local_vlm import FrameCaptioner
+from longvideo_env.datasets.layers import Maker
 from longvideo_env.errors import SpecError
 from longvideo_env.specs import parse_spec
 
@@ -45,6 +46,11 @@ class StretchOptions:
         if self.frames < 2:
             raise SpecError(f"expected frames of 2 or more, got {self.frames}.")
 
+    def of(self, captioner: Maker) -> Maker:
+        """What makes captions of stretches by a captioner of frames."""
+        settings = {**captioner.settings, **asdict(self), "prompt": PROMPT}
+        return replace(captioner, settings=settings)
+
 
 def stretch_lines(reply: str) -> list[str]:
     """The lines of a reply: its subjects and its events; the reply itself where it is no JSON."""
@@ -69,24 +75,22 @@ def _words(value: object) -> str:
     return " ".join(value.split()) if isinstance(value, str) else ""
 
 
-def _split(argument: str) -> tuple[str, StretchOptions, bool]:
-    """The argument without `frames`, what that says, and whether `every_s` stands in it."""
+def _split(argument: str) -> tuple[str, StretchOptions]:
+    """The argument of the captioner of frames, for stretches of ten seconds; and what is left."""
     spec = parse_spec(f"clips:{argument}")
-    options = dict(spec.options)
+    options = {"every_s": "10", **spec.options}
     own = {"frames": options.pop("frames")} if "frames" in options else {}
     rest = ",".join([spec.argument, *(f"{key}={value}" for key, value in options.items())])
-    return rest, replace(spec, options=own).read(StretchOptions), "every_s" in options
+    return rest, replace(spec, options=own).read(StretchOptions)
 
 
 class VlmStretchCaptioner(FrameCaptioner):
     """Captions stretches on this machine. Spec: `vlm-clips:MODEL[,frames=8,every_s=10,...]`."""
 
     def __init__(self, argument: str) -> None:
-        rest, own, given = _split(argument)
-        super().__init__(rest if given else f"{rest},every_s=10")
-        self.together = own.frames
-        settings = {**self.maker.settings, **asdict(own), "prompt": PROMPT}
-        self.maker = replace(self.maker, settings=settings)
+        rest, own = _split(argument)
+        super().__init__(rest)
+        self.together, self.maker = own.frames, own.of(self.maker)
 
     def read_groups(self, groups: Sequence[Sequence[Path]], /) -> Sequence[Sequence[str]]:
         """The lines of each stretch.
@@ -101,11 +105,9 @@ class ApiStretchCaptioner(ApiCaptioner):
     """Captions stretches behind an endpoint. Spec: `openai-clips:MODEL[@ENDPOINT][,frames=8]`."""
 
     def __init__(self, argument: str) -> None:
-        rest, own, given = _split(argument)
-        super().__init__(rest if given else f"{rest},every_s=10")
-        self.together = own.frames
-        settings = {**self.maker.settings, **asdict(own), "prompt": PROMPT}
-        self.maker = replace(self.maker, settings=settings)
+        rest, own = _split(argument)
+        super().__init__(rest)
+        self.together, self.maker = own.frames, own.of(self.maker)
 
     def read_groups(self, groups: Sequence[Sequence[Path]], /) -> Sequence[Sequence[str]]:
         """The lines of each stretch.

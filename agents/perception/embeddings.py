@@ -23,6 +23,9 @@ from longvideo_env.records.identity import digest_file, digest_folder, short_has
 BATCH = 32
 MOST_TOKENS = 256
 _ONNX = ("model.onnx", "onnx/model.onnx")
+_TOKENIZER = "tokenizer.json"
+AT_HAND = ("sentence-transformers/all-MiniLM-L6-v2", "Xenova/all-MiniLM-L6-v2")
+"""The models that `model_at_hand` looks for in the cache of the hub."""
 
 
 class Embedder(Protocol):
@@ -57,7 +60,7 @@ class OnnxEmbedder:
             raise MissingExtraError(error.name or "onnxruntime", "embed") from error
         model = next(folder / name for name in _ONNX if (folder / name).is_file())
         try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
             session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
         except Exception as error:
             raise SpecError(
@@ -124,6 +127,31 @@ class SentenceEmbedder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of length 1. Shape: (texts, width)."""
         return _unit(np.asarray(self._model.encode(list(texts), show_progress_bar=False)))
+
+
+def model_at_hand() -> str:
+    """The folder of a model in the cache of the hub, which needs no download.
+
+    Raises:
+        SpecError: There is none.
+        MissingExtraError: onnxruntime or tokenizers is not installed.
+    """
+    try:
+        import onnxruntime  # noqa: F401
+        import tokenizers  # noqa: F401
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError as error:
+        raise MissingExtraError(error.name or "onnxruntime", "embed") from error
+    for name in AT_HAND:
+        for file in _ONNX:
+            model = try_to_load_from_cache(name, file)
+            tokenizer = try_to_load_from_cache(name, _TOKENIZER)
+            if isinstance(model, str) and isinstance(tokenizer, str):
+                return str(Path(tokenizer).parent)
+    raise SpecError(
+        f"no model of embeddings is at hand. Fix: hf download {AT_HAND[0]} onnx/model.onnx "
+        "tokenizer.json, or --meaning FOLDER."
+    )
 
 
 @lru_cache(maxsize=2)

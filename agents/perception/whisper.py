@@ -183,7 +183,7 @@ def _folder(name: str) -> Path:
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise SpecError(
-            f"whisper: the model {name!r} cannot be had from the hub ({reason:.200}). "
+            f"whisper: the model {name!r} cannot be fetched from the hub ({reason:.200}). "
             "Fix: pass the folder of a model, as whisper:FOLDER."
         ) from error
 

@@ -14,15 +14,15 @@ from agents.api.agent import parse_api_spec
 from agents.generation.settings import GenerationSettings
 from longvideo_env.errors import PolicyError, RecordingError
 from longvideo_env.game.policy import Codec, Context, FinishReason, Policy, Reply
-from longvideo_env.tools.recording import Recording
 from longvideo_env.tools.tool import ToolReply
+from longvideo_env.tools.toolbox import Recorder
 
 REMOTE = "openai:"
 _SPEED = ("max_batch_size", "max_model_len", "tensor_parallel_size", "gpu_memory_utilization")
 
 
 def recorded(
-    policy: Policy, spec: str, settings: GenerationSettings, recording: Recording | None
+    policy: Policy, spec: str, settings: GenerationSettings, recording: Recorder | None
 ) -> Policy:
     """The policy, with its replies recorded if it is a remote one and there is a recording."""
     if recording is None or not spec.startswith(REMOTE):
@@ -43,7 +43,7 @@ class RecordedPolicy:
     codec: Codec
 
     def __init__(
-        self, policy: Policy, spec: str, settings: GenerationSettings, recording: Recording
+        self, policy: Policy, spec: str, settings: GenerationSettings, recording: Recorder
     ) -> None:
         self.codec = policy.codec
         self._policy = policy

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.ranking import content_words
+from longvideo_env.config import WHEN
 from longvideo_env.drivers.spaces import random_action, random_answer, some_call
 from longvideo_env.errors import PolicyError, SpecError
-from longvideo_env.game.policy import Codec, Context, Reply, TextCodec
+from longvideo_env.game.policy import Codec, Context, Observation, Reply, TextCodec
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+from longvideo_env.spans import Span, merge_spans, write_spans
 
 _STAMP = re.compile(r"^\[[^\]]*\] ")
 """The time that a tool may write before a line."""
@@ -39,18 +41,19 @@ class RandomPolicy(TextPolicy):
         """Write a random well-formed action."""
         rng = np.random.default_rng(context.seed)
         n_options = len(context.question.options)
-        if not n_options:
+        if not n_options and context.game.config.ask != WHEN:
             raise PolicyError("the policy random needs options to choose from.")
         if context.is_last:
             rng.integers(1)  # the draw of an action, of which there is one
-            return Reply(context.write(random_answer(n_options, rng)))
+            return Reply(context.write(random_answer(context.game, n_options, rng)))
         return Reply(context.write(random_action(context.game, n_options, rng)))
 
 
 class ScriptedPolicy(TextPolicy):
     """Uses some tools in order, then answers by overlap of words.
 
-    The answer is the option that shares most words with what the policy has read.
+    The answer is the option that shares most words with what the policy has read; in words, it is
+    the line that shares most with the question, and to "when?" the clips shown that do.
 
     Words of the question say nothing about which option is right, and a word that stands in every
     option neither: both are left out. Longer options share more words by chance, so the shared
@@ -83,6 +86,8 @@ class ScriptedPolicy(TextPolicy):
             action = some_call(tool, context.seed, words.replace("<", " "))
         elif context.question.options:
             action = Action(ANSWER, option_label(best_option(context)))
+        elif context.game.config.ask == WHEN:
+            action = Action(ANSWER, write_spans(best_view(context)))
         else:
             action = Action(ANSWER, best_line(context))
         return Reply(context.write(action, f"Next step: {action.name}."))
@@ -106,6 +111,17 @@ def best_line(context: Context) -> str:
     lines = [line for line in lines_read(context) if line.strip()]
     best = max(lines, key=lambda line: len(content_words(line) & wanted), default="")
     return best.replace("<", " ").strip() or "nothing was said"
+
+
+def best_view(context: Context) -> Sequence[Span]:
+    """Times of the clips shown whose dialogue shares most words with the question; the first."""
+    wanted = content_words(context.question.text)
+
+    def shared(seen: Observation) -> int:
+        return len(content_words(" ".join(line.text for line in seen.lines)) & wanted)
+
+    best = max((seen for seen in context.observations if seen.moved), key=shared)
+    return merge_spans(best.times)
 
 
 def best_option(context: Context) -> int:

@@ -21,9 +21,16 @@ _ASKS_SAY = re.compile(r"when is the (?P<topic>\w+) that \w+ talks about \?")
 _ASKS_LOOK = re.compile(
     r"when (?P<person>\w+) talks about the (?P<topic>\w+) , what colour is the (?P<thing>\w+) of"
 )
+_ASKS_COMPARE = re.compile(
+    r"both when \w+ talks about the (?P<first>\w+) and when \w+ talks about the (?P<second>\w+) \?"
+)
+_HOLDS = re.compile(r"holds a \w+ (\w+) \.")
 DEFAULT_GUESS, DEFAULT_DETOUR = 0.5, 0.2
 DRILL = "drill"
+COMPARE = "compare"
 N_RECITED = 3
+N_HELD = 3
+"""Things in each of two clips that are compared."""
 
 
 class MiniTeacher:
@@ -32,6 +39,10 @@ class MiniTeacher:
     Spec: `teacher:mini` or `teacher:mini:GUESS:DETOUR`. Before each right step it guesses an answer
     with probability GUESS, else asks a tool without need with probability DETOUR. Questions that
     compare two clips it always guesses.
+
+    `teacher:mini:GUESS:DETOUR:compare` can compare. It looks at one clip, grounds, and looks at the
+    other with the names of what it saw in the first: what is in both then comes first. Such a
+    question takes twice as many steps, so before each it guesses half as often.
 
     `teacher:mini:drill` does not play. It says of three options, in random order, which label they
     have, and answers with the last: looking labels up is what a small model learns last, and here
@@ -46,16 +57,19 @@ class MiniTeacher:
     def __init__(self, argument: str = "") -> None:
         self.codec = TextCodec()
         self._drill = argument == DRILL
-        self._guess, self._detour = (1.0, 0.0) if self._drill else _probabilities(argument)
+        numbers = argument.removesuffix(f":{COMPARE}")
+        self._compares = numbers != argument
+        self._guess, self._detour = (1.0, 0.0) if self._drill else _probabilities(numbers)
 
     async def act(self, context: Context, /) -> Reply:
         """Write the next step."""
         rng = np.random.default_rng(context.seed)
         last = context.is_last
+        compared = self._compares and _ASKS_COMPARE.search(context.question.text) is not None
         reasoning, action = self._right_step(context, rng)
         if self._drill:
             reasoning, action = _recite(context, rng)
-        elif rng.random() < self._guess or (last and action.name != ANSWER):
+        elif rng.random() < self._guess / (1 + compared) or (last and action.name != ANSWER):
             reasoning, action = _guess(context, rng)
         elif not last and rng.random() < self._detour:
             reasoning, action = _detour(context, rng)
@@ -74,6 +88,8 @@ class MiniTeacher:
             return _say_step(asks["topic"], seen, context, rng)
         if (asks := _ASKS_LOOK.search(text)) is not None:
             return _look_step(asks.groupdict(), seen, context, rng)
+        if self._compares and (asks := _ASKS_COMPARE.search(text)) is not None:
+            return _compare_step([asks["first"], asks["second"]], context, rng)
         return _guess(context, rng)
 
 
@@ -104,6 +120,33 @@ def _look_step(
         return _guess(context, rng)
     query = f"{person} {thing} colour"
     return f"the {topic} is on look .", Action(look.name, query)
+
+
+def _compare_step(
+    topics: list[str], context: Context, rng: np.random.Generator
+) -> tuple[str, Action]:
+    here: str | None = None  # the topic that the clip in view tells of
+    things: dict[str, list[str]] = {}  # what was seen where a topic is told
+    for one in context.observations:
+        if one.lines:
+            said = "\n".join(line.text for line in one.lines)
+            here = next((topic for topic in topics if f"the {topic} is on" in said), None)
+        if here is not None and (seen := _HOLDS.findall(one.reply or "")):
+            things[here] = seen
+    known = next((found for found in things.values() if len(found) == N_HELD), None)
+    if here is None or (things.get(here) is known is not None):
+        left = next((topic for topic in topics if topic not in things), None)
+        if left is None:
+            return _guess(context, rng)  # it went past a clip before it saw all things
+        told = f"{' , '.join(known)} , " if known else ""
+        reasoning, action = _elsewhere(left, context, rng)
+        return f"{told}{reasoning}", action
+    if known is not None and things.get(here, [""])[0] in known:
+        return _conclude(f"both {things[here][0]}", things[here][0], context, rng)
+    look = _tool(context, moves=False)
+    if look is None:
+        return _guess(context, rng)
+    return f"the {here} is on look .", Action(look.name, " ".join(["holds", *(known or ())]))
 
 
 def _tool(context: Context, *, moves: bool) -> Tool | None:
@@ -160,7 +203,8 @@ def _probabilities(argument: str) -> tuple[float, float]:
         guess, detour = map(float, argument.split(":"))
     except ValueError as error:
         raise SpecError(
-            f"expected teacher:mini:GUESS:DETOUR or teacher:mini:{DRILL}, got {argument!r}."
+            f"expected teacher:mini:GUESS:DETOUR, with or without :{COMPARE}, or "
+            f"teacher:mini:{DRILL}, got {argument!r}."
         ) from error
     if not (0 <= guess <= 1 and 0 <= detour <= 1):
         raise SpecError(f"expected probabilities from 0 to 1, got {argument!r}.")

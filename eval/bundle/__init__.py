@@ -1,1 +1,1 @@
-"""What a paper's numbers rest on: packed, verified by strangers, and told on one page."""
+"""What a paper's numbers rest on: packed, verified by strangers, and summed up on one page."""

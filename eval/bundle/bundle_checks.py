@@ -17,13 +17,14 @@ from eval.bundle.cleaning import LEFT_OUT
 from eval.bundle.contents import Bundle, digest_of, hash_of
 from eval.bundle.figures import UNCHECKED, different, figures_of, paper_tables, table_files
 from eval.bundle.material_checks import BundleFindings, OpenedRun, check_material
-from eval.metrics.benchmark_groups import group_shares
+from eval.metrics.benchmark_groups import group_shares, question_facts
 from eval.metrics.pairs import Run
 from eval.rescore import Scorer, difference
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
-from longvideo_env import EnvConfig, load_dataset
+from longvideo_env import EnvConfig
 from longvideo_env.config import PROTOCOLS
 from longvideo_env.datasets.altered import PREFIX
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
 from longvideo_env.game.replay import replay
@@ -103,7 +104,7 @@ def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFinding
 def opened_runs(
     bundle: Bundle, runs: Mapping[str, tuple[Run, Mapping[str, Any]]], dataset: str | None
 ) -> Iterator[list[OpenedRun]]:
-    """The runs with their datasets and games, as far as these are to be had here."""
+    """The runs with their datasets and games, as far as they are here."""
     with tempfile.TemporaryDirectory(prefix="longvideo-") as folder:
         yield [
             _open(bundle, entry, *runs[entry["name"]], dataset, Path(folder))
@@ -133,7 +134,7 @@ def _open(
             here = f"{config.dataset.partition('@')[0]}@{dataset}"
         config = replace(config, dataset=here, frames_root=None, skip_invalid=True)
         game = Game.from_config(config)
-        data = load_dataset(config.dataset, config.split, skip_invalid=True)
+        data = open_questions(config, skip_invalid=True)
     except (*_ODD, LongVideoEnvError) as error:
         return OpenedRun(name, run, summary, config, None, game, str(error))
     return OpenedRun(name, run, summary, config, data, game, "")
@@ -255,7 +256,7 @@ def _check_replies(one: OpenedRun, findings: BundleFindings) -> str:
     for t in one.run.episodes.values():
         findings.differs += [f"{one.name}: {what}" for what in _reply_problems(scorer, t)]
     if one.dataset.tasks and one.summary.get("groups"):
-        groups = group_shares(one.dataset.tasks, list(one.run.episodes.values()))
+        groups = group_shares(question_facts(one.dataset.tasks), list(one.run.episodes.values()))
         plain = json.loads(json.dumps(groups))
         for what in different(one.summary["groups"], plain, "groups"):
             findings.differs.append(f"{one.name}: {what}")

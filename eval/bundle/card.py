@@ -20,14 +20,14 @@ from eval.bundle.card_facts import make_card
 from eval.bundle.card_page import to_html, to_markdown
 from eval.bundle.eval_record import eval_record
 from eval.bundle.figures import figures_of
+from eval.leaks import Leak, measure_leaks
 from eval.metrics.pairs import read_run
-from eval.output.formatting import output_console
 from eval.rescore import read_summary
 from eval.runs.store import SUMMARY
 from longvideo_env import load_dataset
-from longvideo_env.commands.data.leaks import Leak, measure_leaks
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.files import storage_error, write_json, write_text
 
@@ -88,6 +88,8 @@ def build_parser() -> OptionParser:
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     stem = options.out or options.run / "card"
+    if stem.suffix in (".html", ".md", ".json"):
+        stem = stem.with_suffix("")
     sentence = write_card(options.run, stem, options.dataset)
     console = output_console()
     for line in (sentence, f"{stem}.html, {stem}.md, {stem}.json"):

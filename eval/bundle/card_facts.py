@@ -9,23 +9,27 @@ from typing import Any, TypeAlias
 from agents.generation.settings import GenerationSettings
 from eval.bundle.cleaning import clean_values
 from eval.bundle.packing import command_of
+from eval.leaks import Leak
+from eval.metrics.answer_forms import answer_rows
+from eval.metrics.intervals import few_videos
+from eval.metrics.judge_agreement import agreement_lines
 from eval.metrics.pairs import Run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import stopped_mark, top_reasons
 from eval.runs.store import IDENTITY
-from longvideo_env.commands.data.leaks import Leak
 from longvideo_env.datasets.coverage import Coverage
 
 Rows: TypeAlias = list[tuple[str, str]]
 
 UNKNOWN = "not known"
+_FORMS = {"words": " in words", "when": " (a temporal IoU of 0.5 or more)"}
 _SETTINGS = ("max_turn_tokens", "temperature", "top_p", "top_k", "max_context_tokens")
 
 
 @dataclass(frozen=True)
 class EvaluationCard:
-    """A run, told on one page.
+    """A run on one page.
 
     Attributes:
         title: The policy.
@@ -56,6 +60,7 @@ def make_card(
         "Result": _result(clean),
         "Data": _data(config, clean),
         "What went wrong": _wrong(run, clean),
+        **({"Judge": _judge(clean)} if clean.get("judge") else {}),
         "Leak meter": _leaks(clean, leaks, no_leaks),
         "Policy and sampling": _policy(config, clean),
         "Environment": _environment(config),
@@ -78,13 +83,14 @@ def sentence_of(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         else f"95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}, clustered by video"
     )
     plays = "" if summary["n_samples"] == 1 else f", {summary['n_samples']} samples each"
+    form = _FORMS.get(str(config.get("ask")), "")
     silent = summary["n_finished"] - summary["n_answered"] - summary["n_failed"]
     marks = [mark for mark in (stopped_mark(summary),) if mark]
     marks += ["agents were given gold"] if summary.get("oracle") or summary.get("leaky") else []
     return (
         f"{summary['policy']} answers {100 * summary['accuracy']:.1f} % of "
-        f"{summary['n_scored']:,} episodes right ({within}; {summary['n_videos']:,} videos) on "
-        f"{summary['dataset']}, split {summary['split']}{plays}. {silent:,} episodes without an "
+        f"{summary['n_scored']:,} episodes right{form} ({within}; {summary['n_videos']:,} videos) "
+        f"on {summary['dataset']}, split {summary['split']}{plays}. {silent:,} episodes without an "
         f"answer count as wrong, {summary['n_failed']:,} failed ones are left out"
         f"{''.join(f'; {mark}' for mark in marks)} (longvideo-env "
         f"{_hash(config, 'version')}, words {_hash(config, 'words')}, seed {config.get('seed')})."
@@ -105,6 +111,8 @@ def _result(s: Mapping[str, Any]) -> Rows:
     if samples["n"] > 1:
         names = (("avg", "avg@n"), ("pass", "pass@n"), ("majority", "majority@n"))
         rows += [(f"{label}, n = {samples['n']}", format_number(samples[k])) for k, label in names]
+    for label, value, interval, _ in answer_rows(s):
+        rows.append((label, f"{format_number(value)} ({format_interval(interval)})"))
     if mark := stopped_mark(s):
         rows.append(("stopped early", f"{mark}: {s['stopped']}"))
     return rows
@@ -160,6 +168,18 @@ def _wrong(run: Run, s: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def _judge(s: Mapping[str, Any]) -> Rows:
+    found = s["judge"]
+    rows = [
+        ("judge", ", ".join(found["specs"])),
+        ("answers judged", f"{found['n']:,}"),
+        ("without a verdict (not scored)", f"{found['n_failed']:,}"),
+        ("votes", f"{found['n_votes']:,}, of which {found['n_unread']:,} held no verdict"),
+        ("verdicts without a vote against", format_number(found["unanimous"])),
+    ]
+    return rows + [tuple(line.split(": ", 1)) for line in agreement_lines(found["agreement"])]  # type: ignore[misc]
+
+
 def _leaks(s: Mapping[str, Any], leaks: Sequence[Leak] | None, why: str) -> Rows:
     rows = [
         ("agents were given the gold clip (oracle)", _yes(s.get("oracle"))),
@@ -192,7 +212,7 @@ def _policy(config: Mapping[str, Any], s: Mapping[str, Any]) -> Rows:
 
 def _environment(config: Mapping[str, Any]) -> Rows:
     names = ("game", "tools", "grounding", "ground_action", "vision", "max_turns", "window", "tags",
-             "instructions", "reward", "shuffle_options")  # fmt: skip
+             "instructions", "reward", "ask", "labels", "judge", "shuffle_options")  # fmt: skip
     rows = [(name.replace("_", " "), _text(config[name])) for name in names if name in config]
     limits = {k: v for k, v in config.items() if k.startswith("episode_budget_")}
     rows += [(name.replace("_", " "), str(value)) for name, value in limits.items()]
@@ -227,8 +247,10 @@ def _warnings(s: Mapping[str, Any], leaks: Sequence[Leak] | None) -> list[str]:
     if s["n_failed"]:
         share = s["n_failed"] / s["n_finished"]
         found.append(f"{share:.1%} of the episodes failed, and are left out of the accuracy.")
-    if s["n_videos"] < 10:
-        found.append(f"Only {s['n_videos']} videos: the interval is a rough one.")
+    if (judge := s.get("judge")) and judge["n_failed"]:
+        found.append(f"The judge gave no verdict on {judge['n_failed']:,} of {judge['n']:,}.")
+    if s["n_videos"] and (few := few_videos(s["n_videos"])):
+        found.append(f"{few[0].upper()}{few[1:]}.")
     if s.get("coverage") and (loss := Coverage.from_json(s["coverage"]).large_loss):
         found.append(f"{loss[:1].upper()}{loss[1:]} of the dataset.")
     # What counting words in the gold clip gets is a floor for agents, and no leak.

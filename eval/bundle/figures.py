@@ -7,11 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.metrics.answer_forms import answer_rows
+from eval.metrics.judge_agreement import LABELS
 from eval.metrics.pairs import Run, compare, match
 from eval.metrics.summary import accuracy_interval, summarize
 from eval.output.formatting import format_interval, format_number
-from eval.output.typeset import Table, to_latex, to_markdown
 from eval.runs.checkpoints import short_name
+from longvideo_env.commands.typeset import Table, to_latex, to_markdown
 from longvideo_env.errors import SpecError
 
 UNCHECKED = ("wall_s",)
@@ -55,6 +57,7 @@ def _part(was: Mapping[str, Any], now: Mapping[str, Any], key: str, name: str) -
 RUN_COLUMNS = (
     *("run", "dataset", "accuracy", "95% CI", "grounding", "turns", "failed", "n", "videos"),
 )
+ANSWER_COLUMNS = ("run", "measure", "value", "95% CI", "n")
 PAIR_COLUMNS = ("run", "against", "difference", "95% CI", "p", "n")
 
 
@@ -68,6 +71,16 @@ def paper_tables(
         "accuracy; unread answers count as wrong."
     )
     tables = [Table("runs", "Accuracy", RUN_COLUMNS, rows, note)]
+    answers = [row for name, run in runs.items() for row in _answers(name, run, summaries[name])]
+    if answers:
+        note = (
+            "Accuracy of answers in words is the judge's verdict, or exact match without a judge; "
+            "of answers to when it is R@0.5. Agreement: the share of a judge's verdicts that say "
+            "what is known without it."
+        )
+        tables.append(
+            Table("answers", "Answers in words and in time", ANSWER_COLUMNS, answers, note)
+        )
     paired = _paired_rows(runs)
     if paired:
         note = "Paired on the same questions; intervals are clustered by video."
@@ -92,6 +105,18 @@ def _row(name: str, run: Run, summary: Mapping[str, Any]) -> list[str]:
         str(now["n_failed"]),
         str(now["n_scored"]),
         str(now["n_videos"]),
+    ]
+
+
+def _answers(name: str, run: Run, summary: Mapping[str, Any]) -> list[list[str]]:
+    now = figures_of(run, summary)
+    found = answer_rows(now)
+    for known, row in (now.get("judge") or {}).get("agreement", {}).items():
+        label = f"judge's agreement with {LABELS[known]}"
+        found.append((label, row["agree"], row["agree_ci95"], row["n"]))
+    return [
+        [name, label, format_number(value), format_interval(interval), str(n)]
+        for label, value, interval, n in found
     ]
 
 

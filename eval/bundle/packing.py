@@ -33,13 +33,13 @@ from eval.bundle.cleaning import clean_episode, clean_values, find_secrets, is_o
 from eval.bundle.contents import RECORDING_MEMBER, Bundle, seal, write_bundle
 from eval.bundle.figures import paper_tables, table_files, unique_names
 from eval.metrics.pairs import Run, read_run
-from eval.output.formatting import output_console
 from eval.rescore import read_summary
 from eval.runs.run_options import RECORDING
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.config import PROTOCOLS, spec_of
 from longvideo_env.errors import SpecError
 from longvideo_env.game.words.templates import SHIPPED, default_text, shipped_text

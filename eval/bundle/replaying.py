@@ -25,8 +25,11 @@ from eval.bundle.material_checks import BundleFindings, OpenedRun
 from eval.runs.budgets import Budget, EpisodeLimit
 from longvideo_env import RolloutEngine
 from longvideo_env.errors import LongVideoEnvError, PolicyError
+from longvideo_env.game.judging import Judge
 from longvideo_env.game.policy import Context, Message, Policy, Reply, TextCodec
+from longvideo_env.game.reward import Play
 from longvideo_env.records.trajectory import Segment, Trajectory
+from longvideo_env.schema import Gold, Question
 from longvideo_env.tools.recording import Recording, import_calls
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolReply, ToolResult
@@ -70,7 +73,9 @@ async def _replay_run(
     if one.dataset is None or one.config is None:
         findings.unchecked.append(f"{one.name}: nothing was played again: {one.problem}")
         return
-    remote = {r for r in ("grounding", "vision") if getattr(one.config, r).startswith(REMOTE)}
+    remote = {
+        r for r in ("grounding", "vision", "judge") if getattr(one.config, r).startswith(REMOTE)
+    }
     # What is behind an endpoint is not built: it would ask for an address and a key.
     absent: dict[str, Any] = dict.fromkeys(remote, "none")
     here = replace(one.config, **absent)
@@ -95,6 +100,8 @@ async def _replay_run(
             continue
         engine.policy = _policy_of(one, t, recording)
         engine.toolbox = cast("Toolbox", EpisodeTools(toolbox, t, remote))
+        if "judge" in remote:
+            engine.judge = cast("Judge", EpisodeJudge(t))
         try:
             again = await engine.play(one.dataset.task(t.qid), t.sample)
             findings.differs += _compare(one.name, t, again)
@@ -228,6 +235,21 @@ class EpisodeCodec(TextCodec):
                 return []
             place += len(content.strip())
         return found
+
+
+class EpisodeJudge:
+    """Says what the judge of an episode said.
+
+    Args:
+        played: The episode.
+    """
+
+    def __init__(self, played: Trajectory) -> None:
+        self._judged = played.judged
+
+    async def see(self, play: Play, question: Question, gold: Gold) -> Play:
+        """The play with the episode's verdict."""
+        return replace(play, judged=self._judged)
 
 
 class EpisodeTools:

@@ -22,9 +22,9 @@ from pathlib import Path
 from eval.bundle.bundle_checks import check_bundle, print_findings
 from eval.bundle.contents import TABLE_MD, TABLE_TEX, read_bundle
 from eval.bundle.replaying import replay_bundle
-from eval.output.formatting import output_console
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.records.files import write_json
 
 

@@ -19,11 +19,11 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     """Usage by role, and what a right answer cost.
 
     Returns:
-        `usage`: by role (`master`, or a tool's name), and `total`; `cost_usd`, None unless every
-        call's price is known; `cost_once_usd`, the same with equal tool calls counted once (same
-        request, reply and usage); `cost_per_correct_usd` and `tokens_per_correct`; `shortlisted`:
-        how often a video did not fit the grounding agent's context; `repaired`: how often that
-        agent had to be asked again; `frames_sent`.
+        `usage`: by role (`master`, `judge`, or a tool's name), and `total`; `cost_usd`, None unless
+        every call's price is known; `cost_once_usd`, the same with equal tool calls counted once
+        (same request, reply and usage); `cost_per_correct_usd` and `tokens_per_correct`;
+        `shortlisted`: how often a video did not fit the grounding agent's context; `repaired`: how
+        often that agent had to be asked again; `frames_sent`.
     """
     by_role: dict[str, Usage] = {}
     for role, record in _records(trajectories):
@@ -31,7 +31,8 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     total = sum(by_role.values(), Usage())
     tokens = total.prompt_tokens + total.completion_tokens
     n_right = sum(bool(t.correct) for t in trajectories)
-    details = [record for role, record in _records(trajectories) if role != "master"]
+    tools = [(r, record) for r, record in _records(trajectories) if r not in ("master", "judge")]
+    details = [record for _, record in tools]
     return {
         "usage": {
             **{role: usage.record() for role, usage in by_role.items() if usage.requests},
@@ -54,6 +55,8 @@ def _once(trajectories: Sequence[Trajectory]) -> Iterator[Usage]:
     """What the replies used, and each tool call that differs from those before it."""
     seen: set[str] = set()
     for trajectory in trajectories:
+        if trajectory.judged is not None:
+            yield from map(usage_of, trajectory.judged.usage)
         for turn in _turns(trajectory):
             if turn.usage:
                 yield usage_of(turn.usage)
@@ -68,6 +71,9 @@ def _once(trajectories: Sequence[Trajectory]) -> Iterator[Usage]:
 def _records(trajectories: Sequence[Trajectory]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What each reply and each tool call used, by role."""
     for trajectory in trajectories:
+        if trajectory.judged is not None:
+            for record in trajectory.judged.usage:
+                yield "judge", record
         for turn in _turns(trajectory):
             if turn.usage:
                 yield "master", turn.usage

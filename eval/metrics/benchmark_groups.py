@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from eval.metrics.summary import accuracy_of, mean_of_groups
 from longvideo_env.records.trajectory import Trajectory
@@ -13,9 +13,16 @@ MAX_GROUPS = 40
 """A fact with more values than this names questions, and no groups."""
 
 
-def group_shares(
-    tasks: Iterable[Task], trajectories: Sequence[Trajectory]
-) -> dict[str, dict[str, Any]]:
+Facts: TypeAlias = Mapping[str, Sequence[Sequence[str]]]
+"""`(name, value)` pairs of each question, by `str(qid)`; questions without any are left out."""
+
+
+def question_facts(tasks: Iterable[Task]) -> Facts:
+    """What a benchmark says of each question."""
+    return {str(task.qid): task.question.facts for task in tasks if task.question.facts}
+
+
+def group_shares(facts: Facts, trajectories: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
     """Fact -> `groups` (value -> n, accuracy, interval), and their `mean` with `mean_ci95`.
 
     The mean weighs groups alike, however many questions they have.
@@ -24,7 +31,6 @@ def group_shares(
     a gold answer, and failed ones, are in no group. A reply without an answer is wrong, as in
     `summarize`: none is drawn.
     """
-    facts = {str(task.qid): task.question.facts for task in tasks if task.question.facts}
     labelled: dict[str, list[tuple[Trajectory, str]]] = {}
     for trajectory in trajectories:
         if trajectory.correct is not None and trajectory.status != "failed":

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 
-WORKING_SHARE = 0.1
+WORKING_SHARE = 0.08
 """The share of the estimated correlation that CR2 works with (`docs/statistics.md`).
 
 With all of it the intervals cover 0.99 where one video has a third of the questions, because right

@@ -1,4 +1,4 @@
-"""What replies without an action say in plain words: "cannot read" told from "cannot write tags".
+"""What replies without an action say in plain words: "cannot read", or only "cannot write tags"?
 
 A model that was never taught the tags may write "It is on wednesday." in each turn: every turn is
 malformed and its accuracy is 0, although it read the right fact. `named_accuracy` also counts an
@@ -69,7 +69,8 @@ def named_accuracy(
             continue
         n_scored += 1
         n_hits += bool(trajectory.correct)
-        if trajectory.choice is None and any(turn.malformed for turn in trajectory.turns):
+        asked = bool(trajectory.options) and trajectory.choice is None
+        if asked and any(turn.malformed for turn in trajectory.turns):
             unanswered += 1
             said = said_option(trajectory)
             if said is not None:

@@ -24,7 +24,7 @@ from longvideo_env.records.trajectory import Trajectory, read_trajectories
 Pair: TypeAlias = tuple[Trajectory, Trajectory]
 """The same question and sample, as run A and run B played it."""
 
-SAME_QUESTIONS = ("dataset", "split", "seed")
+SAME_QUESTIONS = ("dataset", "split", "seed", "ask")
 """Where the configurations of two runs must agree for equal ids to mean equal questions."""
 
 
@@ -132,7 +132,8 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
     Returns:
         `a` and `b`, each a part of `summarize` over the pairs' episodes; the numbers of `count`
         over all pairs; and the same numbers in `by_show` and `by_kind`, each with `p_holm`, which
-        is Holm's p for as many groups as there are.
+        is Holm's p for as many groups as there are. Where answers have no options, `answers` has
+        the difference of each of their scores, by the same method.
     """
     sides: tuple[Sequence[Trajectory], ...] = tuple(zip(*pairs, strict=True))
     parts = (
@@ -145,7 +146,23 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
         for side in sides
     )
     groups = {f"by_{name}": _by(pairs, name) for name in ("show", "kind")}
-    return {"a": a, "b": b, **count(pairs), **groups}
+    return {"a": a, "b": b, **count(pairs), **groups, **_answers(pairs)}
+
+
+def _answers(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """`answers`: B less A in each score of answers without options; nothing where all have some."""
+    found = {}
+    for name in pairs[0][0].answer_scores:
+        both = [(a, b) for a, b in pairs if name in a.answer_scores and name in b.answer_scores]
+        made = clustered_difference(
+            [b.answer_scores[name] - a.answer_scores[name] for a, b in both],
+            [a.video_id for a, _ in both],
+            [str(a.qid) for a, _ in both],
+        )
+        ends = None if made.interval is None else list(made.interval)
+        found[name] = {"difference": made.mean, "difference_ci95": ends, "p": made.p,
+                       "method": made.method, "n": len(both)}  # fmt: skip
+    return {"answers": found} if found else {}
 
 
 def _by(pairs: Sequence[Pair], name: str) -> dict[str, dict[str, Any]]:

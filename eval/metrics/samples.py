@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import comb
 from typing import Any
 
 from eval.metrics.intervals import clustered_share
+from longvideo_env.config import WHEN
+from longvideo_env.game.matching import plain_words
 from longvideo_env.records.trajectory import Trajectory
 
 
@@ -89,13 +91,20 @@ def _share(
 
 
 def _majority_right(group: Sequence[Trajectory]) -> bool:
-    votes = Counter(t.choice for t in group if t.choice is not None)
+    votes = Counter(vote for t in group if (vote := _vote(t)) is not None)
     if not votes:
         return False
     # `most_common` keeps the order of first votes among equals.
     winner = votes.most_common(1)[0][0]
-    return any(t.choice == winner and bool(t.correct) for t in group)
+    return any(_vote(t) == winner and bool(t.correct) for t in group)
 
 
 def _same_answer(group: Sequence[Trajectory]) -> bool:
-    return len({t.choice for t in group}) == 1 and group[0].choice is not None
+    return len({_vote(t) for t in group}) == 1 and _vote(group[0]) is not None
+
+
+def _vote(t: Trajectory) -> Hashable | None:
+    """The answer of an episode, so that equal ones are equal: words as they are compared."""
+    if t.choice is not None or t.said is None:
+        return t.choice
+    return t.said if t.ask == WHEN else tuple(plain_words(t.said))

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from eval.metrics.accounts import accounts
+from eval.metrics.answer_forms import answer_figures
 from eval.metrics.intervals import clustered_share
+from eval.metrics.judge_agreement import judge_figures
 from eval.metrics.samples import sample_scores
 from longvideo_env.records.trajectory import Trajectory
 
@@ -31,7 +33,8 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         `mean_of_kinds` weigh these groups alike; `samples` has what several plays of a question
         say (`samples`); usage and cost are those of `accounts`; `behaviour` says when tools were
         asked for; `malformed_rate` is a share of turns; `tool_calls` counts calls by tool, those
-        that opened a video apart.
+        that opened a video apart. Where answers have no options, `answers` has their scores
+        (`answer_forms`); where a judge was asked, `judge` has its (`judge_agreement`).
     """
     played = [t for t in trajectories if t.status != "failed"]
     scored = [t for t in played if t.correct is not None]
@@ -70,6 +73,8 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "model_s": round(sum(t.timings.model_s for t in trajectories), 3),
         "tools_s": round(sum(t.timings.tools_s for t in trajectories), 3),
         **accounts(trajectories),
+        **answer_figures(played),
+        **judge_figures(played),
     }
 
 

@@ -60,6 +60,16 @@ def power_lines(numbers: Mapping[str, Any]) -> list[str]:
     return [f"not significant: {'; '.join(parts)}"]
 
 
+def power_notes(comparisons: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """A line for each comparison that is not significant, by the name of its row."""
+    return [
+        f"{name}: {line}"
+        for name, numbers in comparisons.items()
+        if numbers is not None
+        for line in power_lines(numbers)
+    ]
+
+
 def format_signed_interval(interval: Sequence[float] | None) -> str:
     """The interval of a difference."""
     return "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"

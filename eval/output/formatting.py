@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
-TABLE_WIDTH = 160
-
-
-def output_console() -> Console:
-    """Standard output. A pipe or a log file has no width of its own, and gets a wide one."""
-    console = Console()
-    return console if console.is_terminal else Console(width=TABLE_WIDTH)
-
 
 def format_number(value: float | None, digits: int = 3) -> str:
     """A number for a table; what has no value is a dash."""

@@ -8,10 +8,12 @@ from typing import Any
 
 from eval.report.folders import SavedEpisode, Source
 from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets import Dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import DataError, SpecError
 from longvideo_env.ids import show_of
-from longvideo_env.schema import Task, Video
+from longvideo_env.schema import Gold, Task, Video
+from longvideo_env.spans import write_spans
 
 _ASKS = re.compile(r"\b(what|who|whose|whom|where|why|how|when|which)\b", re.IGNORECASE)
 _SAME = {"whose": "who", "whom": "who"}
@@ -47,7 +49,9 @@ class Questions:
     def open(self, source: Source) -> Asked:
         """The questions that a run was asked."""
         config = EnvConfig()
-        names = {name: source.config.get(name) for name in ("dataset", "split", "frames_root")}
+        names = {
+            name: source.config.get(name) for name in ("dataset", "split", "frames_root", "ask")
+        }
         chosen = {"dataset": self._dataset, "split": self._split, "frames_root": self._frames_root}
         names |= {name: value for name, value in chosen.items() if value is not None}
         if names["dataset"] is None:
@@ -55,9 +59,7 @@ class Questions:
             return Asked(self, None, f"{note}prompts, without the truth (--dataset, --split).")
         config = replace(config, **{k: v for k, v in names.items() if v is not None})
         try:
-            found = load_dataset(
-                config.dataset, config.split, frames_root=config.frames_root, skip_invalid=True
-            )
+            found = open_questions(config, skip_invalid=True)
         except (DataError, SpecError) as error:
             note = f"The dataset cannot be read ({error}); questions are shown as in the prompts, "
             return Asked(self, None, f"{note}without the truth (--dataset, --split).")
@@ -91,7 +93,8 @@ class Asked:
             self.n_unknown += self._dataset is not None
             return self._from_episode(episode)
         video = self._dataset.videos[task.question.video_id]
-        key = (self._dataset.name, self._dataset.split, str(task.qid), task.question.text)
+        asked = (task.question.text, task.question.ask)
+        key = (self._dataset.name, self._dataset.split, str(task.qid), *asked)
         return self._questions.add(key, _from_task(task, video), video)
 
     def _from_episode(self, episode: SavedEpisode) -> int:
@@ -122,7 +125,7 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
     question, gold = task.question, task.gold
     return {
         "qid": str(task.qid),
-        "text": question.text,
+        "text": question.text + _right_without_options(gold),
         "options": list(question.options),
         "answer": gold.answer,
         "video": question.video_id,
@@ -133,6 +136,11 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
         "gold": gold.clip_id,
         "span": list(gold.span) if gold.span else None,
     }
+
+
+def _right_without_options(gold: Gold) -> str:
+    right = f"{write_spans(gold.when)} s" if gold.when else gold.text
+    return f" (right: {right})" if gold.answer is None and right else ""
 
 
 def kind_of(text: str, show: str | None) -> str:

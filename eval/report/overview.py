@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
+from eval.metrics.answer_forms import answer_lines
 from eval.metrics.cost import episode_cost, mean_cost
 from eval.metrics.intervals import few_videos
+from eval.metrics.judge_agreement import judge_lines
 from eval.metrics.pairs import add_holm, count, differences, match, n_left_out
 from eval.metrics.summary import accuracy_of, clustered, summarize
 from eval.output.comparisons import power_lines
@@ -30,6 +32,9 @@ _CONFIG_SHOWN = (
         "protocol",
         "tags",
         "reward",
+        "ask",
+        "labels",
+        "judge",
         "shuffle_options",
         "temperature",
         "max_turn_tokens",
@@ -64,7 +69,13 @@ def describe_run(
         "parts": _parts(played),
         "histograms": _histograms(played),
         "calibration": _calibration(played),
-        "notes": [*source.notes, *notes, *_few(summary)],
+        "notes": [
+            *source.notes,
+            *notes,
+            *_few(summary),
+            *answer_lines(summary),
+            *judge_lines(summary),
+        ],
     }
 
 
@@ -196,7 +207,7 @@ def _calibration(played: Sequence[Played]) -> list[dict[str, Any]]:
     """When a tool was asked for against when it had to be.
 
     Grounding had to be asked for if the gold clip was not among those shown at the start; looking,
-    by the kind of a question of `mini`. Where the gold clip is known, it is also told how many
+    by the kind of a question of `mini`. Where the gold clip is known, there is also how many
     of the looks could see it.
     """
     groups = [

@@ -59,7 +59,7 @@ def build_page(
         questions: Reads their datasets.
         thumbs: Makes the thumbnails.
         title: Of the page.
-        progress: Is told how many episodes were prepared since it was last called.
+        progress: Called with the number of episodes prepared since the last call.
 
     Raises:
         MissingExtraError: Jinja2 is not installed.

@@ -9,6 +9,9 @@ from typing import Any
 from eval.metrics.cost import Cost, episode_cost
 from eval.report.folders import SavedEpisode
 from eval.report.thumbs import Thumbs
+from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.readable import spoken
+from longvideo_env.records.trajectory import Trajectory, written_as
 from longvideo_env.schema import Video
 
 MAX_TEXT = 400_000
@@ -99,11 +102,13 @@ def trace_of(
         "opened": _places(played.opened_at, clips),
         "first": None if first is None else _tool(first),
         "turns": [
-            _turn(turn, segments, clips, thumbs.of_turn(turn, video)) for turn in record["turns"]
+            _turn(turn, segments, clips, thumbs.of_turn(turn, video), played.protocol)
+            for turn in record["turns"]
         ],
         "error": record.get("error"),
         "order": record.get("option_order"),
         "terms": record.get("reward_terms") or {},
+        "answer": _answer(played),
         "timings": record.get("timings") or {},
         "cost": _cost(episode_cost(record)),
         "prompt_tokens": _count(s for s in segments if not s["sampled"]),
@@ -112,23 +117,35 @@ def trace_of(
     return trace
 
 
+def _answer(played: Trajectory) -> dict[str, str]:
+    """How close an answer without options is to the gold, and what a judge said of it."""
+    found = {name: f"{value:.3f}" for name, value in played.answer_scores.items()}
+    if (judged := played.judged) is not None:
+        votes = ", ".join("unread" if v is None else str(v) for v in judged.votes)
+        verdict = {True: "right", False: "wrong", None: f"no verdict: {judged.error}"}
+        found["judge"] = f"{verdict[judged.right]} ({judged.judge}; votes {votes or 'none'})"
+    return found
+
+
 def _turn(
     turn: Mapping[str, Any],
     segments: Sequence[Mapping[str, Any]],
     clips: Sequence[str],
     frames: dict[str, Any] | None,
+    protocol: str,
 ) -> dict[str, Any]:
     number = turn["turn"]
     mine = [segment for segment in segments if segment["turn"] == number]
     # What the template opened the reply with belongs to it: it stands before the sampled part.
     words = "".join(s["text"] for s in mine if s["sampled"])
+    read = "".join(written_as(s.get("message"), s["text"]) for s in mine if s["sampled"])
     seen = "".join(s["text"] for s in mine if not s["sampled"] and s["role"] != "assistant")
     result = turn.get("result") or {}
-    cut = _action_at(words) if turn.get("malformed") is None else None
+    thought = _before_action(read, protocol) if turn.get("malformed") is None else None
     record = {
         "n": number,
-        "words": _bounded(words if cut is None else words[:cut]),
-        "written": _bounded(words) if cut is not None else None,
+        "words": _bounded(words if thought is None else thought),
+        "written": _bounded(words) if thought is not None else None,
         "action": turn.get("action"),
         "arg": _bounded(turn["argument"]) if turn.get("argument") else None,
         "bad": turn.get("malformed"),
@@ -160,13 +177,15 @@ def _tool(turn: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tool.items() if value}
 
 
-def _action_at(words: str) -> int | None:
-    """Where the action begins that ends a well-formed reply, whatever its tag."""
+def _before_action(words: str, protocol: str) -> str | None:
+    """What stands beside the action of a well-formed reply; None where no action is found."""
+    if protocol == FunctionProtocol.name:
+        return spoken(words)
     closing = _CLOSING_TAG.search(words)
     if closing is None:
         return None
     start = words.rfind(f"<{closing[1]}", 0, closing.start())
-    return closing.start() if start < 0 else start
+    return words[: closing.start() if start < 0 else start]
 
 
 def _places(ids: Sequence[str], clips: Sequence[str]) -> list[int]:

@@ -6,7 +6,7 @@
     --fail-above 0.1
 
 A run's budget counts all of its episodes, those of earlier sessions too. No episode is started once
-those that are under way are expected to use up the rest; those that were started are finished. An
+the unfinished ones are expected to use up the rest; those that were started are finished. An
 episode beyond its tokens or money ends without an answer, and is wrong; one beyond its seconds has
 failed, because a slow server is no wrong answer.
 """
@@ -83,19 +83,23 @@ def spent_in(
     total = Spent()
     for turn in (*([first] if first else []), *turns):
         details = (turn.result or {}).get("details") or {}
-        for record in (turn.usage or {}, details):
-            used = usage_of(record)
-            tokens = used.prompt_tokens + used.completion_tokens
-            unpriced = bool(used.requests) and used.cost_usd is None
-            total += Spent(tokens, used.cost_usd or 0.0, int(unpriced))
+        total += _spent(turn.usage or {}) + _spent(details)
     if not total.tokens:
         total += Spent(sum(len(s.token_ids or ()) for s in segments if s.sampled))
     return total
 
 
+def _spent(record: Mapping[str, Any]) -> Spent:
+    used = usage_of(record)
+    unpriced = bool(used.requests) and used.cost_usd is None
+    return Spent(used.prompt_tokens + used.completion_tokens, used.cost_usd or 0.0, int(unpriced))
+
+
 def spent_by(trajectory: Trajectory) -> Spent:
     """What a finished episode has used."""
-    return spent_in(trajectory.first, trajectory.turns, trajectory.segments)
+    judged = trajectory.judged.usage if trajectory.judged is not None else ()
+    spent = spent_in(trajectory.first, trajectory.turns, trajectory.segments)
+    return sum(map(_spent, judged), spent)
 
 
 class EpisodeLimit:
@@ -175,7 +179,7 @@ class SpendingWatch:
 
     def _reached(self) -> str | None:
         limit, spent = self.budget, self.spent
-        # Those under way, and the one that would start, are taken to cost what others did.
+        # The unfinished ones, and the one that would start, are taken to cost what others did.
         more = (self._under_way + 1) / self._finished if self._finished else 0.0
         if limit.usd is not None and spent.unpriced:
             return (

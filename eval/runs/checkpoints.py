@@ -1,7 +1,9 @@
 """The checkpoints of a training as policies, and accuracy against their steps.
 
-python eval/run_policy.py --checkpoints runs/grpo
-python eval/run_policy.py --policy 'hf:runs/grpo/checkpoint-*'
+    longvideo-env evaluate --checkpoints runs/grpo
+    longvideo-env evaluate --policy 'hf:runs/grpo/checkpoint-*'
+
+Accuracies stand against the steps in the table and in `longvideo-env plots`.
 """
 
 from __future__ import annotations

@@ -5,22 +5,18 @@ from __future__ import annotations
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from agents.vision.captions import EMPTY, described
-from longvideo_env import Dataset, EnvConfig
+from longvideo_env import EnvConfig
 from longvideo_env.errors import LongVideoEnvError
 from longvideo_env.ids import parse_clip_id
-from longvideo_env.media.frames import list_frames
 from longvideo_env.records.trajectory import Trajectory
 
 SHOWN = 3
 """Reasons that stand under the table."""
 
-_LOOKED_INTO = 20
 _CONNECT_S = 3.0
 _WORD = re.compile(r"[\w-]+")
 
@@ -80,29 +76,11 @@ class FailureWatch:
         return None
 
 
-def warnings_before(spec: str, config: EnvConfig, dataset: Dataset) -> list[str]:
-    """What can be known to go wrong before an episode is played, a line each."""
-    found = []
-    videos = list(islice(dataset.videos.values(), _LOOKED_INTO))
-    clips = [(video, clip) for video in videos for clip in video.clips]
-    name = config.vision.partition(":")[0]
-    if name in EMPTY and not any(described(clip, name) for _, clip in clips):
-        fix = "captions.json, or make a layer with longvideo-env describe"
-        found.append(
-            f"the first {len(videos)} videos have no {name}, which --vision {name} reads. Fix: "
-            f"add {fix}, or give another --vision (none takes its action away)."
-        )
-    if name in ("openai", "vlm") and not any(list_frames(v, c.clip_id) for v, c in clips):
-        found.append(
-            f"the first {len(videos)} videos have no frames, which --vision {config.vision} looks "
-            "at. Fix: give --frames-root, or another --vision."
-        )
-    if config.recording in ("off", "record"):
-        found += _silent_endpoints((spec, config.grounding, config.vision))
-    return found
-
-
-def _silent_endpoints(specs: Iterable[str]) -> list[str]:
+def silent_endpoints(spec: str, config: EnvConfig) -> list[str]:
+    """The endpoints of this machine where nothing listens, a line each."""
+    if config.recording not in ("off", "record"):
+        return []
+    specs = (spec, config.grounding, config.vision, config.judge)
     urls = {_address(spec.removeprefix("openai:")) for spec in specs if spec.startswith("openai:")}
     return [
         f"nothing listens at {url} ({problem}). Fix: start the server, or name another endpoint."
@@ -122,7 +100,7 @@ def _address(argument: str) -> str | None:
 
 
 def _unreachable(url: str) -> str | None:
-    """Why no connection can be had to this machine's own address; others may be behind a proxy."""
+    """Why this machine's own address does not answer; others may be behind a proxy."""
     parts = urlsplit(url)
     if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         return None
@@ -151,6 +129,12 @@ def failure_lines(summary: Mapping[str, Any]) -> list[str]:
             "resumes."
         )
     return lines
+
+
+def blind_mark(summary: Mapping[str, Any]) -> str:
+    """What a reader of an accuracy must know where an agent had nothing to go on; else empty."""
+    roles = [gap["role"] for gap in summary.get("blind", ()) if gap["without"] == gap["of"]]
+    return f"blind {' and '.join(roles)}" if roles else ""
 
 
 def stopped_mark(summary: Mapping[str, Any]) -> str:

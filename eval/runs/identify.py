@@ -11,6 +11,7 @@ from typing import Any
 from agents.policies.build import POLICY_KINDS, policy_name
 from agents.policies.starter import resolve_model
 from longvideo_env import Dataset, EnvConfig
+from longvideo_env.config import NO_JUDGE
 from longvideo_env.datasets.tvqa.index import LazyTasks
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
@@ -46,7 +47,9 @@ def identify(policy: Any, config: EnvConfig, dataset: Dataset) -> Identity:
     }
     if isinstance(policy, str) and (checkpoint := digest_checkpoint(policy)):
         parts["checkpoint"] = checkpoint
-    if unnamed := default_endpoint(policy_name(policy), config.grounding, config.vision):
+    if unnamed := default_endpoint(
+        policy_name(policy), config.grounding, config.vision, config.judge
+    ):
         parts["endpoint"] = short_hash(unnamed)
     own: dict[str, Any] = {tool.spec: tool.function for tool in game.tools}
     own |= {term: game.reward.functions[term] for term in game.reward.own}
@@ -56,6 +59,7 @@ def identify(policy: Any, config: EnvConfig, dataset: Dataset) -> Identity:
             ("policies", policy),
             ("grounding", config.grounding),
             ("vision", config.vision),
+            *([("judges", config.judge)] if config.judge != NO_JUDGE else []),
         )
     }
     if code := digest_own_code(own):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
 
+from agents.cluster.joining import RayOptions
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import check_policy_spec, policy_name
 from eval.metrics.pairs import Run, compare, match, read_run
 from eval.metrics.summary import accuracy_interval
 from eval.output.formatting import format_interval, format_number
 from eval.runs.budgets import Budget
-from eval.runs.failures import stopped_mark
+from eval.runs.failures import blind_mark, stopped_mark
 from eval.runs.naming import run_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import BUDGETS, RunOptions, fresh_draw
@@ -78,8 +79,10 @@ class RunResult:
             *("qid", "video_id", "show", "kind", "sample", "status", "choice", "correct"),
             *("reward", "grounded", "grounded_first", "n_turns", "error", "reward_error"),
         )
-        rows = [{name: getattr(t, name) for name in names} for t in self.episodes]
-        return pandas.DataFrame(rows, columns=list(names))
+        episodes = self.episodes
+        rows = [{**{n: getattr(t, n) for n in names}, **_answered(t)} for t in episodes]
+        more = dict.fromkeys(name for row in rows for name in row)
+        return pandas.DataFrame(rows, columns=list(dict.fromkeys([*names, *more])))
 
     def compare(self, other: RunResult | str | Path) -> dict[str, Any]:
         """This run less the other, on the questions that both played.
@@ -103,8 +106,16 @@ class RunResult:
         return (
             f"{s['policy']}: accuracy {format_number(s['accuracy'])} "
             f"({format_interval(self.interval)}), {s['n_scored']} of {s['n_finished']} episodes "
-            f"scored, {s['n_failed']} failed" + (f", {mark}" if (mark := stopped_mark(s)) else "")
+            f"scored, {s['n_failed']} failed"
+            + "".join(f", {mark}" for mark in (blind_mark(s), stopped_mark(s)) if mark)
         )
+
+
+def _answered(t: Trajectory) -> dict[str, Any]:
+    """What an answer without options adds to an episode's row."""
+    said = {"said": t.said} if t.answer_scores else {}
+    judged = {} if t.judged is None else {"judged_right": t.judged.right}
+    return {**said, **t.answer_scores, **judged}
 
 
 def _budget(limits: Mapping[str, Any]) -> Budget:
@@ -112,6 +123,17 @@ def _budget(limits: Mapping[str, Any]) -> Budget:
         if name not in BUDGETS:
             raise SpecError(unknown("budget", name, BUDGETS))
     return Budget(**limits)
+
+
+def _cluster(ray: str | Mapping[str, Any] | None) -> RayOptions | None:
+    if ray is None:
+        return None
+    given = {"address": ray} if isinstance(ray, str) else ray
+    known = [item.name for item in fields(RayOptions)]
+    for name in given:
+        if name not in known:
+            raise SpecError(unknown("option of ray", name, known))
+    return RayOptions(**given)
 
 
 def evaluate(
@@ -129,6 +151,8 @@ def evaluate(
     budget: Mapping[str, Any],
     episode_budget: Mapping[str, Any],
     fail_above: float | None,
+    ray: str | Mapping[str, Any] | None,
+    allow_blind: bool,
     generation: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> RunResult:
@@ -155,6 +179,8 @@ def evaluate(
         budget=_budget(budget),
         episode_budget=_budget(episode_budget),
         fail_above=fail_above,
+        ray=_cluster(ray),
+        allow_blind=allow_blind,
     )
     name = policy_name(policy)
     folder = run_folder(root, name, [name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -158,6 +159,7 @@ def summarize_answers(
             }
         )
     statuses = [result["status"] for result in results]
+    read_by = Counter(r["details"]["read_by"] for r in results if "read_by" in r["details"])
     interval = clustered_share(hits, videos) if hits else None
     numbers = {
         "accuracy": sum(hits) / len(hits) if hits else None,
@@ -167,6 +169,7 @@ def summarize_answers(
         "n_answered": statuses.count(ANSWERED),
         "n_misparsed": statuses.count(MISPARSED),
         "n_failed": statuses.count(FAILED),
+        "read_by": dict(read_by.most_common()),
         "n_shortlisted": sum("shortlisted" in result["details"] for result in results),
         "usage": usage.record(),
         "config": dict(config),

@@ -35,6 +35,7 @@ class EpisodeProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[place]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -69,9 +70,14 @@ class EpisodeProgress:
     def start(self, policy: str, total: int, done: Sequence[Trajectory]) -> None:
         """Begin a policy's bar, with the episodes that an earlier session finished."""
         self._right = self._scored = self._failed = 0
-        self._bar = self._progress.add_task(policy, total=total, state="")
+        self._bar = self._progress.add_task(policy, total=total, state="", place="")
         for trajectory in done:
             self.advance(trajectory)
+
+    def place(self, text: str) -> None:
+        """Say beside the bar who plays."""
+        assert self._bar is not None, "start() comes first"
+        self._progress.update(self._bar, place=text)
 
     def advance(self, trajectory: Trajectory) -> None:
         """Count a finished episode."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agents.cluster.joining import RayOptions
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import POLICY_SPECS, check_policy_spec
 from eval.runs.budgets import Budget
@@ -71,6 +72,8 @@ class RunOptions:
     budget: Budget = field(default_factory=Budget)
     episode_budget: Budget = field(default_factory=Budget)
     fail_above: float | None = None
+    ray: RayOptions | None = None
+    allow_blind: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, leave={"policies"})
@@ -80,6 +83,16 @@ class RunOptions:
                 raise SpecError(f"--{option} must be {least} or more, got {getattr(self, name)}.")
         if self.fail_above is not None and not 0 <= self.fail_above < 1:
             raise SpecError(f"--fail-above must be a share, 0 to below 1, got {self.fail_above}.")
+        if self.ray is not None and self.shard is not None:
+            raise SpecError("--ray has workers of its own. Fix: leave --shard out.")
+
+
+COMMON = (
+    "policy", "dataset", "split", "out", "limit", "samples", "seed", "overwrite", "config",
+    "grounding", "vision", "max-turns", "tools", "protocol", "reward", "questions", "checkpoints",
+    "recording", "concurrency", "temperature", "budget-usd", "fail-above", "prompts", "shard",
+)  # fmt: skip
+"""The options that a first look wants."""
 
 
 def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
@@ -90,7 +103,7 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         doc: Its description, as written.
         several: Whether `--policy` may be given several times.
     """
-    parser = OptionParser(prog, doc, config=True)
+    parser = OptionParser(prog, doc, config=True, common=COMMON, tables=True)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--policy",
@@ -145,7 +158,14 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         help="Stop once N episodes in a row have failed for one reason; 0: never. Default: 20.",
     )
     run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
+    run.add_argument(
+        "--allow-blind",
+        action="store_true",
+        help="Go on where the vision or grounding agent has nothing to go on: no frames, captions "
+        "or lines in any video. Otherwise that stops the run before it begins.",
+    )
     _add_budgets(parser)
+    add_ray_options(parser)
     add_fields(parser.add_argument_group("environment"), EnvConfig, split="val")
     add_fields(
         parser.add_argument_group("generation (hf:PATH, vllm:PATH, openai:MODEL)"),
@@ -208,6 +228,46 @@ def _add_budgets(parser: OptionParser) -> None:
     )
 
 
+def add_ray_options(parser: OptionParser) -> None:
+    """`--ray` and what workers get."""
+    group = parser.add_argument_group("cluster")
+    add = group.add_argument
+    add(
+        "--ray",
+        metavar="auto|local|HOST:PORT",
+        help="Play on a cluster of Ray: auto joins that of this machine, or starts one on it; "
+        "local always starts one. --concurrency is then that of each worker.",
+    )
+    add(
+        "--ray-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Workers, each with a policy of its own. Default: as many as there is room for.",
+    )
+    for name, default in (("cpus", 1.0), ("gpus", 0.0)):
+        add(
+            f"--{name}-per-worker",
+            type=float,
+            default=default,
+            metavar="X",
+            help=f"{name.upper()[:3]}s that Ray sets aside for each. Default: {default:g}.",
+        )
+
+
+def read_ray(options: Mapping[str, Any]) -> RayOptions | None:
+    """The cluster that was asked for.
+
+    Raises:
+        SpecError: A number is out of range.
+    """
+    if options.get("ray") is None:
+        return None
+    names = ("cpus_per_worker", "gpus_per_worker")
+    more = {name: options[name] for name in names}
+    return RayOptions(options["ray"], options["ray_workers"], **more)
+
+
 def read_options(
     options: Mapping[str, Any],
 ) -> tuple[RunOptions, EnvConfig, GenerationSettings]:
@@ -243,6 +303,8 @@ def read_options(
         budget=Budget(**{name: options[f"budget_{name}"] for name in BUDGETS}),
         episode_budget=Budget(**{name: options[f"episode_budget_{name}"] for name in BUDGETS}),
         fail_above=options["fail_above"],
+        ray=read_ray(options),
+        allow_blind=options["allow_blind"],
     )
     return run, config, settings
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,10 +22,9 @@ from pathlib import Path
 from eval.metrics.pairs import Run, read_run
 from eval.runs.store import CONFIG, IDENTITY, QuestionDigests
 from longvideo_env import Dataset, Task
-from longvideo_env.datasets.tvqa.index import LazyTasks
+from longvideo_env.datasets.draw_questions import draw_order
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.identity import changed_questions, name_some, short_hash
-from longvideo_env.seeding import derive_seed
 from longvideo_env.strict import check_fields
 
 DRAW = "draw"
@@ -131,39 +130,6 @@ def choose(
     tasks = dataset.tasks if whole else [dataset.tasks[i] for i in places]
     qids = [str(dataset.qids[i]) for i in places]
     return Chosen(tasks, qids, [rank[place] for place in drawn])
-
-
-def draw_order(dataset: Dataset, places: Iterable[int], seed: int) -> list[int]:
-    """Places of questions in an order drawn from a seed; any first N of it is a fair sample.
-
-    A video with n questions is given the points (u + 0) / n, (u + 1) / n, ... with u drawn from 0
-    to 1, and its questions take them in a drawn order. Sorted by points, the first N hold of each
-    video its share of N, rounded up or down at random (systematic sampling).
-    """
-    videos, qids = video_ids(dataset), dataset.qids
-    of: dict[str, list[int]] = {}
-    for place in places:
-        of.setdefault(videos[place], []).append(place)
-    points: list[tuple[float, int]] = []
-    for video, group in of.items():
-        start = derive_seed(seed, "video", video) / 2**63
-        group.sort(key=lambda place: derive_seed(seed, "question", str(qids[place])))
-        points += [((start + i) / len(group), place) for i, place in enumerate(group)]
-    return [place for _, place in sorted(points)]
-
-
-def video_ids(dataset: Dataset) -> Sequence[str]:
-    """The video of each question, in the dataset's order."""
-    tasks = dataset.tasks
-    if isinstance(tasks, LazyTasks) and len(tasks) == len(tasks.qids):
-        found: list[str] = tasks.kept("video-ids-1.json", _videos_of)
-        if len(found) == len(tasks):
-            return found
-    return _videos_of(tasks)
-
-
-def _videos_of(tasks: Iterable[Task]) -> list[str]:
-    return [task.question.video_id for task in tasks]
 
 
 def _took_first(folder: Path, first: Collection[str]) -> bool:

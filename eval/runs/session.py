@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -13,26 +13,32 @@ from typing import Any
 
 from rich.console import Console
 
+from agents.cluster.joining import joined_cluster
 from agents.generation.settings import GenerationSettings
+from agents.known import Gap, find_gaps, refuse_blind
 from agents.policies.build import build_policy, policy_name
 from agents.policies.recorded import recorded
-from eval.metrics.benchmark_groups import group_shares
+from eval.metrics.benchmark_groups import Facts, group_shares, question_facts
 from eval.metrics.named_options import named_accuracy
 from eval.metrics.summary import summarize
 from eval.runs.budgets import EpisodeLimit, SpendingWatch
-from eval.runs.failures import FailureWatch, warnings_before
+from eval.runs.failures import FailureWatch, silent_endpoints
 from eval.runs.identify import identify, questions_of
 from eval.runs.naming import shard_folder
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions
 from eval.runs.selection import DRAW, Chosen, choose
-from eval.runs.store import RunStore
-from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task, load_dataset
-from longvideo_env.config import spec_of
+from eval.runs.store import RunStore, holds_run
+from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task
+from longvideo_env.config import WHEN, spec_of
+from longvideo_env.datasets.altered import PREFIX
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import SpecError
-from longvideo_env.tools.recording import Recording, RecordingStats
+from longvideo_env.records.identity import Identity
+from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.tools.recording import RecordingStats
 from longvideo_env.tools.registry import build_toolbox
-from longvideo_env.tools.toolbox import Toolbox
+from longvideo_env.tools.toolbox import Recorder, Toolbox
 
 
 @dataclass(frozen=True)
@@ -106,12 +112,7 @@ def open_session(run: RunOptions, config: EnvConfig, settings: GenerationSetting
         DataError: The dataset cannot be read.
         SpecError: An agent is unknown, or the split holds no questions.
     """
-    dataset = load_dataset(
-        config.dataset,
-        config.split,
-        frames_root=config.frames_root,
-        skip_invalid=config.skip_invalid,
-    )
+    dataset = open_questions(config)
     if not dataset.tasks:
         raise SpecError(f"split {config.split!r} of {config.dataset!r} holds no questions.")
     return Session(run, config, settings, dataset, build_toolbox(config, dataset))
@@ -134,6 +135,9 @@ async def play_split(
         folder: The run's folder; a run that lies there is resumed. A shard has one beside it.
         progress: Where the run's bar is drawn.
         label: What the bar is called.
+
+    Raises:
+        BlindAgentError: An agent has nothing to go on, and the run is not to go on all the same.
     """
     name = policy_name(spec)
     fingerprint = _fingerprint(name, session)
@@ -143,6 +147,8 @@ async def play_split(
     timings = session.config.recording != "replay"
     plan = session.choose(folder)
     keys = plan.keys
+    blind = _blind(session, plan, begun=holds_run(folder) and not run.overwrite)
+    progress.warn(*map(str, blind))
     identity = identify(spec, session.config, session.dataset)
     with RunStore(
         folder,
@@ -164,9 +170,15 @@ async def play_split(
         kept, stopped = len(there), None
         spending = SpendingWatch(run.budget, store.episodes.values(), earlier)
         try:
-            stopped = await _play_missing(spec, session, plan, store, progress, spending)
+            missing = _Missing(spec, session, plan, store, identity)
+            stopped = await _play_missing(missing, progress, spending)
         finally:
-            summary = _summary(name, session, plan, store)
+            # A set of a benchmark has facts on every question; others are not gone through.
+            has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
+            facts = question_facts(plan.tasks) if has_facts else {}
+            summary = _summary(name, session, plan, store, facts)
+            if blind:
+                summary["blind"] = [gap.record() for gap in blind]
             summary["spent"] = spending.record()
             summary["recording"] = _recording_record(session.config, recording, before)
             if stopped is not None:
@@ -176,59 +188,121 @@ async def play_split(
                 progress.note(f"{label}: {played:,} of {len(keys):,} played now, {kept:,} kept")
             earlier_s = float(earlier.get("wall_s") or 0.0)
             summary["wall_s"] = round(earlier_s + time.perf_counter() - start, 3)
-            store.finish(summary, keys)
+            store.finish(summary, keys, facts)
     return summary
 
 
+@dataclass(frozen=True)
+class _Missing:
+    """What a run lacks, and whence it comes."""
+
+    spec: Any
+    session: Session
+    plan: RunPlan
+    store: RunStore
+    identity: Identity
+
+
 async def _play_missing(
-    spec: Any,
-    session: Session,
-    plan: RunPlan,
-    store: RunStore,
-    progress: EpisodeProgress,
-    spending: SpendingWatch,
+    missing: _Missing, progress: EpisodeProgress, spending: SpendingWatch
 ) -> str | None:
     """Play what is not there. Returns why that was stopped, if it was."""
-    run = session.run
-    jobs = [job for job in plan.jobs() if _key(*job) not in store.episodes]
-    if not jobs:
+    session, plan, store = missing.session, missing.plan, missing.store
+    run, name = session.run, policy_name(missing.spec)
+    n_jobs = sum(key not in store.episodes for key in plan.keys)
+    if not n_jobs:
         return None
-    progress.warn(*warnings_before(policy_name(spec), session.config, session.dataset))
-    policy = build_policy(spec, session.settings)
-    policy = recorded(policy, policy_name(spec), session.settings, session.toolbox.recording)
+    jobs = (job for job in plan.jobs() if _key(*job) not in store.episodes)
+    progress.warn(*silent_endpoints(name, session.config))
     watch = FailureWatch(run.stop_after_failures, run.fail_above, len(plan.keys))
+    async with _players(missing, spending.admit(jobs), n_jobs, progress) as played:
+        async for trajectory in played:
+            store.add(trajectory)
+            spending.see(trajectory)
+            progress.advance(trajectory)
+            if reason := watch.see(trajectory):
+                return reason
+    return spending.reason
+
+
+@asynccontextmanager
+async def _players(
+    missing: _Missing,
+    jobs: Iterator[tuple[Task, int]],
+    n_jobs: int,
+    progress: EpisodeProgress,
+) -> AsyncGenerator[AsyncGenerator[Trajectory, None]]:
+    """Whoever plays: one engine in this process, or the workers of a cluster."""
+    run = missing.session.run
+    if run.ray is not None:
+        from eval.cluster.players import RayPlayers  # Ray is an extra
+
+        parts = dict(missing.identity.parts)
+        with joined_cluster(run.ray) as n_workers:
+            players = RayPlayers(
+                missing.spec, missing.session, parts, min(n_workers, n_jobs), progress
+            )
+            async with aclosing(players.play_all(jobs, n_jobs)) as played:
+                yield played
+        return
+    engine = build_engine(missing.spec, missing.session, n_jobs)
     try:
-        engine = RolloutEngine(
-            dataset=session.dataset,
-            config=session.config,
-            toolbox=session.toolbox,
-            policy=policy,
-            policy_spec=policy_name(spec),
-            seed=run.seed,
-            concurrency=min(run.concurrency, len(jobs)),
-            is_over=EpisodeLimit(run.episode_budget),
-            episode_s=run.episode_budget.seconds,
-        )
-        async with aclosing(engine.play_all(spending.admit(jobs))) as played:
-            async for trajectory in played:
-                store.add(trajectory)
-                spending.see(trajectory)
-                progress.advance(trajectory)
-                if reason := watch.see(trajectory):
-                    return reason
-        return spending.reason
+        async with aclosing(engine.play_all(jobs)) as played:
+            yield played
     finally:
-        await policy.aclose()
+        await engine.policy.aclose()
+
+
+def build_engine(spec: Any, session: Session, n_jobs: int | None = None) -> RolloutEngine:
+    """What plays a session's episodes with a policy, which the caller closes.
+
+    Args:
+        spec: The policy.
+        session: Where it plays.
+        n_jobs: How many there are, if that is known.
+    """
+    run, name = session.run, policy_name(spec)
+    policy = build_policy(spec, session.settings)
+    return RolloutEngine(
+        dataset=session.dataset,
+        config=session.config,
+        toolbox=session.toolbox,
+        policy=recorded(policy, name, session.settings, session.toolbox.recording),
+        policy_spec=name,
+        seed=run.seed,
+        concurrency=run.concurrency if n_jobs is None else min(run.concurrency, n_jobs),
+        is_over=EpisodeLimit(run.episode_budget),
+        episode_s=run.episode_budget.seconds,
+    )
+
+
+def _blind(session: Session, plan: RunPlan, begun: bool) -> list[Gap]:
+    """The agents that have nothing to go on, in some of the videos or in all.
+
+    Raises:
+        BlindAgentError: An agent has nothing in any video, and the run neither is to go on all the
+            same nor has been begun already.
+    """
+    ids = dict.fromkeys(task.question.video_id for task in plan.tasks)
+    gaps = find_gaps((session.dataset.videos[i] for i in ids), session.config)
+    dataset = session.config.dataset
+    # A variant takes away what an agent would read: that is what it is for. A guess at a time is
+    # measured without any text, too: what the agents lack is said, and the run goes on.
+    wanted = isinstance(dataset, str) and dataset.startswith(PREFIX)
+    wanted = wanted or session.config.ask == WHEN
+    if not (begun or wanted or session.run.allow_blind):
+        refuse_blind(gaps)
+    return gaps
 
 
 def _key(task: Task, sample: int) -> tuple[str, int]:
     return str(task.qid), sample
 
 
-def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dict[str, Any]:
+def _summary(
+    name: str, session: Session, plan: RunPlan, store: RunStore, facts: Facts
+) -> dict[str, Any]:
     played = [store.episodes[key] for key in plan.keys if key in store.episodes]
-    # A set of a benchmark has facts on every question; others are not gone through.
-    has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
     config = session.config
     return {
         "policy": name,
@@ -245,14 +319,14 @@ def _summary(name: str, session: Session, plan: RunPlan, store: RunStore) -> dic
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
         "named_options": named_accuracy(session.dataset.task, played),
-        "groups": group_shares(plan.tasks, played) if has_facts else {},
+        "groups": group_shares(facts, played),
         **summarize(played, len(plan.tasks)),
     }
 
 
 def _recording_record(
     config: EnvConfig,
-    recording: Recording | None,
+    recording: Recorder | None,
     before: tuple[RecordingStats, RecordingStats] | None,
 ) -> dict[str, Any]:
     """What a recording did for this run alone."""

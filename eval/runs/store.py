@@ -1,9 +1,10 @@
 """A run's folder: `config.json`, `episodes.jsonl` as episodes finish, `summary.json`.
 
 A run can be interrupted at any moment and started again: finished episodes are kept, failed ones
-are played again, a last line torn by the interruption is dropped. It is started again only with
-the material that it was made of: `config.json` holds the hashes of it, `questions.json` those of
-each question. While a process writes the folder, no other one does.
+and those whose judge could not be asked are played again, a last line torn by the interruption is
+dropped. It is started again only with the material that it was made of: `config.json` holds the
+hashes of it, `questions.json` those of each question. `facts.json` is there for a benchmark's set,
+and says which groups each question is in. While a process writes the folder, no other one does.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ EPISODES = "episodes.jsonl"
 SUMMARY = "summary.json"
 CONFIG = "config.json"
 QUESTIONS = "questions.json"
+FACTS = "facts.json"
 IDENTITY = "identity"
 
 QuestionDigests = Mapping[str, Sequence[str]]
@@ -49,7 +51,6 @@ class RunStore:
 
     Attributes:
         notes: What the user should know of the run that was resumed.
-        n_kept: Episodes that an earlier session finished.
 
     Raises:
         FolderInUseError: Another process writes the folder.
@@ -77,11 +78,10 @@ class RunStore:
         with ExitStack() as stack:
             stack.enter_context(hold_folder(folder))
             if overwrite:
-                for name in (EPISODES, SUMMARY, CONFIG, QUESTIONS):
+                for name in (EPISODES, SUMMARY, CONFIG, QUESTIONS, FACTS):
                     (folder / name).unlink(missing_ok=True)
             self._check(config, identity, questions)
             self._resume()
-            self.n_kept = len(self.episodes)
             path = folder / EPISODES
             self._file: IO[str] = stack.enter_context(
                 open(path, "a", encoding="utf-8", errors=ESCAPED)
@@ -98,10 +98,7 @@ class RunStore:
     @property
     def earlier_summary(self) -> dict[str, Any]:
         """What the last session of this run summed up."""
-        try:
-            return dict(json.loads((self.folder / SUMMARY).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return {}  # a first session, or one that was killed before it could sum up
+        return _read(self.folder / SUMMARY)  # none in a first session, or in one that was killed
 
     def add(self, trajectory: Trajectory) -> None:
         """Keep a finished episode. It is on its way to disk when this returns."""
@@ -112,18 +109,26 @@ class RunStore:
             raise storage_error(self.folder / EPISODES, error) from error
         self.episodes[_key(trajectory)] = trajectory
 
-    def finish(self, summary: Mapping[str, Any], order: Iterable[tuple[str, int]]) -> None:
+    def finish(
+        self,
+        summary: Mapping[str, Any],
+        order: Iterable[tuple[str, int]],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write the summary, and put the episodes in order of the dataset.
 
         Args:
             summary: Plain values.
             order: `(str(qid), sample)` of all episodes asked for.
+            facts: What a benchmark says of each question, from which groups are made.
         """
-        with suppress(OSError):  # of what could not be written before, `add` has told
+        with suppress(OSError):  # `add` has reported what could not be written
             self._file.close()
         rank = {key: i for i, key in enumerate(order)}
         ordered = sorted(self.episodes.values(), key=lambda t: rank.get(_key(t), len(rank)))
         self._rewrite(ordered)
+        if facts:
+            write_text(self.folder / FACTS, json.dumps(facts) + "\n")
         write_json(self.folder / SUMMARY, summary)
 
     def _check(
@@ -191,7 +196,7 @@ class RunStore:
                 trajectory = Trajectory.from_json(line.decode())
             except (TrajectoryError, UnicodeDecodeError) as error:
                 raise TrajectoryError(f"{path}, line {number}: {error} {_ELSEWHERE}") from error
-            if trajectory.status == "failed":
+            if _is_lost(trajectory):
                 dropped = True
             else:
                 self.episodes[_key(trajectory)] = trajectory
@@ -224,9 +229,18 @@ _ELSEWHERE = "Fix: give another --out, or --overwrite."
 
 def read_questions(folder: Path) -> dict[str, list[str]]:
     """The digests of each question of a run; none where an earlier release made it."""
+    return _read(folder / QUESTIONS)
+
+
+def read_facts(folder: Path) -> dict[str, list[list[str]]]:
+    """What a benchmark says of each question of a run; none where it says nothing."""
+    return _read(folder / FACTS)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / QUESTIONS).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return {}
 
 
@@ -243,6 +257,13 @@ def refuse_to_overwrite(folder: Path) -> None:
     """
     if holds_run(folder):
         raise SpecError(f"{folder} already holds a run. {_ELSEWHERE}")
+
+
+def _is_lost(trajectory: Trajectory) -> bool:
+    """Whether an episode is played again: it failed, or its judge could not be asked."""
+    judged = trajectory.judged
+    unasked = judged is not None and judged.right is None and not judged.votes
+    return trajectory.status == "failed" or (unasked and trajectory.correct is None)
 
 
 def _key(trajectory: Trajectory) -> tuple[str, int]:

@@ -3,8 +3,9 @@
     longvideo-env audit RUN
     longvideo-env audit RUN --tokenizer runs/grpo
 
-RUN is the --output_dir of a `train/grpo.py --save_rollouts`, its rollouts, or a file.
-Of each trajectory:
+RUN is the --output_dir of a `train/grpo.py --save_rollouts`, its rollouts, or a file. What closes
+an action follows from the run's `environment.json`: own tools and games are imported from the
+folder in which the command is started. Of each trajectory:
 
 - ids: each segment has as many token ids as it should, and a log-prob for each sampled token where
   there are any, none above 0;
@@ -33,18 +34,18 @@ from typing import Any, TypeAlias
 
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.config import EnvConfig
 from longvideo_env.errors import MissingExtraError, SpecError, TrajectoryError
-from longvideo_env.game.game import default_game
+from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.reasoning import open_reasoning
-from longvideo_env.records.metrics_log import rollout_files
+from longvideo_env.records.metrics_log import environment_of, rollout_files
 from longvideo_env.records.trajectory import Segment, Trajectory, read_lines
 
 Decode: TypeAlias = Callable[[Sequence[int]], str]
+Closed: TypeAlias = Callable[[str], bool]
 
 EXIT_FOUND, EXIT_BAD_INPUT = 1, 2
 SHOWN = 20
-
-# Where a chat template opens a reply with a reasoning tag, the reply belongs behind it.
 
 
 @dataclass
@@ -74,14 +75,14 @@ def audit(path: str | Path, decode: Decode | None = None) -> Findings:
         TrajectoryError: A file cannot be read.
     """
     files = _files(Path(path))
-    findings = Findings()
+    findings, closed = Findings(), action_closed(Path(path))
     for file in files:
         findings.counts["files"] += 1
         rows: list[int] = []
         for number, line in enumerate(read_lines(file), start=1):
             where = f"{file.name}, line {number}"
             trajectory, note = _read(line, where)
-            for problem in check(trajectory, findings.counts, decode):
+            for problem in check(trajectory, findings.counts, decode, closed):
                 findings.problems.append(f"{where} (question {trajectory.qid}): {problem}")
             if note is not None:
                 findings.problems += [f"{where}: {text}" for text in _check_use(trajectory, note)]
@@ -93,7 +94,31 @@ def audit(path: str | Path, decode: Decode | None = None) -> Findings:
     return findings
 
 
-def check(trajectory: Trajectory, counts: Counter[str], decode: Decode | None) -> Iterator[str]:
+def action_closed(path: Path) -> Closed:
+    """Whether a text has closed an action, by the tools and tags that a run was trained with.
+
+    Args:
+        path: The run, its rollouts, or one file of them.
+
+    Raises:
+        SpecError: Its tools cannot be imported.
+    """
+    record = environment_of(path)
+    parts: dict[str, Any] = {
+        name: record[name] for name in ("game", "tools", "tags") if name in record
+    }
+    try:
+        return Game.from_config(EnvConfig.from_mapping(parts)).protocol.complete
+    except SpecError as error:
+        raise SpecError(
+            f"{path}: what its episodes were played with cannot be read: {error} Fix: start the "
+            "command in the folder in which the training was started."
+        ) from error
+
+
+def check(
+    trajectory: Trajectory, counts: Counter[str], decode: Decode | None, closed: Closed
+) -> Iterator[str]:
     """What is wrong with one trajectory; adds to the counts."""
     counts["rollouts"] += 1
     for segment in trajectory.segments:
@@ -108,33 +133,36 @@ def check(trajectory: Trajectory, counts: Counter[str], decode: Decode | None) -
     opened = ""
     for segment in trajectory.segments:
         if segment.sampled and trajectory.protocol == "tags":  # a call is ended by the model itself
-            beyond = tokens_after_action(segment, decode, opened)
+            beyond = tokens_after_action(segment, decode, closed, opened)
             counts["tokens after an action"] += beyond
             if beyond:
                 yield f"turn {segment.turn}: {beyond} tokens were sampled after an action closed."
         opened = "" if segment.sampled else open_reasoning(segment.text)
 
 
-def tokens_after_action(segment: Segment, decode: Decode | None, opened: str = "") -> int:
+def tokens_after_action(
+    segment: Segment, decode: Decode | None, closed: Closed, opened: str = ""
+) -> int:
     """How many tokens of a reply come after the one that closed its action.
 
-    Without `decode` ids and text cannot be told apart token by token: anything behind the action
+    Without `decode` ids and text cannot be matched token by token: anything behind the action
     but white space, which may belong to the closing token itself, then counts as one.
 
     Args:
         segment: The reply.
         decode: Turns token ids into text.
+        closed: Whether a text has closed an action.
         opened: The reasoning tag with which the chat template opened the reply.
     """
-    text, action_closed = opened + segment.text, default_game().protocol.complete
-    if not action_closed(text):
+    text = opened + segment.text
+    if not closed(text):
         return 0
     if decode is None or segment.token_ids is None:
         ends = (i + 1 for i, letter in enumerate(text) if letter == ">")
-        return int(bool(text[next(end for end in ends if action_closed(text[:end])) :].strip()))
+        return int(bool(text[next(end for end in ends if closed(text[:end])) :].strip()))
     ids = segment.token_ids
-    closed = (n for n in range(1, len(ids) + 1) if action_closed(opened + decode(ids[:n])))
-    return len(ids) - next(closed, len(ids))
+    until = (n for n in range(1, len(ids) + 1) if closed(opened + decode(ids[:n])))
+    return len(ids) - next(until, len(ids))
 
 
 def _check_segment(segment: Segment) -> Iterator[str]:

@@ -6,13 +6,17 @@
 
 `--max-turns 3`, `--max_turns 3` and `--max_turns=3` are one. A switch is written `--flag`,
 `--no-flag`, `--flag true` or `--flag false`. `--config FILE` is YAML by option name, and flags
-override it. What is wrong is one line and exit code 2; an unknown option names the nearest.
+override it. What is wrong is one line and exit code 2; an unknown option names the nearest. A help
+text that fills more than a screen is cut to the commonest options; `--help-all` prints all of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -22,7 +26,19 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
 
+from longvideo_env.commands.typeset import TABLE_FORMATS, TEXT, table_format
+
+HELP_LINES = 44
+"""How long `--help` may be."""
+
+_BRIEF = 70
+
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str, **more: Any) -> None:
+        super().__init__(prog, max_help_position=30, **more)
 
 
 class _Switch(argparse.Action):
@@ -34,6 +50,40 @@ class _Switch(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         setattr(namespace, self.dest, values)
+
+
+class _WholeHelp(argparse.Action):
+    """Print every option, and end."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **more)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        sys.stdout.write(parser.format_whole_help())
+        parser.exit()
+
+
+def _first_commands(examples: str) -> str:
+    """The first commands of a block of examples, in four lines or so."""
+    commands = re.findall(r"(?:.*\\\n)*.*\n", examples)
+    return "".join(commands[:3])
+
+
+_DEFAULT = re.compile(r"(?:Default: (.+?)\.$)|(?:\s*\(default: ([^)]+)\))")
+
+
+def _brief(action: argparse.Action) -> argparse.Action:
+    """The option with as much of its help as fits in two lines, and its default."""
+    brief, text = copy.copy(action), (action.help or "") % vars(action)
+    default = _DEFAULT.search(text)
+    text = re.split(r"\.(?:\s|$)", _DEFAULT.sub("", text).strip(), maxsplit=1)[0].rstrip(".")
+    if len(text) > _BRIEF:
+        text = text[: max(text.rfind(mark, 0, _BRIEF) for mark in (",", ";", ":", " "))] + " ..."
+    text += f" (default: {default[1] or default[2]})" if default else ""
+    brief.help = text.replace("%", "%%")
+    if isinstance(action, _Switch):
+        brief.nargs = 0
+    return brief
 
 
 def _to_bool(text: str) -> bool:
@@ -49,8 +99,13 @@ class OptionParser(argparse.ArgumentParser):
         prog: The command, as its messages call it.
         description: Shown as it was written.
         config: Whether `--config FILE` is taken.
+        common: The options that `--help` shows where there is no room for all, most wanted first.
+        tables: Whether the command prints tables: then `--format` says how.
         more: For `argparse.ArgumentParser`.
     """
+
+    help_all: Mapping[str, Any] | None = None
+    """What `--help-all` is, where it is not answered by the parser itself."""
 
     def __init__(
         self,
@@ -58,18 +113,76 @@ class OptionParser(argparse.ArgumentParser):
         description: str | None = None,
         *,
         config: bool = False,
+        common: Sequence[str] = (),
+        tables: bool = False,
         **more: Any,
     ) -> None:
-        more.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        more.setdefault("formatter_class", _Formatter)
         more["allow_abbrev"] = False
+        if tables:
+            more["conflict_handler"] = "resolve"  # some commands' --json names a file
         super().__init__(prog=prog, description=description, **more)
         self.register("action", "store_true", _Switch)
+        self.common = common
+        whole = {"action": _WholeHelp, "help": argparse.SUPPRESS}
+        self.add_argument("--help-all", **(self.help_all or whole))
         self._config = config
         self._in_file: set[str] = set()
+        self._completing = False
+        self._tables = tables
+        if tables:
+            self.add_argument(
+                "--format",
+                choices=TABLE_FORMATS,
+                default=TEXT,
+                help="How tables are printed; whatever else is said then goes to standard error.",
+            )
+            self.add_argument("--json", action="store_true", help="The same as --format json.")
         if config:
             self.add_argument(
                 "--config", metavar="FILE", help="YAML with any option; flags override it."
             )
+
+    def format_help(self) -> str:
+        """The help text, cut to the commonest options where it is longer than `HELP_LINES`."""
+        whole = self.format_whole_help()
+        return whole if whole.count("\n") <= HELP_LINES else self._brief_help()
+
+    def format_whole_help(self) -> str:
+        """The help text with every option."""
+        return super().format_help()
+
+    def _brief_help(self) -> str:
+        needed = [a for a in self._actions if a.required or not a.option_strings]
+        wanted = [self._option_string_actions.get(f"--{name}") for name in self.common]
+        others = [a for a in self._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+        ranked = dict.fromkeys([*needed, *filter(None, wanted), *others])
+        places = " ".join(str(a.metavar or a.dest) for a in self._actions if not a.option_strings)
+        title, _, rest = (self.description or "").strip().partition("\n")
+        examples = re.findall(r"(?:^    .*\n)+", rest + "\n", re.MULTILINE)[:1]
+        head = f"usage: {self.prog} {places}{' ' * bool(places)}[OPTIONS]\n\n{title}\n"
+        head += "".join("\n" + _first_commands(few) for few in examples)
+        codes = re.findall(r"^Exit codes: (?:.+\n)+", rest + "\n", re.MULTILINE)[:1]
+        head += "".join(f"\n{few}" for few in codes)
+        shown: list[argparse.Action] = []
+        body = ""
+        for action in ranked:
+            longer = self._options_help([*shown, action])
+            if (head + longer).count("\n") > HELP_LINES - 2:
+                break
+            shown, body = [*shown, action], longer
+        left = len(others) - len(set(shown) & set(others))
+        return f"{head}{body}\n{left} more options: {self.prog} --help-all\n"
+
+    def _options_help(self, shown: Sequence[argparse.Action]) -> str:
+        formatter = self._get_formatter()
+        for group in self._action_groups:
+            brief = [_brief(action) for action in group._group_actions if action in shown]
+            if brief:
+                formatter.start_section(group.title)
+                formatter.add_arguments(brief)
+                formatter.end_section()
+        return "\n" + formatter.format_help()
 
     def error(self, message: str) -> NoReturn:
         """Say in one line what is wrong, and exit with code 2."""
@@ -89,11 +202,19 @@ class OptionParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As `parse_args`, but hand back what is unknown, the file's keys included."""
+        if "_ARGCOMPLETE" in os.environ and not self._completing:  # a shell asks what could follow
+            import argcomplete
+
+            self._completing = True  # argcomplete parses what is typed by this very method
+            argcomplete.autocomplete(self)  # ends the process
         given = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
         in_flags = {self._known(arg.partition("=")[0]) for arg in given if arg.startswith("--")}
         from_file = self._from_file(given, in_flags) if self._config else []
         words = [*self._spelled(from_file), *self._spelled(given)]
-        return super().parse_known_args(words, namespace)
+        options, unknown = super().parse_known_args(words, namespace)
+        if self._tables:
+            table_format.set("json" if options.json is True else options.format)
+        return options, unknown
 
     def refuse_unknown(self, unknown: Sequence[str]) -> NoReturn:
         """Say that an option is unknown, and which is nearest."""
@@ -215,7 +336,10 @@ def add_fields(
         if hints[item.name] is bool:
             options["action"] = _Switch
         else:
-            options |= {"type": _plain_type(hints[item.name]), "metavar": item.name.upper()}
+            options |= {
+                "type": _plain_type(hints[item.name]),
+                "metavar": _metavar(hints[item.name], item.name),
+            }
             if get_origin(hints[item.name]) is list:
                 options |= {"type": get_args(hints[item.name])[0], "nargs": "+"}
         parser.add_argument(f"--{item.name.replace('_', '-')}", **options)
@@ -231,3 +355,7 @@ def _plain_type(hint: Any) -> type:
         if hint in (plain, plain | None):
             return plain
     return str
+
+
+def _metavar(hint: Any, name: str) -> str:
+    return "N" if _plain_type(hint) in (int, float) else name.upper()

@@ -2,9 +2,12 @@
 
     longvideo-env play
     longvideo-env play --dataset data/plus --split val --questions 5 --vision none
+    longvideo-env play --protocol functions
 
 Type a tool's name and what it should do (`look the table`, `ground`), and an option's label such as
-`a2` to answer; or an action as a policy writes it. `help` shows the rules, `quit` ends the game.
+`a2` to answer; or an action as a policy writes it. What takes several values has them by name:
+`transcribe clip=3 words=20`. With `--protocol functions` what you type is shown as the call that it
+becomes. `help` shows the rules, `quit` ends the game.
 
 Exit codes: 0 done; 2 bad arguments or data; 130 interrupted.
 """
@@ -12,8 +15,10 @@ Exit codes: 0 done; 2 bad arguments or data; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import re
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -21,25 +26,58 @@ from rich.markup import escape
 
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
-from longvideo_env.config import EnvConfig
+from longvideo_env.config import CHOICE, PROTOCOLS, EnvConfig
 from longvideo_env.drivers.env import LongTVQAEnv
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Observation
+from longvideo_env.game.protocol.answers import read_answer
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
-from longvideo_env.schema import Question, Task, clock
+from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.readable import readable
+from longvideo_env.schema import MAX_OPTIONS, Question, Task, clock
+from longvideo_env.tools.tool import Tool
 
-_LABEL = re.compile(r"(?:answer\s+)?(a[0-9])\s*\Z", re.IGNORECASE)
+_LABEL = re.compile(r"(?:answer\s+)?(\S{1,3})\s*\Z", re.IGNORECASE)
 
 
 def as_reply(line: str, game: Game) -> str:
     """What a person typed as a policy would write it; anything else stays as it is."""
     text = line.strip()
-    if match := _LABEL.match(text):
-        return game.protocol.write(Action(ANSWER, match[1].lower()))
+    match, form = _LABEL.match(text), game.protocol.answers
+    if match and form.ask == CHOICE:
+        choice = read_answer(match[1], MAX_OPTIONS, form.labels)
+        if isinstance(choice, int):
+            return game.protocol.write(Action(ANSWER, option_label(choice)))
     name, _, rest = text.partition(" ")
-    tool = next((tool for tool in game.offered if tool.name == name.lower()), None)
-    return text if tool is None else game.protocol.write(Action(tool.name, rest.strip() or None))
+    name, rest = name.lower(), rest.strip()
+    if name == ANSWER and rest:
+        return game.protocol.write(Action(ANSWER, rest))
+    tool = next((tool for tool in game.offered if tool.name == name), None)
+    if tool is None:
+        return text
+    return game.protocol.write(Action(tool.name, _named_values(tool, rest) or None))
+
+
+def _named_values(tool: Tool, text: str) -> str:
+    """`clip=3 words=20` as JSON, for a tool that takes several values; other text as it is."""
+    try:
+        pairs = [part.partition("=") for part in shlex.split(text)]
+    except ValueError:  # a quotation that is not closed
+        return text
+    known = set(tool.parameters)
+    if len(known) < 2 or not pairs or any(name not in known or not eq for name, eq, _ in pairs):
+        return text
+    return json.dumps({name: _value(tool, name, value) for name, _, value in pairs})
+
+
+def _value(tool: Tool, name: str, text: str) -> Any:
+    if tool.schema["properties"][name].get("type") == "string":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def play(env: LongTVQAEnv, n: int, seed: int, console: Console, ask: Callable[[str], str]) -> int:
@@ -57,7 +95,7 @@ def play(env: LongTVQAEnv, n: int, seed: int, console: Console, ask: Callable[[s
         _, info = env.reset(seed=seed if number == 0 else None)
         console.rule(f"question {number + 1} of {n}")
         task = env.dataset.task(info["qid"])
-        _show_question(task.question, console)
+        _show_question(task.question, env.game, console)
         _show(env.observation, env, console)
         final = _episode(env, task.question, console, ask)
         if final is None:
@@ -83,19 +121,33 @@ def _episode(
         if line.lower() in ("quit", "exit", "q"):
             return None
         if line.lower() in ("help", "?", ""):
-            rules = env.game.rules_text(len(question.options))
-            console.print(escape(rules), style="dim")
+            rules = str.__str__(env.game.rules_text(len(question.options)))
+            tools = _tool_lines(env.game.schemas(len(question.options)))
+            console.print(escape("\n".join([rules, *tools])), style="dim")
             continue
-        _, reward, terminated, truncated, info = env.step(as_reply(line, env.game))
+        reply = as_reply(line, env.game)
+        if env.game.protocol.name == FunctionProtocol.name:
+            console.print(readable(reply), style="dim", markup=False, highlight=False)
+        _, reward, terminated, truncated, info = env.step(reply)
         if terminated or truncated:
             return reward, info
         _show(env.observation, env, console)
 
 
-def _show_question(question: Question, console: Console) -> None:
+def _tool_lines(schemas: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The tools that are offered beside the rules, and what each is given."""
+    for function in (schema["function"] for schema in schemas):
+        given = function["parameters"]["properties"]
+        yield f"{function['name']}({', '.join(given)}): {function['description']}"
+        yield from (f"  {n}: {item['description']}" for n, item in given.items()
+                    if "description" in item)  # fmt: skip
+
+
+def _show_question(question: Question, game: Game, console: Console) -> None:
     console.print(f"Question: {escape(question.text)}", style="bold", highlight=False)
-    for i, option in enumerate(question.options):
-        console.print(f"{option_label(i)}: {escape(option)}", style="cyan", highlight=False)
+    form = game.protocol.answers
+    for i, option in enumerate(form.shown(question.options)):
+        console.print(f"{form.label(i)}: {escape(option)}", style="cyan", highlight=False)
 
 
 def _show(seen: Observation, env: LongTVQAEnv, console: Console) -> None:
@@ -140,6 +192,9 @@ def build_parser() -> OptionParser:
     add("--questions", type=int, default=3, help="how many (default: %(default)s)")
     add("--grounding", default="bm25", help="grounding agent (default: %(default)s)")
     add("--vision", default="captions", help="vision agent (default: %(default)s)")
+    add("--protocol", choices=PROTOCOLS, default="tags", help="how actions are written: tags, or "
+        "calls of functions (default: %(default)s)")  # fmt: skip
+    add("--tools", help="tools besides the game's own: module:attribute")
     add("--max-turns", type=int, default=5, help="(default: %(default)s)")
     add("--window", type=int, default=1, help="clips seen at once (default: %(default)s)")
     add("--reward", default="paper", help="as in EnvConfig.reward (default: %(default)s)")
@@ -156,7 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> None:
     if args.questions < 1:
         raise SpecError(f"--questions must be at least 1, got {args.questions}.")
-    names = ("dataset", "split", "grounding", "vision", "max_turns", "window", "reward")
+    names = ("dataset", "split", "grounding", "vision", "protocol", "tools", "max_turns", "window",
+             "reward")  # fmt: skip
     config = EnvConfig(**{name: getattr(args, name) for name in names})
     env = LongTVQAEnv(**{name: getattr(config, name) for name in names})
     play(env, args.questions, args.seed, Console(), input)

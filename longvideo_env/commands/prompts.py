@@ -3,6 +3,7 @@
     longvideo-env prompts > my_prompts.jinja
     longvideo-env prompts --protocol functions     # the blocks that differ there
     longvideo-env prompts worked-example
+    longvideo-env prompts judge                    # what --judge is asked
     longvideo-env prompts --check my_prompts.jinja
     longvideo-env evaluate --policy random --prompts my_prompts.jinja
 
@@ -20,15 +21,22 @@ from collections.abc import Sequence
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.config import PROTOCOLS
-from longvideo_env.game.words.templates import SHIPPED, default_text, load_words, shipped_text
+from longvideo_env.game.words.templates import (
+    LAID_OVER,
+    SHIPPED,
+    default_text,
+    load_words,
+    shipped_text,
+)
 
 
 def build_parser() -> OptionParser:
     """The options of the command line."""
     parser = OptionParser(prog="longvideo-env prompts", description=__doc__)
     parser.add_argument(
-        "name", nargs="?", choices=list(SHIPPED), help="print these instead of the default words"
-    )
+        "name", nargs="?", choices=[*SHIPPED, *LAID_OVER],
+        help="print these instead of the default words",
+    )  # fmt: skip
     parser.add_argument("--check", metavar="FILE", help="check a file and print its hash instead")
     help_ = "whose words: tags or functions (default: %(default)s)"
     parser.add_argument("--protocol", choices=PROTOCOLS, default="tags", help=help_)
@@ -41,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         if options.check is None:
-            shipped = SHIPPED.get(options.name)
+            shipped = {**SHIPPED, **LAID_OVER}.get(options.name)
             sys.stdout.write(shipped_text(shipped) if shipped else default_text(options.protocol))
             return
         words = load_words(options.check, options.protocol)

@@ -24,7 +24,6 @@ from longvideo_env.redaction import cleanse, keep_secrets_of_environment
 EXIT_DONE, EXIT_FAULT, EXIT_BAD_INPUT, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_FAILURES = EXIT_FINDINGS
 EXIT_CHANGED = 1
-TABLE_WIDTH = 120
 GRACE_S = 2.5
 """How long an interrupted command may write down what it has."""
 
@@ -198,9 +197,3 @@ def progress_bar() -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
-
-
-def output_console() -> Console:
-    """Standard output. A pipe has no width of its own, and gets a wide one."""
-    console = Console()
-    return console if console.is_terminal else Console(width=TABLE_WIDTH)

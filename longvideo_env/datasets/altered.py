@@ -19,7 +19,7 @@ from longvideo_env.choices import pinned_options
 from longvideo_env.datasets.dataset import Dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.records.identity import digest_texts, short_hash
-from longvideo_env.schema import Gold, Task, Video
+from longvideo_env.schema import Task, Video
 from longvideo_env.specs import unknown
 
 PREFIX = "variant:"
@@ -133,14 +133,16 @@ def _none_of_the_others(task: Task) -> _Altered:
     return replace(task, question=replace(question, options=tuple(options)))
 
 
-def _in_words(task: Task) -> _Altered:
+def in_words(task: Task) -> Task | str:
+    """The task with its options taken away, or why it cannot be asked so."""
     question, gold = task.question, task.gold
+    if not question.options:
+        return NO_ANSWER if gold.text is None else task
     if gold.answer is None:
         return NO_ANSWER
     if pinned_options(question.options):
         return POINTS
-    words = Gold(clip_id=gold.clip_id, span=gold.span, clues=gold.clues,
-                 text=question.options[gold.answer])  # fmt: skip
+    words = replace(gold, answer=None, twins=(), boxes=None, text=question.options[gold.answer])
     return Task(replace(question, options=()), words)
 
 
@@ -150,7 +152,7 @@ NO_OPTIONS = "no-options"
 VARIANTS: Mapping[str, Callable[[Task], _Altered]] = {
     "no-question": _without_question,
     "none-of-the-others": _none_of_the_others,
-    NO_OPTIONS: _in_words,
+    NO_OPTIONS: in_words,
     NO_SUBTITLES: lambda task: task,
 }
 """`no-question`: the question is `ASKED_INSTEAD`. `none-of-the-others`: the right option is

@@ -13,7 +13,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache, lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, cast
@@ -21,13 +20,13 @@ from typing import Any, cast
 from longvideo_env.datasets import readers
 from longvideo_env.datasets.assembling import assemble
 from longvideo_env.datasets.dataset import Dataset
+from longvideo_env.datasets.fetching.hub import PREFIX, hub_folder
 from longvideo_env.datasets.footage import Benchmark
-from longvideo_env.datasets.hub import PREFIX, hub_folder
 from longvideo_env.datasets.own.in_memory import rows_of
 from longvideo_env.datasets.own.questions_table import read_rows
 from longvideo_env.datasets.rejects import Rejects, no_collector
 from longvideo_env.errors import DatasetNotFoundError, LongVideoEnvError, SpecError
-from longvideo_env.specs import is_attribute, load_attribute
+from longvideo_env.specs import entry_point_names, is_attribute, load_attribute
 
 TABLES = (
     "*.json",
@@ -44,7 +43,7 @@ TABLES = (
 def named_reader(dataset: str) -> tuple[str, str] | None:
     """Name and folder of `NAME:FOLDER`, or of `MODULE:FUNCTION@FOLDER`; None for other datasets."""
     name, colon, folder = dataset.partition(":")
-    if colon and (name in _own_readers() or name in _readers()):
+    if colon and (name in _own_readers() or name in entry_point_names("datasets")):
         return name, folder
     function, at, folder = dataset.rpartition("@")
     return (function, folder) if at and is_attribute(function) else None
@@ -91,17 +90,12 @@ def _load(
 
 def reader_names() -> list[str]:
     """The benchmarks that have a reader."""
-    return sorted({*_own_readers(), *_readers()})
+    return sorted({*_own_readers(), *entry_point_names("datasets")})
 
 
 @cache
 def _own_readers() -> frozenset[str]:
     return frozenset(m.name for m in iter_modules(readers.__path__) if m.name != "common")
-
-
-@cache
-def _readers() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="longvideo_env.datasets")}
 
 
 def _reader(name: str) -> Callable[[Path, str, Rejects], Benchmark]:
@@ -110,7 +104,8 @@ def _reader(name: str) -> Callable[[Path, str, Rejects], Benchmark]:
             f"{readers.__name__}.{name}:read"
         )
         return read
-    return cast("Callable[[Path, str, Rejects], Benchmark]", _readers()[name].load())
+    found = entry_point_names("datasets")[name].load()
+    return cast("Callable[[Path, str, Rejects], Benchmark]", found)
 
 
 def _call(name: str, root: Path, split: str, frames: Path | None, skip_invalid: bool) -> Dataset:

@@ -22,7 +22,7 @@ from longvideo_env.datasets.tvqa.indexing import IrregularFileError, build_index
 from longvideo_env.datasets.tvqa.layout import Sources, find_sources, splits_of
 from longvideo_env.datasets.tvqa.material import read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, no_clip_error, read_tasks
-from longvideo_env.errors import DatasetNotFoundError, SpecError
+from longvideo_env.errors import DatasetNotFoundError, SeveralSplitsError, SpecError
 from longvideo_env.ids import group_by_video
 from longvideo_env.records.cached_folder import cached_folder, digest
 from longvideo_env.schema import Task
@@ -103,9 +103,7 @@ def _needed(split: str | None, there: Sequence[str], dataset: str) -> str:
         return split
     if len(there) == 1:
         return there[0]
-    raise DatasetNotFoundError(
-        f"{dataset!r} has several splits: {', '.join(there)}.", mend="pass one as split."
-    )
+    raise SeveralSplitsError(dataset, there)
 
 
 def _table(dataset: str) -> Path | None:

@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longvideo_env.config import EnvConfig, live_parts
-from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets import Dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.drivers.render import render_transcript
 from longvideo_env.drivers.rollout import open_episode, play_of
 from longvideo_env.drivers.spaces import ReplySpace, TextSpace
 from longvideo_env.errors import DatasetNotFoundError, EpisodeStateError, SpecError, ToolError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
+from longvideo_env.game.judging import build_judge
 from longvideo_env.game.policy import Observation
 from longvideo_env.game.reward import Play, Reward, Score, score, score_async
-from longvideo_env.records.trajectory import TurnRecord
+from longvideo_env.records.trajectory import Judged, TurnRecord
 from longvideo_env.schema import Gold, Question, Task
+from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolResult
 from longvideo_env.tools.toolbox import Toolbox
@@ -79,8 +82,9 @@ class LongTVQAEnv(gym.Env[str, str]):
     (clips seen now), `opened_by` (who chose the first clip), `messages` (the conversation as chat
     messages), and with functions `tools` (their JSON schemas). After a step: `action` (`look`,
     `ground`, `answer` or None) and `malformed` (the kind of mistake, or None). At the end:
-    `status`, `reward_valid`, `reward_terms`, `is_success`, `grounded`, `error`. Nothing gold is
-    shown before the end.
+    `status`, `reward_valid`, `reward_terms`, `is_success`, `grounded`, `error`; with `ask="words"`
+    or `ask="when"` also `answer_scores`, and with a judge `judged`. Nothing gold is shown before
+    the end.
 
     ## Arguments
     The fields of `longvideo_env.EnvConfig`:
@@ -99,6 +103,9 @@ class LongTVQAEnv(gym.Env[str, str]):
         tags="reference",
         instructions=True,
         reward="paper",
+        ask="choice",
+        labels="a0",
+        judge="none",
         shuffle_options=False,
         frames_root=None,
         skip_invalid=False,
@@ -162,7 +169,7 @@ class LongTVQAEnv(gym.Env[str, str]):
             move = self._playing.receive(self.toolbox.call_blocking(move))
         if isinstance(move, Observation):
             return self._next(move)
-        return self._end(score(*self._to_score()))
+        return self._finish()
 
     async def reset_async(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -178,12 +185,12 @@ class LongTVQAEnv(gym.Env[str, str]):
             move = self._playing.receive(await self.toolbox.call(move))
         if isinstance(move, Observation):
             return self._next(move)
-        return self._end(await score_async(*self._to_score()))
+        return self._end(await score_async(*await self._judged()))
 
     def stop(self) -> StepReturn:
         """End the episode because the player cannot go on, as where a model's context is full."""
         self._playing.stop_for_context()
-        return self._end(score(*self._to_score()))
+        return self._finish()
 
     def twin(self) -> LongTVQAEnv:
         """Another environment of the same configuration. It shares the dataset and the agents."""
@@ -231,7 +238,7 @@ class LongTVQAEnv(gym.Env[str, str]):
                     f"cannot be ({error}). Fix: name it as module:attribute."
                 ) from error
         state = self.__dict__.copy()
-        for name in ("dataset", "toolbox"):
+        for name in ("dataset", "toolbox", "_judge"):
             del state[name]
         return state
 
@@ -241,12 +248,7 @@ class LongTVQAEnv(gym.Env[str, str]):
 
     def _load(self) -> None:
         config = self.config
-        self.dataset: Dataset = load_dataset(
-            config.dataset,
-            config.split,
-            frames_root=config.frames_root,
-            skip_invalid=config.skip_invalid,
-        )
+        self.dataset: Dataset = open_questions(config)
         if not self.dataset.tasks:
             raise DatasetNotFoundError(
                 f"expected questions in {config.dataset!r}, split {config.split!r}, but all "
@@ -254,11 +256,13 @@ class LongTVQAEnv(gym.Env[str, str]):
                 mend="look at the rows with load_dataset(..., skip_invalid=True).skipped.",
             )
         self.toolbox: Toolbox = build_toolbox(config, self.dataset)
+        self._judge = build_judge(self.game, self.toolbox)
 
     def _clear(self) -> None:
         self._episode: Episode | None = None
         self._task: Task | None = None
         self._score: Score | None = None
+        self._verdict: Judged | None = None
         self._seed: int | None = None
         self._np_random = None
         self._np_random_seed = None
@@ -273,7 +277,8 @@ class LongTVQAEnv(gym.Env[str, str]):
         shuffle = self.config.shuffle_options
         picked = self._pick(options or {})
         opened = open_episode(picked, self.dataset, self.game, self._seed, shuffle=shuffle)
-        self._task, self._episode, self._score = opened.task, opened.episode, None
+        self._task, self._episode = opened.task, opened.episode
+        self._score = self._verdict = None
         return opened.episode.start()
 
     def _opened(self, first: ToolResult | None) -> tuple[str, dict[str, Any]]:
@@ -296,9 +301,19 @@ class LongTVQAEnv(gym.Env[str, str]):
         last, self._walk = int(self._walk[-1]), self._walk[:-1]
         return self.dataset.tasks[last]
 
-    def _to_score(self) -> tuple[Play, Gold, Reward]:
+    def _finish(self) -> StepReturn:
         assert self._task is not None
-        return play_of(self._playing), self._task.gold, self.game.reward
+        if self._judge is None:
+            return self._end(score(play_of(self._playing), self._task.gold, self.game.reward))
+        return self._end(score(*run_blocking(self._judged())))
+
+    async def _judged(self) -> tuple[Play, Gold, Reward]:
+        assert self._task is not None
+        play, task = play_of(self._playing), self._task
+        if self._judge is not None:
+            play = await self._judge.see(play, task.question, task.gold)
+        self._verdict = play.judged
+        return play, task.gold, self.game.reward
 
     def _end(self, result: Score) -> StepReturn:
         assert self._episode is not None
@@ -314,6 +329,10 @@ class LongTVQAEnv(gym.Env[str, str]):
             "grounded": result.grounded,
             "error": self._episode.error or result.error,
         }
+        if result.answer:
+            info["answer_scores"] = dict(result.answer)
+        if self._verdict is not None:
+            info["judged"] = self._verdict
         return text, float(result.reward or 0.0), terminated, not terminated, info
 
     def _step_info(self) -> dict[str, Any]:

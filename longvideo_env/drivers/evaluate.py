@@ -1,19 +1,22 @@
 """Play the questions of a dataset with a policy, in one call.
 
-import longvideo_env as lv
+    import longvideo_env as lv
 
-def shout(messages):                 # any function from messages to text
-return "<answer>a0</answer>"
+    def shout(messages):                 # any function from messages to text
+        return "<answer>a0</answer>"
 
-result = lv.evaluate(shout, dataset="mini", split="test", limit=20)
-print(result.accuracy, result.interval)
+    result = lv.evaluate(shout, dataset="mini", split="test", limit=20)
+    print(result.accuracy, result.interval)
+
+The result also compares, reports, and becomes a table: see `Result`.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
+
+from longvideo_env.specs import entry_point_names
 
 
 class Result(Protocol):
@@ -62,6 +65,8 @@ def evaluate(
     budget: dict[str, float] | None = None,
     episode_budget: dict[str, float] | None = None,
     fail_above: float | None = None,
+    ray: str | dict[str, Any] | None = None,
+    allow_blind: bool = False,
     generation: dict[str, Any] | None = None,
     **options: Any,
 ) -> Result:
@@ -87,14 +92,18 @@ def evaluate(
         budget: The most that the run may use: `usd`, `tokens` and `seconds`.
         episode_budget: The same of each episode.
         fail_above: Stop once more than this share of all episodes have failed.
+        ray: Play on a cluster of Ray: `auto`, `local` or `HOST:PORT`, or a dict with `address`,
+            `workers`, `cpus_per_worker` and `gpus_per_worker`. `concurrency` is then that of each
+            worker.
+        allow_blind: Go on where the vision or grounding agent has nothing to go on in any video.
         generation: How a model writes: the fields of `GenerationSettings`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
     Raises:
+        BlindAgentError: An agent has nothing to go on: no frames, no captions, no lines.
         LongVideoEnvError: An option has no meaning, or the data is wrong.
     """
-    (point,) = entry_points(group="longvideo_env.api", name="evaluate")
-    result: Result = point.load()(
+    result: Result = entry_point_names("api")["evaluate"].load()(
         policy,
         out=out,
         questions=questions,
@@ -108,6 +117,8 @@ def evaluate(
         budget=budget or {},
         episode_budget=episode_budget or {},
         fail_above=fail_above,
+        ray=ray,
+        allow_blind=allow_blind,
         generation=generation or {},
         options={"dataset": dataset, "split": split, **options},
     )

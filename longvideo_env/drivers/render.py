@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from longvideo_env.game.episode import Episode
-from longvideo_env.game.protocol.base import option_label
+from longvideo_env.game.protocol.functions import FunctionProtocol
+from longvideo_env.game.protocol.readable import readable
 from longvideo_env.game.reward import Score
 
 WIDTH = 88
@@ -23,9 +24,10 @@ def render_transcript(episode: Episode, result: Score | None = None) -> str:
         f"Question {question.qid} · video {video.video_id}, {len(video.clips)} clips",
         *_wrapped(question.text, "  "),
     ]
-    for i, option in enumerate(question.options):
+    form = episode.game.protocol.answers
+    for i, option in enumerate(form.shown(question.options)):
         mark = "→" if episode.choice == i else " "
-        lines += _wrapped(option, f"  {mark} {option_label(i)}  ")
+        lines += _wrapped(option, f"  {mark} {form.label(i)}  ")
     if episode.opened_at:
         lines.append(f"Opened {_opened_by(episode)}: {', '.join(episode.opened_at)}")
         lines += _conversation(episode)
@@ -47,7 +49,9 @@ def _conversation(episode: Episode) -> list[str]:
         if message["role"] == "assistant":
             turn += 1
             lines += ["", f"─ Turn {turn} of {episode.game.max_turns} ".ljust(WIDTH, "─")]
-            lines += _wrapped(episode.replies[turn - 1], "  master │ ")
+            reply = episode.replies[turn - 1]
+            by_calls = episode.game.protocol.name == FunctionProtocol.name
+            lines += _wrapped(readable(reply) if by_calls else reply, "  master │ ")
         elif turn and (message["role"] != "tool" or before != "tool"):  # calls have one result
             lines += _wrapped(message["content"], "         │ ")
         elif not turn:
@@ -69,8 +73,9 @@ def _opening(episode: Episode) -> list[str]:
 def _ending(episode: Episode, result: Score | None) -> list[str]:
     if episode.status is None:
         return ["", f"({episode.turns_left} turns left)"]
+    label = episode.game.protocol.answers.label(episode.choice or 0)
     words = {
-        "answered": f"Answered {episode.words or option_label(episode.choice or 0)}",
+        "answered": f"Answered {episode.words or label}",
         "out_of_turns": "Out of turns, no answer",
         "out_of_context": "Out of context, no answer",
         "out_of_budget": "Out of budget, no answer",

@@ -19,6 +19,7 @@ from longvideo_env.datasets.kinds import question_kind
 from longvideo_env.errors import ActionError, PolicyError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
+from longvideo_env.game.judging import build_judge
 from longvideo_env.game.policy import Context, Observation, Policy, Reply
 from longvideo_env.game.reward import Play, score_async
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory, TurnRecord
@@ -54,7 +55,7 @@ class RolloutEngine:
     Args:
         dataset: Where the tasks' videos are.
         config: The environment.
-        toolbox: Its agents (see `specs.build_toolbox`).
+        toolbox: Its agents (see `longvideo_env.tools.registry.build_toolbox`).
         policy: The master agent.
         policy_spec: Its spec, for the record.
         seed: Every episode's seed derives from it, the question and the sample.
@@ -86,6 +87,7 @@ class RolloutEngine:
         self.config = config
         self.game = Game.from_config(config)
         self.toolbox = toolbox
+        self.judge = build_judge(self.game, toolbox)
         self.policy = policy
         policy.codec.protocol = self.game.protocol
         self.policy_spec = policy_spec
@@ -126,6 +128,20 @@ class RolloutEngine:
         except asyncio.TimeoutError:
             episode.fail(f"the episode took more than {self.episode_s:g} seconds")
         return await self._trajectory(task, episode, record, sample, order)
+
+    async def give_up(self, task: Task, sample: int, reason: str) -> Trajectory:
+        """The failed episode of a question that cannot be played here.
+
+        Args:
+            task: The question.
+            sample: Which of its plays.
+            reason: Why.
+        """
+        shuffle = self.config.shuffle_options
+        opened = open_episode(task, self.dataset, self.game, self.seed, shuffle=shuffle)
+        opened.episode.fail(cleanse(reason))
+        record = _Record(derive_seed(self.seed, task.qid, sample))
+        return await self._trajectory(opened.task, opened.episode, record, sample, opened.order)
 
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
         """Play many episodes, each a task and its sample, and yield them as they finish.
@@ -238,6 +254,8 @@ class RolloutEngine:
         order: tuple[int, ...] | None,
     ) -> Trajectory:
         play = play_of(episode)
+        if self.judge is not None:
+            play = await self.judge.see(play, task.question, task.gold)
         result = await score_async(play, task.gold, self.game.reward)
         return Trajectory(
             qid=task.qid,
@@ -267,6 +285,9 @@ class RolloutEngine:
             reward=result.reward,
             reward_terms=result.terms,
             reward_error=result.error,
+            ask=task.question.ask,
+            answer_scores=result.answer,
+            judged=play.judged,
             timings=record.timings(),
         )
 
@@ -320,6 +341,8 @@ def play_of(episode: Episode) -> Play:
         episode.visited,
         episode.opened_at,
         episode.replies,
+        episode.words,
+        ask=episode.question.ask,
     )
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from gymnasium import Space
 
+from longvideo_env.config import WHEN
 from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+from longvideo_env.spans import write_spans
 from longvideo_env.tools.tool import Tool
 
 MAX_TEXT_LENGTH = 4_000_000
@@ -101,12 +103,19 @@ class ReplySpace(TextSpace):
 def random_action(game: Game, n_options: int, rng: np.random.Generator) -> Action:
     """Draw one of the actions on offer; an answer is drawn evenly from the options."""
     name = game.actions[int(rng.integers(len(game.actions)))]
-    return random_answer(n_options, rng) if name == ANSWER else some_call(game.tool(name), rng)
+    if name == ANSWER:
+        return random_answer(game, n_options, rng)
+    return some_call(game.tool(name), rng)
 
 
-def random_answer(n_options: int, rng: np.random.Generator) -> Action:
-    """Draw an answer evenly from the options."""
-    return Action(ANSWER, option_label(int(rng.integers(n_options))))
+def random_answer(game: Game, n_options: int, rng: np.random.Generator) -> Action:
+    """Draw an answer evenly from the options; without any, a minute of the first hour, or words."""
+    if n_options:
+        return Action(ANSWER, option_label(int(rng.integers(n_options))))
+    if game.protocol.answers.ask == WHEN:
+        start = float(rng.integers(3600))
+        return Action(ANSWER, write_spans([(start, start + 60.0)]))
+    return Action(ANSWER, "something")
 
 
 def some_call(

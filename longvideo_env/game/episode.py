@@ -336,7 +336,8 @@ class Episode:
             self.messages.append({"role": "user", "content": text})
         else:
             self.messages += self.game.protocol.heard(last, text)
-        observation = Observation(text, kind, self.turns_left, self.view, **fields)
+        times = tuple(map(self.video.clip_times, self.view))
+        observation = Observation(text, kind, self.turns_left, self.view, times=times, **fields)
         self.observations.append(observation)
         return observation
 

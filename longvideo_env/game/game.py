@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from longvideo_env.config import EnvConfig
+from longvideo_env.config import NO_JUDGE, WHEN, EnvConfig
+from longvideo_env.game.protocol.answers import AnswerForm
 from longvideo_env.game.protocol.arguments import expected
 from longvideo_env.game.protocol.base import (
     ANSWER,
@@ -15,7 +16,6 @@ from longvideo_env.game.protocol.base import (
     Malformed,
     MalformedKind,
     ReplyProtocol,
-    option_label,
 )
 from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.tags import TagProtocol
@@ -29,7 +29,7 @@ from longvideo_env.game.words.fields import (
     ShownTool,
 )
 from longvideo_env.game.words.templates import Speaker, Words, load_words
-from longvideo_env.schema import Question, Video, clock
+from longvideo_env.schema import Question, TimedText, Video, clock
 from longvideo_env.specs import find_part
 from longvideo_env.tools.registry import find_tools
 from longvideo_env.tools.tool import Tool
@@ -59,6 +59,7 @@ class GameSpec:
         tags: The tag set shown.
         instructions: Whether the prompt opens with the rules.
         reward: The reward's terms and weights.
+        labels: Labels of the options.
     """
 
     tools: Sequence[Any] = ()
@@ -70,12 +71,13 @@ class GameSpec:
     tags: str = "reference"
     instructions: bool = True
     reward: Any = "paper"
+    labels: str = "a0"
 
     @property
     def defaults(self) -> dict[str, Any]:
         """The defaults of the options of `EnvConfig` that the game sets."""
         names = ("tools", "protocol", "prompts", "max_turns", "window", "tags", "instructions")
-        return {name: getattr(self, name) for name in (*names, "reward")}
+        return {name: getattr(self, name) for name in (*names, "reward", "labels")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +122,7 @@ class Game:
         offered = tuple(tool for tool in there if tool.role != "grounding" or config.ground_action)
         opening = next((tool for tool in there if tool.name == spec.opening), None)
         tags = TAG_SETS[config.tags]
+        answers = AnswerForm(config.ask, config.labels)
         return cls(
             config=config,
             tools=tools,
@@ -128,8 +131,10 @@ class Game:
             max_turns=config.max_turns,
             window=config.window,
             instructions=config.instructions,
-            protocol=_PROTOCOLS[config.protocol](tools, [tool.name for tool in offered], tags),
-            words=load_words(config.prompts, config.protocol),
+            protocol=_PROTOCOLS[config.protocol](
+                tools, [tool.name for tool in offered], tags, answers
+            ),
+            words=load_words(config.prompts, config.protocol, extra_words(config)),
             reward=parse_reward(config.reward),
         )
 
@@ -181,8 +186,10 @@ class Game:
         return lru_cache(maxsize=_VIEWS)(self._opening)
 
     def _opening(self, question: Question, video: Video, view: tuple[str, ...]) -> Shown:
+        answers = self.protocol.answers
         options = tuple(
-            ShownOption(option_label(i), text) for i, text in enumerate(question.options)
+            ShownOption(answers.label(i), text)
+            for i, text in enumerate(answers.shown(question.options))
         )
         fields = self._fields(self.max_turns, len(options)) | {
             "question": question.text,
@@ -231,17 +238,20 @@ class Game:
         details: dict[str, Any] = {"tag": "", "n": 0, "said": "", "expected": "", "problem": ""}
         details |= problem.details
         details["tags_found"] = details.pop("tags", ())
-        last = details.pop("last", "")
-        return self._speaker.say(
-            problem.kind.value, self._fields(0, 0) | details | {"last_label": last}
-        )
+        labels = {"last_label": details.pop("last", ""), "first_label": self._first_label}
+        return self._speaker.say(problem.kind.value, self._fields(0, 0) | details | labels)
+
+    def judge_text(self, question: str, right: str, said: str) -> str:
+        """What a judge is asked about an answer in words. It holds the right answer."""
+        fields = {"question": question, "right": right, "said": said}
+        return str.__str__(self._speaker.say("judge", fields))
 
     @cached_property
     def ended_text(self) -> Callable[[int | None, str], Shown]:
         """`(choice, status) -> text`: the last words."""
 
         def render(choice: int | None, status: str) -> Shown:
-            label = "" if choice is None else option_label(choice)
+            label = "" if choice is None else self.protocol.answers.label(choice)
             fields = self._fields(0, 0) | {"choice": label, "status": status}
             return self._speaker.say("ended", fields)
 
@@ -253,17 +263,21 @@ class Game:
         return lru_cache(maxsize=_VIEWS)(self._view)
 
     def _view(self, video: Video, view: tuple[str, ...]) -> Shown:
-        clips = tuple(
-            ShownClip(
-                clip_id,
-                tuple(
-                    ShownLine(line.text, "" if line.start_s is None else clock(line.start_s))
-                    for line in video[clip_id].subtitles
-                ),
-            )
-            for clip_id in view
-        )
+        clips = tuple(self._shown_clip(video, clip_id) for clip_id in view)
         return self._speaker.say("view", self._fields(0, 0) | {"clips": clips})
+
+    def _shown_clip(self, video: Video, clip_id: str) -> ShownClip:
+        start, end = video.clip_times(clip_id)
+        when = self.protocol.answers.ask == WHEN
+
+        def time(line: TimedText) -> str:
+            if line.start_s is None:
+                return ""
+            # Who is asked for seconds of the whole video reads them.
+            return f"{start + line.start_s:g} s" if when else clock(line.start_s)
+
+        lines = tuple(ShownLine(line.text, time(line)) for line in video[clip_id].subtitles)
+        return ShownClip(clip_id, lines, f"{start:g}-{end:g}")
 
     @cached_property
     def _turns(self) -> Callable[[int], Shown]:
@@ -274,6 +288,10 @@ class Game:
     @cached_property
     def _speaker(self) -> Speaker:
         return self.words.speaker(self.protocol.neutralise)
+
+    @property
+    def _first_label(self) -> str:
+        return self.protocol.answers.label(0)
 
     @cached_property
     def _constant_fields(self) -> dict[str, Any]:
@@ -294,12 +312,22 @@ class Game:
         }
 
     def _fields(self, turns_left: int, n_options: int) -> dict[str, Any]:
+        answers = self.protocol.answers
         return {
             **self._constant_fields,
             "turns_left": turns_left,
             "n_options": n_options,
-            "last_label": f"a{n_options - 1}",
+            "first_label": answers.label(0) if n_options else "",
+            "last_label": answers.label(n_options - 1) if n_options else "",
+            "ask": answers.ask,
         }
+
+
+def extra_words(config: EnvConfig) -> tuple[str, ...]:
+    """The words that a configuration lays over the default ones; see `LAID_OVER`."""
+    other = config.labels != "a0" or config.ask == WHEN
+    judged = config.judge != NO_JUDGE
+    return (*(["answers"] if other else []), *(["judge"] if judged else []))
 
 
 @lru_cache(maxsize=1)

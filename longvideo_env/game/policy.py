@@ -16,6 +16,7 @@ from longvideo_env.game.protocol.base import Action, ReplyProtocol
 from longvideo_env.game.protocol.base import Message as Message  # policies read them
 from longvideo_env.records.trajectory import Segment, written_as
 from longvideo_env.schema import Question, TimedText
+from longvideo_env.spans import Span
 
 FinishReason: TypeAlias = Literal["stop", "end_of_turn", "length", "context"]
 """Why a reply ended: an action's closing tag, the model's end-of-turn token, the limit of tokens
@@ -36,6 +37,7 @@ class Observation(NamedTuple):
         tool: The tool that replied or refused.
         reply: The tool's text.
         problem: What was wrong with the reply before.
+        times: Start and end of each clip of the view, in seconds of the video.
     """
 
     text: str
@@ -48,6 +50,7 @@ class Observation(NamedTuple):
     tool: str | None = None
     reply: str | None = None
     problem: str | None = None
+    times: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

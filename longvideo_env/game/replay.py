@@ -5,26 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 
 from longvideo_env.game.game import Game
-from longvideo_env.game.protocol.base import Action
+from longvideo_env.game.protocol.base import ANSWER, Action
 from longvideo_env.game.reward import Play
-from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.records.trajectory import Status, Trajectory
 
 
 def replay(played: Trajectory, game: Game) -> Play:
     """The play of a trajectory, with its replies read again by the game's protocol."""
     words = [s.written for s in played.segments if s.sampled]
     parsed = [game.protocol.parse(text, played.options) for text in words]
-    choice = None
-    if parsed and isinstance(parsed[-1].outcome, Action):
-        choice = parsed[-1].outcome.choice
-    status = played.status
-    if not played.options:
-        pass  # an answer in words names no option
-    elif choice is not None and status == "out_of_turns":
-        status = "answered"
-    elif choice is None and status == "answered":
-        status = "out_of_turns"
-    return Play(status, choice, parsed, played.turns, played.visited, played.opened_at, words)
+    choice, said = None, None
+    if parsed and isinstance(last := parsed[-1].outcome, Action) and last.name == ANSWER:
+        choice = last.choice if played.options else None
+        said = None if played.options else last.argument
+    status = _status(played.status, choice is not None or said is not None)
+    return Play(
+        status,
+        choice,
+        parsed,
+        played.turns,
+        played.visited,
+        played.opened_at,
+        words,
+        said,
+        played.judged,
+        played.ask,
+    )
+
+
+def _status(was: Status, answered: bool) -> Status:
+    if answered and was == "out_of_turns":
+        return "answered"
+    return "out_of_turns" if was == "answered" and not answered else was
 
 
 def after_turn(play: Play, n_turns: int) -> Play:
@@ -38,6 +50,8 @@ def after_turn(play: Play, n_turns: int) -> Play:
         play,
         status="out_of_turns",
         choice=None,
+        said=None,
+        judged=None,
         parsed=play.parsed[:n_turns],
         turns=play.turns[:n_turns],
         visited=tuple(visited),

@@ -11,6 +11,9 @@ Presets (LongVideoAgent, arXiv 2512.20618):
 - `reference`: the published code's 1.0 for the right answer + 0.2 for a reasoning block + 0.2 for
   an answer block.
 
+The term `answer` is exact match where there are options. Of an answer in words it is the judge's
+verdict, or exact match where there is no judge; of an answer to "when?" it is the temporal IoU.
+
 Weights follow the preset: `paper,validity=0.2,tool_calls=-0.05`, or `paper,my_parts:thrift=0.5`.
 """
 
@@ -20,16 +23,20 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
+from longvideo_env.config import WORDS
 from longvideo_env.errors import SpecError
+from longvideo_env.game.matching import RIGHT_FROM_IOU, answer_scores
 from longvideo_env.game.protocol.base import Malformed, ParsedReply
-from longvideo_env.records.trajectory import Status, TurnRecord
+from longvideo_env.records.trajectory import Judged, Status, TurnRecord
 from longvideo_env.schema import Gold
 from longvideo_env.specs import find_part
 from longvideo_env.sync import run_blocking
+
+JUDGE_FAILED = "the judge failed"
 
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "paper": {"answer": 1.0, "validity": 0.1},
@@ -49,6 +56,9 @@ class Play:
         visited: Clips shown.
         opened_at: Clips shown at the start.
         replies: What the master wrote, turn by turn.
+        said: The answer to a question without options, as the protocol read it; else None.
+        judged: What a judge said of the answer, where one was asked.
+        ask: As `Question.ask`.
     """
 
     status: Status
@@ -58,6 +68,9 @@ class Play:
     visited: Sequence[str] = ()
     opened_at: Sequence[str] = ()
     replies: Sequence[str] = ()
+    said: str | None = None
+    judged: Judged | None = None
+    ask: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +81,14 @@ class Score:
         reward: Weighted sum of the terms; None if the episode failed, has no gold answer, or a
             term raised.
         terms: The terms that have a weight, unweighted; empty where `reward` is None.
-        correct: Whether the choice is right; None if it failed or has no gold answer.
+        correct: Whether the answer is right; None if it failed or has no gold answer. In words, the
+            judge says so (None where it failed), or else exact match; a stretch of time is right
+            from a temporal IoU of 0.5 on.
         grounded: Whether the gold clip was shown; None if it failed or is unknown.
         grounded_first: Whether it was shown at the start; None likewise.
-        error: Which term raised, and what.
+        error: Which term raised, and what; or why the judge failed.
+        answer: How close an answer without options is to the gold, by the names of
+            `game.matching.answer_scores`; empty where there are options.
     """
 
     reward: float | None
@@ -80,6 +97,7 @@ class Score:
     grounded: bool | None
     grounded_first: bool | None
     error: str | None = None
+    answer: Mapping[str, float] = field(default_factory=dict)
 
 
 Term: TypeAlias = Callable[[Play, Gold], "float | Awaitable[float | None] | None"]
@@ -90,8 +108,33 @@ def _share_valid(play: Play, _: Gold) -> float:
     return sum(valid) / len(valid) if valid else 0.0
 
 
+def _answer(play: Play, gold: Gold) -> float:
+    if gold.answer is not None:
+        return float(play.choice == gold.answer)
+    return (
+        float(_in_form("iou")(play, gold) or 0.0)
+        if gold.when
+        else float(_is_right(play, gold) or False)
+    )
+
+
+def _in_form(name: str) -> Callable[[Play, Gold], float | None]:
+    """A term for one of the answer's scores; None where the question has another form."""
+    return lambda play, gold: answer_scores(play.said, gold).get(name)
+
+
+def _verdict(play: Play, _: Gold) -> float | None:
+    judged = play.judged
+    return None if judged is None or judged.right is None else float(judged.right)
+
+
 TERMS: Mapping[str, Term] = {
-    "answer": lambda play, gold: float(play.choice == gold.answer),
+    "answer": _answer,
+    "exact_match": _in_form("exact_match"),
+    "token_f1": _in_form("token_f1"),
+    "iou": _in_form("iou"),
+    "recall": _in_form("recall"),
+    "judge": _verdict,
     "validity": _share_valid,
     "reasoning_block": lambda play, _: float(any(reply.has_reasoning for reply in play.parsed)),
     "answer_block": lambda play, _: float(play.status == "answered"),
@@ -99,7 +142,8 @@ TERMS: Mapping[str, Term] = {
     "grounding": lambda play, gold: float(_any_in(gold.clip_ids, play.visited) or False),
 }
 """The terms that ship. `tool_calls` counts the master's calls of tools; `grounding` is 1 if a gold
-clip was visited, 0 if not or if none is known, and has a weight in no preset."""
+clip was visited, 0 if not or if none is known, and has a weight in no preset. `exact_match`,
+`token_f1` and `judge` are of answers in words, `iou` and `recall` of answers to "when?"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +222,8 @@ def _weight(term: str, value: Any) -> float:
         weight = float(value)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"the weight of reward term {term!r} must be a number, got {value!r}."
+            f"the weight of reward term {term!r} must be a number, got {value!r}. Fix: write it "
+            f"behind the name, as in {term}=0.5."
         ) from error
     if isinstance(value, bool) or not math.isfinite(weight):
         raise SpecError(f"the weight of reward term {term!r} must be finite, got {value!r}.")
@@ -225,22 +270,43 @@ async def score_async(play: Play, gold: Gold, reward: Reward) -> Score:
                 raise ValueError(f"returned {value!r}")
         except Exception as error:  # noqa: BLE001 - an own term may raise anything
             message = f"reward term {term!r}: {type(error).__name__}: {error}"
-            return Score(None, {}, facts.correct, facts.grounded, facts.grounded_first, message)
+            return replace(facts, error=message)
     return _weighted(facts, values, reward)
 
 
 def _facts(play: Play, gold: Gold) -> Score:
     if play.status == "failed":
         return Score(None, {}, None, None, None)
-    correct = gold.is_right(play.choice)
-    grounded = _any_in(gold.clip_ids, play.visited)
-    return Score(None, {}, correct, grounded, _any_in(gold.clip_ids, play.opened_at))
+    judged = play.judged
+    # Options say themselves what is right; a judge that failed costs words their score, no more.
+    lost = play.ask == WORDS and judged is not None and judged.right is None
+    return Score(
+        reward=None,
+        terms={},
+        correct=None if lost else _is_right(play, gold),
+        grounded=_any_in(gold.clip_ids, play.visited),
+        grounded_first=_any_in(gold.clip_ids, play.opened_at),
+        error=f"{JUDGE_FAILED}: {judged.error}" if lost and judged is not None else None,
+        answer=answer_scores(play.said, gold),
+    )
+
+
+def _is_right(play: Play, gold: Gold) -> bool | None:
+    if gold.answer is not None:
+        return gold.is_right(play.choice)
+    if gold.when:
+        return answer_scores(play.said, gold)["iou"] >= RIGHT_FROM_IOU
+    if gold.text is None or play.ask != WORDS:
+        return None  # words that the run did not ask for have no reward
+    if play.judged is not None:
+        return play.judged.right
+    return answer_scores(play.said, gold)["exact_match"] == 1.0
 
 
 def _weighted(facts: Score, values: Mapping[str, Any], reward: Reward) -> Score:
     terms = {term: float(value) for term, value in values.items() if value is not None}
     total = sum(weight * terms[term] for term, weight in reward.items() if term in terms)
-    return Score(total, terms, facts.correct, facts.grounded, facts.grounded_first)
+    return replace(facts, reward=total, terms=terms)
 
 
 def _any_in(clip_ids: Sequence[str], shown: Sequence[str]) -> bool | None:

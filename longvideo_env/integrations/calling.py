@@ -13,24 +13,25 @@ The state machine, the tools, the words' fields and the reward are those of `gym
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.config import WHEN, EnvConfig
+from longvideo_env.datasets import Dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.drivers.rollout import Opened, open_episode, play_of
 from longvideo_env.errors import DatasetNotFoundError
 from longvideo_env.game.episode import Ended, Move
 from longvideo_env.game.game import Game
+from longvideo_env.game.judging import Judge, build_judge
 from longvideo_env.game.policy import Message, Observation
-from longvideo_env.game.protocol.base import (
-    Malformed,
-    MalformedKind,
-)
+from longvideo_env.game.protocol.answers import EXPECTED_SPAN
+from longvideo_env.game.protocol.base import ANSWER, Malformed, MalformedKind
 from longvideo_env.game.reward import Score, score, score_async
 from longvideo_env.schema import Qid, Task
+from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import Tool, as_tool
 from longvideo_env.tools.toolbox import Toolbox
@@ -43,6 +44,23 @@ def answer(request: Any, answer: str) -> str:  # noqa: D417 - the request is no 
         answer: the label of one option, such as a0; or a few words where there are no options
     """
     raise AssertionError("the episode takes the answer itself")
+
+
+def answer_tool(game: Game) -> Callable[..., str]:
+    """`answer`, as it is described in a game whose answers have another form."""
+    form = game.protocol.answers
+    if form.labels == "a0" and form.ask != WHEN:
+        return answer
+    label = f"the label of one option, such as {form.label(0)}"
+    other = EXPECTED_SPAN if form.ask == WHEN else "a few words"
+    said = f"{label}; or {other} where there are no options"
+
+    def described(request: Any, answer: str) -> str:
+        raise AssertionError("the episode takes the answer itself")
+
+    described.__name__ = ANSWER
+    described.__doc__ = f"{(answer.__doc__ or '').partition('Args:')[0]}Args:\n    answer: {said}\n"
+    return described
 
 
 @dataclass(frozen=True)
@@ -67,12 +85,7 @@ class CallStage:
     def dataset(self) -> Dataset:
         """The questions, with their gold: a door gives out a `Question` and a `Video` only."""
         config = self.config
-        dataset = load_dataset(
-            config.dataset,
-            config.split,
-            frames_root=config.frames_root,
-            skip_invalid=config.skip_invalid,
-        )
+        dataset = open_questions(config)
         if not len(dataset):
             raise DatasetNotFoundError(f"{config.dataset!r}, split {config.split!r} is empty.")
         return dataset
@@ -83,9 +96,14 @@ class CallStage:
         return build_toolbox(self.config, self.dataset)
 
     @cached_property
+    def judge(self) -> Judge | None:
+        """The judge of answers in words, or None."""
+        return build_judge(self.game, self.toolbox)
+
+    @cached_property
     def tools(self) -> tuple[Tool, ...]:
         """The tools on offer; `answer` is the last."""
-        return (*self.game.offered, as_tool(answer))
+        return (*self.game.offered, as_tool(answer_tool(self.game)))
 
     def open(self, qid: Qid, seed: int = 0) -> CalledEpisode:
         """An episode of a question, not started.
@@ -177,12 +195,17 @@ class CalledEpisode:
     def score(self) -> Score:
         """Reward and facts. An episode that goes on is ended: its turns count as used up."""
         self._end()
+        if self._stage.judge is not None:
+            return run_blocking(self.score_async())
         return score(play_of(self.episode), self.task.gold, self._stage.game.reward)
 
     async def score_async(self) -> Score:
         """`score`, on an event loop."""
         self._end()
-        return await score_async(play_of(self.episode), self.task.gold, self._stage.game.reward)
+        play, judge = play_of(self.episode), self._stage.judge
+        if judge is not None:
+            play = await judge.see(play, self.task.question, self.task.gold)
+        return await score_async(play, self.task.gold, self._stage.game.reward)
 
     def _move(self, name: str, values: Mapping[str, Any]) -> Move:
         if self.over:

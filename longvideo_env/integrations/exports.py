@@ -22,9 +22,15 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+from longvideo_env.game.protocol.functions import FunctionProtocol, read_written
 from longvideo_env.game.protocol.reasoning import REASONING_TAGS
 from longvideo_env.integrations.calling import CallStage
-from longvideo_env.records.trajectory import Trajectory, TurnRecord, read_trajectories
+from longvideo_env.records.trajectory import (
+    Segment,
+    Trajectory,
+    TurnRecord,
+    read_trajectories,
+)
 from longvideo_env.tools.tool import Tool, ToolReply, ToolResult
 
 _THOUGHT = re.compile(
@@ -39,16 +45,23 @@ class Turn:
     """One call of a conversation.
 
     Attributes:
-        thought: The reasoning before it, or empty.
+        thought: What was written before it, or empty.
+        reasoning: Reasoning that the model's server or template kept apart, or empty.
         name: The tool.
         arguments: What it was given.
         reply: What came back; the last words after an answer.
     """
 
     thought: str
+    reasoning: str
     name: str
     arguments: Mapping[str, Any]
     reply: str
+
+    @property
+    def said(self) -> str:
+        """Both, for forms with one place for them."""
+        return "\n".join(filter(None, (self.reasoning, self.thought)))
 
 
 @dataclass(frozen=True)
@@ -74,12 +87,18 @@ class SkippedError(Exception):
 
 def openai(conversation: Conversation) -> Row:
     """Messages and tools as OpenAI's chat completions and fine-tuning take them."""
-    return _chat(conversation, json_arguments=True)
+    messages = _messages(conversation)
+    for message in messages:
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+        if reasoning := message.pop("reasoning_content", ""):  # the form has no place for it
+            message["content"] = "\n".join(filter(None, (reasoning, message["content"])))
+    return {"messages": messages, "tools": list(conversation.tools)}
 
 
 def trl(conversation: Conversation) -> Row:
     """The same with arguments as objects, as chat templates and TRL's trainers take them."""
-    return _chat(conversation, json_arguments=False)
+    return {"messages": _messages(conversation), "tools": list(conversation.tools)}
 
 
 def sharegpt(conversation: Conversation) -> Row:
@@ -87,7 +106,7 @@ def sharegpt(conversation: Conversation) -> Row:
     said: list[Row] = [{"from": "human", "value": conversation.opening}]
     for turn in conversation.turns:
         call = json.dumps({"name": turn.name, "arguments": dict(turn.arguments)})
-        value = f"<think>\n{turn.thought}\n</think>\n\n{call}" if turn.thought else call
+        value = f"<think>\n{turn.said}\n</think>\n\n{call}" if turn.said else call
         said.append({"from": "function_call", "value": value})
         said.append({"from": "observation", "value": turn.reply})
     # A conversation ends with the assistant there.
@@ -103,19 +122,20 @@ FORMS: Mapping[str, Callable[[Conversation], Row]] = {
 LMMS_EVAL = "lmms-eval"
 
 
-def _chat(conversation: Conversation, *, json_arguments: bool) -> Row:
+def _messages(conversation: Conversation) -> list[Row]:
     rules = conversation.rules
     messages: list[Row] = [] if rules is None else [{"role": "system", "content": rules}]
     messages.append({"role": "user", "content": conversation.opening})
     for number, turn in enumerate(conversation.turns, start=1):
-        given: Any = dict(turn.arguments)
-        function = {"name": turn.name, "arguments": json.dumps(given) if json_arguments else given}
+        function = {"name": turn.name, "arguments": dict(turn.arguments)}
         call = {"id": f"call_{number}", "type": "function", "function": function}
-        messages.append({"role": "assistant", "content": turn.thought, "tool_calls": [call]})
+        apart = {"reasoning_content": turn.reasoning} if turn.reasoning else {}
+        said = {"role": "assistant", "content": turn.thought, **apart}
+        messages.append({**said, "tool_calls": [call]})
         if number < len(conversation.turns):  # nothing is said after the answer
             named = {"name": turn.name, "content": turn.reply}
             messages.append({"role": "tool", "tool_call_id": call["id"], **named})
-    return {"messages": messages, "tools": list(conversation.tools)}
+    return messages
 
 
 def conversations(
@@ -198,7 +218,8 @@ def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Co
             raise SkippedError("it was opened by another game")
         episode.receive(_result(trajectory.first))
     opening = episode.messages[-1]["content"]
-    thoughts = {s.turn: _thought(s.prefix + s.text) for s in trajectory.segments if s.sampled}
+    by_calls = trajectory.protocol == FunctionProtocol.name
+    thoughts = {s.turn: _thoughts(s, by_calls) for s in trajectory.segments if s.sampled}
     turns = []
     for record in trajectory.turns:
         name, arguments = _call(stage, record)
@@ -207,7 +228,7 @@ def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Co
             move = episode.receive(_result(record))
         last = str.__str__(stage.game.ended_text(episode.choice, episode.status or ""))
         reply = last if isinstance(move, Ended) else episode.messages[-1]["content"]
-        turns.append(Turn(thoughts.get(record.turn, ""), name, arguments, reply))
+        turns.append(Turn(*thoughts.get(record.turn, ("", "")), name, arguments, reply))
     if episode.status != "answered":
         raise SkippedError("it has no answer")
     return Conversation(stage.rules(len(task.question.options)), opening, turns, tools)
@@ -273,8 +294,13 @@ def _result(record: TurnRecord) -> ToolResult:
     return ToolResult(str(request.get("tool")), str(result.get("agent")), reply)
 
 
-def _thought(text: str) -> str:
-    return "\n".join(match[2].strip() for match in _THOUGHT.finditer(text)).strip()
+def _thoughts(segment: Segment, by_calls: bool) -> tuple[str, str]:
+    """What stands beside the action of a reply, and what reasoning was kept apart from it."""
+    if by_calls:
+        written = read_written(segment.written)
+        return written.content.strip(), written.reasoning.strip()
+    found = _THOUGHT.finditer(segment.written)
+    return "\n".join(match[2].strip() for match in found).strip(), ""
 
 
 def _config(run: Path) -> EnvConfig:

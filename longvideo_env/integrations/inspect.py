@@ -19,6 +19,7 @@ from longvideo_env.game.protocol.base import MalformedKind, option_label
 from longvideo_env.game.reward import Score as GameScore
 from longvideo_env.integrations.calling import CalledEpisode, CallStage
 from longvideo_env.schema import Task as Question
+from longvideo_env.spans import write_spans
 from longvideo_env.tools.tool import Tool
 
 try:
@@ -48,7 +49,7 @@ def longtvqa(limit: int | None = None, seed: int = 0, **options: Any) -> Task:
     """Questions about long videos, with the tools of the game.
 
     Args:
-        limit: Only the first so many questions.
+        limit: Only the first N questions.
         seed: Seeds what tools draw and the order of shuffled options.
         options: The fields of `EnvConfig`; the default split is `test`.
 
@@ -70,7 +71,8 @@ def longtvqa(limit: int | None = None, seed: int = 0, **options: Any) -> Task:
 
 def _sample(task: Question) -> Sample:
     question, answer = task.question, task.gold.answer
-    target = task.gold.text or "" if answer is None else option_label(answer)
+    words = write_spans(task.gold.when) if task.gold.when else task.gold.text or ""
+    target = words if answer is None else option_label(answer)
     return Sample(
         id=question.qid,
         input=question.text,
@@ -170,6 +172,7 @@ def _facts(play: CalledEpisode, score: GameScore) -> dict[str, Any]:
         "terms": dict(score.terms),
         "visited": list(episode.visited),
         "status": episode.status,
+        **({"answer_scores": dict(score.answer)} if score.answer else {}),
     }
 
 

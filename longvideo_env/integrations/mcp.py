@@ -331,7 +331,7 @@ async def serve_http(
     idle_s: float = 600.0,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serve clients over HTTP, until the process is told to stop.
+    """Serve clients over HTTP, until the process is stopped.
 
     Args:
         tools: The tools.

@@ -44,13 +44,13 @@ class LongTVQA:
     Args:
         dataset: As in `EnvConfig`.
         split: Its split.
-        limit: Only the first so many questions.
+        limit: Only the first N questions.
         seed: Seeds what tools draw and the order of shuffled options, as `env.reset(seed=...)`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
     Raises:
-        LongVideoEnvError: An option has no meaning, the dataset is wrong, or a tool's types cannot
-            be told to a chat template.
+        LongVideoEnvError: An option has no meaning, the dataset is wrong, or a tool's types do
+            not fit into a chat template.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class LongTVQA:
                 get_json_schema(_method(tool))
             except Exception as error:
                 raise SpecError(
-                    f"tool {tool.name!r} cannot be told to a chat template: {error}. Fix: give its "
+                    f"tool {tool.name!r} does not fit into a chat template: {error}. Fix: give its "
                     "arguments plain types."
                 ) from error
 

@@ -154,7 +154,7 @@ def pictures_at(
 def _next_or_none(pictures: Iterator[tuple[Any, float, float]]) -> tuple[Any, float, float] | None:
     try:
         return next(pictures, None)
-    except av_error():  # `survey` told of it; what was decoded before it is good
+    except av_error():  # `survey` has reported it; what was decoded before it is good
         return None
 
 

@@ -208,13 +208,15 @@ def _short(value: object) -> str:
 
 def _shown(task: Task) -> object:
     question = task.question
-    return [question.text, question.options, question.video_id]
+    shown = [question.text, question.options, question.video_id]
+    return [*shown, question.ask] if question.ask else shown
 
 
 def _gold(task: Task) -> object:
     gold = task.gold
     boxes = None if gold.boxes is None else {k: [dict(b) for b in v] for k, v in gold.boxes.items()}
-    return [gold.answer, gold.clip_id, gold.span, gold.clues, boxes]
+    known = [gold.answer, gold.clip_id, gold.span, gold.clues, boxes]
+    return [*known, gold.text, gold.when] if task.question.ask else known
 
 
 def _is_of_checkpoint(file: Path) -> bool:

@@ -27,12 +27,26 @@ Floats = NDArray[np.float64]
 def rollout_files(folder: Path) -> list[Path]:
     """A run's saved rollouts: in the folder, in `rollouts` below it, or where the run says."""
     places = [folder, folder / ROLLOUTS]
-    try:
-        record = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    if ROLLOUTS in (record := _read_object(folder / ENVIRONMENT)):
         places.append(folder / str(record[ROLLOUTS]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # no training run of ours, or one that keeps no rollouts
     return next((found for place in places if (found := sorted(place.glob(STEP_FILES)))), [])
+
+
+def environment_of(path: Path) -> dict[str, Any]:
+    """What a run was trained with, given its folder, its rollouts or one file of them.
+
+    Empty where no training run of ours lies there.
+    """
+    folder = path.parent if path.is_file() else path
+    return _read_object(folder / ENVIRONMENT) or _read_object(folder.parent / ENVIRONMENT)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 @dataclass(frozen=True, eq=False)  # one is another even if it logged the same

@@ -92,6 +92,25 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge said of an answer.
+
+    Attributes:
+        judge: Its spec.
+        right: The verdict of most votes; None where no verdict could be had.
+        votes: Each vote: 1 right, 0 wrong, None where the reply held no verdict.
+        error: Why there is no verdict.
+        usage: What each vote used: tokens, requests, money.
+    """
+
+    judge: str
+    right: bool | None = None
+    votes: tuple[int | None, ...] = ()
+    error: str | None = None
+    usage: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Wall-clock seconds, by where they went. Left out of comparisons."""
 
@@ -134,6 +153,10 @@ class Trajectory:
         reward_error: Which term raised, and what.
         kind: What the question asks for (see `longvideo_env.datasets.kinds`).
         leaky: Whether agents were shown boxes (`unsafe_boxes`), which name the answer's words.
+        ask: `words` or `when`, where the run asked for that (`EnvConfig.ask`).
+        answer_scores: How close an answer without options is to the gold: `exact_match` and
+            `token_f1`, or `iou` and `recall`.
+        judged: What a judge said of the answer.
         timings: Where the time went.
         schema_version: Of this record.
     """
@@ -165,8 +188,18 @@ class Trajectory:
     kind: str | None = None
     leaky: bool = False
     protocol: str = "tags"
+    ask: str | None = None
+    answer_scores: Mapping[str, float] = field(default_factory=dict)
+    judged: Judged | None = None
     timings: Timings = field(default_factory=Timings, compare=False)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def said(self) -> str | None:
+        """The answer to a question without options: words, or a stretch of time."""
+        if self.options or self.status != "answered" or not self.turns:
+            return None
+        return self.turns[-1].argument
 
     @property
     def n_turns(self) -> int:
@@ -185,6 +218,11 @@ class Trajectory:
         record["segments"] = [_without_defaults(segment) for segment in self.segments]
         if self.protocol == "tags":
             del record["protocol"]
+        for name in ("ask", "answer_scores", "judged"):
+            if not record[name]:
+                del record[name]
+        if self.judged is not None:
+            record["judged"] = _shallow(self.judged)
         record["first"] = None if self.first is None else _shallow(self.first)
         record["timings"] = _shallow(self.timings)
         if not timings:
@@ -284,6 +322,10 @@ def _from_record(cls: type[Trajectory], record: dict[str, Any]) -> Trajectory:
     record["timings"] = Timings(**record.get("timings", {}))
     for name in ("visited", "opened_at", "options"):
         record[name] = tuple(record.get(name, ()))
+    if record.get("judged") is not None:
+        judged = record["judged"]
+        several = {name: tuple(judged.get(name, ())) for name in ("votes", "usage")}
+        record["judged"] = Judged(**{**judged, **several})
     if record["option_order"] is not None:
         record["option_order"] = tuple(record["option_order"])
     return cls(**record)

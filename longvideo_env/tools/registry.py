@@ -1,9 +1,9 @@
 """From specs (plain strings) to tools, and to the agents behind them.
 
-Tools are found through the entry points `longvideo_env.tools`; grounding and vision agents through
-`longvideo_env.grounding` and `longvideo_env.vision`. So the core imports none of them, and other
-packages can add theirs. An agent's entry point names a callable that takes what follows the colon
-in the spec (`""` without one) and returns the agent.
+Tools are found through the entry points `longvideo_env.tools`; grounding and vision agents and
+judges through `longvideo_env.grounding`, `longvideo_env.vision` and `longvideo_env.judges`. So the
+core imports none of them, and other packages can add theirs. An agent's entry point names a
+callable that takes what follows the colon in the spec (`""` without one) and returns the agent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from longvideo_env.config import EnvConfig
+from longvideo_env.config import NO_JUDGE, EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.specs import entry_point_names, find_part, is_attribute
@@ -41,6 +41,9 @@ def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
     }
     if config.unsafe_boxes and "vision" in agents:
         agents["vision"] = UnsafeBoxes(agents["vision"], _box_labels(dataset))
+    if config.judge != NO_JUDGE:
+        agents["judge"] = _agent("judges", config.judge)
+        specs["judge"] = config.judge
     tools = find_tools(config.tools, find_part("games", config.game).tools)
     return Toolbox(tools, agents, specs, recording=_recording(config))
 

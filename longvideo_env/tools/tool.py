@@ -1,4 +1,4 @@
-"""A tool is a plain function; what models are told of it is read from its signature and docstring.
+"""A tool is a plain function; what models read about it comes from its signature and docstring.
 
     from longvideo_env import tool
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ from longvideo_env.tools.tool import Tool, ToolCall, ToolReply, ToolResult
 from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
 
 if TYPE_CHECKING:
-    from longvideo_env.tools.recording import Recording
+    from longvideo_env.tools.recording import Asked, RecordingStats
 
 
 class GroundingAgent(Protocol):
@@ -54,6 +54,31 @@ class VisionAgent(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Answers equal calls once: a `Recording`, or one that another process holds.
+
+    Attributes:
+        mode: `record`, `replay` or `reuse`.
+        stats: What became of the calls of tools.
+        policy_stats: What became of the calls of a policy.
+    """
+
+    mode: str
+    stats: RecordingStats
+    policy_stats: RecordingStats
+
+    async def call(
+        self,
+        key: Mapping[str, Any],
+        ask: Callable[[], Awaitable[Asked]],
+        *,
+        seed: int | None = None,
+        stats: RecordingStats | None = None,
+    ) -> ToolReply:
+        """See `Recording.call`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Toolbox:
     """The tools of one environment, with the agents behind them.
@@ -71,7 +96,7 @@ class Toolbox:
     agents: Mapping[str, Any] = field(default_factory=dict)
     specs: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
-    recording: Recording | None = None
+    recording: Recorder | None = None
     _by_name: Mapping[str, Tool] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

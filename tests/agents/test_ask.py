@@ -5,12 +5,34 @@ from pathlib import Path
 import pytest
 
 from agents.ask import main
+from agents.perception.embeddings import model_at_hand
 from longvideo_env import Episode, Question
 from longvideo_env.game.game import default_game
 from longvideo_env.schema import Clip, TimedText, Video
 from longvideo_env.tools.tool import ToolReply, ToolResult
 
 CLIPS = ("film_seg01_clip_00", "film_seg01_clip_01")
+
+
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub without models."""
+    cache = tmp_path_factory.mktemp("hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    return cache
+
+
+def cache_model(cache: Path, model: Path) -> Path:
+    """Put a model into a cache of the hub, as a download does. Returns its folder."""
+    repo = cache / "models--sentence-transformers--all-MiniLM-L6-v2"
+    snapshot = repo / "snapshots" / "abc"
+    (snapshot / "onnx").mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    (snapshot / "onnx" / "model.onnx").symlink_to(model / "model.onnx")
+    (snapshot / "tokenizer.json").symlink_to(model / "tokenizer.json")
+    return snapshot
 
 
 @pytest.fixture
@@ -93,7 +115,10 @@ def test_a_film_of_which_nothing_is_known_stops_at_once(
     assert main([str(tmp_path), "Who?"]) == 2
     assert "nothing is known of film: no subtitles, speech, text" in capsys.readouterr().err
     assert main([str(tmp_path), "Who?", "--vision", "openai:gpt"]) == 2
-    assert "film has no frames, which --vision openai:gpt looks at" in capsys.readouterr().err
+    assert (
+        "film: the video has no frames, which --vision openai:gpt looks at. Fix:"
+        in capsys.readouterr().err
+    )
 
 
 PAIRS = json.loads((Path(__file__).parents[1] / "data/ask/film_lines.json").read_text())
@@ -132,12 +157,32 @@ def test_thirty_pairs_by_words(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert counts == {"direct": 15, "paraphrase": 0, "nothing": 8}
 
 
-@pytest.mark.slow
-def test_thirty_pairs_by_meaning(
-    tmp_path: Path, real_models: Path, capsys: pytest.CaptureFixture[str]
+def test_a_model_at_hand_is_taken_and_else_one_line_says_what_is_missing(
+    film: str, tmp_path: Path, hub_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime")
-    counts = count_right(tmp_path, ["--meaning", str(real_models / "minilm")], capsys)
+    assert main([film, "Who opens the box?"]) == 0
+    said = "meaning: lines are found by words alone, no model of embeddings is at hand. Fix: hf"
+    err = capsys.readouterr().err
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+    assert main([film, "Who opens the box?", "--meaning", "none"]) == 0
+    assert capsys.readouterr().err == ""
+    for name in ("model.onnx", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    folder = cache_model(hub_cache, tmp_path)
+    assert model_at_hand() == str(folder)
+    assert main([film, "Who opens the box?"]) == 2
+    assert f"the model in {folder} cannot be loaded" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_thirty_pairs_by_meaning(
+    tmp_path: Path, hub_cache: Path, real_models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    cache_model(hub_cache, real_models / "minilm")
+    counts = count_right(tmp_path, [], capsys)
     with capsys.disabled():
         print(counts)  # noqa: T201 - the figures of docs/films.md
     assert counts["direct"] + counts["paraphrase"] >= 27
@@ -188,3 +233,16 @@ def test_the_rules_without_options() -> None:
     assert "[01:01] hello" in user
     episode.reply(f"<answer>{label.argument}</answer>")
     assert (episode.status, episode.choice, episode.words) == ("answered", None, "a1")
+
+
+@pytest.mark.parametrize("options", [[], ["--options", "nobody", "the old man"]])
+def test_calls_of_functions_read_as_tags_do(
+    film: str, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    said = []
+    for protocol in ("tags", "functions"):
+        question = [film, "Who opens the box?", *options]
+        assert main([*question, "--protocol", protocol]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "master │ Next step: look.\n       │ look: Who opens the box?" in said[1]

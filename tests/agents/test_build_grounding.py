@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+import longvideo_env as lv
 from agents.grounding.build_grounding import main
 from longvideo_env import EnvConfig, RolloutEngine, load_dataset
 from longvideo_env.sync import run_blocking
@@ -63,8 +64,24 @@ def test_the_published_codes_cache_is_taken(tmp_path, capsys):
     assert wanted in views
 
 
+@pytest.mark.parametrize("shuffle", [None, 3])
+def test_a_limit_takes_the_questions_that_evaluate_takes(tmp_path, capsys, shuffle):
+    drawn = [] if shuffle is None else ["--shuffle", str(shuffle)]
+    file = tmp_path / "first.sqlite"
+    args = ["--dataset", "mini:videos=12", "--split", "test", "--out", str(file), "--limit", "12"]
+    assert main([*args, *drawn]) == 0
+    assert "12 of 12 first clips" in capsys.readouterr().out
+    result = lv.evaluate(
+        "scripted:answer", dataset="mini:videos=12", split="test", limit=12, shuffle=shuffle,
+        recording="replay", recording_file=str(file), vision="none", out=str(tmp_path / "run"),
+    )  # fmt: skip
+    assert (result.summary["n_finished"], result.summary["n_failed"]) == (12, 0)
+    assert result.summary["n_videos"] == 12
+
+
 @pytest.mark.parametrize(
-    "more", [["--grounding", "none"], ["--grounding", "oracle"], ["--concurrency", "0"]]
+    "more",
+    [["--grounding", "none"], ["--grounding", "oracle"], ["--concurrency", "0"], ["--limit", "0"]],
 )
 def test_bad_options_are_one_line(tmp_path, capsys, more):
     assert build(tmp_path, *more) == 2

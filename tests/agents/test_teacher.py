@@ -8,8 +8,8 @@ from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 
 
-def play(spec, **options):
-    config = EnvConfig(dataset="mini:videos=40", split="val", **options)
+def play(spec, dataset="mini:videos=40", **options):
+    config = EnvConfig(dataset=dataset, split="val", **options)
     dataset = load_dataset(config.dataset, config.split)
     engine = RolloutEngine(
         dataset=dataset,
@@ -43,6 +43,20 @@ def test_without_mistakes_it_takes_the_steps_that_each_kind_needs():
     assert sum(as_needed) / len(as_needed) > 0.95  # now and then BM25 needs another go
 
 
+def test_it_compares_two_clips_when_it_is_to():
+    dataset = "mini:videos=20,compare=1"
+    guessed = [t.correct for _, t in play("teacher:mini:0:0", dataset)]
+    played = [t for kind, t in play("teacher:mini:0:0:compare", dataset) if kind == "mini:compare"]
+    assert len(played) == len(guessed) == 80
+    assert sum(guessed) < 40
+    assert sum(bool(t.correct) for t in played) >= 76
+    usual = ["look", "ground", "look", "answer"]
+    assert sum(actions(t) == usual for t in played) > 60
+    lost = [t for _, t in play("teacher:mini:0.4:0.2:compare", dataset)]
+    assert 10 < sum(bool(t.correct) for t in lost) < 60
+    assert all(turn.malformed is None for t in lost for turn in t.turns)
+
+
 def test_with_mistakes_it_guesses_and_strays_and_stays_well_formed():
     played = [t for _, t in play("teacher:mini")]
     assert 0.25 < sum(bool(t.correct) for t in played) / len(played) < 0.55
@@ -52,14 +66,20 @@ def test_with_mistakes_it_guesses_and_strays_and_stays_well_formed():
 
 @pytest.mark.parametrize("options", [{"grounding": "none"}, {"vision": "none"}, {"max_turns": 1}])
 def test_it_plays_whatever_is_on_offer(options):
-    for _, trajectory in play("teacher:mini:0.1:0.3", **options):
+    for _, trajectory in play("teacher:mini:0.1:0.3:compare", **options):
         assert trajectory.status == "answered"
         assert all(turn.malformed is None for turn in trajectory.turns)
 
 
 def test_specs():
     check_policy_spec("teacher:mini")
-    for spec in ("teacher:mini:2:0", "teacher:mini:x", "teacher:mini:0.1", "teacher:maths"):
+    for spec in (
+        "teacher:mini:2:0",
+        "teacher:mini:x",
+        "teacher:mini:0.1",
+        "teacher:mini:compare",
+        "teacher:maths",
+    ):
         for take in (check_policy_spec, build_policy):
             with pytest.raises(SpecError):
                 take(spec)

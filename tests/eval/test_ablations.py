@@ -70,6 +70,8 @@ def test_variants_are_paired_with_full_on_one_recording(tmp_path, capsys):
     out = capsys.readouterr().out
     for part in ("variant - full", "Holm's, for 2 comparisons", "5 videos are few"):
         assert part in out
+    for text in (out, (tmp_path / "ablations.md").read_text(encoding="utf-8")):
+        assert "no-vision: not significant: fewer than 6 videos cannot show a difference" in text
     recordings = [row["summary"]["recording"] for row in variants.values()]
     assert {recording["mode"] for recording in recordings} == {"reuse"}
     assert recordings[1]["asked"] == 0, "what full asked is told alike"
@@ -149,7 +151,7 @@ def test_yaml_names_one_policy(tmp_path, capsys):
 
 def test_started_as_a_script_and_help_lists_the_variants():
     text = subprocess.run(
-        [sys.executable, str(ROOT / "eval/ablations.py"), "--help"],
+        [sys.executable, str(ROOT / "eval/ablations.py"), "--help-all"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     for part in ("--policy", "--variant", "Exit codes", *(v.name for v in VARIANTS)):

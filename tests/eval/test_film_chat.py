@@ -75,7 +75,7 @@ def test_a_wrong_question_is_said_and_the_chat_goes_on(
 def test_bad_input_is_one_line(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    code, _, err = chat(film, "", ["--policy", "nobody"], monkeypatch, capsys)
+    code, _, err = chat(film, "", ["--policy", "nobody", "--meaning", "none"], monkeypatch, capsys)
     assert (code, err.count("\n")) == (2, 1)
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -88,3 +88,30 @@ def test_bad_input_is_one_line(
 def test_lines_become_questions() -> None:
     lines = iter(["  Who?  ", "", "A? | x | y", "exit", "B?"])
     assert list(questions(lines)) == [("Who?", ()), ("A?", ("x", "y"))]
+
+
+POLICY = """
+import json
+from pathlib import Path
+
+
+def look_back(messages):
+    '''Writes down what it reads.'''
+    with open(Path(__file__).with_name("read.jsonl"), "a") as file:
+        file.write(json.dumps(messages[1]["content"]) + "\\n")
+    return "<answer>the <b>old</b> key</answer>"
+"""
+
+
+def test_a_model_knows_the_earlier_questions(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "mine.py").write_text(POLICY)
+    more = ["--policy", f"{tmp_path / 'mine.py'}:look_back"]
+    code, _, _ = chat(film, "What did he find?\nAnd <search>where</search>?\nWhen?\n", more,
+                      monkeypatch, capsys)  # fmt: skip
+    assert code == 0
+    first, second, third = map(json.loads, (tmp_path / "read.jsonl").read_text().splitlines())
+    assert "Earlier" not in first
+    assert "- What did he find?\n  the <b>old</b> key\n\nQuestion: And" in second
+    assert "- And &lt;search>where&lt;/search>?" in third, "harmless, as all text from outside"

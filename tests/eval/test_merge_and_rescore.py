@@ -37,6 +37,40 @@ def test_shards_put_together_are_the_run(tmp_path):
     assert summary(tmp_path / "merged") == summary(tmp_path / "whole" / NAME)
 
 
+@pytest.fixture
+def benchmark(tmp_path):
+    """Questions with groups of a benchmark's own, in an order in which shards differ in them."""
+    rows = [
+        {"qid": i, "question": f"Q{i}?", "a0": "x", "a1": "y", "answer": i % 2,
+         "video": f"v{i % 6}", "length": ("short", "long")[i % 4 // 2], "type": f"type {i % 5}"}
+        for i in range(24)
+    ]  # fmt: skip
+    path = tmp_path / "questions" / "test.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return str(path)
+
+
+def test_groups_of_a_benchmark_are_computed_over_all_shards(tmp_path, benchmark, capsys):
+    common = ["--policy", "random", "--dataset", benchmark, "--split", "test", "--vision", "none"]
+    for extra in ([], ["--shard", "1/2"], ["--shard", "2/2"]):
+        assert run_policy([*common, "--out", str(tmp_path / "runs"), *extra]) == 0
+    parts = [tmp_path / "runs" / f"random.shard-{i}-of-2" for i in (1, 2)]
+    assert merge([*map(str, parts), "--out", str(tmp_path / "merged")]) == 0
+    groups = summary(tmp_path / "runs" / "random")["groups"]
+    assert {g["n"] for g in groups["length"]["groups"].values()} == {12}
+    assert summary(tmp_path / "merged")["groups"] == groups != summary(parts[0])["groups"]
+    assert rescore([str(tmp_path / "merged")]) == 0
+    assert summary(tmp_path / "merged" / "rescored")["groups"] == groups
+    for part in parts:
+        (part / "facts.json").unlink()  # as an earlier release wrote it
+    assert merge([*map(str, parts), "--out", str(tmp_path / "old")]) == 3
+    assert "the groups of the questions" in " ".join(capsys.readouterr().err.split())
+    assert summary(tmp_path / "old")["groups"] == {}
+    assert rescore([str(tmp_path / "old")]) == 0
+    assert summary(tmp_path / "old" / "rescored")["groups"] == groups
+
+
 def test_shards_that_do_not_belong_together_are_refused(tmp_path, capsys):
     play(tmp_path, "--shard", "1/2")
     play(tmp_path / "other", "--shard", "2/2", "--seed", "1")

@@ -53,9 +53,18 @@ def test_variants_play_the_same_questions_and_are_paired(tmp_path, capsys):
         assert found[name]["against_full"]["difference"] == 0
     assert found["no-options"]["summary"]["accuracy"] is None
     assert found["no-options"]["exact_match"]["n"] == 12
+    assert found["no-options"]["apart"]["token F1"]["n"] == 12
+    for name in ("lettered-labels", "numbered-labels"):  # it names the first option by a0 alone
+        assert found[name]["summary"]["accuracy"] == 0.0
+        assert found[name]["summary"]["malformed_rate"] == 1.0
     text = capsys.readouterr().out
     assert "chance: 0.200" in text
     assert "no-options: exact match" in text
+    assert "no-vision: not significant: the runs never disagree" in text
+    assert "6 videos are few" in text
+    adjusted = holm([row["against_full"] and row["against_full"]["p"] for row in found.values()])
+    known = [row["against_full"] and row["against_full"]["p_holm"] for row in found.values()]
+    assert known == adjusted
     assert "| none-of-the-others |" in (out / "robustness.md").read_text(encoding="utf-8")
     assert r"\bottomrule" in (out / "robustness.tex").read_text(encoding="utf-8")
     before = (out / "full" / "episodes.jsonl").read_bytes()

@@ -93,7 +93,7 @@ def test_two_runs_are_equal_timings_aside(tmp_path):
 def test_bad_input_is_one_clear_line_and_exit_2(tmp_path, capsys, args, problem):
     assert main([*args, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("run_policy: ")
+    assert error.startswith("evaluate: ")
     assert problem in error
 
 
@@ -155,7 +155,8 @@ def test_invalid_rows_stop_the_run_or_are_left_out(tmp_path, capsys):
 
 
 def test_raw_questions_without_answers_have_no_accuracy(tmp_path, shared_data):
-    args = ("--dataset", str(shared_data / "tvqa_raw"), "--split", "test", "--limit", "300")
+    args = ("--dataset", str(shared_data / "tvqa_raw"), "--split", "test", "--limit", "300",
+            "--vision", "none")  # fmt: skip
     assert run(tmp_path, *args) == 0
     result = summary(tmp_path)
     assert result["n_answered"] == 300
@@ -182,7 +183,9 @@ def test_oracle_runs_are_marked(tmp_path):
 
 def test_started_as_a_script_and_help_reads_well(tmp_path):
     script = [sys.executable, str(ROOT / "eval/run_policy.py")]
-    text = subprocess.run([*script, "--help"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [*script, "--help-all"], capture_output=True, text=True, check=True
+    ).stdout
     flat = "".join(text.split())  # wherever the terminal's width breaks lines
     for part in ("--max-turns", "--grounding", "Exitcodes", "Default:5", *POLICY_SPECS):
         assert part in flat

@@ -80,7 +80,7 @@ def test_what_is_missing_or_unreadable_is_wrong_and_said(played, tmp_path, capsy
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"nobody": "a1"}', "1 of 1 ids are none of"),
+        ('{"nobody": "a1"}', "1 of 1 ids are not in"),
         ("qid,answer\n1,a1\n1,a2\n", "answers question 1 twice"),
         ("[1, 2]", "holds no answers by question"),
         ('{"1": ', "holds no answers by question"),

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 import longvideo_env as lv
 from eval.run_policy import main
 from eval.runs.identify import questions_of
-from eval.runs.selection import QuestionSelection, choose, draw_order, video_ids
+from eval.runs.selection import QuestionSelection, choose
 from longvideo_env import load_dataset
+from longvideo_env.datasets.draw_questions import draw_order, video_ids
 from longvideo_env.errors import SpecError
 
 MINI = "mini:videos=12"

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from eval.metrics.paired import holm
 from eval.metrics.pairs import count_folders
+from eval.output.comparisons import format_p, power_lines
 from eval.output.published import ABLATIONS, MAIN
-from eval.output.typeset import Table, to_csv, to_latex, to_markdown
 from eval.tables import main
+from longvideo_env.commands.typeset import Table, to_csv, to_latex, to_markdown
 
 MINI = ("--dataset", "mini:videos=5", "--split", "test")
 AWKWARD = Table("odd", "50 % & more_", ["policy", "n"], [["a|b_{x}\\", "1"]], "#1 ~ ^")
@@ -75,6 +77,36 @@ def test_variants_are_paired_with_the_run_as_configured(out: Path) -> None:
     assert (out / "random" / "recording.sqlite").is_file()
 
 
+def test_policies_are_paired_with_the_first_and_p_is_holms_over_policies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policies = ["teacher:mini:0:0", "random", "scripted:answer"]
+    args = [part for policy in policies for part in ("--policy", policy)]
+    mini = ("--dataset", "mini:videos=8", "--split", "test")
+    assert main([*args, *mini, "--table", "main", "--out", str(tmp_path)]) == 0
+    found = values(tmp_path)
+    full = {p: tmp_path / p.replace(":", "-") / "full" for p in policies}
+    against = {p: count_folders(full[policies[0]], full[p]) for p in policies[1:]}
+    expected = holm([numbers["p"] for numbers in against.values() if numbers])
+    for (policy, numbers), p in zip(against.items(), expected, strict=True):
+        assert numbers is not None
+        assert found["main", policy, "", "- first"] == f"{100 * numbers['difference']:+.2f}"
+        assert found["main", policy, "", "p (Holm)"] == format_p(p)
+    assert ("main", policies[0], "", "- first") not in found
+    assert "- first: paired with teacher:mini:0:0; p is Holm's, n = 2." in capsys.readouterr().out
+
+
+def test_what_it_would_take_stands_under_what_is_not_significant(out: Path) -> None:
+    text = (out / "tables.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    numbers = count_folders(out / "random" / "full", out / "random" / "window-3")
+    assert numbers is not None
+    assert f"- random, 3 clips: {power_lines(numbers)[0]}" in lines
+    assert all(": not significant: " in line for line in lines)
+    latex = (out / "tables.tex").read_text(encoding="utf-8")
+    assert latex.count("\n% ") >= len(lines)
+
+
 def test_what_equals_the_given_options_is_played_once(out: Path) -> None:
     played = {path.parent.name for path in (out / "random").glob("*/summary.json")}
     assert "full" in played
@@ -110,6 +142,12 @@ def test_awkward_names_are_escaped() -> None:
     assert r"a\textbar{}b\_\{x\}\textbackslash{} & 1 \\" in latex
     assert r"\caption{50 \% \& more\_. \#1 \textasciitilde{} \textasciicircum{}}" in latex
     assert to_csv([AWKWARD]).splitlines()[1] == "odd,1,a|b_{x}\\,,n,1"
+
+
+def test_small_numbers_stand_right() -> None:
+    table = Table("p", "p", ["policy", "p"], [["a", "1.2e-09"], ["b", "-"]])
+    assert not table.is_text(1)
+    assert table.is_text(0)
 
 
 def test_latex_tables_are_whole(out: Path) -> None:

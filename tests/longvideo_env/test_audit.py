@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longvideo_env.commands.audit import audit, main, tokens_after_action
+from longvideo_env.commands.audit import action_closed, audit, main, tokens_after_action
 from longvideo_env.errors import SpecError, TrajectoryError
 from longvideo_env.records.trajectory import Segment, Trajectory
 
@@ -92,11 +92,42 @@ def test_use_is_checked(tmp_path):
     assert audit(tmp_path).problems == []
 
 
-def test_reasoning_closes_no_action_even_where_the_template_opened_it():
+def test_reasoning_closes_no_action_even_where_the_template_opened_it(tmp_path):
     reply = piece("assistant", 1, 2, 3, 9, turn=1, sampled=True)
-    assert tokens_after_action(reply, decode) == 1
-    assert tokens_after_action(reply, decode, "<think>") == 0
-    assert tokens_after_action(reply, None) == 1
+    closed = action_closed(tmp_path)
+    assert tokens_after_action(reply, decode, closed) == 1
+    assert tokens_after_action(reply, decode, closed, "<think>") == 0
+    assert tokens_after_action(reply, None, closed) == 1
+
+
+OWN = """
+def shout(request, what: str) -> str:
+    \"\"\"Says it loudly.
+
+    Args:
+        what: the words
+    \"\"\"
+    return what.upper()
+"""
+
+
+def test_own_tags_close_an_action_too(tmp_path, monkeypatch, capsys):
+    (tmp_path / "loud_tools.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "run" / "rollouts").mkdir(parents=True)
+    text = "<shout>hey</shout> and more"
+    reply = replace(piece("assistant", 1, 2, 3, turn=1, sampled=True), text=text)
+    save(tmp_path / "run" / "rollouts", GOOD[0], reply, *GOOD[2:])
+    assert main([str(tmp_path / "run")]) == 0, "nobody says that it is a tag"
+    environment = {"game": "longvideoagent", "tools": ["look", "loud_tools:shout"], "vision": "x"}
+    (tmp_path / "run" / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
+    capsys.readouterr()
+    assert main([str(tmp_path / "run")]) == 2
+    assert "start the command in the folder in which the training" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    rollouts = tmp_path / "run" / "rollouts"
+    for path in (tmp_path / "run", rollouts, rollouts / "step-000000-rank-000.jsonl"):
+        assert main([str(path)]) == 1
+        assert "1 tokens were sampled after an action closed" in capsys.readouterr().out
 
 
 def test_the_command(tmp_path, capsys):

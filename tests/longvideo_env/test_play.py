@@ -1,15 +1,16 @@
 import io
 
+import pytest
 from rich.console import Console
 
-from longvideo_env import LongTVQAEnv
+from longvideo_env import LongTVQAEnv, ToolCall, tool
 from longvideo_env.commands.play import as_reply, play
 from longvideo_env.game.game import default_game
 
 GAME = default_game()
 
 
-def session(*typed, n=2):
+def session(*typed, n=2, **options):
     """Play with these lines; what was shown, and how many were right."""
     lines = iter(typed)
 
@@ -20,7 +21,7 @@ def session(*typed, n=2):
             raise EOFError from None
 
     out = io.StringIO()
-    env = LongTVQAEnv(dataset="embedded", split="val")
+    env = LongTVQAEnv(dataset="embedded", split="val", **options)
     right = play(env, n, 0, Console(file=out, width=200), ask)
     return out.getvalue(), right
 
@@ -60,3 +61,36 @@ def test_nonsense_costs_a_turn_as_it_does_a_policy():
     shown, _ = session(*["nonsense"] * 5, n=1)
     assert "Your reply does not count" in shown
     assert "wrong, or no answer" in shown
+
+
+@tool
+def sing(request: ToolCall, song: str, times: int = 1) -> str:
+    """Sings a song.
+
+    Args:
+        song: what to sing
+        times: how often
+    """
+    return f"{song} " * times
+
+
+@pytest.mark.parametrize("protocol", ["tags", "functions"])
+def test_several_values_have_names(protocol):
+    options = {"protocol": protocol, "tools": [sing]}
+    shown, _ = session('sing song="la 1" times=2', "sing song=1", "sing la", n=1, **options)
+    assert "la 1 la 1" in shown
+    assert "\n1 \n3 turns left" in shown, "a text stays one"
+    assert shown.count("Your reply does not count") == 1
+
+
+def test_what_is_typed_is_shown_as_the_call_that_it_becomes():
+    shown, _ = session("help", "look the lamp", "ground", "hello", "a1", protocol="functions")
+    assert 'look(query="the lamp")\n' in shown
+    assert "\nground()\n" in shown
+    assert 'answer(answer="a1")\n' in shown
+    assert "  query: what you want to know" in shown, "help names what a tool is given"
+    assert shown.count("Your reply does not count: there is no call of a tool in it") == 1
+
+
+def test_an_answer_in_words():
+    assert as_reply("answer In the Harbour", GAME) == "<answer>In the Harbour</answer>"

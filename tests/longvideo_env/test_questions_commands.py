@@ -38,7 +38,8 @@ def test_a_submission(tmp_path: Path, form: str) -> None:
     row = {"question": "?", "options": ["x", "y"], "video": "v"}
     (tmp_path / "q.json").write_text(json.dumps([row, row]))
     run = tmp_path / "run"
-    args = ["--policy", "random", "--dataset", str(tmp_path / "q.json"), "--split", "all"]
+    args = ["--policy", "random", "--dataset", str(tmp_path / "q.json"), "--split", "all",
+            "--vision", "none"]  # fmt: skip
     assert run_policy([*args, "--shuffle-options", "--out", str(run)]) == 0
     folder = run / "random" if (run / "random").is_dir() else run
     assert submission.main([str(folder), "--for", form, "--out", str(tmp_path / "out.json")]) == 0
@@ -51,7 +52,8 @@ def test_a_question_without_an_answer_is_counted(
 ) -> None:
     row = {"question": "?", "options": ["x", "y"], "video": "v"}
     (tmp_path / "q.json").write_text(json.dumps([row, row]))
-    args = ["--policy", "random", "--dataset", str(tmp_path / "q.json"), "--split", "all"]
+    args = ["--policy", "random", "--dataset", str(tmp_path / "q.json"), "--split", "all",
+            "--vision", "none"]  # fmt: skip
     assert run_policy([*args, "--limit", "1", "--out", str(tmp_path / "run")]) == 0
     folder = next(path.parent for path in (tmp_path / "run").rglob("episodes.jsonl"))
     capsys.readouterr()

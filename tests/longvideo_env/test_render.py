@@ -2,6 +2,7 @@ from longvideo_env.config import EnvConfig
 from longvideo_env.drivers.render import render_transcript
 from longvideo_env.game.episode import Episode
 from longvideo_env.game.game import Game
+from longvideo_env.game.protocol.base import Action
 from longvideo_env.tools.tool import ToolReply, ToolResult
 
 
@@ -26,3 +27,15 @@ def test_without_grounding(question, film):
     text = render_transcript(episode)
     assert "Opened at its start" in text
     assert text.endswith("Out of turns, no answer")
+
+
+def test_calls_are_shown_as_calls(question, film):
+    game = Game.from_config(EnvConfig(grounding="none", max_turns=2, protocol="functions"))
+    episode = Episode(question, film, game)
+    episode.start()
+    episode.reply(game.protocol.write(Action("look", "the mug"), "Where is it?"))
+    episode.receive(ToolResult("look", "eyes", ToolReply("A mug.")))
+    episode.reply('{"content": "", "tool_calls": [], "broken": "no JSON"}')
+    text = render_transcript(episode)
+    assert 'master │ Where is it?\n         │ look(query="the mug")\n' in text
+    assert "(cannot be read as a call: no JSON)" in text

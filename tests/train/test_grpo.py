@@ -288,6 +288,15 @@ def test_questions_without_a_gold_answer_are_counted(
         grpo.load_questions(args, env, training)
 
 
+@pytest.mark.parametrize("ask", ["words", "when"])
+def test_questions_in_another_form_are_trained_on(flags: list[str], ask: str) -> None:
+    args, env, training, _ = parse([*flags, "--ask", ask, "--reward", "paper,recall=0.5"])
+    questions = grpo.load_questions(args, env, training)
+    assert all(t.question.ask == ask and not t.question.options for t in questions)
+    assert all(t.gold.when if ask == "when" else t.gold.text for t in questions)
+    assert env.record()["ask"] == ask
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "grpo").glob("*.yaml")), ids=str)
 def test_each_config_opens_with_its_command_and_parses(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

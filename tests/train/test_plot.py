@@ -252,7 +252,7 @@ def test_the_command_line_is_light_and_says_in_one_line_what_is_wrong(tmp_path: 
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 2
     assert len(said) == 1
-    assert said[0].startswith(f"plot.py: {tmp_path}")
+    assert said[0].startswith(f"plot: {tmp_path}")
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "numpy" in imported
     assert not imported & {"torch", "trl", "transformers", "matplotlib.pyplot"}

@@ -1,6 +1,7 @@
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from train import grpo
+from train.planning.activations import Rows, _trace, traced_bytes
 from train.planning.lengths import count_lengths, estimate_tokens
 from train.planning.memory import GIB, Sharding, read_shape, states_bytes
 from train.planning.preflight import read_sharding
@@ -83,9 +85,9 @@ RECIPE = ROOT / "configs" / "grpo" / "qwen2.5-3b.yaml"
     ("more", "problem", "mend"),
     [
         (("--max_context_tokens", "4000"), "max_context_tokens holds 4000", "take max_turn_tokens"),
-        (("--max_turn_tokens", "40000"), "holds 13500", "take max_turn_tokens 2"),
-        (("--gpu_memory_gb", "24"), "a GPU of", "take a higher ZeRO stage or offload"),
-        (("--vllm_gpu_memory_utilization", "0.08"), "cache for", "raise vllm_gpu_memory"),
+        (("--max_turn_tokens", "40000"), "holds 14300", "take max_turn_tokens 2"),
+        (("--gpu_memory_gb", "16"), "a GPU of", "take a higher ZeRO stage or offload"),
+        (("--vllm_gpu_memory_utilization", "0.04"), "cache for", "raise vllm_gpu_memory"),
     ],
 )
 def test_a_plan_that_cannot_work_is_refused_with_the_mend(
@@ -135,7 +137,7 @@ def test_an_endpoint_must_answer(capsys: pytest.CaptureFixture[str]) -> None:
         assert preflight(RECIPE, *flags, "--vllm_server_port", port) == 0
         assert f"http://127.0.0.1:{port} answers" in capsys.readouterr().out
     assert preflight(RECIPE, *flags, "--vllm_server_port", port) == 2
-    assert "start it, or mend its address" in capsys.readouterr().out
+    assert "start it, or correct its address" in capsys.readouterr().out
 
 
 def test_with_the_tokenizer_tokens_are_counted(
@@ -155,13 +157,55 @@ def test_estimates_match_known_sizes() -> None:
     # As their model cards say.
     assert billions == {"qwen2.5-3b": 3.09, "qwen2.5-7b": 7.62, "qwen3-4b-thinking": 4.02}
     assert shapes["qwen3-4b-thinking"].context == 262_144
-    seven = shapes["qwen2.5-7b"]
-    # 16 bytes a weight in all (Rajbhandari et al., arXiv 1910.02054), of which ZeRO leaves a part.
-    for stage, left in ((0, 16), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)):
-        states = states_bytes(seven, Sharding(8, stage), reference=False)
-        assert sum(states.values()) / seven.weights == pytest.approx(left)
-    offloaded = states_bytes(seven, Sharding(8, 3, True, True), reference=False)
-    assert sum(offloaded.values()) < 2 * GIB
+    seven, lora = shapes["qwen2.5-7b"], 1e8
+    adapter = replace(seven, trained=int(lora))
+
+    def a_weight(stage: int, **offload: bool) -> float:
+        spread = Sharding(8, stage, **offload)
+        return (
+            sum(states_bytes(seven, spread, lora=False, reference=False).values()) / seven.weights
+        )
+
+    # As DeepSpeed says: 2 bytes a weight and 18 that ZeRO-2 divides; ZeRO-3 divides all 18.
+    assert [a_weight(stage) for stage in (0, 1, 2)] == pytest.approx([20, 9.5, 2 + 18 / 8])
+    assert 18 / 8 < a_weight(3) < 18 / 8 + 0.5
+    assert a_weight(3, offload_optimizer=True, offload_parameters=True) < 0.5
+    held = states_bytes(adapter, Sharding(2, 2), lora=True, reference=False)
+    assert held["frozen weights"] == 2 * seven.weights
+    assert held["trained weights with gradients and optimizer"] == pytest.approx(11 * lora)
+
+
+@pytest.mark.parametrize("rows", [Rows(2, 300, True, 8), Rows(1, 200, False), Rows(1, 200, True)])
+def test_a_trace_of_two_shallow_models_is_that_of_the_whole(rows: Rows) -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(MODELS / "qwen2.5-3b")
+    config.num_hidden_layers, config.layer_types = 5, config.layer_types[:5]
+    assert traced_bytes(config, rows) == _trace(config, 5, rows)
+
+
+def test_activations_are_traced_for_the_three_billion_recipe() -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(MODELS / "qwen2.5-3b")
+    recipe = Rows(2, 9678, True, 128)
+    kept = 36 * 2 * 9678 * 2048 * 2  # each layer's input, in bfloat16
+    assert kept < traced_bytes(config, recipe) < 3 * kept
+    # Logits of all tokens would be more than everything else, and are not made.
+    assert traced_bytes(config, recipe) < 2 * 9678 * config.vocab_size * 4
+    assert traced_bytes(config, replace(recipe, checkpointing=False)) > 90 * GIB
+
+
+def test_what_cannot_be_traced_is_said_and_estimated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> int:
+        raise SpecError("RuntimeError: no kernel")
+
+    monkeypatch.setattr("train.planning.preflight.traced_bytes", refuse)
+    assert preflight(RECIPE) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "by arithmetic, as the trace failed (RuntimeError: no kernel)" in said
 
 
 def test_accelerate_configs_are_read() -> None:

@@ -71,4 +71,4 @@ def test_what_is_no_prompt_set_is_refused(
     with pytest.raises(DataError, match="make one with"):
         read_qids(tmp_path / "set.parquet")
     assert main(["--dataset", "nowhere", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("prepare: ")
+    assert capsys.readouterr().err.startswith("prompt-set: ")

@@ -51,7 +51,7 @@ def parse_options(
     parser.set_defaults(**defaults)
     _group(parser, groups)
     if "--help-all" in argv:
-        parser.print_help()
+        sys.stdout.write(parser.format_whole_help())
         sys.exit(0)
     peek, _ = parser.parse_known_args(argv)
     if peek.use_cpu or not torch.accelerator.is_available():

@@ -80,9 +80,9 @@ class GrpoArguments:
     resample_zero_variance: bool = field(
         default=False,
         metadata={
-            "help": "Play groups whose rewards are all equal again, with other questions, so that "
-            "more of a batch teaches something. It costs rollouts: up to resample_attempts times "
-            "as many again."
+            "help": "Replace a question whose replies all got the same reward by another one, so "
+            "that more of a batch teaches something. It costs rollouts: up to resample_attempts "
+            "times as many again."
         },
     )
     resample_attempts: int = field(

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from agents.policies.starter import STARTER
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import load_dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.metrics_log import METRICS
 from train.options.launcher import repeat_below_launcher
@@ -51,8 +51,19 @@ class Script:
     check: Callable[[Namespace, EnvConfig], None] | None = None
 
 
+COMMON = (
+    "model_name_or_path", "output_dir", "dataset", "split", "max_steps", "learning_rate",
+    "num_generations", "per_device_train_batch_size", "use_vllm", "resume_from_checkpoint",
+    "overwrite", "config", "reward", "tools", "protocol", "grounding", "vision", "max-turns",
+    "max-turn-tokens", "limit", "preflight", "seed", "help-all",
+)  # fmt: skip
+"""The options that a first look wants."""
+
+
 class StartParser(OptionParser):
     """A parser whose errors are the last line also under `accelerate launch`."""
+
+    help_all = {"action": "store_true", "help": "Every option, TRL's included."}  # noqa: RUF012
 
     def error(self, message: str) -> NoReturn:
         """Say in one line what is wrong, and exit with code 2."""
@@ -62,7 +73,7 @@ class StartParser(OptionParser):
 
 def start_parser(script: Script) -> StartParser:
     """The script's options, the environment's and, by name alone, TRL's."""
-    parser = StartParser(script.name, script.description, config=True)
+    parser = StartParser(script.name, script.description, config=True, common=COMMON)
     add_fields(parser.add_argument_group("script"), script.own)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
     trl = parser.add_argument_group("trainer, the commonest (all of TRL's: --help-all)")
@@ -70,17 +81,21 @@ def start_parser(script: Script) -> StartParser:
     model = "A folder, a GGUF file or an id of the hub."
     if script.model == STARTER:
         model += f" Default: {STARTER}, which ships."
-    add("--model_name_or_path", default=script.model, help=model)
+    add("--model_name_or_path", default=script.model, metavar="MODEL", help=model)
     out = script.output_dir
-    add("--output_dir", default=out, help=f"Where the policy goes. Default: {out}.")
-    add("--resume_from_checkpoint", default="false", help="true, or a checkpoint's folder.")
+    add("--output_dir", default=out, metavar="DIR", help=f"Where the policy goes. Default: {out}.")
+    add(
+        "--resume_from_checkpoint",
+        default="false",
+        metavar="true|DIR",
+        help="true, or a checkpoint's folder.",
+    )
     switches = trl_fields(script.trl)
     for name in script.shown:
         value: dict[str, Any] = {"action": "store_true"} if switches.get(name) else {"metavar": "N"}
         add(f"--{name}", help="As in TRL.", **value)
     add("--use_cpu", action="store_true", help="Leave a GPU alone.")
     add("--seed", metavar="N", help="Of everything drawn. Default: 42.")
-    parser.add_argument("--help-all", action="store_true", help="Every option, TRL's included.")
     for name, is_switch in switches.items():
         if f"--{name}" not in parser._option_string_actions:
             value = {"action": "store_true"} if is_switch else {"nargs": "*"}
@@ -119,7 +134,7 @@ def check_dataset(env: EnvConfig) -> None:
         DataError: It cannot.
     """
     if not env.dataset.startswith("hf:"):
-        load_dataset(env.dataset, env.split, skip_invalid=env.skip_invalid)
+        open_questions(env)
 
 
 def check_model(options: Namespace) -> None:

@@ -1,4 +1,7 @@
-"""How much memory training takes on a GPU, estimated from a model's `config.json` alone."""
+"""How much memory training takes on a GPU, estimated from a model's `config.json` alone.
+
+`activations.py` traces what the loss takes; here is what the model itself takes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 GIB = 2**30
 BF16, ADAM = 2, 12
-"""Bytes a weight: in bfloat16; for Adam's two moments and the float32 master copy."""
+"""Bytes a weight: in bfloat16; for Adam's two moments and the float32 copy."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Shape:
         hidden: Width.
         vocabulary: Number of tokens.
         cache_per_token: Bytes of keys and values for one token, in bfloat16.
+        largest_layer: Weights of the largest layer that ZeRO-3 gathers as one.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Shape:
     hidden: int
     vocabulary: int
     cache_per_token: int
+    largest_layer: int
 
 
 @dataclass(frozen=True)
@@ -85,42 +90,65 @@ def read_shape(config: Any, *, lora_r: int | None = None) -> Shape:
         hidden=text.hidden_size,
         vocabulary=text.vocab_size,
         cache_per_token=2 * text.num_hidden_layers * text.num_key_value_heads * head_size * BF16,
+        largest_layer=max(
+            sum(weight.numel() for weight in module.parameters(recurse=False))
+            for module in model.modules()
+        ),
     )
 
 
-def states_bytes(shape: Shape, sharding: Sharding, reference: bool) -> dict[str, float]:
+def states_bytes(
+    shape: Shape, sharding: Sharding, *, lora: bool, reference: bool
+) -> dict[str, float]:
     """Bytes on each GPU for weights, gradients and the optimizer's state.
 
-    ZeRO-1 divides the optimizer's state by the number of processes, ZeRO-2 the gradients as well,
-    ZeRO-3 the weights as well.
+    For ZeRO-2 and ZeRO-3 DeepSpeed's own estimators say what trained weights take; they know no
+    frozen weights, which come on top in bfloat16. For the stages below they have no estimate: 18
+    bytes a trained weight (Rajbhandari et al., arXiv 1910.02054, and gradients once more in
+    float32), of which ZeRO-1 divides the optimizer's 12.
 
     Args:
         shape: The model's.
         sharding: How the run is spread.
+        lora: Whether the trained weights are an adapter's, beside the frozen ones.
         reference: Whether a second model is held for the KL term.
     """
+    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
+    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
+
     stage, n = sharding.zero_stage, sharding.processes
-    copies = 2 if reference else 1
-    weights = copies * shape.weights * BF16 / (n if stage >= 3 else 1)
-    return {
-        "weights": 0.0 if sharding.offload_parameters else weights,
-        "gradients": shape.trained * BF16 / (n if stage >= 2 else 1),
-        "optimizer": 0.0
-        if sharding.offload_optimizer
-        else shape.trained * ADAM / (n if stage >= 1 else 1),
-    }
+    frozen = (shape.weights if lora else 0) + (shape.weights if reference else 0)
+    held = float(frozen * BF16)
+    if stage >= 3:
+        _, trained, _ = estimate_zero3_model_states_mem_needs(
+            shape.trained,
+            shape.largest_layer,
+            num_gpus_per_node=n,
+            cpu_offload=sharding.offload_optimizer,
+            cpu_offload_params=sharding.offload_parameters,
+        )
+        held = 0.0 if sharding.offload_parameters else held / n
+    elif stage == 2:
+        _, trained = estimate_zero2_model_states_mem_needs(
+            shape.trained, num_gpus_per_node=n, cpu_offload=sharding.offload_optimizer
+        )
+    else:
+        optimizer = 0.0 if sharding.offload_optimizer else ADAM / (n if stage == 1 else 1)
+        trained = shape.trained * (BF16 + BF16 + 4 + optimizer)
+    return {"trained weights with gradients and optimizer": float(trained), "frozen weights": held}
 
 
 def activations_bytes(shape: Shape, batch: int, tokens: int, *, checkpointing: bool) -> float:
     """Bytes for one forward and backward of `batch` rows of `tokens`.
 
-    Checkpointing keeps each layer's input; without it about 34 numbers a token, layer and unit of
-    width are kept (Korthikanti et al., arXiv 2205.05198, without attention's own). The logits come
-    on top, in float32 with their gradient.
+    Arithmetic, for models that `activations.traced_bytes` cannot run. Checkpointing keeps each
+    layer's input; without it about 34 numbers a token, layer and unit of width are kept
+    (Korthikanti et al., arXiv 2205.05198, without attention's own). TRL's head makes no logits, but
+    float32 chunks of at most 4,096 tokens by 32,768 words, six at once.
     """
     a_layer = batch * tokens * shape.hidden * BF16
     kept = shape.layers * a_layer * (1 if checkpointing else 17) + 17 * a_layer
-    return kept + batch * tokens * shape.vocabulary * 4 * 2
+    return kept + 6 * min(batch * tokens, 4096) * min(shape.vocabulary, 32768) * 4
 
 
 def in_gib(n_bytes: float) -> str:

@@ -28,11 +28,13 @@ from transformers import AutoConfig, TrainingArguments
 from trl import GRPOConfig, ModelConfig
 
 from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets import Dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.tools.registry import build_toolbox
 from train.options.grpo_options import GrpoArguments, Options, check, parse
+from train.planning.activations import Rows, traced_bytes
 from train.planning.lengths import count_lengths, estimate_tokens
 from train.planning.memory import (
     GIB,
@@ -74,6 +76,7 @@ class Plan:
         env: Of the environment.
         training: Of TRL.
         model: The model's.
+        config: Its `config.json`, as transformers reads it.
         shape: Its size.
         sharding: How the run is spread.
         dataset: The questions.
@@ -83,6 +86,7 @@ class Plan:
     env: EnvConfig
     training: GRPOConfig
     model: ModelConfig
+    config: Any
     shape: Shape
     sharding: Sharding
     dataset: Dataset
@@ -154,11 +158,9 @@ def make_plan(options: Options, sharding: Sharding) -> Plan:
             f"{' '.join(str(error).split())}"
         ) from error
     shape = read_shape(config, lora_r=model.lora_r if model.use_peft else None)
-    dataset = load_dataset(
-        env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
-    )
+    dataset = open_questions(env)
     build_toolbox(env, dataset)
-    return Plan(args, env, training, model, shape, sharding, dataset)
+    return Plan(args, env, training, model, config, shape, sharding, dataset)
 
 
 def inspect(plan: Plan) -> Iterator[Line]:
@@ -252,12 +254,19 @@ def _memory(plan: Plan) -> Iterator[Line]:
     gpu = plan.args.gpu_memory_gb * 1e9
     # LoRA's reference is the model with the adapter switched off.
     reference = training.beta > 0 and not plan.model.use_peft
-    states = states_bytes(shape, plan.sharding, reference)
-    lengths_bound = min(_context(plan)[0], _row_tokens(plan))
+    lora = plan.model.use_peft
+    states = states_bytes(shape, plan.sharding, lora=lora, reference=reference)
+    tokens = min(_context(plan)[0], _row_tokens(plan))
     batch = training.per_device_train_batch_size
-    states["activations"] = activations_bytes(
-        shape, batch, lengths_bound, checkpointing=training.gradient_checkpointing
-    )
+    rows = Rows(batch, tokens, training.gradient_checkpointing, plan.model.lora_r if lora else None)
+    how = "traced"
+    try:
+        states["activations"] = float(traced_bytes(plan.config, rows))
+    except SpecError as error:
+        how = f"by arithmetic, as the trace failed ({error})"
+        states["activations"] = activations_bytes(
+            shape, batch, tokens, checkpointing=training.gradient_checkpointing
+        )
     colocated = training.use_vllm and training.vllm_mode == "colocate"
     needed = sum(states.values())
     share = training.vllm_gpu_memory_utilization if colocated else 0.0
@@ -270,7 +279,10 @@ def _memory(plan: Plan) -> Iterator[Line]:
             "take a higher ZeRO stage or offload, LoRA, gradient_checkpointing, a smaller "
             "per_device_train_batch_size, or less vllm_gpu_memory_utilization."
         )
-    yield Line("training", f"{in_gib(needed)} a GPU of {in_gib(left)} left ({parts})", mend)
+    text = (
+        f"{in_gib(needed)} a GPU of {in_gib(left)} left ({parts}, {how}: {batch} x {tokens} tokens)"
+    )
+    yield Line("training", text, mend)
     if colocated:
         yield _engine(plan, gpu * share)
 
@@ -316,7 +328,7 @@ def _ping(url: str) -> Line:
         with socket.create_connection((parts.hostname or "", port), timeout=PING_S):
             return Line("endpoint", f"{url} answers")
     except OSError as error:
-        return Line("endpoint", f"{url}: {error}", "start it, or mend its address.")
+        return Line("endpoint", f"{url}: {error}", "start it, or correct its address.")
 
 
 def _disk(plan: Plan) -> Line:

@@ -176,7 +176,7 @@ def read_qids(path: str | Path) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the prompt set. Returns the exit code."""
     args = _parser().parse_args(argv)
-    return run_command("prepare", lambda: _prepare(args))
+    return run_command("prompt-set", lambda: _prepare(args))
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -218,7 +218,7 @@ def _counter(tokenizer: str | None) -> Callable[[str], int]:
 
 
 def _parser() -> OptionParser:
-    parser = OptionParser(prog="prepare", description=__doc__)
+    parser = OptionParser(prog="longvideo-env prompt-set", description=__doc__)
     parser.add_argument("--dataset", required=True, help="As everywhere: a folder, mini, embedded.")
     parser.add_argument("--split", default="train")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the parquet files.")

@@ -154,7 +154,7 @@ class Rollouts:
         return trajectories
 
     def _keep(self, rollouts: Sequence[Rollout], groups: Groups) -> None:
-        step = groups.step + 1  # the trainer counts those that are made, its log the one under way
+        step = groups.step + 1  # the trainer counts finished steps, its log the current one
         if groups.rank == 0:
             self.health.check([one.trajectory for one in rollouts], step)
         if self.keep.store is not None:

@@ -14,7 +14,7 @@ class TrajectoryTable:
     """Shows the first trajectories of a batch in a table of W&B's.
 
     Args:
-        every: Show those of each so-manieth step.
+        every: Show those of every n-th step; this is n.
         count: How many of them.
     """
 

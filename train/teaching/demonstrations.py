@@ -93,8 +93,8 @@ def _check_tokens(segments: Sequence[Segment], codec: ChatCodec) -> None:
         if segment.token_ids is not None and codec.decode(segment.token_ids) != segment.text:
             raise SpecError(
                 "expected trajectories written with this model's tokenizer, but the tokens of "
-                f"{segment.text[:40]!r} decode to {codec.decode(segment.token_ids)[:40]!r}. To "
-                "mend it: train the model that wrote them, or one of the same family."
+                f"{segment.text[:40]!r} decode to {codec.decode(segment.token_ids)[:40]!r}. Fix: "
+                "train the model that wrote them, or one of the same family."
             )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from agents.policies.build import build_policy
 from longvideo_env.config import EnvConfig
-from longvideo_env.datasets import load_dataset
+from longvideo_env.datasets.forms import open_questions
 from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
@@ -114,9 +114,7 @@ def order_by_length(
 
 
 async def _play(stage: Stage, env: EnvConfig, seed: int) -> list[Trajectory]:
-    dataset = load_dataset(
-        env.dataset, env.split, frames_root=env.frames_root, skip_invalid=env.skip_invalid
-    )
+    dataset = open_questions(env)
     engine = RolloutEngine(
         dataset=dataset,
         config=env,

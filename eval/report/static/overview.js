@@ -129,7 +129,7 @@ function calibrationSection(played) {
   if (!rows.length) return null;
   const needed = { true: 'needed', false: 'not needed', null: 'unknown' };
   const rank = (row) => [true, false, null].indexOf(row.needed);
-  return section('When it asked, against when it had to',
+  return section('Did the agent use tools when they were needed?',
     'Grounding has to be asked for when the first clip is wrong. Whether a question must be looked at is known for mini alone. “On the gold clip”: looks that could see it.',
     wide(h('table', {},
       h('thead', {}, h('tr', {}, [['Tool'], ['Need'], ['When'], ['Run'], ['n', 1], ['Asked', 1], ['95% CI', 1], ['', 1], ['Right if asked', 1], ['Right if not', 1], ['On the gold clip', 1]].map(([name, right]) => (name ? h('th', { scope: 'col', class: right ? 'n' : '' }, name) : h('td', {}))))),

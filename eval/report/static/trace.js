@@ -181,6 +181,7 @@ function numbers(row, trace) {
     ['sampled', known(trace.cost.tokens) && plural(trace.cost.tokens, 'token')], ['read', known(trace.prompt_tokens) && plural(trace.prompt_tokens, 'token')],
     ['cost', known(trace.cost.usd) && `$${trace.cost.usd.toPrecision(3)}`],
     ...Object.entries(trace.terms).map(([name, value]) => [`${name.replaceAll('_', ' ')} (reward term)`, num(value)]),
+    ...Object.entries(trace.answer || {}).map(([name, value]) => [name.replaceAll('_', ' '), value]),
     ['seed', trace.seed],
   ].filter(([, value]) => value);
   return h('dl', { class: 'numbers' }, rows.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));

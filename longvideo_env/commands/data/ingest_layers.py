@@ -8,7 +8,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from longvideo_env.commands.data.seeing import hear_film, see_frames
+from longvideo_env.commands.data.hearing import hear_film
+from longvideo_env.commands.data.seeing import see_frames
 from longvideo_env.datasets.layers import SPEECH
 from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.datasets.perceiving import SpeechReader, find_reader

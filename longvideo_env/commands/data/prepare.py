@@ -30,13 +30,14 @@ from typing import Any
 from rich.table import Table
 
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import output_console, progress_bar, run_command
-from longvideo_env.datasets.archives import unpack
-from longvideo_env.datasets.hub import PREFIX, hub_folder
-from longvideo_env.datasets.jsonfile import read_rows
+from longvideo_env.commands.shared import progress_bar, run_command
+from longvideo_env.commands.typeset import output_console
+from longvideo_env.datasets.fetching.archives import unpack
+from longvideo_env.datasets.fetching.hub import PREFIX, hub_folder
+from longvideo_env.datasets.jsonfile import read_object, read_rows
 from longvideo_env.datasets.loading import load_dataset
 from longvideo_env.datasets.rejects import Rejects
-from longvideo_env.datasets.tvqa.layout import find_sources, find_texts, question_files
+from longvideo_env.datasets.tvqa.layout import LAYERS, find_sources, find_texts, question_files
 from longvideo_env.datasets.tvqa.material import Texts, read_texts
 from longvideo_env.datasets.tvqa.rows import RowPlace, read_task
 from longvideo_env.errors import (
@@ -68,6 +69,8 @@ class Report:
         without_text: Clips without dialogue.
         without_frames: Clips without frames.
         timed: Clips whose dialogue has times.
+        layers: What models made of the clips: files that were copied.
+        unfinished: Layers that `describe` had not finished, and that were not copied.
         unread: For each file of subtitles, what was not read of it.
         examples: The first invalid rows, as messages.
     """
@@ -79,6 +82,8 @@ class Report:
     without_text: int = 0
     without_frames: int = 0
     timed: int = 0
+    layers: int = 0
+    unfinished: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
 
@@ -148,7 +153,8 @@ def _wanted(clip_or_video: str, shows: Sequence[str]) -> bool:
 def _write_texts(
     folder: Path, out: Path, shows: Sequence[str], timed: str | None, report: Report
 ) -> Texts:
-    texts = read_texts(find_texts(folder), Rejects(skip_invalid=True))
+    sources = find_texts(folder)
+    texts = read_texts(sources, Rejects(skip_invalid=True))
     _write(
         out / "LongTVQA_subtitles_clip_level.json",
         {c: text for c, text in texts.subtitles.items() if _wanted(c, shows)},
@@ -157,9 +163,25 @@ def _write_texts(
         kept = {clip_id: entries[clip_id] for clip_id in entries if _wanted(clip_id, shows)}
         if kept:
             _write(out / f"{name}.json", kept)
+    if sources.clips is not None:
+        _write(out / sources.clips.name, _of_shows(sources.clips, shows))
+    for file in sources.layers:
+        (out / LAYERS).mkdir(exist_ok=True)
+        _write(out / LAYERS / file.name, _of_shows(file, shows))
+        report.layers += 1
+    report.unfinished += sorted(f.name for f in (folder / LAYERS).glob("*.partial.jsonl"))
     if timed is not None:
         _write(out / "subtitles.json", _read_srt_folder(Path(timed), out, shows, report))
     return texts
+
+
+def _of_shows(file: Path, shows: Sequence[str]) -> dict[str, Any]:
+    """A file that says something of clips, with the clips of the shows alone."""
+    value: dict[str, Any] = dict(read_object(file))
+    for name in ("clips", "failed"):
+        if isinstance(clips := value.get(name), dict):
+            value[name] = {clip: kept for clip, kept in clips.items() if _wanted(clip, shows)}
+    return value
 
 
 def _read_srt_folder(path: Path, out: Path, shows: Sequence[str], report: Report) -> dict[str, Any]:
@@ -276,6 +298,7 @@ def report_table(report: Report) -> Table:
         ("clips without text", report.without_text),
         ("clips whose text has times", report.timed),
         ("clips without frames", report.without_frames),
+        *([("layers, made by models", report.layers)] if report.layers else []),
     ):
         table.add_row(label, f"{n:,}")
     table.columns[1].justify = "right"
@@ -287,10 +310,11 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env prepare",
         description=__doc__,
+        tables=True,
     )
     add = parser.add_argument
     add("dataset", choices=sorted(HUB), help="which of them")
-    add("--out", required=True, help="the folder to make, or to go on with")
+    add("--out", required=True, help="a new folder, or one to continue")
     add("--source", help="hf:OWNER/NAME[@REVISION], or a folder with the downloaded files")
     add("--show", action="append", default=[], choices=SHOWS, help="keep this show; repeatable")
     add("--frames", metavar="SOURCE", help="hf:OWNER/NAME or a folder with the frames' archives")
@@ -316,5 +340,7 @@ def _run(args: argparse.Namespace) -> None:
     output_console().print(report_table(report))
     if report.unread:
         sys.stderr.write(f"subtitles: {len(report.unread):,} files were not read whole\n")
+    for name in report.unfinished:
+        sys.stderr.write(f"left out: {LAYERS}/{name}: a layer that describe has not finished\n")
     for example in report.unread[:3] + report.examples:
         sys.stderr.write(f"left out: {example}\n")

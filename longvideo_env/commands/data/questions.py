@@ -19,7 +19,8 @@ from pathlib import Path
 from rich.table import Table
 
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import output_console, run_command
+from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.errors import SpecError
 from longvideo_env.schema import Video
@@ -57,6 +58,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env questions",
         description=__doc__,
+        tables=True,
     )
     add = parser.add_argument
     add("folder", type=Path, help="the film's folder, as ingest made it")

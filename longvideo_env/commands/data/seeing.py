@@ -26,20 +26,17 @@ from longvideo_env.datasets.layers import Maker, write_layer
 from longvideo_env.datasets.perceiving import (
     FrameReader,
     GroupReader,
-    Heard,
-    SpeechReader,
     find_reader,
 )
 from longvideo_env.datasets.tvqa.layout import LAYERS
 from longvideo_env.errors import DataError, ToolError
 from longvideo_env.media.frames import Frame, frame_problem, list_frames, spread
-from longvideo_env.media.sound import read_sound
-from longvideo_env.media.subtitles import cut_to_clips
 from longvideo_env.records.files import hold_folder, write_text
 from longvideo_env.schema import Clip, Video
 
-SRT = "speech.srt"
-_LOCK = ".layers.lock"
+LOCK = ".layers.lock"
+"""Held while a layer of a folder is made."""
+
 _CAUGHT = (ToolError, DataError, OSError, ValueError, RuntimeError)
 
 Texts: TypeAlias = Sequence[Sequence[str]]
@@ -91,50 +88,6 @@ class Made:
         return f"{self.maker.kind}: {what}{seen} ({self.maker.model}){lost}{note}"
 
 
-def hear_film(
-    folder: Path,
-    film: Path,
-    video: Video,
-    reader: SpeechReader,
-    tick: Callable[[str, float], None] = lambda *_: None,
-) -> Made:
-    """Make the layer of speech of a film's folder, and an SRT file beside it.
-
-    Raises:
-        DataError: The film cannot be opened.
-    """
-    sound = read_sound(film, lambda t: tick("decoding sound", t))
-    heard = reader.hear(sound.samples, lambda t: tick("listening", t))
-    spans = [(clip.start_s or 0.0, clip.end_s or 0.0) for clip in video.clips]
-    cut = cut_to_clips(heard.lines, spans)
-    clips = {clip_id: lines for clip_id, lines in zip(video.clip_ids, cut, strict=True) if lines}
-    file = write_layer(folder, reader.maker, clips)
-    write_text(folder / SRT, srt(heard))
-    if not sound.has_track:
-        note = "no speech found: the film has no sound track"
-    elif not heard.lines:
-        note = "no speech found"
-    else:
-        note = f"language {heard.language}"
-    if sound.fault:
-        note += f"; the sound breaks off after {sound.length_s:.1f} s ({sound.fault})"
-    return Made(reader.maker, file, len(heard.lines), note=note)
-
-
-def srt(heard: Heard) -> str:
-    """Lines as a file of subtitles."""
-    cues = (
-        f"{i}\n{_stamp(line.start_s)} --> {_stamp(line.end_s)}\n{line.text}\n"
-        for i, line in enumerate(heard.lines, start=1)
-    )
-    return "\n".join(cues)
-
-
-def _stamp(seconds: float | None) -> str:
-    ms = round((seconds or 0.0) * 1000)
-    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d},{ms % 1000:03d}"
-
-
 def see_frames(
     folder: Path,
     videos: Mapping[str, Video],
@@ -166,7 +119,7 @@ def see_frames(
         return made
     jobs = [job for video in videos.values() for job in frame_jobs(video, reader.every_s, together)]
     batches = [jobs[i : i + reader.batch] for i in range(0, len(jobs), reader.batch)]
-    with hold_folder(folder, _LOCK):
+    with hold_folder(folder, LOCK):
         journal = _Journal(folder, reader.maker, jobs)
         todo = [i for i in range(len(batches)) if i not in journal.done]
         tick(len(jobs) - sum(len(batches[i]) for i in todo), len(jobs))
@@ -303,19 +256,12 @@ class _Journal:
         write_text(self._file, "".join(f"{line}\n" for line in [header, *kept]))
 
     def _kept(self, header: str) -> list[str]:
-        """The whole lines of batches without failures; a killed process may leave half a line."""
-        if not self._file.is_file():
-            return []
-        first, *lines = self._file.read_text(encoding="utf-8").splitlines() or [""]
+        """The lines of batches without failures."""
         kept = []
-        for line in lines if first == header else []:
-            try:
-                number, texts, failed = json.loads(line)
-            except ValueError:
-                break
+        for number, texts, failed in kept_lines(self._file, header):
             if not failed:
                 self.done[number] = _Result(texts, failed)
-                kept.append(line)
+                kept.append(json.dumps([number, texts, failed], ensure_ascii=False))
         return kept
 
     def add(self, number: int, result: _Result) -> None:
@@ -349,6 +295,23 @@ class _Journal:
         n_lines = sum(map(len, clips.values()))
         n_frames = sum(len(job.paths) for job, _ in pairs)
         return Made(self._maker, file, n_lines, n_frames, failed)
+
+
+def kept_lines(journal: Path, header: str) -> list[list[Any]]:
+    """What a journal holds; nothing where its header is another one.
+
+    A killed process may leave half a line.
+    """
+    if not journal.is_file():
+        return []
+    first, *lines = journal.read_text(encoding="utf-8").splitlines() or [""]
+    kept: list[list[Any]] = []
+    for line in lines if first == header else []:
+        try:
+            kept.append(json.loads(line))
+        except ValueError:
+            break
+    return kept
 
 
 def merge(pairs: Sequence[tuple[FrameJob, Sequence[str]]]) -> list[dict[str, Any]]:

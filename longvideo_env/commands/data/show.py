@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import output_console, run_command
+from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.schema import Task
 

@@ -29,7 +29,15 @@ from longvideo_env.datasets.jsonfile import Rows
 from longvideo_env.datasets.mini import vocabulary as words
 from longvideo_env.datasets.mini.asking import make_rows
 from longvideo_env.datasets.mini.drawing import draw_scene
-from longvideo_env.datasets.mini.world import CLIP_S, Dice, Difficulty, Scene, World, make_world
+from longvideo_env.datasets.mini.world import (
+    CLIP_S,
+    COMPARE_SHARE,
+    Dice,
+    Difficulty,
+    Scene,
+    World,
+    make_world,
+)
 from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.tvqa.rows import read_tasks
 from longvideo_env.errors import DatasetNotFoundError, SpecError
@@ -60,6 +68,7 @@ class MiniOptions:
         seed: Draws everything. Another seed is another world: fresh videos in every split.
         difficulty: 0 to 1: longer videos, wrong options closer by, more talk, and more often a
             first clip that is wrong.
+        compare: 0 to 1: the share of questions that compare two clips.
 
     Raises:
         SpecError: A value is out of range.
@@ -68,6 +77,7 @@ class MiniOptions:
     videos: int | None = None
     seed: int = 0
     difficulty: float = DIFFICULTY
+    compare: float = COMPARE_SHARE
 
     def __post_init__(self) -> None:
         if self.videos is not None and not 1 <= self.videos <= MAX_VIDEOS:
@@ -76,6 +86,8 @@ class MiniOptions:
             raise SpecError(f"mini: seed must be 0 to {MAX_SEED:,}, got {self.seed}.")
         if not 0 <= self.difficulty <= 1:
             raise SpecError(f"mini: difficulty must be 0 to 1, got {self.difficulty}.")
+        if not 0 <= self.compare <= 1:
+            raise SpecError(f"mini: compare must be 0 to 1, got {self.compare}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +215,7 @@ def _make_files(split: str, options: MiniOptions) -> _Files:
             mend="pass one of these.",
         )
     n_videos = SPLIT_VIDEOS[split] if options.videos is None else options.videos
-    difficulty = Difficulty(options.difficulty)
+    difficulty = Difficulty(options.difficulty, options.compare)
     season = len(SPLIT_VIDEOS) * options.seed + list(SPLIT_VIDEOS).index(split)
     files = _Files()
     for number in range(n_videos):

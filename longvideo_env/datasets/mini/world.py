@@ -39,13 +39,15 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How hard the world is, by one number from 0 to 1.
+    """How hard the world is, by one number from 0 to 1, and what it asks.
 
     Attributes:
         level: The number.
+        compare: Share of questions that compare two clips.
     """
 
     level: float
+    compare: float = COMPARE_SHARE
 
     @property
     def typical_clips(self) -> int:
@@ -206,7 +208,7 @@ def _units(rng: np.random.Generator) -> Iterator[float]:
 
 
 def _draw_kind(dice: Dice, difficulty: Difficulty) -> Kind:
-    if dice.chance(COMPARE_SHARE):
+    if dice.chance(difficulty.compare):
         return Kind.COMPARE
     if dice.chance(0.5):
         return Kind.SAY_ELSEWHERE if dice.chance(difficulty.elsewhere) else Kind.SAY_HERE
@@ -257,7 +259,7 @@ class _Stage:
     def mislead(self, fact: Fact, at: int, *, trap: bool) -> None:
         """The scene that names teller and topic more often than the one that tells the fact.
 
-        A day that is none of the topic's is mentioned by the way. With `trap`, the closer the
+        A day of another topic is mentioned by the way. With `trap`, the closer the
         distractors, the more often the teller is to be seen, silent, with the same thing in
         another colour.
         """

@@ -9,7 +9,7 @@
 MLVU reports the mean over its task types, not over its questions.
 
 Of the 2,175 questions of the published dev files, one has neither a question nor options, and the
-answer of two is none of their options: these are left out and counted. Three have options without
+answer of two is not among their options: these are left out and counted. Three have options without
 a text, which are shown as `(no text)`.
 """
 

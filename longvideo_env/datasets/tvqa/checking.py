@@ -22,12 +22,16 @@ class GoldCheck:
     Args:
         texts: The folder's clips. Dialogue and `clips.json` list all but silent ones, which lie
             between others; captions alone may be few.
+
+    Attributes:
+        fine: Clips that the folder has, and in which every span fits because no length is known.
     """
 
     def __init__(self, texts: Texts) -> None:
         listed = {*texts.subtitles, *texts.timed, *texts.times.spans}
         self._clips = frozenset({*listed, *texts.captions} if listed else ())
         self._times: Mapping[str, tuple[float, float]] = texts.times.spans
+        self.fine = frozenset() if self._times else self._clips
 
     def error(self, task: Task, place: RowPlace) -> InvalidRowError | None:
         """What is wrong with a task's gold, or None."""

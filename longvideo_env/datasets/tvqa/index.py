@@ -62,7 +62,7 @@ class Pieces:
 def write_pieces(stem: Path, texts: Iterable[str]) -> None:
     """Write texts one after the other, as `Pieces` reads them."""
     ends = array("Q", [0])
-    with open(stem.with_suffix(".bin"), "wb") as file:
+    with open(stem.with_suffix(".bin"), "wb", buffering=1 << 20) as file:
         for text in texts:
             ends.append(ends[-1] + file.write(text.encode()))
     bounds = np.frombuffer(ends, dtype=np.uint64)

@@ -76,7 +76,7 @@ class _Rows:
             self._offset = len(BOM_UTF8) if head.read(len(BOM_UTF8)) == BOM_UTF8 else 0
         self._ascii = self._text.isascii()
         # Half of a surrogate pair cannot be written as UTF-8: rows with one need a close look.
-        self._escapes = "\\ud" in self._text or "\\uD" in self._text
+        self._escapes = re.search(r"\\u[dD]", self._text) is not None
         self._at_char = self._at_byte = 0
         self._bounds = array("Q")
         self._first: dict[str, int] = {}
@@ -88,18 +88,34 @@ class _Rows:
 
     def read(self) -> None:
         """Check all rows."""
+        # Most rows take this short way: a call less for each is a tenth of the time.
+        quick, first, ascii_only = self._quick_clip, self._first.setdefault, self._ascii
+        qids, clips, bounds = self.qids.append, self.clips.append, self._bounds.extend
+        fewest = self.fewest_options
         try:
             for number, start, end, row in _raw_rows(self._text):
-                self._add(number, start, end, row)
+                clip_id = quick(row)
+                if clip_id is not None and ascii_only:
+                    qid = cast("dict[str, Any]", row)["qid"]
+                    if first(str(qid), number) == number:
+                        qids(qid)
+                        clips(clip_id)
+                        bounds((start, end))
+                        fewest = len(_OPTION_KEYS)
+                        continue
+                self._add(number, start, end, row, clip_id)
         except TypeError as error:  # such as a list for an answer
             raise IrregularFileError from error
+        self.fewest_options = min(fewest, self.fewest_options)
         self._text = ""
 
-    def _add(self, number: int, start: int, end: int, row: object) -> None:
-        """Check a row, and keep it or reject it. Start and end are its place in the text."""
+    def _add(self, number: int, start: int, end: int, row: object, clip_id: str | None) -> None:
+        """Keep a row or reject it. Start and end are its place in the text.
+
+        Its gold clip is known where a quick look was enough.
+        """
         if not self._ascii:
             start, end = self._place_in_bytes(start, end)
-        clip_id = self._quick_clip(row)
         if clip_id is not None:
             qid, n_options = cast("dict[str, Any]", row)["qid"], len(_OPTION_KEYS)
         else:
@@ -165,7 +181,9 @@ class _Rows:
             return None
         if type(start) not in _NUMBERS or type(end) not in _NUMBERS:
             return None
-        if not 0 <= start <= end < math.inf or not self._check.is_fine(clip_id, end):
+        if not 0 <= start <= end < math.inf:
+            return None
+        if clip_id not in self._check.fine and not self._check.is_fine(clip_id, end):
             return None
         return clip_id if type(row.get("bbox")) in _BOXES else None
 
@@ -285,6 +303,9 @@ def _array_rows(text: str, start: int) -> Iterator[tuple[int, int, int, object]]
         except (StopIteration, ValueError, RecursionError) as error:
             raise IrregularFileError from error
         yield number, at, end, row
+        if text.startswith(", {", end):  # as json.dump writes them
+            at = end + 2
+            continue
         between = _BETWEEN.match(text, end)
         if between is None:
             raise IrregularFileError

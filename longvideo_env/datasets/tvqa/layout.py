@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from longvideo_env.datasets.hub import PREFIX, hub_folder
+from longvideo_env.datasets.fetching.hub import PREFIX, hub_folder
 from longvideo_env.errors import DatasetNotFoundError
 
 EMBEDDED = "embedded"

@@ -1,19 +1,29 @@
-r"""Which option an answer names, by a written rule.
+r"""How an answer is written and read, by a written rule.
+
+An option's label is `a0` onward, a letter or a number, as the game has it (`AnswerForm.labels`):
 
 1. Around a label may stand quotes, brackets, stars, backticks, dollar signs, `\boxed{...}` or
    `\text{...}`, the word "option" before it, and a full stop, comma, colon or exclamation mark
-   behind it.
+   behind it. Letters may be small.
 2. A label may be followed by a colon, a full stop, a closing bracket or a dash and the words of
    that very option: `a1: he stands`.
-3. Everything else is refused. No letter or label is ever read out of prose: `a3 or a1`, `I think
-   a1` and a lone `B` name no option.
+3. Everything else is refused. No label is ever read out of prose, or of another kind of labels:
+   `a3 or a1`, `I think a1` and, where labels are `a0` onward, a lone `B` name no option.
+
+An answer to "when?" is one or several stretches in seconds of the whole video, as
+`longvideo_env.spans.read_spans` reads them. An answer in words is whatever is written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import NamedTuple
 
+from longvideo_env.choices import show_labels
+from longvideo_env.config import CHOICE, WHEN
 from longvideo_env.game.protocol.base import (
     ANSWER,
     Action,
@@ -22,14 +32,12 @@ from longvideo_env.game.protocol.base import (
     Outcome,
     option_label,
 )
+from longvideo_env.spans import read_spans, write_spans
+
+EXPECTED_SPAN = "start - end in seconds of the video, such as 12.5 - 40"
 
 _AROUND = "\"'`*_()[]{}<>$ \t\r\n“”\u2018\u2019"
 _COMMAND = re.compile(r"\\(?:boxed|text|mathrm|textbf)\s*\{([^{}]*)\}", re.ASCII)
-_LABEL = re.compile(
-    r"(?:option\s+)?a([0-9]+)"
-    r"(?:[\s\"'`*)\]}]*[.,!]?|\s*[\"'`*)\]}]*\s*(?:[:.)\]\u2013\u2014-]\s*(?P<text>.+)|:))",
-    re.IGNORECASE | re.ASCII | re.DOTALL,
-)
 _WORD = re.compile(r"\w+")
 _PLAIN = re.compile(r"a([0-9]{1,2})", re.ASCII)
 
@@ -40,16 +48,102 @@ _LONGEST = 2000
 """Characters of an answer that are looked at: a label with its option's text is shorter."""
 
 
-def read_answer(text: str, options: int | Sequence[str]) -> int | MalformedKind:
+class _Labels(NamedTuple):
+    """A kind of labels: how one is made, read as an index, and found."""
+
+    label: Callable[[int], str]
+    place: Callable[[str], int]
+    pattern: re.Pattern[str]
+
+
+def _kind(core: str, label: Callable[[int], str], index: Callable[[str], int]) -> _Labels:
+    pattern = re.compile(
+        rf"(?:option\s+)?{core}"
+        r"(?:[\s\"'`*)\]}]*[.,!]?|\s*[\"'`*)\]}]*\s*(?:[:.)\]\u2013\u2014-]\s*(?P<text>.+)|:))",
+        re.IGNORECASE | re.ASCII | re.DOTALL,
+    )
+    return _Labels(label, index, pattern)
+
+
+def _number(digits: str) -> int:
+    # Long runs of digits cannot name an option, and int() refuses the longest.
+    return int(digits) if len(digits) <= 2 else 99
+
+
+_KINDS: Mapping[str, _Labels] = {
+    "a0": _kind("a([0-9]+)", option_label, _number),
+    "letters": _kind("([a-z])", lambda i: ascii_uppercase[i], lambda c: ord(c.upper()) - 65),
+    "numbers": _kind("([0-9]+)", lambda i: str(i + 1), lambda digits: _number(digits) - 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """How answers are written in a game.
+
+    Inside, labels are always `a0` onward (`Action.argument`); this is what is shown of them.
+
+    Attributes:
+        ask: As `EnvConfig.ask`.
+        labels: As `EnvConfig.labels`.
+    """
+
+    ask: str = CHOICE
+    labels: str = "a0"
+
+    def label(self, index: int) -> str:
+        """The label of an option, as it is shown."""
+        return _KINDS[self.labels].label(index)
+
+    def shown(self, options: Sequence[str]) -> tuple[str, ...]:
+        """Options as they are shown: one that names others names them by these labels."""
+        return tuple(options) if self.labels == "a0" else show_labels(options, self.label)
+
+    def read(self, text: str, options: int | Sequence[str]) -> Outcome:
+        """An answer as an action.
+
+        Args:
+            text: What stands in the answer.
+            options: As `read_answer` takes them. Without any, the answer is in words, or a stretch
+                of time where the game asks for that.
+        """
+        n_options = options if isinstance(options, int) else len(options)
+        if n_options == 0:
+            return self._stretch(text) if self.ask == WHEN else Action(ANSWER, text)
+        read = read_answer(text, options, self.labels)
+        if isinstance(read, MalformedKind):
+            last = self.label(n_options - 1)
+            return Malformed(read, {"said": text[:40], "last": last})
+        return Action(ANSWER, option_label(read))
+
+    def written(self, action: Action) -> str:
+        """An answer as it is written: the inverse of `read`."""
+        choice = action.choice
+        if self.labels == "a0" or self.ask != CHOICE or choice is None:
+            return action.argument or ""
+        return self.label(choice)
+
+    def _stretch(self, text: str) -> Outcome:
+        bare = text.strip().strip("\"'`*_ ")
+        spans = read_spans(bare[:_LONGEST])
+        if isinstance(spans, str):
+            details = {"tag": ANSWER, "said": text[:40], "problem": spans}
+            return Malformed(MalformedKind.WRONG_ARGUMENTS, {**details, "expected": EXPECTED_SPAN})
+        return Action(ANSWER, write_spans(spans))
+
+
+def read_answer(text: str, options: int | Sequence[str], labels: str = "a0") -> int | MalformedKind:
     """Index of the option that an answer names, or what is wrong with it.
 
     Args:
         text: What stands in the answer.
-        options: The options as they are shown; or how many there are, where their texts are not
-            known: then a label stands alone.
+        options: The options, in the words that the dataset has; or how many there are, where their
+            texts are not known: then a label stands alone.
+        labels: Which labels are shown.
     """
     n_options = options if isinstance(options, int) else len(options)
-    plain = _PLAIN.fullmatch(text)
+    kind = _KINDS[labels]
+    plain = _PLAIN.fullmatch(text) if labels == "a0" else None
     if plain is not None and int(plain[1]) < n_options:
         return int(plain[1])
     if len(text) > _LONGEST:
@@ -57,29 +151,18 @@ def read_answer(text: str, options: int | Sequence[str]) -> int | MalformedKind:
     bare = text
     for _ in range(_NESTED):
         bare = _COMMAND.sub(r"\1", bare)
-    match = _LABEL.fullmatch(bare.strip(_AROUND))
+    match = kind.pattern.fullmatch(bare.strip(_AROUND))
     if match is None:
         return MalformedKind.NOT_A_LABEL
-    # Long runs of digits cannot name an option, and int() refuses the longest.
-    choice = int(match[1]) if len(match[1]) <= 2 else n_options
-    if choice >= n_options:
+    choice = kind.place(match[1])
+    if not 0 <= choice < n_options:
         return MalformedKind.NOT_A_LABEL if match["text"] else MalformedKind.UNKNOWN_OPTION
     if match["text"] and (
-        isinstance(options, int) or _words(match["text"]) != _words(options[choice])
+        isinstance(options, int)
+        or _words(match["text"]) != _words(AnswerForm(labels=labels).shown(options)[choice])
     ):
         return MalformedKind.NOT_A_LABEL
     return choice
-
-
-def answer_of(text: str, options: int | Sequence[str]) -> Outcome:
-    """An answer as an action; in words where there are no options."""
-    n_options = options if isinstance(options, int) else len(options)
-    if n_options == 0:
-        return Action(ANSWER, text)
-    read = read_answer(text, options)
-    if isinstance(read, MalformedKind):
-        return Malformed(read, {"said": text[:40], "last": option_label(n_options - 1)})
-    return Action(ANSWER, option_label(read))
 
 
 def _words(text: str) -> list[str]:

@@ -128,6 +128,28 @@ class ParsedReply:
     has_reasoning: bool
 
 
+class Answers(Protocol):
+    """How answers are written in a game; `answers.AnswerForm` is it."""
+
+    @property
+    def ask(self) -> str:
+        """As `EnvConfig.ask`."""
+        ...
+
+    @property
+    def labels(self) -> str:
+        """As `EnvConfig.labels`."""
+        ...
+
+    def label(self, index: int) -> str:
+        """The label of an option, as it is shown."""
+        ...
+
+    def shown(self, options: Sequence[str]) -> tuple[str, ...]:
+        """Options as they are shown."""
+        ...
+
+
 class ReplyProtocol(Protocol):
     """How tools are offered, and how actions are written and read.
 
@@ -138,6 +160,11 @@ class ReplyProtocol(Protocol):
 
     name: str
     tags: TagSet
+
+    @property
+    def answers(self) -> Answers:
+        """How answers are written."""
+        ...
 
     def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
         """Understand a reply, with what the chat template opened it with. Never raises."""
@@ -191,5 +218,5 @@ class ReplyProtocol(Protocol):
 
 
 def option_label(index: int) -> str:
-    """The label of an option, `a0` onward."""
+    """The label of an option inside the library, `a0` onward; see `answers.AnswerForm`."""
     return f"a{index}"

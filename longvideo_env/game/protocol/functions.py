@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longvideo_env.errors import SpecError
-from longvideo_env.game.protocol.answers import answer_of
+from longvideo_env.game.protocol.answers import AnswerForm
 from longvideo_env.game.protocol.arguments import values_of
 from longvideo_env.game.protocol.base import (
     ANSWER,
@@ -33,7 +33,6 @@ from longvideo_env.game.protocol.base import (
     Outcome,
     ParsedReply,
     TagSet,
-    option_label,
 )
 from longvideo_env.game.protocol.reasoning import REASONING_TAGS
 from longvideo_env.tools.tool import Tool
@@ -92,6 +91,7 @@ class FunctionProtocol:
         tools: All tools of the game.
         offered: Names of those that the master may use.
         tags: The tag set, for words that show tags.
+        answers: How answers are written.
 
     Raises:
         SpecError: A tool is called `answer`.
@@ -100,9 +100,14 @@ class FunctionProtocol:
     name = "functions"
 
     def __init__(
-        self, tools: Sequence[Tool], offered: Sequence[str], tags: TagSet = TAG_SETS["reference"]
+        self,
+        tools: Sequence[Tool],
+        offered: Sequence[str],
+        tags: TagSet = TAG_SETS["reference"],
+        answers: AnswerForm | None = None,
     ) -> None:
         self.tags = tags
+        self.answers = answers or AnswerForm()
         self.offered = tuple(offered)
         self._tools = {tool.name: tool for tool in tools}
         if ANSWER in self._tools:
@@ -170,7 +175,7 @@ class FunctionProtocol:
         if argument:
             item["description"] = argument
         if n_options:
-            item["enum"] = [option_label(i) for i in range(n_options)]
+            item["enum"] = [self.answers.label(i) for i in range(n_options)]
         answer = {"type": "object", "properties": {ANSWER: item}, "required": [ANSWER]}
         tools = (self._tools[name] for name in self.offered)
         return (
@@ -198,7 +203,7 @@ class FunctionProtocol:
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
         """Write an action down: the call alone, or a message with reasoning."""
-        values = {ANSWER: action.argument or ""}
+        values = {ANSWER: self.answers.written(action)}
         if action.name != ANSWER:
             values = self._arguments(action)
         if reasoning is None:
@@ -241,7 +246,7 @@ class FunctionProtocol:
             details["problem"] = "its arguments are not a JSON object"
             return Malformed(MalformedKind.BROKEN_CALL, details)
         if call.name == ANSWER:
-            return _answered(call.arguments, details, options)
+            return self._answered(call.arguments, details, options)
         tool = self._tools.get(call.name)
         if tool is None:
             return Malformed(MalformedKind.UNKNOWN_TOOL, details)
@@ -262,6 +267,22 @@ class FunctionProtocol:
             return Malformed(MalformedKind.EMPTY, details)
         plain = given.get(text) if text else (call.raw if given else None)
         return Action(tool.name, plain, checked)
+
+    def _answered(
+        self, values: Mapping[str, Any], details: dict[str, Any], options: int | Sequence[str]
+    ) -> Outcome:
+        text = values.get(ANSWER)
+        if set(values) != {ANSWER} or not isinstance(text, str):
+            problem = "it is not one text"
+            if ANSWER not in values:
+                problem = f"{ANSWER}: field required"
+            elif len(values) > 1:
+                problem = "it holds more than that"
+            details |= {"problem": problem, "expected": _dump({ANSWER: "..."})}
+            return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
+        if not text.strip():
+            return Malformed(MalformedKind.EMPTY, details)
+        return self.answers.read(text.strip(), options)
 
 
 def read_written(text: str) -> Written:
@@ -299,23 +320,6 @@ def _call(value: Any) -> WrittenCall:
     name = _text(function.get("name")).strip()
     call_id = _text(value.get("id"))
     return WrittenCall(name, arguments if isinstance(arguments, dict) else None, raw, call_id)
-
-
-def _answered(
-    values: Mapping[str, Any], details: dict[str, Any], options: int | Sequence[str]
-) -> Outcome:
-    text = values.get(ANSWER)
-    if set(values) != {ANSWER} or not isinstance(text, str):
-        problem = "it is not one text"
-        if ANSWER not in values:
-            problem = f"{ANSWER}: field required"
-        elif len(values) > 1:
-            problem = "it holds more than that"
-        details |= {"problem": problem, "expected": _dump({ANSWER: "..."})}
-        return Malformed(MalformedKind.WRONG_ARGUMENTS, details)
-    if not text.strip():
-        return Malformed(MalformedKind.EMPTY, details)
-    return answer_of(text.strip(), options)
 
 
 def _expected(tool: Tool) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from longvideo_env.errors import SpecError
-from longvideo_env.game.protocol.answers import answer_of
+from longvideo_env.game.protocol.answers import AnswerForm
 from longvideo_env.game.protocol.arguments import expected, values_of
 from longvideo_env.game.protocol.base import (
     ANSWER,
@@ -37,6 +37,7 @@ class TagProtocol:
         tools: All tools of the game: their tags are understood, and neutralised in other texts.
         offered: Names of those that the master may use.
         tags: The tag set shown.
+        answers: How answers are written.
 
     Raises:
         SpecError: Two tools share a tag, or one has the tag of something else.
@@ -45,9 +46,14 @@ class TagProtocol:
     name = "tags"
 
     def __init__(
-        self, tools: Sequence[Tool], offered: Sequence[str], tags: TagSet = TAG_SETS["reference"]
+        self,
+        tools: Sequence[Tool],
+        offered: Sequence[str],
+        tags: TagSet = TAG_SETS["reference"],
+        answers: AnswerForm | None = None,
     ) -> None:
         self.tags = tags
+        self.answers = answers or AnswerForm()
         self.offered = tuple(offered)
         self._tools = {tool.name: tool for tool in tools}
         self._names = _by_tag(tools, tags)
@@ -119,7 +125,7 @@ class TagProtocol:
         thought = self.tags.reasoning
         before = "" if reasoning is None else f"<{thought}>{reasoning}</{thought}>"
         tag = self.tag(action.name)
-        text = action.argument
+        text = self.answers.written(action) if action.name == ANSWER else action.argument
         if text is None and action.arguments:
             text = self._written(action)
         if not text and self._needs_nothing(action.name):
@@ -172,7 +178,7 @@ class TagProtocol:
         if name == ANSWER:
             if not text:
                 return Malformed(MalformedKind.EMPTY, {"tag": tag})
-            return answer_of(text, options)
+            return self.answers.read(text, options)
         if name not in self.offered:
             return Malformed(MalformedKind.UNAVAILABLE, {"tag": tag})
         return self._tool_action(self._tools[name], tag, text)

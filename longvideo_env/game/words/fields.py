@@ -38,10 +38,11 @@ class ShownLine(NamedTuple):
 
 
 class ShownClip(NamedTuple):
-    """A clip of the view."""
+    """A clip of the view; its time is its start and end in the video, in seconds."""
 
     clip_id: str
     lines: tuple[ShownLine, ...]
+    time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,15 @@ def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
         "max_turns": 5,
         "turns_left": 4,
         "n_options": 5,
+        "first_label": "a0",
         "last_label": "a4",
+        "ask": "choice",
     }
     last = {"max_turns": 1, "turns_left": 1, "n_options": 0, "last_label": "", "tools": ()}
+    last |= {"first_label": "", "ask": "when"}
     turns = {"turns": Shown("4 turns.")}
     view = {"view": Shown("<clip>")}
-    clip = ShownClip("s01", (ShownLine("words", "00:01"), ShownLine("words", "")))
+    clip = ShownClip("s01", (ShownLine("words", "00:01"), ShownLine("words", "")), "0-60")
     fault = {"tag": "ask", "tags_found": ("ask", "go"), "n": 2, "said": "x"}
     fault |= {"expected": "what", "problem": "it is not JSON"}
     faults = (common | fault, common | last | fault)
@@ -112,3 +116,9 @@ def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
 
 SAMPLES = _samples()
 """Name of a block -> examples of its fields; the first holds every field."""
+
+ALL_SAMPLES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    **SAMPLES,
+    "judge": ({"question": "What?", "right": "red", "said": "It is red."},),
+}
+"""The same with the block that only a judge is asked by."""

@@ -27,13 +27,18 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from longvideo_env.errors import SpecError
-from longvideo_env.game.words.fields import PLAIN, SAMPLES, Shown
+from longvideo_env.game.words.fields import ALL_SAMPLES, PLAIN, Shown
 
 DEFAULT = "default.jinja"
 """The words of the protocol of tags. Those of another protocol are `NAME.jinja`, over these."""
 
 SHIPPED = {"worked-example": "worked_example.jinja"}
 """Words that ship besides the default, by the name that stands in place of a file."""
+
+LAID_OVER = {"answers": "answers.jinja", "judge": "judge.jinja"}
+"""Words that an option of the environment lays over the default ones, below a file of one's own.
+
+Those that a protocol says otherwise are `NAME_PROTOCOL.jinja` beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +107,23 @@ class Speaker:
         return line
 
 
-def load_words(path: str | Path | None = None, protocol: str = "tags") -> Words:
+def load_words(
+    path: str | Path | None = None, protocol: str = "tags", over: tuple[str, ...] = ()
+) -> Words:
     """The words of a file, or of a name of `SHIPPED`, over the protocol's default ones.
 
     Without one, the default words alone.
+
+    Args:
+        path: The file.
+        protocol: Whose words.
+        over: Names of `LAID_OVER`, which lie between the default and the file.
 
     Raises:
         SpecError: The file cannot be read, or a block in it is wrong.
     """
     if path is None or str(path) == "":
-        return _default(protocol)
+        return _usual(protocol, over)
     try:
         file = SHIPPED.get(str(path))
         text = shipped_text(file) if file else Path(path).read_text(encoding="utf-8")
@@ -119,7 +131,7 @@ def load_words(path: str | Path | None = None, protocol: str = "tags") -> Words:
         known = f"Fix: name a file, or one of {', '.join(SHIPPED)}."
         raise SpecError(f"the prompts {path} cannot be read: {error}. {known}") from error
     own = _read(text, str(path))
-    return Words({**_default(protocol).blocks, **own}, str(path))
+    return Words({**_usual(protocol, over).blocks, **own}, str(path))
 
 
 def default_text(protocol: str = "tags") -> str:
@@ -130,6 +142,16 @@ def default_text(protocol: str = "tags") -> str:
 def shipped_text(file: str) -> str:
     """A file of words that ships."""
     return files("longvideo_env.game.words").joinpath(file).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=8)
+def _usual(protocol: str, over: tuple[str, ...]) -> Words:
+    blocks = dict(_default(protocol).blocks)
+    for name in over:
+        for file in (LAID_OVER[name], f"{name}_{protocol}.jinja"):
+            if files("longvideo_env.game.words").joinpath(file).is_file():
+                blocks |= _read(shipped_text(file), file)
+    return Words(blocks, "default") if over else _default(protocol)
 
 
 @lru_cache(maxsize=2)
@@ -215,12 +237,12 @@ def _compile(
     environment: ImmutableSandboxedEnvironment, node: nodes.Block, text: str, file: str
 ) -> _Block:
     where = f"{file}, line {node.lineno}"
-    if node.name not in SAMPLES:
-        raise SpecError(f"{where}: unknown block {node.name!r}; blocks: {', '.join(SAMPLES)}.")
+    if node.name not in ALL_SAMPLES:
+        raise SpecError(f"{where}: unknown block {node.name!r}; blocks: {', '.join(ALL_SAMPLES)}.")
     _strip_end(node)
     tree = nodes.Template(node.body, lineno=node.lineno)
     tree.set_environment(environment)
-    known = SAMPLES[node.name][0]
+    known = ALL_SAMPLES[node.name][0]
     for name in sorted(meta.find_undeclared_variables(tree) - set(known)):
         lines = [n.lineno for n in tree.find_all(nodes.Name) if n.name == name]
         raise SpecError(
@@ -234,7 +256,7 @@ def _compile(
     assert isinstance(code, CodeType)
     block = _Block(node.name, repr(node.body), code)
     speaker = Words({node.name: block}, file).speaker(str)
-    for sample in SAMPLES[node.name]:
+    for sample in ALL_SAMPLES[node.name]:
         try:
             speaker.say(node.name, dict(sample))
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:

@@ -1,4 +1,4 @@
-"""Runs a server until it is told to stop, and then stops in time."""
+"""Runs a server until it is stopped, and then ends it in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp import web
 from longvideo_env.errors import MissingExtraError, SpecError
 
 GRACE_S = 1.0
-"""How long requests in flight may go on once the server is told to stop."""
+"""How long requests in flight may go on once the server is stopped."""
 
 END_S = 4.0
 """After this it ends, whatever still hangs: a tool's thread cannot be interrupted."""

@@ -47,7 +47,7 @@ def decode(data: bytes, told: str | None, path: Path) -> tuple[str, str, list[st
     """The text, its encoding, and what could not be read of it.
 
     Raises:
-        MalformedFileError: The encoding was told wrongly, or it cannot be found out.
+        MalformedFileError: The encoding given is wrong, or none could be found.
     """
     try:
         if told is not None:
@@ -103,7 +103,7 @@ def _legacy(data: bytes, *, utf8_in_part: bool = False) -> tuple[str, str, list[
     """
     guesses = _guesses(data)
     if not guesses:
-        raise UnicodeError("it is none of UTF-8, UTF-16 and the encodings of before")
+        raise UnicodeError("it is neither UTF-8 nor UTF-16, and fits no older encoding")
     text, encoding, sure = guesses[0]
     if utf8_in_part and encoding not in _LIKE_UTF8:
         # Whatever is taken, some words come out wrong.

@@ -144,7 +144,7 @@ def read_xml(text: str) -> Cues:
     try:
         root = fromstring(text, forbid_dtd=False, forbid_entities=True, forbid_external=True)
     except (ParseError, DefusedXmlException, RecursionError) as error:
-        raise ValueError(f"it is no plain XML ({error!s:.60})") from error
+        raise ValueError(f"it is not plain XML ({error!s:.60})") from error
     found = Cues()
     rates = _rates(root)
     stack: list[tuple[Element, float]] = [(root, 0.0)]

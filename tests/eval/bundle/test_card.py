@@ -53,12 +53,17 @@ def test_a_card_says_what_an_accuracy_leaves_out(run, capsys):
     text = (run / "card.md").read_text(encoding="utf-8")
     for part in ("questions left out, and why", "failed episodes", "malformed turns", "limit 9",
                  "replies cut at the token limit", "hash of the words", "2 samples each",
-                 "by the longest option", "seed", "Only 3 videos", "--samples 2"):  # fmt: skip
+                 "by the longest option", "seed", "3 videos are few", "--samples 2"):  # fmt: skip
         assert part in page
         assert part in text.replace("\\", "")
     identity = json.loads((run / "config.json").read_text(encoding="utf-8"))["identity"]
     assert identity["words"] in page
     assert identity["questions"] in page
+
+
+def test_a_name_with_an_ending_means_the_same_files(run, tmp_path, capsys):
+    assert card([str(run), "--out", str(tmp_path / "page.html")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"page.html", "page.md", "page.json"}
 
 
 def test_the_page_runs_and_loads_nothing(run, tmp_path):

@@ -16,6 +16,7 @@ from eval.report.command import main
 from eval.report.folders import read_sources
 from eval.report.page import SCRIPTS, pack, render
 from eval.report.training import advantages, group_advantages
+from eval.run_policy import main as evaluate
 from longvideo_env.errors import SpecError, TrajectoryError
 
 MakeReport = Callable[..., Path]
@@ -84,6 +85,16 @@ def test_a_trace_tells_what_happened(runs: Path, make_report: MakeReport) -> Non
     assert question["gold"] in question["clips"]
     assert row["correct"] == (row["choice"] == question["answer"])
     assert trace["opened"][0] == row["visited"][0]
+
+
+def test_a_trace_of_calls_shows_thoughts_beside_the_action(
+    tmp_path: Path, make_report: MakeReport
+) -> None:
+    flags = ["--policy", "scripted:ground-look-answer", "--protocol", "functions"]
+    assert evaluate([*flags, "--dataset", "embedded", "--limit", "1", "--out", str(tmp_path)]) == 0
+    (ground, *_) = block(make_report(tmp_path), "chunk-0")[0]["turns"]
+    assert (ground["words"], ground["action"]) == ("Next step: ground.", "ground")
+    assert json.loads(ground["written"])["tool_calls"][0]["function"]["name"] == "ground"
 
 
 def test_frames_of_the_clips_looked_at_are_embedded(runs: Path, make_report: MakeReport) -> None:

@@ -83,11 +83,22 @@ def test_it_can_be_pickled_and_played() -> None:
         ("mini:difficulty=1.5", "difficulty must be 0 to 1, got 1.5"),
         ("mini:videos=0", "videos must be 1 to 100,000, got 0"),
         ("mini:seed=-1", "seed must be 0 to"),
+        ("mini:compare=1.5", "compare must be 0 to 1"),
     ],
 )
 def test_bad_specs(spec: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         load_dataset(spec, "train")
+
+
+def test_the_share_of_questions_that_compare_can_be_set() -> None:
+    def shows(spec: str) -> list[str]:
+        return [str(task.question.show) for task in load_dataset(spec, "val")]
+
+    assert shows("mini:videos=10") == shows("mini:videos=10,compare=0.1")
+    assert set(shows("mini:videos=10,compare=1")) == {"mini:compare"}
+    assert "mini:compare" not in shows("mini:videos=30,compare=0")
+    assert 40 < shows("mini:videos=40,compare=0.5").count("mini:compare") < 120
 
 
 def test_other_things_that_are_not_there(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from longvideo_env.commands.data.prepare import prepare
+from longvideo_env.commands.data.prepare import main, prepare
 from longvideo_env.datasets import load_dataset
-from longvideo_env.datasets.archives import Limits, unpack
-from longvideo_env.datasets.hub import parse_hub_spec
+from longvideo_env.datasets.fetching.archives import Limits, unpack
+from longvideo_env.datasets.fetching.hub import parse_hub_spec
+from longvideo_env.datasets.layers import Maker, write_layer
 from longvideo_env.errors import DatasetNotFoundError, MalformedFileError, SpecError
 
 JPEG = b"\xff\xd8\xff\xe0 picture \xff\xd9"
@@ -153,6 +154,27 @@ def test_everything_comes_into_one_folder(source: Path, tmp_path: Path) -> None:
     assert len(load_dataset(str(out), "val")) == 2
     again = prepare("longtvqa-plus", out, source=str(source), frames=str(source))
     assert again == report
+
+
+def test_what_models_made_comes_along(source: Path, tmp_path: Path, capsys: Any) -> None:
+    seen = {"start_s": 0.0, "end_s": 1.0, "text": "a red door"}
+    clips = {"s01e01_seg01_clip_00": [seen], "castle_s02e02_seg01_clip_00": [seen]}
+    write_layer(source, Maker("captions", "vlm:x"), clips, {"castle_s02e02_seg01_clip_00": "torn"})
+    (source / "layers" / "text-x.json.partial.jsonl").write_text("{}")
+    (source / "clips.json").write_text(json.dumps({"frames_fps": 2, "clips": {}}))
+    flags = ["longtvqa-plus", "--source", str(source)]
+    assert main([*flags, "--out", str(tmp_path / "all")]) == 0
+    out, err = capsys.readouterr()
+    assert "layers, made by models" in out
+    assert "left out: layers/text-x.json.partial.jsonl: a layer that describe has not" in err
+    (layer,) = (tmp_path / "all" / "layers").iterdir()
+    assert json.loads(layer.read_text()) == json.loads((source / "layers" / layer.name).read_text())
+    videos = load_dataset(str(tmp_path / "all"), "val").videos
+    assert [v.clips[0].layer("captions")[0].text for v in videos.values()] == ["a red door"] * 2
+    assert {v.frames_fps for v in videos.values()} == {2}
+    assert main([*flags, "--out", str(tmp_path / "one"), "--show", "bbt"]) == 0
+    kept = json.loads((tmp_path / "one" / "layers" / layer.name).read_text())
+    assert (list(kept["clips"]), kept["failed"]) == (["s01e01_seg01_clip_00"], {})
 
 
 def test_shows_and_timed_subtitles(source: Path, tmp_path: Path) -> None:

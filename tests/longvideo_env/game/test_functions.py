@@ -301,7 +301,7 @@ def test_sampled_actions_play(monkeypatch):
         assert info["malformed"] is None
         over = over or truncated
     transcript = env.render()
-    assert '"name": "answer"' in transcript
+    assert 'answer(answer="a' in transcript
     assert transcript.count("─ Turn") == info["turn"]
 
 

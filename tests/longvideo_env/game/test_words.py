@@ -117,7 +117,7 @@ def test_the_digest_tells_words_apart_and_goes_by_nothing_else(write):
     [
         ("{% block turn %}x{% endblock %}", 1, "unknown block 'turn'; blocks: rules, opening,"),
         ("\n{% block turns %}\n{{ turn_left }}\n{% endblock %}", 3,
-         "block 'turns' has no field 'turn_left'; fields: last_label, max_turns,"),
+         "block 'turns' has no field 'turn_left'; fields: ask, first_label, last_label,"),
         ("{% block turns %}{{ question }}{% endblock %}", 1, "has no field 'question'"),
         ("{% block rules %}\n{% for tool in tools %}{{ tool.tga }}{% endfor %}{% endblock %}", 2,
          "tga"),

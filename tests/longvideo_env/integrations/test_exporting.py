@@ -162,3 +162,33 @@ def test_trl_trains_a_step_on_each(form: str, files: dict[str, Path], tmp_path: 
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout.split("loss")[-1]) > 0
+
+
+def by_calls(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Thinks apart and aloud, looks, then answers."""
+    last = any(message["role"] == "tool" for message in messages)
+    name, given = ("answer", {"answer": "a0"}) if last else ("look", {"query": "mug"})
+    function = {"name": name, "arguments": json.dumps(given)}
+    aloud = "" if last else "I look."
+    message = {"role": "assistant", "content": aloud, "reasoning_content": "Hm, the mug."}
+    return message | {"tool_calls": [{"type": "function", "function": function}]}
+
+
+def test_reasoning_that_was_kept_apart_is_kept(tmp_path: Path) -> None:
+    result = lv.evaluate(
+        by_calls, dataset="embedded", split="train", out=tmp_path, limit=3, protocol="functions"
+    )
+    found = {}
+    for form in FORMS:
+        out = tmp_path / form
+        assert main([str(result.folder), "--to", form, "--min-reward", "0", "--out", str(out)]) == 0
+        found[form] = read(out)
+    for sharegpt, openai, trl in zip(*found.values(), strict=True):
+        first, last = (m for m in trl["messages"] if m["role"] == "assistant")
+        assert (first["reasoning_content"], first["content"]) == ("Hm, the mug.", "I look.")
+        assert (last["reasoning_content"], last["content"]) == ("Hm, the mug.", "")
+        first, last = (m for m in openai["messages"] if m["role"] == "assistant")
+        assert (first["content"], last["content"]) == ("Hm, the mug.\nI look.", "Hm, the mug.")
+        assert not any("reasoning_content" in message for message in openai["messages"])
+        value = sharegpt["conversations"][1]["value"]
+        assert value.startswith("<think>\nHm, the mug.\nI look.\n</think>\n\n{")

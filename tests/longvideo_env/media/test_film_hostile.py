@@ -8,7 +8,7 @@ import pytest
 
 av = pytest.importorskip("av")
 
-from longvideo_env.datasets.archives import unpack  # noqa: E402
+from longvideo_env.datasets.fetching.archives import unpack  # noqa: E402
 from longvideo_env.errors import DataError, MalformedFileError  # noqa: E402
 from longvideo_env.media.film import survey  # noqa: E402
 

@@ -1,11 +1,12 @@
-"""Measure what a reader who understands nothing could exploit in a dataset's questions.
+"""Measure how far simple tricks get in a dataset's questions without watching any video.
 
     longvideo-env leaks data/tvqa_plus_dev --split val
 
 Each reader picks an option by a rule: the one that shares most words with some text, or the longest
-or shortest one, or the one at the position that is right most often. Where several are level, it
+or shortest one, or the one at the position that is right most often. Where several score alike, it
 gets the share of them that is right: nothing is drawn. Its accuracy stands beside chance with a
-95 % Wilson interval, which takes questions for independent. Above chance,
+95 % interval that is clustered by video, as all intervals here (docs/statistics.md). With one video
+there is none, and no verdict. Above chance,
 
 - from question, options or positions alone: the set can be answered in part without any video;
 - from boxes: they name words of the right answer, so no agent may be shown them (here none is);
@@ -26,13 +27,19 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rich.table import Table
-from scipy.special import ndtri
 
+from eval.metrics.intervals import clustered_share, few_videos
+from eval.output.formatting import format_interval
 from longvideo_env.choices import equal_options, pinned_options
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, output_console, run_command
+from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.schema import Task
@@ -51,18 +58,17 @@ class Leak:
     Attributes:
         reader: What it goes by.
         n: Questions to which it applies.
-        right: How many it gets right; options that are level count for their mean.
+        right: How many it gets right; of options with equal scores, the share that is right.
         chance: What drawing gets right, as a share.
-        low: Lower end of the 95 % Wilson interval of its accuracy.
-        high: Upper end.
+        interval: The ends of the 95 % interval of its accuracy, clustered by video; None with one
+            video.
     """
 
     reader: str
     n: int
     right: float
     chance: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
 
     @property
     def accuracy(self) -> float:
@@ -71,8 +77,8 @@ class Leak:
 
     @property
     def above_chance(self) -> bool:
-        """Whether the whole interval lies above chance."""
-        return self.low > self.chance
+        """Whether the whole interval lies above chance; without an interval nobody knows."""
+        return self.interval is not None and self.interval[0] > self.chance
 
 
 def measure_leaks(dataset: Dataset) -> list[Leak]:
@@ -111,26 +117,21 @@ def measure_leaks(dataset: Dataset) -> list[Leak]:
 def _measure(
     name: str, reader: Callable[[Task], Scores | None], tasks: Sequence[Task]
 ) -> Leak | None:
-    n, right, chance = 0, 0.0, 0.0
+    right: list[float] = []
+    videos: list[str] = []
+    chance = 0.0
     for task in tasks:
         scores = reader(task)
         if scores is None:
             continue
         best = [i for i, score in enumerate(scores) if score == max(scores)]
-        n += 1
-        right += sum(bool(task.gold.is_right(i)) for i in best) / len(best)
+        right.append(sum(bool(task.gold.is_right(i)) for i in best) / len(best))
+        videos.append(task.question.video_id)
         chance += 1 / len(scores)
-    if not n:
+    if not right:
         return None
-    return Leak(name, n, right, chance / n, *_wilson(right, n))
-
-
-def _wilson(right: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, whose count need not be whole."""
-    z, p = float(ndtri(0.975)), right / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * (p * (1 - p) / n + (z / (2 * n)) ** 2) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    n = len(right)
+    return Leak(name, n, sum(right), chance / n, clustered_share(right, videos))
 
 
 def _words(texts: Iterable[str]) -> set[str]:
@@ -189,19 +190,19 @@ def _pointing_scores(task: Task) -> Scores | None:
 def option_lines(dataset: Dataset) -> list[str]:
     """How often each position is right, with intervals, and what is odd about options."""
     tasks = [task for task in dataset if task.gold.answer is not None]
-    counts = Counter(task.gold.answer for task in tasks)
-    shares = []
-    for position in range(max(len(task.question.options) for task in tasks)):
-        low, high = _wilson(counts[position], len(tasks))
-        share = counts[position] / len(tasks)
-        shares.append(f"a{position} {share:.3f} ({low:.3f}-{high:.3f})")
-    lines = [f"right at position: {', '.join(shares)}"]
-    longest = [_is_longest(task) for task in tasks]
-    low, high = _wilson(sum(longest), len(longest))
-    lines.append(
-        f"the right option is the longest of all: {sum(longest) / len(longest):.3f} "
-        f"({low:.3f}-{high:.3f})"
-    )
+    videos = [task.question.video_id for task in tasks]
+
+    def share(hits: Sequence[bool]) -> str:
+        interval = format_interval(clustered_share(hits, videos))
+        return f"{sum(hits) / len(hits):.3f} ({interval})"
+
+    positions = range(max(len(task.question.options) for task in tasks))
+    shares = [f"a{p} {share([task.gold.answer == p for task in tasks])}" for p in positions]
+    longest = share([_is_longest(task) for task in tasks])
+    lines = [
+        f"right at position: {', '.join(shares)}",
+        f"the right option is the longest of all: {longest}",
+    ]
     pointing = sum(bool(pinned_options(task.question.options)) for task in dataset)
     equal = [task.qid for task in dataset if equal_options(task.question.options)]
     if pointing:
@@ -225,12 +226,11 @@ def leak_table(leaks: Sequence[Leak]) -> Table:
     for name in ("accuracy", "95% CI", "chance", "n", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
     for leak in leaks:
-        interval = f"{leak.low:.3f}-{leak.high:.3f}"
         verdict = "above chance" if leak.above_chance else ""
         table.add_row(
             leak.reader,
             f"{leak.accuracy:.3f}",
-            interval,
+            format_interval(leak.interval),
             f"{leak.chance:.3f}",
             f"{leak.n:,}",
             verdict,
@@ -260,6 +260,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env leaks",
         description=__doc__,
+        tables=True,
     )
     add = parser.add_argument
     add("dataset", help="as in EnvConfig.dataset: a folder, a file, mini, embedded, hf:...")
@@ -288,9 +289,14 @@ def _run(args: argparse.Namespace) -> int:
         f"{dataset.name}, split {dataset.split}: {len(dataset):,} questions", markup=False
     )
     console.print(leak_table(leaks))
-    for line in [*option_lines(dataset), *dataset.coverage.lines()]:
+    few = few_videos(len({t.question.video_id for t in dataset if t.gold.answer is not None}))
+    for line in [*option_lines(dataset), *([few] if few else []), *dataset.coverage.lines()]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     found = warnings(leaks)
     for warning in found:
         sys.stderr.write(f"warning: {warning}\n")
     return EXIT_FINDINGS if found and args.strict else EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

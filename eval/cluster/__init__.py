@@ -1,0 +1,1 @@
+"""Playing a run on a cluster of Ray: one driver that writes, many workers that play."""

@@ -1,0 +1,140 @@
+"""A worker of a cluster: it holds a policy and the tools, and plays the episodes it is handed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from agents.generation.settings import GenerationSettings
+from eval.cluster.shared_recording import RemoteRecording
+from eval.runs.identify import identify
+from eval.runs.run_options import RunOptions
+from eval.runs.session import Session, build_engine, open_session
+from longvideo_env import EnvConfig
+from longvideo_env.errors import LongVideoEnvError, PolicyError, SpecError
+from longvideo_env.records.identity import Identity
+from longvideo_env.records.trajectory import Trajectory
+
+Key: TypeAlias = tuple[str, int]
+"""`str(qid)` and the sample of an episode."""
+
+LINGER_S = 0.02
+"""How long a worker waits for further results once it has one: fewer, larger messages."""
+
+_HERE = ("code", "endpoint")
+"""Parts of an identity that depend on where a process looks; the driver has checked them."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a worker is made from.
+
+    Attributes:
+        spec: The policy.
+        run: How it plays.
+        config: The environment.
+        settings: How a model writes.
+        folder: Where the command was started: relative paths and parts of the user lie there.
+        identity: Hashes of the driver's material; a worker with other material is refused.
+    """
+
+    spec: Any
+    run: RunOptions
+    config: EnvConfig
+    settings: GenerationSettings
+    folder: str
+    identity: Mapping[str, str]
+
+
+class EpisodeWorker:
+    """The body of the actor.
+
+    Args:
+        packed: The recipe, pickled: what cannot be read here is said by `start`.
+        server: The actor with the recording, or None.
+        name: This worker's.
+    """
+
+    def __init__(self, packed: bytes, server: Any, name: str) -> None:
+        self._packed, self._server, self._name = packed, server, name
+        self._finished: list[tuple[Key, Trajectory]] = []
+        self._fault: Exception | None = None
+        self._some = asyncio.Event()
+        self._playing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> str | Exception:
+        """Load the dataset and the policy. Returns the node, or what is wrong."""
+        try:
+            return self._start()
+        except LongVideoEnvError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - the driver says it in one line
+            return PolicyError(f"a worker cannot start: {type(error).__name__}: {error!s:.300}")
+
+    async def exchange(
+        self, keys: Sequence[Key]
+    ) -> tuple[list[tuple[Key, Trajectory]], Exception | None]:
+        """Take further episodes, and give those that are finished, waiting for one.
+
+        Returns:
+            Episodes with their keys; and what broke down here, after which nothing is played.
+        """
+        for key in keys:
+            playing = asyncio.ensure_future(self._play(key))
+            self._playing.add(playing)
+            playing.add_done_callback(self._playing.discard)
+        if self._fault is None:
+            await self._some.wait()
+        if self._playing:
+            await asyncio.sleep(LINGER_S)
+        self._some.clear()
+        finished, self._finished = self._finished, []
+        return finished, self._fault
+
+    def _start(self) -> str:
+        import ray
+        from ray import cloudpickle
+
+        context = ray.get_runtime_context()
+        recipe: Recipe = cloudpickle.loads(self._packed)
+        with suppress(OSError):  # a node without the folder has absolute paths, or none
+            os.chdir(recipe.folder)
+        if recipe.folder not in sys.path:
+            sys.path.insert(0, recipe.folder)
+        config = recipe.config
+        session = open_session(recipe.run, replace(config, recording="off"), recipe.settings)
+        if self._server is not None:
+            recording = RemoteRecording(self._server, self._name, config.recording)
+            session = replace(session, toolbox=replace(session.toolbox, recording=recording))
+        self._check(recipe, session)
+        self._engine = build_engine(recipe.spec, replace(session, config=config))
+        self._places = asyncio.Semaphore(recipe.run.concurrency)
+        return f"{ray.util.get_node_ip_address()}#{context.get_node_id()[:6]}"
+
+    def _check(self, recipe: Recipe, session: Session) -> None:
+        mine = identify(recipe.spec, recipe.config, session.dataset).parts
+        shared = {name: value for name, value in mine.items() if name not in _HERE}
+        theirs = {name: recipe.identity.get(name) for name in shared}
+        if different := Identity(shared).difference(theirs):
+            raise SpecError(
+                f"node {os.uname().nodename} has other material than the driver, namely "
+                f"{', '.join(different)}. Fix: put the same dataset, model and release on all "
+                "nodes."
+            )
+
+    async def _play(self, key: Key) -> None:
+        qid, sample = key
+        try:
+            async with self._places:
+                task = self._engine.dataset.task(qid)
+                played = await self._engine.play(task, sample)
+            self._finished.append((key, played))
+        except Exception as error:  # noqa: BLE001 - such as a recording that cannot be written
+            ours = isinstance(error, LongVideoEnvError)
+            self._fault = error if ours else PolicyError(f"{type(error).__name__}: {error!s:.300}")
+        self._some.set()

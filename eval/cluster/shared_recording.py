@@ -1,0 +1,147 @@
+"""One recording for all workers of a cluster: equal calls are asked once, wherever they are made.
+
+An actor on the driver's node holds the SQLite file. A worker asks it first: it answers from the
+file, or when an equal unfinished call of any worker has its reply, or says "ask the agent
+yourself, and hand in the reply". What a worker that was lost had promised to ask is asked by
+another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any, TypeAlias
+
+from longvideo_env.errors import LongVideoEnvError, ToolError
+from longvideo_env.tools.recording import Asked, Recording, RecordingStats
+from longvideo_env.tools.tool import ToolReply
+
+Ticket: TypeAlias = tuple[str, int]
+"""A worker, and the number of its call."""
+
+
+class RecordingServer:
+    """Serves one recording; the body of the actor.
+
+    Args:
+        path: The SQLite file.
+        mode: As `Recording` takes it.
+    """
+
+    def __init__(self, path: str, mode: str) -> None:
+        self._recording = Recording(path, mode)
+        self._calls: dict[Ticket, asyncio.Task[ToolReply]] = {}
+        self._asking: dict[Ticket, asyncio.Future[Asked]] = {}
+
+    async def begin(
+        self, ticket: Ticket, key: Mapping[str, Any], seed: int | None, of_policy: bool
+    ) -> ToolReply | Exception | None:
+        """The reply to a call, or what is wrong; None: the caller is to ask, and to hand it in."""
+        asked = asyncio.get_running_loop().create_future()
+
+        async def ask() -> Asked:
+            answer: asyncio.Future[Asked] = asyncio.get_running_loop().create_future()
+            self._asking[ticket] = answer
+            asked.set_result(None)
+            return await answer
+
+        recording = self._recording
+        stats = recording.policy_stats if of_policy else recording.stats
+        call = asyncio.ensure_future(recording.call(key, ask, seed=seed, stats=stats))
+        self._calls[ticket] = call
+        await asyncio.wait({call, asked}, return_when=asyncio.FIRST_COMPLETED)
+        return await self._outcome(ticket) if call.done() else None
+
+    async def hand_in(self, ticket: Ticket, answer: Asked | Exception) -> ToolReply | Exception:
+        """Give the reply, or the error, for which `begin` has returned None."""
+        if ticket not in self._asking:
+            return ToolError("the recording does not wait for this reply any more.")
+        asking = self._asking.pop(ticket)
+        if isinstance(answer, Exception):
+            asking.set_exception(answer)
+        else:
+            asking.set_result(answer)
+        return await self._outcome(ticket)
+
+    async def abandon(self, ticket: Ticket) -> None:
+        """The caller does not want the reply any more."""
+        self._asking.pop(ticket, None)
+        if call := self._calls.pop(ticket, None):
+            call.cancel()
+
+    async def forget(self, worker: str) -> None:
+        """A worker is gone: another one asks what it was to ask."""
+        for ticket in [ticket for ticket in self._calls if ticket[0] == worker]:
+            await self.abandon(ticket)
+
+    async def stats(self) -> tuple[RecordingStats, RecordingStats]:
+        """What became of the calls so far: of tools, and of the policy."""
+        return self._recording.stats, self._recording.policy_stats
+
+    async def _outcome(self, ticket: Ticket) -> ToolReply | Exception:
+        call = self._calls.get(ticket)
+        try:
+            if call is None or call.cancelled():
+                return ToolError("this call was given up.")
+            return await call
+        except Exception as error:  # noqa: BLE001 - what went wrong belongs to the caller
+            return error
+        finally:
+            self._calls.pop(ticket, None)
+
+
+class RemoteRecording:
+    """A recording that an actor holds, as a worker sees it: see `longvideo_env.tools.toolbox`.
+
+    Args:
+        server: The actor.
+        worker: The name of this worker.
+        mode: Of the recording.
+    """
+
+    def __init__(self, server: Any, worker: str, mode: str) -> None:
+        self.mode = mode
+        # The server counts; these are here to be told apart.
+        self.stats, self.policy_stats = RecordingStats(), RecordingStats()
+        self._server, self._worker, self._numbers = server, worker, count()
+
+    async def call(
+        self,
+        key: Mapping[str, Any],
+        ask: Callable[[], Awaitable[Asked]],
+        *,
+        seed: int | None = None,
+        stats: RecordingStats | None = None,
+    ) -> ToolReply:
+        """As `Recording.call`."""
+        ticket = (self._worker, next(self._numbers))
+        try:
+            of_policy = stats is self.policy_stats
+            reply = await self._server.begin.remote(ticket, dict(key), seed, of_policy)
+            if reply is None:
+                reply = await self._server.hand_in.remote(ticket, await _answer(ask))
+        except asyncio.CancelledError:
+            self._server.abandon.remote(ticket)
+            raise
+        if isinstance(reply, Exception):
+            raise reply
+        return reply  # type: ignore[no-any-return]
+
+
+async def _answer(ask: Callable[[], Awaitable[Asked]]) -> Asked | Exception:
+    try:
+        return await ask()
+    except Exception as error:  # noqa: BLE001 - whoever waits for the same call gets it too
+        # An error of a library may not be fit to travel.
+        ours = isinstance(error, LongVideoEnvError)
+        return error if ours else ToolError(f"{type(error).__name__}: {error}")
+
+
+def serve_recording(ray: Any, path: str, mode: str) -> Any:
+    """The actor, on the node of this process, where the file is."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "scheduling_strategy": here, "max_concurrency": 100_000}
+    return ray.remote(RecordingServer).options(**options).remote(path, mode)

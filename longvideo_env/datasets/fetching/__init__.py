@@ -1,0 +1,1 @@
+"""Datasets of the hub, and the archives that come with them."""

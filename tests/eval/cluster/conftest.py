@@ -1,0 +1,51 @@
+import os
+import signal
+import time
+
+import pytest
+
+from agents.cluster.joining import load_ray
+
+NOTICE_QUICKLY = {
+    "health_check_initial_delay_ms": 500,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 2000,
+    "health_check_failure_threshold": 3,
+}
+NODE = {
+    "num_cpus": 1,
+    "node_ip_address": "127.0.0.1",
+    "object_store_memory": 100 * 2**20,
+    "include_dashboard": False,
+}
+
+
+class ThreeNodes:
+    """A cluster of three nodes on this machine; this process is no part of it."""
+
+    def __init__(self):
+        load_ray()
+        from ray.cluster_utils import Cluster
+
+        head = {**NODE, "_system_config": NOTICE_QUICKLY}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self.cluster.add_node(**NODE, wait=False) for _ in range(2)]
+        self.cluster.wait_for_nodes(timeout=60)
+
+    @property
+    def address(self):
+        return self.cluster.address
+
+    def kill(self, i):
+        """Kill -9 a node, and put another one in its place."""
+        node = self.nodes[i]
+        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        time.sleep(1)
+        self.nodes[i] = self.cluster.add_node(**NODE, wait=False)
+
+
+@pytest.fixture(scope="session")
+def three_nodes():
+    nodes = ThreeNodes()
+    yield nodes
+    nodes.cluster.shutdown()
