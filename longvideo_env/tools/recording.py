@@ -157,10 +157,9 @@ class Recording:
                     stats.asked += 1
                     leading = self._flights[text] = Future()
             if flight is None:
-                try:
-                    return await self._lead(text, plain, seeded, leading, ask)
-                finally:
-                    del leading  # see `_lead`
+                own = self._lead(text, plain, seeded, leading, ask)
+                del leading  # see `_lead`
+                return await own
             try:
                 # Shielded: a follower that is cancelled must not cancel what others wait for.
                 reply, theirs = await asyncio.shield(asyncio.wrap_future(flight))
@@ -218,15 +217,12 @@ class Recording:
         finally:
             with self._lock:
                 del self._flights[text]
-            # The flight holds the error, and the error's traceback this frame: they would stay in
-            # memory, and the recording's files open, until Python looks for such circles.
-            del flight
+            del flight  # or the error in it, and its traceback's frames, keep the recording open
 
     def _report(self, stats: RecordingStats) -> None:
         if (stats.hits + stats.shared) % REPORT_EVERY == 0:
-            log.info(
-                "recording %s (%s): hit rate %.3f: %s", self.path, self.mode, stats.hit_rate, stats
-            )
+            said = "recording %s (%s): hit rate %.3f: %s"
+            log.info(said, self.path, self.mode, stats.hit_rate, stats)
 
     def _look_up(self, plain: str, seeded: str) -> tuple[str, ToolReply | None]:
         """The key under which a call is to be found or kept, and its reply, if that is known."""

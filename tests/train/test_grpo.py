@@ -17,6 +17,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.runs.checkpoints import is_whole
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DataError, SpecError
@@ -167,7 +168,8 @@ def test_a_signal_ends_a_training_within_five_seconds_with_its_checkpoint(
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and not last_whole_checkpoint(tmp_path / "out"):
+    out = tmp_path / "out"
+    while time.monotonic() < deadline and not any(map(is_whole, out.glob("checkpoint-*"))):
         time.sleep(0.2)
     start = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -177,7 +179,7 @@ def test_a_signal_ends_a_training_within_five_seconds_with_its_checkpoint(
     assert process.returncode == 130
     assert "interrupted" in said
     assert "Traceback" not in said
-    assert last_whole_checkpoint(tmp_path / "out")
+    assert last_whole_checkpoint(out)
 
 
 def grpo_line(line: str) -> list[Any]:
