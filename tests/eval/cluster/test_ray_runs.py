@@ -109,7 +109,7 @@ def n_lines(out, name="parts-play"):
 
 
 def wait_for(process, out, n):
-    for _ in range(900):
+    for _ in range(2000):
         if n_lines(out) >= n:
             return
         assert process.poll() is None, process.communicate()
