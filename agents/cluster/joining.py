@@ -99,9 +99,13 @@ def joined_cluster(options: RayOptions) -> Iterator[int]:
             _join(ray, options)
     try:
         yield _count(ray, options)
-    finally:
-        if ours:
+    except BaseException as error:
+        # An interrupted command has little time to write down what it has: Ray then ends with it.
+        if ours and isinstance(error, Exception):
             ray.shutdown()
+        raise
+    if ours:
+        ray.shutdown()
 
 
 def _join(ray: Any, options: RayOptions) -> None:
