@@ -3,8 +3,9 @@
     python benchmarks/scale.py
     python benchmarks/scale.py --questions 100000 --workers 200 --lost-every-h 100
 
-What is real: the scheduler (`eval/cluster/scheduling.py`), the writer of the run's folder
-(`RunStore`, with lines of real episodes) and the progress counts, in one process, as in a driver.
+What is real: the scheduler (`eval/cluster/scheduling.py`) and the writer of the run's folder
+(`RunStore`, with lines of a real episode), in one process, as in a driver. A run also keeps all
+episodes in memory for its summary: `--keep` does that, too.
 What is drawn: how long an episode takes (log-normal, with the mean and spread given, those of an
 episode of three calls at 2 s each by default) and when workers are lost (exponential). Time is
 virtual: the event loop jumps to the next moment at which something happens, so that an hour takes
@@ -123,9 +124,12 @@ class _Simulated:
         pass
 
 
-async def run(options: argparse.Namespace, store: RunStore, template: Trajectory) -> dict:
+async def run(
+    options: argparse.Namespace, store: RunStore, template: Trajectory
+) -> dict[str, float]:
     """Play it through. Returns the figures."""
     n, seconds = options.questions, [0.0]
+    text = template.to_json()
     keys: Iterator[tuple[str, int]] = ((str(i), 0) for i in range(n))
     scheduler = Scheduler(keys, n_jobs=n, n_slots=options.workers, depth=2 * options.in_flight)
     slots = [Place(options, seed, seconds) for seed in range(options.workers)]
@@ -136,7 +140,10 @@ async def run(options: argparse.Namespace, store: RunStore, template: Trajectory
 
     async for batch in play_over(scheduler, slots, give_up):
         for qid, sample in batch:
-            store.add(replace(template, qid=int(qid), sample=sample))
+            episode = Trajectory.from_json(text) if options.keep else template
+            store.add(replace(episode, qid=int(qid), sample=sample))
+            if not options.keep:
+                store.episodes.clear()
             lines += 1
     assert lines == n, (lines, n)
     whole = asyncio.get_running_loop().time()
@@ -169,6 +176,8 @@ def main() -> None:
     add("--episode-s", type=float, default=6.0, help="mean seconds of an episode (%(default)s)")
     add("--spread", type=float, default=0.8, help="sigma of the log-normal (%(default)s)")
     add("--lost-every-h", type=float, default=24.0, help="hours until a worker is lost, on average")
+    add("--keep", action="store_true", help="keep all episodes in memory, as a run does for its "
+        "summary, and put them in order at the end")  # fmt: skip
     options = parser.parse_args()
     template = real_episode()
     folder = Path(tempfile.mkdtemp(prefix="longvideo-scale-"))
@@ -181,7 +190,8 @@ def main() -> None:
             n_bytes = (folder / "episodes.jsonl").stat().st_size
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             start = time.perf_counter()
-            store.finish({}, ((str(i), 0) for i in range(options.questions)))
+            if options.keep:
+                store.finish({}, ((str(i), 0) for i in range(options.questions)))
             finish = time.perf_counter() - start
     finally:
         loop.close()
@@ -194,8 +204,9 @@ def main() -> None:
     print(f"workers lost {figures['lost']:,}, episodes played again {figures['again']:,}")
     print(f"the run's rate {n / whole:,.0f} episodes/s; driver at most {n / cpu:,.0f} a CPU second "
           f"({cpu:,.0f} CPU s, {wall:,.0f} s by the clock)")  # fmt: skip
-    print(f"driver's memory {peak:,.0f} MiB while playing, {after:,.0f} MiB after the last rewrite")
-    print(f"written {n_bytes / 2**30:.2f} GiB, put in order in {finish:,.0f} s")
+    kept = f", {after:,.0f} MiB after putting them in order in {finish:,.0f} s" * options.keep
+    print(f"driver's memory {peak:,.0f} MiB{' with all episodes kept' * options.keep}{kept}")
+    print(f"written {n_bytes / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":

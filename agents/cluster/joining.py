@@ -99,16 +99,22 @@ def joined_cluster(options: RayOptions) -> Iterator[int]:
             _join(ray, options)
     try:
         yield _count(ray, options)
-    finally:
-        if ours:
+    except BaseException as error:
+        # An interrupted command has little time to write down what it has: Ray then ends with it.
+        if ours and isinstance(error, Exception):
             ray.shutdown()
+        raise
+    if ours:
+        ray.shutdown()
 
 
 def _join(ray: Any, options: RayOptions) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if options.address != LOCAL:
         try:
-            ray.init(address=options.address, **quiet)
+            # Ray would ask for 127.0.0.1 under the machine's own address, where nobody listens.
+            with _loopback(ray, options.address.startswith(("127.0.0.1:", "localhost:"))):
+                ray.init(address=options.address, **quiet)
             return
         except (ConnectionError, ValueError, RuntimeError) as error:
             if options.address != AUTO or os.environ.get("RAY_ADDRESS"):
@@ -121,11 +127,8 @@ def _join(ray: Any, options: RayOptions) -> None:
 
 
 def _start(ray: Any, options: RayOptions, quiet: dict[str, Any]) -> None:
-    # With clusters over several machines off, Ray takes 127.0.0.1 and listens nowhere else.
-    constants = ray._private.ray_constants
-    earlier, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
     cores = max(os.cpu_count() or 1, int(options.workers * options.cpus_per_worker + 0.999))
-    try:
+    with _loopback(ray):
         ray.init(
             address="local",
             num_cpus=cores,
@@ -134,6 +137,16 @@ def _start(ray: Any, options: RayOptions, quiet: dict[str, Any]) -> None:
             _node_ip_address="127.0.0.1",
             **quiet,
         )
+
+
+@contextmanager
+def _loopback(ray: Any, on: bool = True) -> Iterator[None]:
+    """With clusters over several machines off, Ray takes 127.0.0.1 and listens nowhere else."""
+    constants = ray._private.ray_constants
+    earlier = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = earlier and not on
+    try:
+        yield
     finally:
         constants.ENABLE_RAY_CLUSTER = earlier
 

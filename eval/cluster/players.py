@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import suppress
@@ -41,6 +42,7 @@ class RayPlayers:
         identity: Hashes of what the run is made of.
         n_workers: How many.
         progress: Where it is said which node does what.
+        joined_s: Seconds that joining the cluster took.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class RayPlayers:
         identity: dict[str, str],
         n_workers: int,
         progress: EpisodeProgress,
+        joined_s: float = 0.0,
     ) -> None:
         self._ray = load_ray()
         self._session, self._progress = session, progress
@@ -67,6 +70,7 @@ class RayPlayers:
             _Slot(self._ray, run.ray, packed, self._server, progress) for _ in range(n_workers)
         ]
         self._played: Counter[str] = Counter()
+        self._start, self._ready_s = time.perf_counter() - joined_s, 0.0
         # The driver plays nothing; this is how it writes down an episode that cannot be played.
         self._engine = RolloutEngine(
             dataset=session.dataset,
@@ -93,6 +97,7 @@ class RayPlayers:
         )
         try:
             async for batch in play_over(scheduler, self._slots, self._give_up):
+                self._ready_s = self._ready_s or time.perf_counter() - self._start
                 for place, trajectory in batch:
                     self._played[place] += 1
                     yield trajectory
@@ -108,7 +113,9 @@ class RayPlayers:
                 self._ray.kill(self._server)
             again = f"; {scheduler.n_again:,} episodes were played again" * bool(scheduler.n_lost)
             lost = f"; {scheduler.n_lost:,} workers were lost" * bool(scheduler.n_lost)
-            self._progress.note(f"played on {self._where()}{lost}{again}")
+            self._progress.note(
+                f"played on {self._where()}, ready after {self._ready_s:.1f} s{lost}{again}"
+            )
 
     async def _give_up(self, key: Key, reason: str) -> tuple[str, Trajectory]:
         qid, sample = key

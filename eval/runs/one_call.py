@@ -157,6 +157,7 @@ def evaluate(
 ) -> RunResult:
     """See `longvideo_env.evaluate`."""
     check_policy_spec(policy)
+    cluster = _cluster(ray)
     dataset = options.get("dataset", "mini")
     if isinstance(dataset, str):
         options = {**options, "dataset": fresh_draw(dataset, seed)}
@@ -178,7 +179,7 @@ def evaluate(
         budget=_budget(budget),
         episode_budget=_budget(episode_budget),
         fail_above=fail_above,
-        ray=_cluster(ray),
+        ray=cluster,
         allow_blind=allow_blind,
     )
     name = policy_name(policy)

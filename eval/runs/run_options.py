@@ -84,8 +84,6 @@ class RunOptions:
                 raise SpecError(f"--{option} must be {least} or more, got {getattr(self, name)}.")
         if self.fail_above is not None and not 0 <= self.fail_above < 1:
             raise SpecError(f"--fail-above must be a share, 0 to below 1, got {self.fail_above}.")
-        if self.ray is not None and self.shard is not None:
-            raise SpecError("--ray has workers of its own. Fix: leave --shard out.")
 
 
 COMMON = (

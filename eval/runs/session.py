@@ -237,10 +237,15 @@ async def _players(
     if run.ray is not None:
         from eval.cluster.players import RayPlayers  # Ray is an extra
 
-        parts = dict(missing.identity.parts)
+        parts, start = dict(missing.identity.parts), time.perf_counter()
         with joined_cluster(run.ray) as n_workers:
             players = RayPlayers(
-                missing.spec, missing.session, parts, min(n_workers, n_jobs), progress
+                missing.spec,
+                missing.session,
+                parts,
+                min(n_workers, n_jobs),
+                progress,
+                joined_s=time.perf_counter() - start,
             )
             async with aclosing(players.play_all(jobs, n_jobs)) as played:
                 yield played

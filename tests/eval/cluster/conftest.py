@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -36,12 +37,19 @@ class ThreeNodes:
     def address(self):
         return self.cluster.address
 
-    def kill(self, i):
-        """Kill -9 a node, and put another one in its place."""
-        node = self.nodes[i]
-        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        time.sleep(1)
-        self.nodes[i] = self.cluster.add_node(**NODE, wait=False)
+    def kill_one(self):
+        """Kill -9 a node on which a worker plays, and put another one in its place."""
+        for _ in range(1200):
+            for i, node in enumerate(self.nodes):
+                raylet = node.all_processes["raylet"][0].process.pid
+                shown = ["ps", "-o", "args=", "--ppid", str(raylet)]
+                children = subprocess.run(shown, capture_output=True, text=True).stdout
+                if "EpisodeWorker.exchange" in children:
+                    os.kill(raylet, signal.SIGKILL)
+                    self.nodes[i] = self.cluster.add_node(**NODE, wait=False)
+                    return
+            time.sleep(0.1)
+        raise AssertionError("no worker plays outside the head node")
 
 
 @pytest.fixture(scope="session")
