@@ -234,7 +234,7 @@ def test_a_cluster_of_its_own_stays_on_this_machine_and_ends_with_the_run(folder
     os.kill(process.pid, how)
     code = process.wait(timeout=30)
     assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    for _ in range(100):
+    for _ in range(600):  # Ray's agents look only now and then whether their node is there
         if not ours(process.pid):
             break
         time.sleep(0.1)
