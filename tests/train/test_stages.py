@@ -29,7 +29,7 @@ def test_numbers_that_do_not_fit_are_refused(options, message):
 
 
 def test_a_teacher_plays_as_often_as_asked_and_the_same_again():
-    stage = Stage("teacher:mini", "mini:videos=2", episodes=19, epochs=1)
+    stage = Stage("teacher:mini:0.5:0.2", "mini:videos=2", episodes=19, epochs=1)
     first, again, other = (
         [(t.qid, t.sample, [s.text for s in t.segments]) for t in play(stage, EnvConfig(), seed)]
         for seed in (3, 3, 4)

@@ -33,7 +33,7 @@ async def play(messages):
 
 def deadly(messages):
     """One question kills whoever plays it."""
-    if MARK in messages[0]["content"]:
+    if any(MARK in message["content"] for message in messages):
         os._exit(1)
     return "<answer>a1</answer>"
 
