@@ -83,9 +83,11 @@ def test_the_page_runs(ran: tuple[Path, list[str], list[Any]]) -> None:
     assert "['look', 'ground', 'answer']" in printed[1]
 
 
-def by_gym(options: dict[str, Any], qid: object) -> tuple[float, dict[str, Any], list[str]]:
+def by_gym(
+    options: dict[str, Any], qid: object, seed: int = 0
+) -> tuple[float, dict[str, Any], list[str]]:
     env = gym.make("longvideo_env:LongTVQA-v0", disable_env_checker=True, **options)
-    env.reset(seed=0, options={"qid": qid})
+    env.reset(seed=seed, options={"qid": qid})
     shown = [env.unwrapped.observation.text]
     for text in TURNS:
         observed, reward, terminated, truncated, info = env.step(text)
@@ -131,6 +133,42 @@ def test_the_native_taskset_has_our_rewards_and_metrics(
         asked = [body["messages"] for body in bodies if len(body["messages"]) == 6]
         assert {one["role"] for messages in asked for one in messages[::2][:1]} == {"system"}
         assert shown in [[one["content"] for one in messages[1::2]] for messages in asked]
+
+
+@pytest.mark.parametrize("seed", [3, 1_000_003])
+def test_the_native_taskset_has_the_reward_of_gym_over_seeds(seed: int, tmp_path: Path) -> None:
+    """The order of shuffled options is drawn from the seed, and so is whether a1 is right."""
+    drawn = {"shuffle_options": True, "max_turns": 3}
+    with model() as (url, _):
+        (tmp_path / "run.toml").write_text(
+            f"""
+model = "my-model"
+select.limit = 8
+[client]
+base_url = "{url}"
+api_key_var = "MY_API_KEY"
+[env.taskset]
+id = "longtvqa"
+dataset = "mini"
+split = "test"
+seed = {seed}
+options = {{ shuffle_options = true, max_turns = 3 }}
+""",
+            encoding="utf-8",
+        )
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [BIN / "vf-eval", "@", "run.toml", "--no-push"],
+            cwd=tmp_path, env=os.environ | {"PATH": path, "MY_API_KEY": "key"},
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    found = all_of(traces(tmp_path, "longtvqa"))
+    assert len(found) == 8
+    env = {"dataset": "mini", "split": "test", **drawn}
+    ours = [by_gym(env, trace["task"]["data"]["qid"], seed)[0] for trace in found]
+    assert [reward_of(trace, "longtvqa") for trace in found] == pytest.approx(ours)
+    assert len(set(ours)) > 1
 
 
 def all_of(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:

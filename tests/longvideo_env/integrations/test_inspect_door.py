@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("inspect_ai")
 
@@ -179,3 +182,43 @@ def test_the_command_line_finds_the_task(tmp_path: Path) -> None:
     assert log.status == "success"
     assert len(log.samples) == 3
     assert metric(log, "accuracy", "accuracy") == 0
+
+
+TURNS = st.lists(
+    st.sampled_from(
+        [
+            (("look", {"query": "a red box"}), "<search>a red box</search>"),
+            (
+                ("ground", {"query": "who is there"}),
+                "<request_grounding>who is there</request_grounding>",
+            ),
+            (("answer", {"answer": "a9"}), "<answer>a9</answer>"),
+        ]
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(turns=TURNS, label=st.sampled_from(["a0", "a1", "a2"]), seed=st.integers(0, 2**31))
+def test_the_reward_is_that_of_gym_over_seeds(
+    tmp_path: Path, turns: Any, label: str, seed: int
+) -> None:
+    said = [*turns, (("answer", {"answer": label}), f"<answer>{label}</answer>")]
+
+    def write(messages: Any, tools: Any) -> ModelOutput:
+        call, _ = said[sum(message.role == "assistant" for message in messages)]
+        return calls(call)
+
+    options = {"shuffle_options": True, "seed": seed, "limit": 2, "max_turns": 5}
+    log = play(tmp_path / str(seed), write, **options)
+    env = gym.make("LongTVQA-v0", dataset="embedded", split="train", shuffle_options=True)
+    rewards = []
+    for sample in log.samples:
+        env.reset(seed=seed, options={"qid": int(sample.id)})
+        for _, text in said:
+            _, reward, terminated, truncated, _ = env.step(text)
+            if terminated or truncated:
+                break
+        rewards.append(reward)
+    assert metric(log, "reward", "mean") == pytest.approx(sum(rewards) / len(rewards))
