@@ -66,7 +66,8 @@ test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 # openenv and verifiers want other versions than the trainer: they lie in an environment of their own, on nothing.
 .venv-doors/.stamp: pyproject.toml requirements-doors.txt requirements-openenv.txt
 	$(PYTHON) -m venv .venv-doors
-	.venv-doors/bin/python -m pip install --quiet -c requirements-doors.txt -r requirements-doors.txt -e ".[serve]"
+	.venv-doors/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-doors.txt
+	.venv-doors/bin/python -m pip install --quiet --no-deps -e ".[serve]"
 	rm -rf .venv-doors/openenv-0.10
 	.venv-doors/bin/python -m pip install --quiet --no-deps --require-hashes --target .venv-doors/openenv-0.10 -r requirements-openenv.txt
 	touch $@
