@@ -85,12 +85,14 @@ def cleanse(text: str) -> str:
     for secret in _BOOK.short:
         text = text.replace(secret, MARK)
     plain, starts = _decoded(text)
-    spans = [*_pieces_in(plain, _BOOK.pieces), *_broken_in(plain, _BOOK.joined)]
+    found = [*_pieces_in(plain, _BOOK.pieces), *_broken_in(plain, _BOOK.joined)]
+    spans = [(starts[first], starts[last]) for first, last in found]
+    if not isinstance(starts, range):  # a mark before a key may look like an escape: "%" and "00"
+        spans += _broken_in(_lowered(text), _BOOK.joined)
     if not spans:
         return text
     out, at = [], 0
-    for first, last in _merged(spans):
-        start, end = starts[first], starts[last]
+    for start, end in _merged(spans):
         out += [text[at:start], MARK]
         at = end
     return "".join([*out, text[at:]])

@@ -8,7 +8,7 @@ import time
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longvideo_env import redaction
@@ -73,6 +73,7 @@ def _unescaped(text):
     return re.sub(r"\\u([0-9a-f]{4})", lambda m: chr(int(m[1], 16)), text).replace("\\/", "/")
 
 
+@example(key="0000000001234567", form="folded", before="%", behind="", n=0)
 @given(
     key=KEYS, form=st.sampled_from(sorted(FORMS)), before=PROSE, behind=PROSE, n=st.integers(0, 2)
 )
