@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import Sampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
+from transformers.trainer_utils import TrainOutput
 from trl import GRPOTrainer
 from trl.generation import vllm_generation
 from trl.trainer.utils import RepeatSampler
@@ -157,13 +157,12 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
             self._curriculum.load(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        save: Any = super()._save_checkpoint  # it carries no annotations
-        save(model, trial)
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Not behind the checkpoint: its last file is the mark of a whole one.
         args: Any = self.args
         if self._curriculum is not None and args.should_save:
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            self._curriculum.save(Path(self._get_output_dir(trial), folder))
+            self._curriculum.save(Path(output_dir))
+        super()._save_rng_state(output_dir)
 
     def _run_epoch(self, model: Any, epoch: Any, *args: Any, **options: Any) -> Any:
         # Where several processes share the data and the first batches are skipped, as in a resumed

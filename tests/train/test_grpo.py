@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.trainer import TRAINER_STATE_NAME
 
 from eval.runs.checkpoints import is_whole
 from longvideo_env.config import EnvConfig
@@ -137,6 +138,9 @@ def test_a_killed_run_with_a_curriculum_goes_on_as_if_it_had_not_been(
     assert state == json.loads(two.read_text())
     assert sum(state["played"]) > 0
     assert metrics(killed)[-2]["curriculum/met"] > 0
+    checkpoint = killed / "checkpoint-4"
+    mark = checkpoint / TRAINER_STATE_NAME  # the last file of a whole checkpoint
+    assert (checkpoint / CURRICULUM).stat().st_mtime_ns < mark.stat().st_mtime_ns
 
 
 def untimed(record: dict[str, Any]) -> dict[str, Any]:
