@@ -27,7 +27,7 @@ from agents.evidence import film_lines
 from agents.generation.settings import GenerationSettings
 from agents.known import find_gaps
 from agents.perception.embeddings import Embedder, model_at_hand, open_embedder
-from agents.policies.build import build_policy
+from agents.policies.build import build_policy, check_protocol
 from agents.policies.remembering import RememberingPolicy
 from agents.vision.captions import described
 from longvideo_env import EnvConfig, RolloutEngine
@@ -118,6 +118,7 @@ class Asker:
         config = _with_vision(config, self.video)
         check_something_known(self.video, config)
         dataset = Dataset(Path(folder).name, "asked", (), videos)
+        check_protocol(policy, config.protocol)
         master = build_policy(policy, GenerationSettings())
         self._memory = RememberingPolicy(master) if remember else None
         self._master = self._memory or master

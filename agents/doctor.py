@@ -178,7 +178,7 @@ def check_endpoints(named: Sequence[str]) -> Iterator[Symptom]:
         try:
             socket.create_connection((parts.hostname, port), CONNECT_S).close()
         except OSError as error:
-            fix = f"start the server, or mend its address in the file of {FILE_VARIABLE}"
+            fix = f"start the server, or correct its address in the file of {FILE_VARIABLE}"
             yield Symptom(topic, "problem", f"nothing answers at {endpoint.base_url}: {error}", fix)
         else:
             yield Symptom(topic, "ok", f"something listens at {endpoint.base_url}, {key}")

@@ -26,7 +26,6 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +50,9 @@ from eval.runs.session import open_session, play_split, print_skipped
 from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import EnvConfig
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.commands.typeset import output_console
+from longvideo_env.commands.typeset import markdown_lines, output_console
 from longvideo_env.records.files import write_json, write_text
 
-MARKDOWN_WIDTH = 1000
-"""Wide enough that no line of a Markdown table is broken."""
 VARIANTS = (
     Variant(FULL, "as configured"),
     Variant("no-vision", "--vision none", {"vision": "none"}),
@@ -241,23 +238,17 @@ def write_report(rows: Sequence[Row], run: RunOptions, config: EnvConfig) -> Non
         },
     }
     write_json(run.out / "ablations.json", numbers)
-    against = ["", *_markdown(make_comparisons(rows, box=MARKDOWN))] if compared(rows) else []
+    against = ["", *markdown_lines(make_comparisons(rows, box=MARKDOWN))] if compared(rows) else []
     lines = [
         f"# {heading(run, config)}",
         "",
-        *_markdown(make_table(rows, box=MARKDOWN)),
+        *markdown_lines(make_table(rows, box=MARKDOWN)),
         *against,
         "",
         *(line for note in table_notes(rows) for line in (note, "")),
         *(f"- `{row.variant.name}`: {row.variant.help}" for row in rows),
     ]
     write_text(run.out / "ablations.md", "\n".join(lines) + "\n")
-
-
-def _markdown(table: Table) -> list[str]:
-    text = StringIO()
-    Console(file=text, width=MARKDOWN_WIDTH).print(table)
-    return [line for line in text.getvalue().splitlines() if line.strip()]
 
 
 def heading(run: RunOptions, config: EnvConfig) -> str:

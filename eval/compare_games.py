@@ -25,7 +25,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import format_p, format_signed_interval
 from eval.output.formatting import format_interval, format_number
 from eval.runs.failures import failure_lines
+from eval.runs.naming import folder_name
 from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options, settings_of
 from eval.runs.session import open_session, play_split
@@ -52,7 +52,7 @@ from eval.runs.store import EPISODES
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import take_fields
 from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
-from longvideo_env.commands.typeset import output_console
+from longvideo_env.commands.typeset import markdown_lines, output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
 from longvideo_env.records.trajectory import read_lines
@@ -60,8 +60,6 @@ from longvideo_env.specs import entry_point_names, find_part
 
 FIRST = "longvideoagent"
 """The game that the others are compared with, where it is played."""
-
-MARKDOWN_WIDTH = 1000
 
 
 @dataclass(frozen=True)
@@ -140,10 +138,7 @@ async def play_games(
     refused: dict[str, str] = {}
     with EpisodeProgress(stderr) as progress:
         for name, config, settings in games:
-            if policy.startswith("openai:") and config.protocol == "continuation":
-                refused[name] = "a server's chat cannot go on with one long reply"
-                continue
-            folder = run.out / name.replace(":", "-").replace("/", "-")
+            folder = run.out / folder_name(name)
             try:
                 session = open_session(run, share_recording(config, run.out), settings)
                 summary = await play_split(policy, session, folder, progress, name)
@@ -166,7 +161,7 @@ def _row(name: str, summary: dict[str, Any], folder: Path) -> GameRow:
 
 def _compared(rows: list[GameRow], out: Path) -> list[GameRow]:
     """The rows, each but the first compared with the first, with Holm's p for all."""
-    folders = [out / row.game.replace(":", "-").replace("/", "-") for row in rows]
+    folders = [out / folder_name(row.game) for row in rows]
     counted = [count_folders(folders[0], folder) for folder in folders[1:]]
     add_holm([numbers for numbers in counted if numbers is not None])
     return rows[:1] + [
@@ -225,9 +220,7 @@ def write_report(
         "not_played": dict(refused),
     }
     write_json(run.out / "games.json", numbers)
-    text = StringIO()
-    Console(file=text, width=MARKDOWN_WIDTH).print(make_table(rows, box=MARKDOWN))
-    table = [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
+    table = markdown_lines(make_table(rows, box=MARKDOWN))
     lines = [f"# {_heading(run, config)}", "", *table, "", *_refusals(refused)]
     write_text(run.out / "games.md", "\n".join(lines) + "\n")
 

@@ -1,1 +1,1 @@
-"""Work on a cluster of Ray: joining one, and describing films on it."""
+"""Joining a cluster of Ray."""

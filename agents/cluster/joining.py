@@ -4,7 +4,7 @@
         ...                                     # ray.remote(...) works in here
 
 A cluster that is started here listens on 127.0.0.1 alone, has no dashboard, reports nothing to
-anybody, and ends with the command, also when that is killed.
+anybody, and ends with the command; where that is killed, within a minute.
 """
 
 from __future__ import annotations

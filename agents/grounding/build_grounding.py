@@ -186,8 +186,10 @@ def _open(options: argparse.Namespace) -> tuple[EnvConfig, Dataset, Toolbox]:
 def _run(options: argparse.Namespace) -> int:
     stderr, stdout = Console(stderr=True, soft_wrap=True), Console(soft_wrap=True)
     config, dataset, toolbox = _open(options)
-    drawn = draw_order(dataset, range(len(dataset)), options.shuffle)[: options.limit]
-    tasks = [dataset.tasks[i] for i in sorted(drawn)] if options.limit else dataset.tasks
+    tasks = dataset.tasks
+    if options.limit is not None:
+        drawn = draw_order(dataset, range(len(dataset)), options.shuffle)[: options.limit]
+        tasks = [dataset.tasks[i] for i in sorted(drawn)]
     requests = [first_request(task, dataset, config, options.seed) for task in tasks]
     if options.from_cache is not None:
         counts = take_cache(read_cache(options.from_cache), tasks, requests, toolbox)

@@ -84,11 +84,6 @@ class ApiPolicy:
         Raises:
             PolicyError: The endpoint gave none.
         """
-        if context.game.protocol.continues:
-            raise PolicyError(
-                "a server's chat cannot go on with one long reply (protocol=continuation). Fix: "
-                "load the model with hf: or vllm:, or give another game."
-            )
         try:
             return await (self._call(context) if context.tools else self._write(context))
         except ContextTooLongError:

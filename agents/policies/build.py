@@ -12,6 +12,7 @@ from agents.policies.teacher import MiniTeacher
 from longvideo_env.config import spec_of
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.game.policy import Policy
+from longvideo_env.game.protocol.continuation import ContinuationProtocol
 from longvideo_env.specs import Spec, entry_point_names, is_attribute, load_attribute, parse_spec
 
 DEFAULT_GAME, RELEASED = "longvideoagent", "longvideoagent-released"
@@ -100,6 +101,19 @@ def game_of(policies: Sequence[Any]) -> str:
             f"Fix: play them apart, or give --game, such as --game {DEFAULT_GAME}."
         )
     return found.pop() if found else DEFAULT_GAME
+
+
+def check_protocol(spec: Any, protocol: str) -> None:
+    """Refuse a policy that cannot play by a protocol.
+
+    Raises:
+        SpecError: It cannot.
+    """
+    if protocol == ContinuationProtocol.name and policy_name(spec).startswith("openai:"):
+        raise SpecError(
+            "a server's chat cannot go on with one long reply (protocol=continuation). Fix: load "
+            "the model with hf: or vllm:, or give another game."
+        )
 
 
 def _is_released(spec: Any) -> bool:

@@ -65,13 +65,14 @@ def paper_tables(
     runs: Mapping[str, Run], summaries: Mapping[str, Mapping[str, Any]]
 ) -> list[Table]:
     """The figures of runs, and each run beside the first on the questions that both played."""
-    rows = [_row(name, run, summaries[name]) for name, run in runs.items()]
+    figures = {name: figures_of(run, summaries[name]) for name, run in runs.items()}
+    rows = [_row(name, summaries[name], now) for name, now in figures.items()]
     note = (
         "Intervals are at 95 % and clustered by video. Failed episodes are left out of the "
         "accuracy; unread answers count as wrong."
     )
     tables = [Table("runs", "Accuracy", RUN_COLUMNS, rows, note)]
-    answers = [row for name, run in runs.items() for row in _answers(name, run, summaries[name])]
+    answers = [row for name, now in figures.items() for row in _answers(name, now)]
     if answers:
         note = (
             "Accuracy of answers in words is the judge's verdict, or exact match without a judge; "
@@ -93,8 +94,7 @@ def table_files(tables: Sequence[Table]) -> dict[str, bytes]:
     return {"table.md": to_markdown(tables).encode(), "table.tex": to_latex(tables).encode()}
 
 
-def _row(name: str, run: Run, summary: Mapping[str, Any]) -> list[str]:
-    now = figures_of(run, summary)
+def _row(name: str, summary: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         name,
         f"{summary.get('dataset')} {summary.get('split')}",
@@ -108,8 +108,7 @@ def _row(name: str, run: Run, summary: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _answers(name: str, run: Run, summary: Mapping[str, Any]) -> list[list[str]]:
-    now = figures_of(run, summary)
+def _answers(name: str, now: Mapping[str, Any]) -> list[list[str]]:
     found = answer_rows(now)
     for known, row in (now.get("judge") or {}).get("agreement", {}).items():
         label = f"judge's agreement with {LABELS[known]}"

@@ -22,6 +22,9 @@ from rich.text import Text
 
 TEXT = "text"
 WIDTH = 160
+_WIDEST = 1000
+"""Wide enough that no line of a Markdown table is broken."""
+
 table_format: ContextVar[str] = ContextVar("table_format", default=TEXT)
 """The format that this command line asked for."""
 
@@ -207,6 +210,13 @@ def from_rich(table: rich.table.Table) -> Table:
     caption = _plain(table.title) if table.title else columns[0]
     name = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
     return Table(name, caption, columns, list(zip(*cells, strict=True)))
+
+
+def markdown_lines(table: rich.table.Table) -> list[str]:
+    """A table for a terminal, made with `box=rich.box.MARKDOWN`, as lines of a file."""
+    text = io.StringIO()
+    Console(file=text, width=_WIDEST).print(table)
+    return [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
 
 
 def _plain(cell: Any) -> str:

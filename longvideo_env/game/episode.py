@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from longvideo_env.config import WHEN
 from longvideo_env.errors import EpisodeStateError
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import FinishReason, Message, Observation
@@ -380,8 +381,6 @@ class Episode:
     def _lines(self) -> tuple[TimedText, ...]:
         if self.span is not None:
             return within(dialogue(self.video), [self.span])
-        if len(self.view) == 1:
-            return self.video[self.view[0]].subtitles
         return tuple(line for clip_id in self.view for line in self.video[clip_id].subtitles)
 
     def _observe(self, text: str, kind: str, **fields: Any) -> Observation:
@@ -391,7 +390,8 @@ class Episode:
         said = last is not None and last["role"] == "assistant"
         heard: list[Message] = [{"role": "user", "content": text}]
         self.messages += self.game.protocol.heard(last, text) if last and said else heard
-        fields["times"] = tuple(map(self.video.clip_times, self.view))
+        if self.question.ask == WHEN:
+            fields["times"] = tuple(map(self.video.clip_times, self.view))
         self.observations.append(Observation(text, kind, self.turns_left, self.view, **fields))
         return self.observations[-1]
 

@@ -38,7 +38,8 @@ class Observation(NamedTuple):
         reply: The tool's text.
         problem: What was wrong with the reply before.
         length_s: Seconds of the whole video, in the opening.
-        times: Start and end of each clip of the view, in seconds of the video.
+        times: Start and end of each clip of the view, in seconds of the video, where the question
+            asks when.
     """
 
     text: str

@@ -114,11 +114,9 @@ def _share_valid(play: Play, _: Gold) -> float:
 def _answer(play: Play, gold: Gold) -> float:
     if gold.answer is not None:
         return float(play.choice == gold.answer)
-    return (
-        float(_in_form("iou")(play, gold) or 0.0)
-        if gold.when
-        else float(_is_right(play, gold) or False)
-    )
+    if gold.when:
+        return answer_scores(play.said, gold)["iou"]
+    return float(_is_right(play, gold) or False)
 
 
 def _in_form(name: str) -> Callable[[Play, Gold], float | None]:

@@ -6,6 +6,7 @@ import pytest
 
 from eval.compare_games import main
 from eval.metrics.pairs import count_folders
+from eval.run_policy import main as evaluate
 
 MINI = ["--dataset", "mini:videos=8", "--split", "test", "--limit", "16"]
 
@@ -42,6 +43,18 @@ def test_a_game_that_cannot_be_played_is_named(tmp_path, capsys):
     assert "not played: dvd: the chat template" in capsys.readouterr().out
     assert list(table(tmp_path)["games"]) == ["longvideoagent"]
     assert table(tmp_path)["games"]["longvideoagent"]["tokens"] > 0
+
+
+def test_a_server_cannot_go_on_with_one_long_reply(tmp_path, capsys):
+    spec = ["--policy", "openai:m@http://127.0.0.1:1/v1", "--limit", "2", "--dataset", "embedded"]
+    games = ["--games", "longvideoagent-released", "--split", "train"]
+    assert main([*spec, *games, "--out", str(tmp_path / "table")]) == 0
+    said = capsys.readouterr().out
+    assert "not played: longvideoagent-released: a server's chat cannot go on with one" in said
+    game = ["--game", "longvideoagent-released", "--split", "train"]
+    assert evaluate([*spec, *game, "--out", str(tmp_path / "run")]) == 2
+    assert "load the model with hf: or vllm:" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

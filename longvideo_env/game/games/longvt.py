@@ -23,7 +23,7 @@ Otherwise, and why:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -32,8 +32,8 @@ from longvideo_env.game.game import GameSpec
 from longvideo_env.game.protocol.base import Malformed, TagSet
 from longvideo_env.game.reward import Play
 from longvideo_env.schema import Gold
-from longvideo_env.spans import Span
-from longvideo_env.timeline import Piece
+from longvideo_env.spans import Span, common_s
+from longvideo_env.timeline import Piece, seconds_of
 from longvideo_env.tools.tool import ToolCall, ToolReply, tool
 
 FIRST_FRAMES = 16
@@ -93,16 +93,16 @@ def _shared(play: Play, gold: Gold) -> tuple[float, float, float] | None:
         wanted = [(gold.clip_id, *gold.span)]
     if not wanted:
         return None
-    last = crops(play)[-1:]
+    last = [piece for crop in crops(play)[-1:] for piece in crop]
     common = sum(
-        max(0.0, min(end, gold_end) - max(start, gold_start))
-        for piece in last
-        for clip_id, start, end in piece
-        for gold_clip, gold_start, gold_end in wanted
-        if clip_id == gold_clip
+        common_s(_inside(last, clip_id), _inside(wanted, clip_id))
+        for clip_id in {clip_id for clip_id, _, _ in wanted}
     )
-    cropped = sum(end - start for piece in last for _, start, end in piece)
-    return common, cropped, sum(end - start for _, start, end in wanted)
+    return common, seconds_of(last), seconds_of(wanted)
+
+
+def _inside(pieces: Sequence[Piece], clip_id: str) -> list[Span]:
+    return [(start, end) for one, start, end in pieces if one == clip_id]
 
 
 def crop_iou(play: Play, gold: Gold) -> float | None:

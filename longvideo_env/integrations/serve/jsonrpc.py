@@ -1,47 +1,42 @@
 """MCP on an OpenEnv server: the game's tools by JSON-RPC, where each call is a turn of a session.
 
 OpenEnv's `MCPToolClient` opens a session (`openenv/session/create`), resets it through a WebSocket
-that names it (`/ws?session_id=...`), and then calls tools. `answer` is a tool too, and the last.
+that names it (`/ws?session_id=...`), and then calls tools. The answer is a tool too, and the last.
 """
 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from longvideo_env.drivers.env import LongTVQAEnv
 from longvideo_env.errors import EpisodeStateError, LongVideoEnvError
+from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.base import ANSWER, Action
+from longvideo_env.integrations.calling import answer_tool
 from longvideo_env.integrations.serve.sessions import PlayerSession, Sessions, UnknownSessionError
 from longvideo_env.integrations.serve.wire import CallData, LongTVQAAction
+from longvideo_env.tools.tool import Tool, as_tool
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND = -32700, -32600, -32601
 INVALID_PARAMS, SERVER_ERROR = -32602, -32000
 _CODES = {EpisodeStateError: INVALID_REQUEST, UnknownSessionError: INVALID_PARAMS}
 
-_ANSWER_TOOL = {
-    "name": ANSWER,
-    "description": "Answers the question, which ends the episode.",
-    "inputSchema": {
-        "type": "object",
-        "properties": {
-            "answer": {"type": "string", "description": "the option's label, such as a2"}
-        },
-        "required": ["answer"],
-        "additionalProperties": False,
-    },
-}
-
 
 def tool_list(env: LongTVQAEnv) -> list[dict[str, Any]]:
     """The tools on offer, and the answer."""
-    offered = [
+    return [
         {"name": tool.name, "description": tool.purpose, "inputSchema": tool.schema}
-        for tool in env.game.offered
+        for tool in (*env.game.offered, _answer_tool(env.game))
     ]
-    return [*offered, _ANSWER_TOOL]
+
+
+@lru_cache(maxsize=64)
+def _answer_tool(game: Game) -> Tool:
+    return as_tool(answer_tool(game))
 
 
 def as_reply(env: LongTVQAEnv, name: str, arguments: dict[str, Any]) -> tuple[str, str | None]:
@@ -53,10 +48,10 @@ def as_reply(env: LongTVQAEnv, name: str, arguments: dict[str, Any]) -> tuple[st
     as_it_came = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     protocol = env.game.protocol
     safe = protocol.neutralise(as_it_came)
-    if name == ANSWER:
-        text = arguments.get("answer")
+    if name == _answer_tool(env.game).name:
+        text = arguments.get(ANSWER)
         if len(arguments) != 1 or not isinstance(text, str) or not text.strip():
-            return safe, "answer: it takes one text, `answer`"
+            return safe, f"{name}: it takes one text, `{ANSWER}`"
         return protocol.write(Action(ANSWER, protocol.neutralise(text))), None
     tool = next((tool for tool in env.game.offered if tool.name == name), None)
     if tool is None:

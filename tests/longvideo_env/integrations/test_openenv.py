@@ -305,6 +305,23 @@ def test_tools_by_json_rpc(env: LongTVQAEnv) -> None:
     serving(env, play)
 
 
+def test_the_answer_is_called_by_the_games_own_name() -> None:
+    async def play(http: ClientSession, _: OpenEnvServer) -> None:
+        tools = (await rpc(http, "tools/list"))["result"]["tools"]
+        assert tools[-1]["name"] == "finish"
+        named = (await rpc(http, "openenv/session/create"))["result"]
+        async with http.ws_connect("/ws", params=named) as socket:
+            await ask(socket, "reset", {"seed": 1})
+            two = {"answer": "a0", "sure": "yes"}
+            wrong = await rpc(http, "tools/call", name="finish", arguments=two, **named)
+            assert "finish cannot take" in wrong["result"]["content"][0]["text"]
+            last = await rpc(http, "tools/call", name="finish", arguments={"answer": "a0"}, **named)
+            assert last["result"]["_meta"]["done"] is True
+
+    with LongTVQAEnv(dataset="mini:videos=4", split="test", game="dvd") as env:
+        serving(env, play)
+
+
 def test_one_session_too_many(env: LongTVQAEnv) -> None:
     async def play(http: ClientSession, server: OpenEnvServer) -> None:
         async with http.ws_connect("/ws") as first, http.ws_connect("/ws"):
