@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from longvideo_env.errors import SpecError
 from longvideo_env.strict import check_fields
 
+STOPS_TAKEN = 4
+"""How many stop sequences a server takes (OpenAI's limit; vLLM's too, unless it is raised)."""
+
 
 @dataclass(frozen=True)
 class GenerationSettings:

@@ -1,7 +1,8 @@
 """Replies from a vLLM server: token ids in, token ids and log-probs out. Imports torch.
 
 Used in training with `--vllm_mode server`. Each reply is one request, so the server batches all
-that are unfinished. It stops at an action's closing tag. Where such a tag stands inside the
+that are unfinished. It stops at an action's closing tag, where it takes as many stop sequences;
+what comes behind the tag otherwise is cut off. Where such a tag stands inside the
 reasoning, and so closes nothing, the reply is continued by another request.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.generation.batches import Generated
 from agents.generation.chat import ChatCodec
-from agents.generation.settings import GenerationSettings
+from agents.generation.settings import STOPS_TAKEN, GenerationSettings
 from longvideo_env.errors import EndpointError, MissingExtraError, PolicyError
 from longvideo_env.game.policy import FinishReason
 from longvideo_env.seeding import derive_seed
@@ -132,7 +133,7 @@ class VLLMServer:
                 temperature=self._settings.temperature,
                 top_p=self._settings.top_p,
                 seed=seed,
-                stop=self._codec.protocol.endings or None,
+                stop=self._codec.protocol.stop_strings[-STOPS_TAKEN:] or None,
                 logprobs=0,
                 extra_body=extra,
             )

@@ -27,14 +27,11 @@ from agents.api.agent import parse_api_spec, used
 from agents.api.client import ChatReply, client_for
 from agents.api.endpoints import load_endpoint
 from agents.api.usage import Usage
-from agents.generation.settings import GenerationSettings
+from agents.generation.settings import STOPS_TAKEN, GenerationSettings
 from longvideo_env.errors import ContextTooLongError, EndpointError, PolicyError, SpecError
 from longvideo_env.game.policy import Codec, Context, FinishReason, Message, Reply, TextCodec
 from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.game.protocol.reasoning import cut_reasoning, without_thinking
-
-STOPS_TAKEN = 4
-"""How many stop sequences servers take. The answer's is the last, and always among them."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +106,7 @@ class ApiPolicy:
         messages = sent_messages(context.messages, keep_thinking=self.options.think == "keep")
         sampling = self._sampling(context)
         protocol = context.game.protocol
+        # The answer's is the last, and so always among them.
         stops = protocol.stop_strings[-STOPS_TAKEN:] if self.options.stop else []
         reply = await self._ask(messages, sampling | ({"stop": stops} if stops else {}))
         usage = Usage() + reply.usage
