@@ -109,7 +109,7 @@ def _ahead(runs: Sequence[Run], ranked: Sequence[int], pairs: Sequence[Mapping[s
         interval = [-interval[1], -interval[0]]
     return (
         f"{names[ahead]} is {_points(abs(pair['difference']))} points ahead of {names[behind]}, "
-        f"{of[ahead]} against {of[behind]} of {_played(pair)}, {_sure(pair, interval)}."
+        f"{of[ahead]} against {of[behind]} of {_played(pair)}, {_sure(pair, interval, len(pairs))}."
     )
 
 
@@ -117,13 +117,14 @@ def _played(pair: Mapping[str, Any]) -> str:
     return f"{pair['n']:,} {'questions' if pair['n'] == pair['n_questions'] else 'answers'}"
 
 
-def _sure(pair: Mapping[str, Any], interval: Sequence[float] | None) -> str:
+def _sure(pair: Mapping[str, Any], interval: Sequence[float] | None, comparisons: int) -> str:
     p = pair["p_holm"] if pair["p_holm"] is not None else pair["p"]
     if p is None or interval is None:
         return "and one video does not say whether this is chance"
     verdict = "and this is hardly chance" if p <= SIGNIFICANT else "but this can be chance"
     within = f"95% interval {_signed(interval[0])} to {_signed(interval[1])} points"
-    return f"{verdict} ({within}, p = {format_p(p)})"
+    of = f", Holm's for {comparisons} comparisons" if comparisons > 1 else ""
+    return f"{verdict} ({within}; p = {format_p(p)}{of})"
 
 
 def _learned(run: Run) -> str:

@@ -108,14 +108,19 @@ function goldText(question, gold) {
   return h('span', {}, h('i', { class: 'cell gold' }), `gold: ${clipName(question, gold)}`, answer);
 }
 
-/** Pictures of the film in order, each with its time: where a click leads is the picture itself. */
+/** Pictures of the film, each above its clip, as wide as it is to the next one. */
 function filmStrip(question) {
-  if (!question.strip?.length) return null;
-  return h('ul', { class: 'strip', 'aria-label': 'Pictures along the timeline' }, question.strip.map(([clip, image]) => {
+  const pictures = question.strip || [];
+  if (!pictures.length) return null;
+  const strip = h('ul', { class: 'strip', 'aria-label': 'Pictures along the timeline' }, pictures.map(([clip, image], k) => {
     const [from, to] = question.times[clip];
-    return h('li', {}, h('img', { src: strips[image], alt: clipName(question, clip), title: clipName(question, clip), decoding: 'async' }),
+    const item = h('li', {}, h('img', { src: strips[image], alt: clipName(question, clip), title: clipName(question, clip), decoding: 'async' }),
       h('span', { 'aria-hidden': 'true' }, `${about(question)}${clock((from + to) / 2)}`));
+    item.style.gridColumn = `${k === 0 ? 1 : clip + 1} / ${pictures[k + 1] ? pictures[k + 1][0] + 1 : question.clips.length + 1}`;
+    return item;
   }));
+  strip.style.gridTemplateColumns = `repeat(${question.clips.length}, minmax(0, 1fr))`;
+  return strip;
 }
 
 function axis(question) {

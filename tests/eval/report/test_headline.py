@@ -32,12 +32,12 @@ def paired(
         (
             paired(0, 1, 2, 12, 0.004, [0.1, 0.4]),
             "B is 25.0 points ahead of A, 55.0% against 30.0% of 40 questions, and this is hardly "
-            "chance (95% interval +10.0 to +40.0 points, p = 0.0040).",
+            "chance (95% interval +10.0 to +40.0 points; p = 0.0040).",
         ),
         (
             paired(0, 1, 12, 8, 0.3, [-0.3, 0.1]),
             "A is 10.0 points ahead of B, 55.0% against 45.0% of 40 questions, but this can be "
-            "chance (95% interval \u221210.0 to +30.0 points, p = 0.3000).",
+            "chance (95% interval \u221210.0 to +30.0 points; p = 0.3000).",
         ),
         (
             paired(0, 1, 4, 8, None, None),
@@ -55,7 +55,9 @@ def test_the_two_best_are_set_against_each_other() -> None:
     runs = [described("A", 0.3), described("B", 0.5), described("C", 0.4)]
     numbers = (4, 8, 0.3, [-0.1, 0.3])
     pairs = [paired(0, 1, *numbers), paired(0, 2, *numbers), paired(1, 2, 8, 4, 0.3, [-0.3, 0.1])]
-    assert headline(runs, pairs).startswith("B is 10.0 points ahead of C, ")
+    text = headline(runs, pairs)
+    assert text.startswith("B is 10.0 points ahead of C, ")
+    assert text.endswith("p = 0.3000, Holm's for 3 comparisons).")
 
 
 def test_a_run_that_was_given_gold_never_leads() -> None:
