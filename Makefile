@@ -35,7 +35,7 @@ test-notebooks: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --nbmake docs/examples
 notebooks: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python tests/site/notebooks.py
-test-browser: setup .browser/.stamp
+test-browser: setup .browser/.stamp site/index.html
 	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser
 # The pictures of the report in docs/images.
 screenshots: setup .browser/.stamp
@@ -92,6 +92,8 @@ gpu-site: .gpu/.stamp
 # The site in site/: strict, so that a broken link or a docstring that cannot be read is an error.
 docs: .venv-docs/.stamp
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+site/index.html:
+	$(MAKE) docs
 .venv-docs/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-jupyter mkdocs-material 'mkdocstrings[python]' build twine

@@ -119,6 +119,7 @@ function filmStrip(question) {
     item.style.gridColumn = `${k === 0 ? 1 : clip + 1} / ${pictures[k + 1] ? pictures[k + 1][0] + 1 : question.clips.length + 1}`;
     return item;
   }));
+  strip.style.setProperty('--height', `${(100 * 9) / 16 / pictures.length}cqw`);
   strip.style.gridTemplateColumns = `repeat(${question.clips.length}, minmax(0, 1fr))`;
   return strip;
 }
