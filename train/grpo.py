@@ -98,7 +98,7 @@ from longvideo_env.drivers.rollout import RolloutEngine
 from longvideo_env.errors import DataError
 from longvideo_env.game.game import Game
 from longvideo_env.records.files import write_json
-from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS
+from longvideo_env.records.metrics_log import ENVIRONMENT, METRICS, ROLLOUTS, RUN
 from longvideo_env.tools.registry import build_toolbox
 from train.curriculum import Curriculum
 from train.held_out import HeldOut
@@ -354,7 +354,7 @@ def write_environment(env: EnvConfig, folder: Path, rollouts: str | None = None)
     record = env.record() | {"words": Game.from_config(env).words.digest}
     if rollouts is not None:
         Path(rollouts).mkdir(parents=True, exist_ok=True)
-        write_json(Path(rollouts) / ENVIRONMENT, record)
+        write_json(Path(rollouts) / ENVIRONMENT, record | {RUN: os.path.relpath(folder, rollouts)})
         record[ROLLOUTS] = os.path.relpath(rollouts, folder)
     write_json(folder / ENVIRONMENT, record)
 

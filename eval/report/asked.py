@@ -107,13 +107,16 @@ class Asked:
             "text": text,
             "options": options,
             "answer": None,
+            "right": None,
             "video": played.video_id,
             "show": show_name(played.show, played.video_id),
             "kind": kind_of(text, played.show),
             "clips": list(played.visited),
             "all_clips": False,
             "gold": None,
-            "span": None,
+            "when": None,
+            "times": None,
+            "exact": False,
         }
         place = self._questions.add(("prompt", str(played.qid), text), record, None)
         clips: list[str] = self._questions.records[place]["clips"]
@@ -125,7 +128,8 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
     question, gold = task.question, task.gold
     return {
         "qid": str(task.qid),
-        "text": question.text + _right_without_options(gold),
+        "text": question.text,
+        "right": _right_without_options(gold) if gold.answer is None else None,
         "options": list(question.options),
         "answer": gold.answer,
         "video": question.video_id,
@@ -134,13 +138,22 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
         "clips": list(video.clip_ids),
         "all_clips": True,
         "gold": gold.clip_id,
-        "span": list(gold.span) if gold.span else None,
+        "when": _film_times(gold, video),
+        "times": [[round(at, 2) for at in video.clip_times(clip)] for clip in video.clip_ids],
+        "exact": all(clip.start_s is not None for clip in video.clips),
     }
 
 
-def _right_without_options(gold: Gold) -> str:
-    right = f"{write_spans(gold.when)} s" if gold.when else gold.text
-    return f" (right: {right})" if gold.answer is None and right else ""
+def _film_times(gold: Gold, video: Video) -> list[float] | None:
+    """Where the answer lies in the whole video, in seconds; `Gold.span` counts within its clip."""
+    if gold.span is None or gold.clip_id is None or gold.clip_id not in video:
+        return None
+    start = video.clip_times(gold.clip_id)[0]
+    return [round(start + at, 2) for at in gold.span]
+
+
+def _right_without_options(gold: Gold) -> str | None:
+    return f"{write_spans(gold.when)} s" if gold.when else gold.text
 
 
 def kind_of(text: str, show: str | None) -> str:

@@ -22,6 +22,7 @@ from longvideo_env.records.metrics_log import (
     STEP_FILES,
     TrainingLog,
     rollout_files,
+    run_of_rollouts,
 )
 from longvideo_env.records.metrics_log import read_run as read_curves
 from longvideo_env.records.trajectory import Trajectory
@@ -62,6 +63,7 @@ class Source:
         episodes: In the order of the dataset, or by step and group.
         summary: `summary.json` as saved; empty where there is none.
         curves: What a training logged, or None.
+        files: What its episodes and curves were read from.
         notes: What the reader of the page should know.
     """
 
@@ -72,6 +74,7 @@ class Source:
     episodes: tuple[SavedEpisode, ...]
     summary: Mapping[str, Any] = field(default_factory=dict)
     curves: TrainingLog | None = None
+    files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -100,9 +103,12 @@ def read_sources(
         TrajectoryError: An episode cannot be read back.
         MissingExtraError: Rollouts are compressed, and zstandard is not installed.
     """
-    sources = [
-        _read_one(folder, max_rollouts) for path in paths for folder in _folders_of(Path(path))
-    ]
+    folders = [folder for path in paths for folder in _folders_of(Path(path))]
+    # A training run and its rollouts, which may lie elsewhere, are one run.
+    homes: dict[Path, Path] = {}
+    for folder in folders:
+        homes.setdefault((run_of_rollouts(folder) or folder).resolve(), folder)
+    sources = [_read_one(folder, max_rollouts) for folder in homes.values()]
     if names and len(names) != len(sources):
         raise SpecError(f"--name: expected one for each run ({len(sources)}), got {len(names)}.")
     return [
@@ -157,15 +163,14 @@ def _read_one(folder: Path, max_rollouts: int | None) -> Source:
         config,
         episodes,
         summary,
+        files=(file,),
         notes=tuple(notes),
     )
 
 
 def _read_training(folder: Path, max_rollouts: int | None) -> Source:
     files = _step_files(folder)
-    # The folder of the rollouts themselves was given: curves and options lie beside it.
-    beside = files and not (folder / METRICS).is_file()
-    home = folder.resolve().parent if beside else folder
+    home = run_of_rollouts(folder) or folder
     steps: dict[int, list[Path]] = {}
     for path in files:
         steps.setdefault(_step_of(path), []).append(path)
@@ -180,7 +185,9 @@ def _read_training(folder: Path, max_rollouts: int | None) -> Source:
         )
         by_step = {step: by_step[step] for step in keep}
     curves = None
-    if (home / METRICS).is_file():
+    metrics = home / METRICS
+    if metrics.is_file():
+        files.append(metrics)
         try:
             curves = read_curves(home, folder.name)
         except DataError as error:
@@ -188,7 +195,7 @@ def _read_training(folder: Path, max_rollouts: int | None) -> Source:
     episodes = tuple(episode for group in by_step.values() for episode in group)
     name = home.resolve().name
     config = _read_json(home / ENVIRONMENT)
-    return Source(name, "training", folder, config, episodes, {}, curves, tuple(notes))
+    return Source(name, "training", home, config, episodes, {}, curves, tuple(files), tuple(notes))
 
 
 def _read_step(paths: Sequence[Path], step: int) -> Iterator[SavedEpisode]:

@@ -22,6 +22,9 @@ from longvideo_env.records.trajectory import Trajectory
 MAX_PAIRS = 45
 """Comparisons of two runs on one page: those of ten runs."""
 
+FEWEST = 10
+"""Questions below which the accuracy of a part is not shown."""
+
 Played = tuple[Trajectory, dict[str, Any]]
 """An episode with its question's record."""
 

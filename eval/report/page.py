@@ -14,7 +14,8 @@ from typing import Any
 
 from eval.report.asked import Questions
 from eval.report.folders import Source
-from eval.report.overview import describe_pairs, describe_run
+from eval.report.headline import about, headline
+from eval.report.overview import FEWEST, describe_pairs, describe_run
 from eval.report.played import row_of, trace_of
 from eval.report.thumbs import Thumbs
 from eval.report.training import advantages, describe_curves, describe_steps
@@ -85,20 +86,25 @@ def build_page(
         run["steps"] = describe_steps(source.episodes, start)
         run["curves"] = describe_curves(source.curves)
         runs.append(run)
+    for record, strip in zip(questions.records, thumbs.strips(questions.videos), strict=True):
+        record["strip"] = strip
+    pairs = describe_pairs(sources)
     index = {
         "title": title,
+        "headline": headline(runs, pairs),
         "runs": runs,
-        "pairs": describe_pairs(sources),
+        "pairs": pairs,
+        "fewest": FEWEST,
         "questions": questions.records,
         "episodes": rows,
         "chunk": CHUNK,
         "frames_left_out": thumbs.n_left_out,
     }
-    blocks: dict[str, Any] = {"index": index, "frames": thumbs.images}
+    blocks: dict[str, Any] = {"index": index, "frames": thumbs.images, "strip": thumbs.small}
     blocks |= {f"chunk-{i}": chunk for i, chunk in enumerate(chunks)}
     packed = {name: pack(value) for name, value in blocks.items()}
     found = tuple(f"{run['name']}: {note}" for run in runs for note in run["notes"])
-    return Page(render(title, packed), len(rows), len(thumbs.images), found)
+    return Page(render(title, packed, about(sources)), len(rows), len(thumbs.images), found)
 
 
 def _unknown(count: int) -> str:
@@ -117,12 +123,13 @@ def pack(value: Any) -> str:
     return b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode("ascii")
 
 
-def render(title: str, blocks: dict[str, str]) -> str:
+def render(title: str, blocks: dict[str, str], subtitle: str = "") -> str:
     """Put the page together.
 
     Args:
         title: Of the page.
         blocks: Packed values by name.
+        subtitle: What stands under the title.
 
     Raises:
         MissingExtraError: Jinja2 is not installed.
@@ -142,6 +149,7 @@ def render(title: str, blocks: dict[str, str]) -> str:
     )
     return environment.get_template("report.html.j2").render(
         title=title,
+        about=subtitle,
         style=style,
         script=script,
         policy=security_policy(style, script),

@@ -51,6 +51,7 @@ def row_of(
         "first": played.grounded_first,
         # The page shows options in the dataset's order, whatever order this episode saw.
         "choice": order[choice] if order and choice is not None else choice,
+        "said": None if played.said is None else played.said[:240],
         "turns": played.n_turns,
         "looks": sum(turn.looks for turn in played.turns),
         "grounds": sum(turn.moves for turn in played.turns),
@@ -102,7 +103,7 @@ def trace_of(
         "opened": _places(played.opened_at, clips),
         "first": None if first is None else _tool(first),
         "turns": [
-            _turn(turn, segments, clips, thumbs.of_turn(turn, video), played.protocol)
+            _turn(turn, segments, clips, thumbs.of_turn(turn, video, clips), played.protocol)
             for turn in record["turns"]
         ],
         "error": record.get("error"),

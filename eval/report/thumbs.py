@@ -16,16 +16,21 @@ PER_LOOK = 8
 WIDTH = 384
 QUALITY = 68
 
+STRIP = 12
+"""Pictures along the timeline of a video."""
+STRIP_WIDTH = 144
+
 
 class Thumbs:
     """Makes each thumbnail once, and stops when there are enough.
 
     Args:
-        most: The most thumbnails of the page; 0 embeds none.
+        most: The most thumbnails of looks, and as many small ones along timelines; 0 for none.
         roots: Folders below which files named in trajectories may be read.
 
     Attributes:
         images: Data URIs; their places are what turns refer to.
+        small: Those along timelines.
         n_left_out: Frames that found no room.
     """
 
@@ -34,52 +39,77 @@ class Thumbs:
         self._roots = [root.resolve() for root in roots]
         self._places: dict[Path, int | None] = {}
         self.images: list[str] = []
+        self.small: list[str] = []
         self.n_left_out = 0
 
-    def of_turn(self, turn: Mapping[str, Any], video: Video | None) -> dict[str, Any] | None:
+    def strips(self, videos: Sequence[Video | None]) -> list[list[list[int]]]:
+        """Pictures along the timeline of each video: `[place of the clip, place in small]`.
+
+        Clips are evenly spread, and each is shown by its middle frame. Where there are more videos
+        than pictures, the last ones have none.
+        """
+        known = [video for video in dict.fromkeys(videos) if video is not None]
+        share = max(1, min(STRIP, self._most // max(1, len(known))))
+        made = {video: self._strip(video, share) for video in known}
+        return [[] if video is None else made[video] for video in videos]
+
+    def _strip(self, video: Video, most: int) -> list[list[int]]:
+        if video.frames_root is None:
+            return []
+        found: list[list[int]] = []
+        for clip in spread(range(len(video.clips)), most):
+            frames = _list(video, video.clip_ids[clip])
+            if not frames or len(self.small) >= self._most:
+                continue
+            image = thumbnail(frames[len(frames) // 2].path, STRIP_WIDTH)
+            if image is not None:
+                found.append([clip, len(self.small)])
+                self.small.append(image)
+        return found
+
+    def of_turn(
+        self, turn: Mapping[str, Any], video: Video | None, clips: Sequence[str]
+    ) -> dict[str, Any] | None:
         """The frames of a look: those it names as sent, or else some of the clips it looked at.
 
+        Args:
+            turn: The turn as recorded.
+            video: Its video, where the dataset could be read.
+            clips: The clips of the video that are known, in order.
+
         Returns:
-            `sent`, `total` and `frames`: `[place, seconds or None, clip or None]` each. None
-            where there are no frames.
+            `sent`, `total` and `frames`: `[place, seconds or None, place of the clip or None]`
+            each, in seconds of the whole video. None where there are no frames.
         """
         request = turn.get("request") or {}
         if not request or turn.get("moves") or not self._most:
             return None
         named = _named(turn)
-        if named:
-            frames = [self._sent(item, video) for item in spread(named, PER_LOOK)]
-            found = [frame for frame in frames if frame is not None]
-            return {"sent": True, "total": len(named), "frames": found} if found else None
-        return self._of_clips(request.get("view") or (), video)
+        placed = [self._sent(item, video) for item in spread(named, PER_LOOK)]
+        if not named:
+            there = _of_clips(request.get("view") or (), video)
+            placed = [(self._place(f.path), f.time_s, clip) for clip, f in spread(there, PER_LOOK)]
+        frames = [
+            [place, _film_s(clip, at, video), clips.index(clip) if clip in clips else None]
+            for place, at, clip in placed
+            if place is not None
+        ]
+        total = len(named) or len(there)
+        return {"sent": bool(named), "total": total, "frames": frames} if frames else None
 
-    def _of_clips(self, clip_ids: Sequence[str], video: Video | None) -> dict[str, Any] | None:
-        """Frames that the clips hold, where nothing says which were sent."""
-        if video is None or video.frames_root is None:
-            return None
-        there: list[tuple[str, Frame]] = []
-        for clip_id in clip_ids:
-            if clip_id in video:
-                there += [(clip_id, frame) for frame in _list(video, clip_id)]
-        found = []
-        for clip_id, frame in spread(there, PER_LOOK):
-            if (place := self._place(frame.path)) is not None:
-                found.append([place, round(frame.time_s, 2), clip_id])
-        return {"sent": False, "total": len(there), "frames": found} if found else None
-
-    def _sent(self, item: object, video: Video | None) -> list[Any] | None:
+    def _sent(
+        self, item: object, video: Video | None
+    ) -> tuple[int | None, float | None, str | None]:
         if isinstance(item, Mapping):
             path, time_s, clip = item.get("path"), item.get("time_s"), item.get("clip_id")
         else:
             path, time_s, clip = item, None, None
         if not isinstance(path, str):
-            return None
-        place = self._place(self._below_a_root(path, video))
-        if place is None:
-            return None
+            return None, None, None
         if time_s is None and Path(path).stem.isdecimal():
-            time_s = (int(Path(path).stem) - 1) / FPS
-        return [place, time_s, clip or Path(path).parent.name or None]
+            time_s = (int(Path(path).stem) - 1) / (FPS if video is None else video.frames_fps)
+        place = self._place(self._below_a_root(path, video))
+        return place, time_s, clip or Path(path).parent.name or None
 
     def _below_a_root(self, name: str, video: Video | None) -> Path | None:
         """A named file, if it lies below a folder of frames: no other file gets into a page."""
@@ -105,7 +135,21 @@ class Thumbs:
         return self._places[path]
 
 
-def thumbnail(path: Path) -> str | None:
+def _of_clips(clip_ids: Sequence[str], video: Video | None) -> list[tuple[str, Frame]]:
+    """Frames that the clips hold, where nothing says which were sent."""
+    if video is None or video.frames_root is None:
+        return []
+    return [(clip, frame) for clip in clip_ids if clip in video for frame in _list(video, clip)]
+
+
+def _film_s(clip: str | None, time_s: float | None, video: Video | None) -> float | None:
+    """A time within a clip as one of the whole video; None where the video is not known."""
+    if time_s is None or video is None or clip is None or clip not in video:
+        return None
+    return round(video.clip_times(clip)[0] + time_s, 2)
+
+
+def thumbnail(path: Path, width: int = WIDTH) -> str | None:
     """A small JPEG as a data URI; None if the file is no image.
 
     Raises:
@@ -119,7 +163,7 @@ def thumbnail(path: Path) -> str | None:
     try:
         with Image.open(path) as image:
             small = image.convert("RGB")
-            small.thumbnail((WIDTH, WIDTH))
+            small.thumbnail((width, width))
             small.save(out, "JPEG", quality=QUALITY, optimize=True)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return None

@@ -19,6 +19,8 @@ METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
 """Beside it: the fields of `EnvConfig` that the run was trained with, and `rollouts`."""
 ROLLOUTS = "rollouts"
+RUN = "run"
+"""In `environment.json` beside saved rollouts: where the run's own folder lies."""
 STEP_FILES = "step-*.jsonl*"
 
 Floats = NDArray[np.float64]
@@ -30,6 +32,20 @@ def rollout_files(folder: Path) -> list[Path]:
     if ROLLOUTS in (record := _read_object(folder / ENVIRONMENT)):
         places.append(folder / str(record[ROLLOUTS]))
     return next((found for place in places if (found := sorted(place.glob(STEP_FILES)))), [])
+
+
+def run_of_rollouts(folder: Path) -> Path | None:
+    """The run whose rollouts lie in a folder; None where the folder is no folder of rollouts.
+
+    It is the one that the rollouts name, or else the folder above, where a run lies there.
+    """
+    if (folder / METRICS).is_file() or not any(folder.glob(STEP_FILES)):
+        return None
+    named = _read_object(folder / ENVIRONMENT).get(RUN)
+    places = [folder / str(named)] if named else []
+    places.append(folder.resolve().parent)
+    signs = (METRICS, ENVIRONMENT)
+    return next((p for p in places if any((p / sign).is_file() for sign in signs)), None)
 
 
 def environment_of(path: Path) -> dict[str, Any]:

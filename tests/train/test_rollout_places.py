@@ -14,7 +14,9 @@ def test_rollouts_that_lie_elsewhere_are_found(flags: list[str], tmp_path: Path)
     assert len(rollout_files(tmp_path / "out")) == 2
     assert audit(tmp_path / "out").counts["rollouts"] == 8
     assert main([str(tmp_path / "out")]) == 0, "with the run's own tokenizer"
-    (source,) = read_sources([tmp_path / "out"])
-    assert source.name == "out"
-    assert len(source.episodes) == 8
-    assert source.config["dataset"] == "embedded"
+    for given in ("out", "apart"):
+        (source,) = read_sources([tmp_path / given])
+        assert source.name == "out"
+        assert len(source.episodes) == 8
+        assert source.config["dataset"] == "embedded"
+        assert source.curves is not None

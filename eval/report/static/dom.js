@@ -54,8 +54,9 @@ const interval = (ci) => (ci ? `${(100 * ci[0]).toFixed(1)}–${(100 * ci[1]).to
 const plural = (n, word) => `${n.toLocaleString('en')} ${word}${n === 1 ? '' : 's'}`;
 const label = (i) => `a${i}`;
 
+/** As the commands print it: four digits, or a power of ten. */
 function pValue(p) {
-  if (p >= 0.001) return p.toFixed(3);
+  if (p >= 0.0001) return p.toFixed(4);
   const [digits, exponent] = p.toExponential(1).split('e');
   return `${digits}·10${[...exponent].map((c) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[c] ?? (c === '-' ? '⁻' : '')).join('')}`;
 }
@@ -66,13 +67,25 @@ function seconds(value) {
   return value < 0.995 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(value < 100 ? 1 : 0)} s`;
 }
 
+/** A time of the film: minutes and seconds; minutes go on beyond 59. */
+const clock = (at) => `${String(Math.floor(at / 60)).padStart(2, '0')}:${String(Math.floor(at % 60)).padStart(2, '0')}`;
+
+/** A clip by its one name on this page, with its times in the film where they are known. */
+function clipName(question, i, withTimes = true) {
+  const times = withTimes && question.times?.[i];
+  return times ? `clip ${i + 1} (${about(question)}${clock(times[0])}–${clock(times[1])})` : `clip ${i + 1}`;
+}
+
+/** Before a time that is only reckoned, because the dataset does not say where clips lie. */
+const about = (question) => (question.exact ? '' : '~');
+
 /** A text block as written, in its own direction; long ones open on demand. */
-function prose(text, className = '') {
+function prose(text, className = '', question = null) {
   const limit = 4000;
   const box = h('div', { class: `prose ${className}`, dir: 'auto' });
-  if (text.length <= limit) return fill(box, ...dimmed(text));
+  if (text.length <= limit) return fill(box, ...dimmed(text, question));
   const more = h('button', { type: 'button', class: 'more' }, `Show all ${text.length.toLocaleString('en')} characters`);
-  const part = h('div', {}, dimmed(text.slice(0, limit)), ' …');
+  const part = h('div', {}, dimmed(text.slice(0, limit), question), ' …');
   more.addEventListener('click', () => {
     fill(part, text);
     part.tabIndex = 0;
@@ -87,15 +100,27 @@ function prose(text, className = '') {
 
 const MARKUP = /<\/?(?:reasoning|think|information|new_clip|search|visual_query|request_grounding|answer)\s*\/?>|<\|[a-z_]{2,20}\|>/gi;
 
-/** A text with the game's tags dimmed. */
-function dimmed(text) {
+const WORDS = new RegExp(`${MARKUP.source}|[\\w.:-]{3,}\\w`, 'gi');
+
+/** A text with the game's tags dimmed, and the name that this page has for a clip behind its id. */
+function dimmed(text, question) {
   const nodes = [];
   let end = 0;
-  for (const match of text.matchAll(MARKUP)) {
-    if (match.index > end) nodes.push(document.createTextNode(text.slice(end, match.index)));
-    nodes.push(h('span', { class: 'tag' }, match[0]));
-    end = match.index + match[0].length;
+  const upTo = (at) => at > end && nodes.push(document.createTextNode(text.slice(end, at)));
+  for (const { 0: word, index } of text.matchAll(WORDS)) {
+    const clip = question ? placesOf(question).get(word) : undefined;
+    if (clip === undefined && word[0] !== '<') continue;
+    upTo(index);
+    nodes.push(clip === undefined ? h('span', { class: 'tag' }, word) : h('span', {}, word, h('i', { class: 'clip-name' }, clipName(question, clip))));
+    end = index + word.length;
   }
-  nodes.push(document.createTextNode(text.slice(end)));
+  upTo(text.length);
   return nodes;
+}
+
+const clipPlaces = new WeakMap();
+
+function placesOf(question) {
+  if (!clipPlaces.has(question)) clipPlaces.set(question, new Map(question.clips.map((clip, i) => [clip, i])));
+  return clipPlaces.get(question);
 }

@@ -1,6 +1,6 @@
 // The episodes that the filters let through. Only the rows in sight exist.
 
-const ROW = 54;
+const ROW = 74;
 const MARK = { right: '✓', wrong: '✗', failed: '!', unscored: '·' };
 const WORD = { right: 'right', wrong: 'wrong', failed: 'failed', unscored: 'no gold answer' };
 
@@ -71,6 +71,16 @@ function onSearch(event) {
   }, 120);
 }
 
+/** What was chosen, and the truth where that is another. */
+function chosen(row, question) {
+  const options = question.options;
+  const choice = known(row.choice) ? options[row.choice] : row.said;
+  const truth = options.length ? options[question.answer] : question.right;
+  if (row.correct && choice === truth) return ['chose the truth: ', h('b', {}, choice)];
+  const said = known(choice) ? ['chose ', h('b', {}, choice)] : row.status === 'failed' ? 'failed' : 'no answer';
+  return [said, known(truth) ? [' · truth: ', h('b', {}, truth)] : ' · truth not known'];
+}
+
 /** A row of the list. */
 function rowLink(row, at, f) {
   const question = DATA.questions[row.q];
@@ -81,6 +91,7 @@ function rowLink(row, at, f) {
     h('a', { href: linkTo('episodes', { ...place.params, e: `${row.run}/${row.id}` }), class: `row ${outcome}`, 'aria-current': `${row.run}/${row.id}` === f.e ? 'true' : null, 'data-at': at },
       h('span', { class: `mark ${outcome}`, title: WORD[outcome] }, MARK[outcome], h('span', { class: 'unseen' }, ` ${WORD[outcome]}:`)),
       h('span', { class: 'what', dir: 'auto' }, question.text.slice(0, 240)),
+      h('span', { class: 'choice', dir: 'auto' }, chosen(row, question)),
       h('span', { class: 'facts' },
         several && h('i', { class: `swatch run-${row.run % 8}`, title: DATA.runs[row.run].name }),
         row.step !== undefined && `step ${row.step} · `, question.kind.replaceAll('_', ' '), ' · ', plural(row.turns, 'turn'), tools && ` · ${tools}`,

@@ -2,17 +2,30 @@
 
 const runName = (i) => h('span', { class: 'run-name' }, h('i', { class: `swatch run-${i % 8}` }), h('bdi', {}, DATA.runs[i].name));
 
-const wide = (...content) => h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table, can be scrolled sideways' }, ...content);
+/** A table that says so where it is wider than the screen. */
+function wide(name, ...content) {
+  const box = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `Table: ${name}, can be scrolled sideways`, onscroll: () => sayWider(box) }, ...content);
+  const whole = h('div', { class: 'wide' }, box, h('p', { class: 'wider', 'aria-hidden': 'true', hidden: true }, 'Scroll sideways for more columns →'));
+  new ResizeObserver(() => sayWider(box)).observe(box);
+  return whole;
+}
+
+function sayWider(box) {
+  const hidden = box.scrollWidth - box.clientWidth;
+  box.classList.toggle('cut', hidden > 1 && box.scrollLeft < hidden - 1);
+  if (box.nextSibling) box.nextSibling.hidden = hidden <= 1;
+}
 
 function section(title, note, ...content) {
   return h('section', {}, h('h2', {}, title), note && h('p', { class: 'note' }, note), ...content);
 }
 
-const head = (texts, numbers) => h('thead', {}, h('tr', {}, texts.map((name) => h('th', { scope: 'col' }, name)), numbers.map((name) => h('th', { scope: 'col', class: 'n' }, name))));
+const head = (texts, numbers) => h('thead', {}, h('tr', {}, texts.map((name) => h('th', { scope: 'col' }, name)), numbers.map((name) => (name ? h('th', { scope: 'col', class: 'n' }, name) : h('td', {})))));
 
 function drawOverview() {
   const played = DATA.runs.map((_, i) => i).filter((i) => DATA.runs[i].summary.n_finished);
   const main = h('div', { class: 'page' },
+    DATA.headline && h('p', { class: 'headline', dir: 'auto' }, DATA.headline),
     runsTable(),
     DATA.pairs.length > 0 && pairsTable(),
     DATA.trainings.filter((i) => DATA.runs[i].curves).map((i) => section(`Training: ${DATA.runs[i].name}`, curveNote(i), curvePanels(DATA.runs[i].curves))),
@@ -45,7 +58,7 @@ function runsTable() {
   const shown = COLUMNS.filter(([name, value]) => !['Tokens', 'Cost'].includes(name) || DATA.runs.some((run) => run.summary.n_finished && value(run) !== DASH));
   const cells = (run, i) => shown.map(([, value]) => h('td', { class: 'n' }, run.summary.n_finished ? value(run, i) : DASH));
   return section('Runs', `Intervals are clustered by video; with one video there is none. A failed episode counts as failed and in nothing else.`,
-    wide(h('table', { class: 'runs' },
+    wide('runs', h('table', { class: 'runs' },
       h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'Run'), shown.map(([name, , about]) => (name ? h('th', { scope: 'col', class: 'n', title: about }, name) : h('td', {}))))),
       h('tbody', {}, DATA.runs.map((run, i) => h('tr', {},
         h('th', { scope: 'row' }, h('a', { href: linkTo('episodes', { run: i }) }, runName(i)), marks(run)),
@@ -75,16 +88,25 @@ function pairsTable() {
   const points = (ends) => (ends ? `${signed(100 * ends[0], 1)} to ${signed(100 * ends[1], 1)}` : DASH);
   const about = several ? ` p is Holm’s, for ${DATA.pairs.length} comparisons.` : '';
   return section('Pairs', `Question by question. Interval and p are clustered by video.${about} The counts lead to the questions.`,
-    wide(h('table', {}, head(['A', 'B'], ['n', 'videos', 'both right', 'A only', 'B only', 'neither', 'B − A', '95% CI', several ? 'p (Holm)' : 'p']),
+    wide('pairs', h('table', {}, head(['A', 'B'], ['n', 'videos', 'both right', 'A only', 'B only', 'neither', 'B − A', '95% CI', several ? 'p (Holm)' : 'p']),
       h('tbody', {}, DATA.pairs.map((pair) => h('tr', {},
         h('th', { scope: 'row' }, runName(pair.a)), h('td', {}, runName(pair.b)),
         h('td', { class: 'n' }, pair.n), h('td', { class: 'n' }, pair.n_videos),
         cell(pair, 'both', pair.both_right), cell(pair, 'ab', pair.a_only), cell(pair, 'ba', pair.b_only), cell(pair, 'neither', pair.neither),
         h('td', { class: 'n' }, `${signed(100 * pair.difference, 1)} pp`), h('td', { class: 'n' }, points(pair.difference_ci95)),
         h('td', { class: 'n' }, pair.p_holm === null ? DASH : pValue(pair.p_holm))))))),
-    DATA.pairs.filter((pair) => pair.differ.length || pair.left_out || pair.lines.length).map((pair) => h('p', { class: 'note' },
-      `${DATA.runs[pair.a].name} and ${DATA.runs[pair.b].name}: `,
-      [pair.left_out && `${pair.left_out} episodes failed or unmatched, left out`, pair.differ.length && `the runs differ in ${pair.differ.join('; ')}`, ...pair.lines].filter(Boolean).join('; '), '.')));
+    notesOf(DATA.pairs.map((pair) => [
+      `${DATA.runs[pair.a].name} and ${DATA.runs[pair.b].name}`,
+      [pair.left_out && `${pair.left_out} episodes failed or unmatched, left out`, pair.differ.length && `the runs differ in ${pair.differ.join('; ')}`, ...pair.lines].filter(Boolean)])));
+}
+
+/** Notes by whom they are about; what is said of all is said once. */
+function notesOf(items) {
+  const about = new Map();
+  items.forEach(([name, notes]) => new Set(notes).forEach((note) => about.set(note, [...(about.get(note) || []), name])));
+  if (!about.size) return null;
+  const line = ([note, names]) => h('li', { dir: 'auto' }, items.length > 1 && names.length === items.length ? `All: ${note}` : `${names.join('; ')}: ${note}`, /[.!?]$/.test(note) ? null : '.');
+  return h('ul', { class: 'notes' }, [...about].map(line));
 }
 
 const PART_FILTERS = { 'question kind': 'kind', show: 'show', turns: 'turns', 'gold clip': 'gold', 'evidence asked for': 'tool' };
@@ -96,32 +118,46 @@ function partLink(part, value, run) {
   return linkTo('episodes', { run, [filter]: ['gold', 'tool'].includes(filter) ? PART_VALUES[value] : value });
 }
 
+/** Only what says something: parts of one value, and values of fewer than some questions, are named below. */
 function partsSection(played) {
   const names = Object.keys(DATA.runs[played[0]].parts);
-  return section('Accuracy by part', null, legend(played), h('div', { class: 'parts' }, names.map((name) => partTable(name, played))));
+  const hidden = [];
+  const tables = names.map((name) => partTable(name, played, hidden)).filter(Boolean);
+  if (!tables.length && !hidden.length) return null;
+  return section('Accuracy by part', null, tables.length > 0 && legend(played), tables.length > 0 && h('div', { class: 'parts' }, tables),
+    hidden.length > 0 && h('ul', { class: 'notes', 'aria-label': 'Not shown' }, hidden.map((one) => h('li', {}, `Not shown: ${one}.`))));
 }
 
 const legend = (played) => (played.length > 1 ? h('p', { class: 'legend' }, played.map(runName)) : null);
 
-function partTable(part, played) {
+function partTable(part, played, hidden) {
   const byRun = new Map(played.map((i) => [i, new Map(DATA.runs[i].parts[part].map((row) => [row.label, row]))]));
   const labels = [...new Set(played.flatMap((i) => DATA.runs[i].parts[part].map((row) => row.label)))];
   if (part === 'turns') labels.sort((a, b) => a - b);
-  if (!labels.length) return null;
-  const rows = labels.map((name) => {
-    const found = played.map((run) => ({ run, row: byRun.get(run).get(name) }));
-    return h('tr', {},
-      h('th', { scope: 'row' }, h('bdi', {}, name.replaceAll('_', ' '))),
-      h('td', { class: 'n stack' }, found.map(({ run, row }) => {
-        const link = row && partLink(part, name, run);
-        return h('div', {}, link ? h('a', { href: link }, whole(row.n)) : row ? whole(row.n) : DASH);
-      })),
-      h('td', { class: 'n stack' }, found.map(({ row }) => h('div', {}, row ? pct(row.accuracy) : DASH))),
-      h('td', {}, intervalPlot(found.map(({ run, row }) => ({ run, value: row?.accuracy, ci: row?.ci })), 130)));
-  });
-  return h('table', { class: 'part' },
-    h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, `By ${part}`), h('th', { scope: 'col', class: 'n' }, 'n'), h('th', { scope: 'col', class: 'n' }, 'accuracy'), h('td', {}))),
-    h('tbody', {}, rows));
+  const spoken = (name) => name.replaceAll('_', ' ');
+  const enough = labels.filter((name) => played.some((i) => byRun.get(i).get(name)?.n >= DATA.fewest));
+  const few = labels.filter((name) => !enough.includes(name)).map(spoken);
+  if (labels.length === 1) hidden.push(`by ${part}: one value, ${spoken(labels[0])}`);
+  else if (enough.length < 2 && labels.length) hidden.push(`by ${part}: fewer than two values of ${DATA.fewest} questions or more`);
+  else if (few.length) hidden.push(`by ${part}, fewer than ${DATA.fewest} questions: ${few.join(', ')}`);
+  if (labels.length < 2 || enough.length < 2) return null;
+  return wide(`accuracy by ${part}`, h('table', { class: 'part' },
+    head([`By ${part}`], ['n', 'accuracy', '95% CI', '']),
+    h('tbody', {}, enough.map((name) => partRow(part, name, played.map((run) => ({ run, row: byRun.get(run).get(name) })))))));
+}
+
+function partRow(part, name, found) {
+  const shown = found.map(({ run, row }) => ({ run, row: row?.n >= DATA.fewest ? row : undefined }));
+  const count = ({ run, row }) => {
+    const link = row && partLink(part, name, run);
+    return h('div', {}, link ? h('a', { href: link }, whole(row.n)) : row ? whole(row.n) : DASH);
+  };
+  return h('tr', {},
+    h('th', { scope: 'row' }, h('bdi', {}, name.replaceAll('_', ' '))),
+    h('td', { class: 'n stack' }, found.map(count)),
+    h('td', { class: 'n stack' }, shown.map(({ row }) => h('div', {}, row ? pct(row.accuracy) : DASH))),
+    h('td', { class: 'n stack' }, shown.map(({ row }) => h('div', {}, interval(row?.ci)))),
+    h('td', {}, intervalPlot(shown.map(({ run, row }) => ({ run, value: row?.accuracy, ci: row?.ci })), 90)));
 }
 
 function calibrationSection(played) {
@@ -131,10 +167,10 @@ function calibrationSection(played) {
   const rank = (row) => [true, false, null].indexOf(row.needed);
   return section('Did the agent use tools when they were needed?',
     'Grounding has to be asked for when the first clip is wrong. Whether a question must be looked at is known for mini alone. “On the gold clip”: looks that could see it.',
-    wide(h('table', {},
+    wide('tools and need', h('table', {},
       h('thead', {}, h('tr', {}, [['Tool'], ['Need'], ['When'], ['Run'], ['n', 1], ['Asked', 1], ['95% CI', 1], ['', 1], ['Right if asked', 1], ['Right if not', 1], ['On the gold clip', 1]].map(([name, right]) => (name ? h('th', { scope: 'col', class: right ? 'n' : '' }, name) : h('td', {}))))),
       h('tbody', {}, rows.sort(([i, a], [j, b]) => a.tool.localeCompare(b.tool) || rank(a) - rank(b) || i - j).map(([i, row]) => h('tr', {},
-        h('th', { scope: 'row' }, row.tool), h('td', {}, h('span', { class: `need need-${row.needed}` }, needed[row.needed])), h('td', {}, row.why),
+        h('th', { scope: 'row' }, row.tool), h('td', {}, h('span', { class: `need need-${row.needed}` }, needed[row.needed])), h('td', { class: 'why' }, row.why),
         h('td', {}, runName(i)), h('td', { class: 'n' }, whole(row.n)), h('td', { class: 'n' }, pct(row.asked)), h('td', { class: 'n' }, interval(row.ci)),
         h('td', {}, intervalPlot([{ run: i, value: row.asked, ci: row.ci }], 110)),
         h('td', { class: 'n' }, pct(row.right_if_asked)), h('td', { class: 'n' }, pct(row.right_if_not)), h('td', { class: 'n' }, pct(row.on_gold))))))));
@@ -147,7 +183,10 @@ function histogramSection(played) {
 }
 
 function notesSection() {
-  const notes = DATA.runs.flatMap((run) => run.notes.map((note) => `${run.name}: ${note}`));
-  if (DATA.frames_left_out) notes.push(`${DATA.frames_left_out} frames found no room in this page (--max-frames).`);
-  return notes.length ? section('Notes', null, h('ul', { class: 'notes' }, notes.map((note) => h('li', { dir: 'auto' }, note)))) : null;
+  const said = new Set(DATA.pairs.flatMap((pair) => pair.lines));
+  const items = DATA.runs.map((run) => [run.name, run.notes.filter((note) => !said.has(note))]);
+  const left = DATA.frames_left_out ? `${DATA.frames_left_out} frames found no room in this page (--max-frames).` : null;
+  const notes = notesOf(items);
+  if (!notes && !left) return null;
+  return section('Notes', null, notes, left && h('p', { class: 'note' }, left));
 }

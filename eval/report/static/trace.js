@@ -1,6 +1,7 @@
 // One episode, turn by turn; or two runs on the same question, side by side.
 
 let frames = [];
+let strips = [];
 
 async function drawTrace(f, at) {
   const target = hooks.trace;
@@ -11,9 +12,10 @@ async function drawTrace(f, at) {
   }
   const twin = f.vs === '' ? undefined : twinOf(row, f.vs);
   const [trace, other] = await Promise.all([traceOf(row), twin && traceOf(twin)]);
+  const question = DATA.questions[row.q];
+  if (question.strip?.length) strips = await block('strip');
   if ([trace, other].some((one) => one?.turns.some((turn) => turn.frames))) frames = await block('frames');
   if (filtersOf(place.params).e !== f.e) return; // the reader has gone on meanwhile
-  const question = DATA.questions[row.q];
   fill(target,
     traceHead(row, question, at),
     h('div', { class: 'columns' }, oneTrace(row, trace, question, twin ? 'A' : ''), twin && oneTrace(twin, other, question, 'B')),
@@ -32,7 +34,7 @@ function traceHead(row, question, at) {
       by(-1, '← Previous', 'K'), by(1, 'Next →', 'J'),
       h('a', { class: 'permalink', href: linkTo('episodes', { e: `${row.run}/${row.id}` }) }, 'Link')),
     h('h2', { dir: 'auto' }, question.text),
-    h('p', { class: 'meta' }, ['question ', h('bdi', {}, question.qid), ' · video ', h('bdi', {}, question.video), ` · ${question.show} · ${question.kind.replaceAll('_', ' ')}`]));
+    h('p', { class: 'meta' }, ['question ', h('bdi', {}, question.qid), ' · video ', h('bdi', {}, question.video), ` · ${question.show} · ${question.kind.replaceAll('_', ' ')}`, question.right && [' · right: ', h('bdi', {}, question.right)]]));
 }
 
 function oneTrace(row, trace, question, letter) {
@@ -84,26 +86,56 @@ function timeline(row, trace, question) {
   const gold = question.gold === null ? -1 : question.clips.indexOf(question.gold);
   const cells = question.clips.map((clip, i) => {
     const shown = when.get(i);
-    const said = [`clip ${i + 1}, ${clip}`, shown && `shown ${shown.map((w) => (w === 'start' ? 'at the start' : w === '?' ? '' : `in turn ${w}`)).join(', ')}`, looked.has(i) && `looked at in turn ${looked.get(i).join(', ')}`, i === gold && 'gold clip'].filter(Boolean).join('; ');
+    const said = [`${clipName(question, i)}, ${clip}`, shown && `shown ${shown.map((w) => (w === 'start' ? 'at the start' : w === '?' ? '' : `in turn ${w}`)).join(', ')}`, looked.has(i) && `looked at in turn ${looked.get(i).join(', ')}`, i === gold && 'gold clip'].filter(Boolean).join('; ');
     return h('li', { class: [shown && 'shown', i === gold && 'gold', looked.has(i) && 'looked'].filter(Boolean).join(' '), title: said },
       h('span', { 'aria-hidden': 'true' }, shown ? (shown[0] === 'start' ? '●' : shown[0]) : ''),
       (shown || i === gold) && h('span', { class: 'unseen' }, said));
   });
-  const goldText = gold >= 0 ? [h('span', {}, h('i', { class: 'cell gold' }), `gold: clip ${gold + 1}`, question.span && `, ${num(question.span[0], 1)}–${num(question.span[1], 1)} s`)] : [h('span', {}, 'gold clip not known')];
-  return h('div', { class: 'timeline' },
+  const dense = question.clips.length > 60;
+  return h('div', { class: `timeline${dense ? ' dense' : ''}` },
+    filmStrip(question),
     h('ol', { 'aria-label': `Timeline of ${question.clips.length} clips` }, cells),
+    axis(question),
     h('p', { class: 'legend' },
       h('span', {}, plural(question.clips.length, 'clip'), !question.all_clips && ' known'),
       h('span', {}, h('i', { class: 'cell shown' }, '●'), 'shown at the start'), h('span', {}, h('i', { class: 'cell shown' }, '2'), 'shown in that turn'),
-      looked.size > 0 && h('span', {}, h('i', { class: 'cell shown looked' }), 'looked at'), goldText));
+      looked.size > 0 && h('span', {}, h('i', { class: 'cell shown looked' }), 'looked at'), goldText(question, gold)));
+}
+
+function goldText(question, gold) {
+  if (gold < 0) return h('span', {}, 'gold clip not known');
+  const answer = question.when && `; the answer at ${about(question)}${clock(question.when[0])}–${clock(question.when[1])}`;
+  return h('span', {}, h('i', { class: 'cell gold' }), `gold: ${clipName(question, gold)}`, answer);
+}
+
+/** Pictures of the film, each above its clip, as wide as it is to the next one. */
+function filmStrip(question) {
+  const pictures = question.strip || [];
+  if (!pictures.length) return null;
+  const strip = h('ul', { class: 'strip', 'aria-label': 'Pictures along the timeline' }, pictures.map(([clip, image], k) => {
+    const [from, to] = question.times[clip];
+    const item = h('li', {}, h('img', { src: strips[image], alt: clipName(question, clip), title: clipName(question, clip), decoding: 'async' }),
+      h('span', { 'aria-hidden': 'true' }, `${about(question)}${clock((from + to) / 2)}`));
+    item.style.gridColumn = `${k === 0 ? 1 : clip + 1} / ${pictures[k + 1] ? pictures[k + 1][0] + 1 : question.clips.length + 1}`;
+    return item;
+  }));
+  strip.style.setProperty('--height', `${(100 * 9) / 16 / pictures.length}cqw`);
+  strip.style.gridTemplateColumns = `repeat(${question.clips.length}, minmax(0, 1fr))`;
+  return strip;
+}
+
+function axis(question) {
+  if (!question.times?.length) return null;
+  const note = question.exact ? null : '~ reckoned: the dataset does not say where its clips lie in the film';
+  return h('p', { class: 'axis-line' }, h('span', {}, `${about(question)}${clock(question.times[0][0])}`), h('span', {}, note), h('span', {}, `${about(question)}${clock(question.times.at(-1)[1])}`));
 }
 
 function opening(trace, question) {
   const agent = trace.first?.agent;
-  const where = (trace.opened || []).map((i) => `clip ${i + 1}`).join(', ');
+  const where = (trace.opened || []).map((i) => clipName(question, i)).join(', ');
   return h('div', { class: 'opening' },
     h('p', {}, agent ? ['Opened by ', h('bdi', {}, agent)] : 'Opened', where && ` at ${where}`, trace.first?.error && h('span', { class: 'failure', dir: 'auto' }, ` failed: ${trace.first.error}`), '.'),
-    h('details', {}, h('summary', {}, 'What the master read first'), trace.system && prose(trace.system, 'system'), prose(trace.opening)));
+    h('details', {}, h('summary', {}, 'What the master read first'), trace.system && prose(trace.system, 'system'), prose(trace.opening, '', question)));
 }
 
 const ACTIONS = { look: 'look', ground: 'ground', answer: 'answer' };
@@ -117,12 +149,12 @@ function turnItem(turn, trace, question) {
       turn.bad ? h('span', { class: 'pill bad' }, `malformed: ${turn.bad.replaceAll('_', ' ')}`) : h('span', { class: `pill act ${turn.action}` }, ACTIONS[turn.action] || 'no action'),
       failed && h('span', { class: 'pill bad' }, 'tool failed'),
       h('span', { class: 'facts' }, facts.join(' · '))),
-    turn.words && turn.words.trim() && prose(turn.words.trim(), 'words'),
+    turn.words && turn.words.trim() && prose(turn.words.trim(), 'words', question),
     actionLine(turn, trace, question),
-    turn.tool && toolLine(turn),
-    turn.frames && frameStrip(turn),
+    turn.tool && toolLine(turn, question),
+    turn.frames && frameStrip(turn, question),
     failed && h('p', { class: 'failure', dir: 'auto' }, turn.tool.error),
-    turn.obs && turn.obs.trim() && prose(turn.obs.trim(), 'obs'),
+    turn.obs && turn.obs.trim() && prose(turn.obs.trim(), 'obs', question),
     turn.written && h('details', { class: 'written' }, h('summary', {}, 'As written'), prose(turn.written)));
 }
 
@@ -134,34 +166,41 @@ function actionLine(turn, trace, question) {
     return h('p', { class: 'action' }, h('b', {}, turn.arg), ' ', h('span', { dir: 'auto' }, question.options[original] || ''));
   }
   if (turn.action === 'ground') {
-    const to = turn.shown?.length ? turn.shown.map((i) => `clip ${i + 1}`).join(', ') : null;
+    const to = turn.shown?.length ? turn.shown.map((i) => clipName(question, i)).join(', ') : null;
     return h('p', { class: 'action' }, turn.arg && h('span', { class: 'query', dir: 'auto' }, turn.arg), to && h('span', { class: 'to' }, ` → ${to}`));
   }
-  return h('p', { class: 'action' }, h('span', { class: 'query', dir: 'auto' }, turn.arg || ''), turn.looked && h('span', { class: 'to' }, ` at clip ${turn.looked.map((i) => i + 1).join(', ')}`));
+  return h('p', { class: 'action' }, h('span', { class: 'query', dir: 'auto' }, turn.arg || ''), turn.looked && h('span', { class: 'to' }, ` at ${turn.looked.map((i) => clipName(question, i)).join(', ')}`));
 }
 
-function toolLine(turn) {
-  const more = [...(turn.tool.more || []), ...(turn.more || [])];
-  return h('p', { class: 'tool' }, h('bdi', {}, turn.tool.agent || 'no agent'), more.map(([key, value]) => [' · ', h('span', {}, `${key.replaceAll('_', ' ')} `, h('bdi', {}, value))]));
+/** What the tool reported beside its reply; what is long opens on demand. */
+function toolLine(turn, question) {
+  const more = [...(turn.tool.more || []), ...(turn.more || [])].map(([key, value]) => [key.replaceAll('_', ' '), value]);
+  const isLong = ([, value]) => value.length > 60;
+  return [
+    h('p', { class: 'tool' }, h('bdi', {}, turn.tool.agent || 'no agent'), more.filter((one) => !isLong(one)).map(([key, value]) => [' · ', h('span', {}, `${key} `, h('bdi', {}, value))])),
+    more.filter(isLong).map(([key, value]) => h('details', {}, h('summary', {}, key), prose(value, '', question))),
+  ];
 }
 
-function frameStrip(turn) {
+const frameTime = (at, question) => `${about(question)}${clock(at)}`;
+
+function frameStrip(turn, question) {
   const { sent, total, frames: items } = turn.frames;
   const note = sent ? `${items.length} of ${total} frames sent` : `${items.length} of the ${total} frames of ${turn.looked?.length > 1 ? 'these clips' : 'this clip'}; the agent did not say which it was sent`;
-  return h('figure', { class: 'frames' }, h('div', {}, items.map(([image, at], k) => h('button', { type: 'button', onclick: () => enlarge(turn, k), 'aria-label': `Enlarge the frame ${known(at) ? `at ${num(at, 1)} s` : k + 1}` },
-    h('img', { src: frames[image], alt: '', loading: 'lazy', decoding: 'async' }), h('span', {}, known(at) ? `${num(at, 1)} s` : `${k + 1}`)))), h('figcaption', {}, note));
+  return h('figure', { class: 'frames' }, h('div', {}, items.map(([image, at], k) => h('button', { type: 'button', onclick: () => enlarge(turn, question, k), 'aria-label': `Enlarge the frame ${known(at) ? `at ${frameTime(at, question)}` : k + 1}` },
+    h('img', { src: frames[image], alt: '', loading: 'lazy', decoding: 'async' }), h('span', {}, known(at) ? frameTime(at, question) : `${k + 1}`)))), h('figcaption', {}, note));
 }
 
 /** A frame in a dialog; the arrow keys go through the frames of the turn. */
-function enlarge(turn, at) {
+function enlarge(turn, question, at) {
   const dialog = $('frame');
   const items = turn.frames.frames;
   const show = (k) => {
     at = (k + items.length) % items.length;
     const [image, time, clip] = items[at];
     fill(dialog,
-      h('img', { src: frames[image], alt: `Frame ${at + 1} of ${items.length}${clip ? ` of ${clip}` : ''}` }),
-      h('p', {}, h('span', {}, [`${at + 1} of ${items.length}`, known(time) && `${num(time, 1)} s`, clip].filter(Boolean).join(' · ')),
+      h('img', { src: frames[image], alt: `Frame ${at + 1} of ${items.length}${known(clip) ? ` of ${clipName(question, clip)}` : ''}` }),
+      h('p', {}, h('span', {}, [`${at + 1} of ${items.length}`, known(time) && frameTime(time, question), known(clip) && clipName(question, clip)].filter(Boolean).join(' · ')),
         h('button', { type: 'button', onclick: () => show(at - 1), 'aria-label': 'Previous frame' }, '←'), h('button', { type: 'button', onclick: () => show(at + 1), 'aria-label': 'Next frame' }, '→'),
         h('button', { type: 'button', onclick: () => dialog.close() }, 'Close')));
   };

@@ -1,6 +1,10 @@
 """Runs to report on: played once a session."""
 
+import gzip
 import json
+import re
+import shutil
+from base64 import b64decode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +15,8 @@ import pytest
 from eval.report.command import main as report
 from eval.run_policy import main as run_policy
 from longvideo_env.commands.data.mini import main as write_mini
+from longvideo_env.config import EnvConfig
+from longvideo_env.datasets.forms import open_questions
 
 POLICIES = ("scripted:ground-look-answer", "random")
 
@@ -43,6 +49,26 @@ def runs(world: Path, play: Callable[..., None], tmp_path_factory: pytest.TempPa
     return out
 
 
+@pytest.fixture(scope="session")
+def film_runs(
+    world: Path, play: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A policy on that world, which here says where each clip lies in its film: one a minute."""
+    folder = tmp_path_factory.mktemp("film") / "mini"
+    shutil.copytree(world, folder)
+    videos = open_questions(EnvConfig(dataset=str(world), split="val")).videos
+    times = {
+        clip_id: {"start_s": 60 * i, "end_s": 60 * (i + 1)}
+        for video in videos.values()
+        for i, clip_id in enumerate(video.clip_ids)
+    }
+    text = json.dumps({"frames_fps": 3, "clips": times})
+    (folder / "clips.json").write_text(text, encoding="utf-8")
+    out = tmp_path_factory.mktemp("film-runs")
+    play("--policy", POLICIES[0], "--dataset", folder, "--split", "val", "--out", out)
+    return out
+
+
 @pytest.fixture
 def make_report(tmp_path: Path) -> Callable[..., Path]:
     """Makes a page and gives its path."""
@@ -53,6 +79,19 @@ def make_report(tmp_path: Path) -> Callable[..., Path]:
         return out
 
     return make
+
+
+@pytest.fixture
+def read_block() -> Callable[[Path, str], Any]:
+    """Unpacks one block of a page."""
+
+    def read(page: Path, name: str) -> Any:
+        text = page.read_text(encoding="utf-8")
+        found = re.search(rf'<script type="application/gzip" data-block="{name}">([^<]*)<', text)
+        assert found, name
+        return json.loads(gzip.decompress(b64decode(found[1])))
+
+    return read
 
 
 def rollout(qid: str, sample: int, reward: float | None, **more: Any) -> dict[str, Any]:
