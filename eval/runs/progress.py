@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -67,20 +66,18 @@ class EpisodeProgress:
         """Keep a line for the end; see `notes`."""
         self.notes.append(line)
 
-    def start(self, policy: str, total: int, done: Sequence[Trajectory]) -> None:
-        """Begin a policy's bar, with the episodes that an earlier session finished."""
+    def start(self, policy: str, total: int) -> None:
+        """Begin a policy's bar."""
         self._right = self._scored = self._failed = 0
         self._bar = self._progress.add_task(policy, total=total, state="", place="")
-        for trajectory in done:
-            self.advance(trajectory)
 
     def place(self, text: str) -> None:
         """Say beside the bar who plays."""
         assert self._bar is not None, "start() comes first"
         self._progress.update(self._bar, place=text)
 
-    def advance(self, trajectory: Trajectory) -> None:
-        """Count a finished episode."""
+    def advance(self, trajectory: Trajectory) -> Trajectory:
+        """Count a finished episode, and give it back."""
         assert self._bar is not None, "start() comes first"
         self._failed += trajectory.status == "failed"
         if trajectory.correct is not None:
@@ -90,3 +87,4 @@ class EpisodeProgress:
         if self._failed:
             state += f" · {self._failed} failed"
         self._progress.update(self._bar, advance=1, state=state)
+        return trajectory

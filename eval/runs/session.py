@@ -19,7 +19,8 @@ from agents.known import Gap, find_gaps, refuse_blind
 from agents.policies.build import build_policy, check_protocol, policy_name
 from agents.policies.recorded import recorded
 from eval.metrics.benchmark_groups import Facts, group_shares, question_facts
-from eval.metrics.named_options import named_accuracy
+from eval.metrics.gathered import Gathered
+from eval.metrics.named_options import NamedOptions
 from eval.metrics.summary import summarize
 from eval.runs.budgets import EpisodeLimit, SpendingWatch
 from eval.runs.failures import FailureWatch, silent_endpoints
@@ -167,10 +168,11 @@ async def play_split(
         # Several runs of a command may share a recording, which has counted before.
         shared = None if recording is None else (recording.stats, recording.policy_stats)
         before = deepcopy(shared)
-        there = [store.episodes[key] for key in keys if key in store.episodes]
-        progress.start(label, total=len(keys), done=there)
-        kept, stopped = len(there), None
-        spending = SpendingWatch(run.budget, store.episodes.values(), earlier)
+        progress.start(label, total=len(keys))
+        kept, stopped = len(store.episodes), None
+        spending = SpendingWatch(
+            run.budget, map(progress.advance, store.episodes.values()), earlier
+        )
         try:
             missing = _Missing(spec, session, plan, store, identity)
             stopped = await _play_missing(missing, progress, spending)
@@ -309,7 +311,12 @@ def _key(task: Task, sample: int) -> tuple[str, int]:
 def _summary(
     name: str, session: Session, plan: RunPlan, store: RunStore, facts: Facts
 ) -> dict[str, Any]:
-    played = [store.episodes[key] for key in plan.keys if key in store.episodes]
+    gathered, named = Gathered(), NamedOptions(session.dataset.task)
+    for key in plan.keys:
+        if key in store.episodes:
+            played = store.episodes[key]
+            gathered.see(played)
+            named.see(played)
     config = session.config
     return {
         "policy": name,
@@ -325,9 +332,9 @@ def _summary(
         "shard": None if session.run.shard is None else str(session.run.shard),
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
-        "named_options": named_accuracy(session.dataset.task, played),
-        "groups": group_shares(facts, played),
-        **summarize(played, len(plan.tasks)),
+        "named_options": named.record(),
+        "groups": group_shares(facts, gathered.episodes),
+        **summarize(gathered, len(plan.tasks)),
     }
 
 
