@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -16,6 +18,8 @@ from rich.progress import (
 )
 
 from longvideo_env.records.trajectory import Trajectory
+
+GLANCE_S = 0.2
 
 
 class EpisodeProgress:
@@ -41,6 +45,7 @@ class EpisodeProgress:
         )
         self.notes: list[str] = []
         self._bar: TaskID | None = None
+        self._said_s = 0.0
         self._right = self._scored = self._failed = 0
 
     def __enter__(self) -> EpisodeProgress:
@@ -71,10 +76,13 @@ class EpisodeProgress:
         self._right = self._scored = self._failed = 0
         self._bar = self._progress.add_task(policy, total=total, state="", place="")
 
-    def place(self, text: str) -> None:
-        """Say beside the bar who plays."""
+    def place(self, say: Callable[[], str]) -> None:
+        """Say beside the bar who plays, if that was said longer ago than a glance takes."""
         assert self._bar is not None, "start() comes first"
-        self._progress.update(self._bar, place=text)
+        now = time.monotonic()
+        if now - self._said_s >= GLANCE_S:
+            self._said_s = now
+            self._progress.update(self._bar, place=say())
 
     def advance(self, trajectory: Trajectory) -> Trajectory:
         """Count a finished episode, and give it back."""
