@@ -25,7 +25,7 @@ from typing import Any
 
 from agents.cluster.joining import RayOptions, here, load_ray, work_in
 from agents.perception.layer_maker import FilmOutcome, LayerMaker
-from longvideo_env.errors import LongVideoEnvError, MissingExtraError, SpecError
+from longvideo_env.errors import FolderInUseError, LongVideoEnvError, MissingExtraError, SpecError
 from longvideo_env.records.files import cache_root
 
 TRIES = 3
@@ -85,6 +85,8 @@ class _Describer:
                 outcome = FilmOutcome("", (f"{folder.name}: {_LOST}",))
             else:
                 outcome = self._maker.attempt(folder)
+        except FolderInUseError as error:  # perhaps by a worker that was taken for lost
+            outcome = FilmOutcome("", (f"{folder.name}: {error}",))
         except LongVideoEnvError as error:
             return {**found, "fault": str(error)}
         except Exception as error:  # noqa: BLE001 - such as a reader of the user's that is wrong

@@ -24,6 +24,7 @@ from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.datasets.perceiving import find_reader
 from longvideo_env.errors import (
     DatasetNotFoundError,
+    FolderInUseError,
     LongVideoEnvError,
     MissingExtraError,
     SpecError,
@@ -86,11 +87,12 @@ class LayerMaker:
         Raises:
             SpecError: The spec has no meaning.
             MissingExtraError: It needs a package that is not installed.
+            FolderInUseError: Another process makes layers of the folder.
         """
         _ = self.model
         try:
             made = self.make(folder, tell)
-        except MissingExtraError:
+        except (MissingExtraError, FolderInUseError):
             raise
         except (LongVideoEnvError, OSError, ValueError, RuntimeError) as error:
             ours = isinstance(error, LongVideoEnvError)
