@@ -90,7 +90,7 @@ class EpisodeWorker:
         if self._fault is None:
             await self._some.wait()
         if self._playing:
-            await asyncio.sleep(LINGER_S)
+            await asyncio.wait(self._playing, timeout=LINGER_S)
         self._some.clear()
         finished, self._finished = self._finished, []
         return finished, self._fault
