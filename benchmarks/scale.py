@@ -2,14 +2,15 @@
 
     python benchmarks/scale.py
     python benchmarks/scale.py --questions 100000 --workers 200 --lost-every-h 100
+    python benchmarks/scale.py --latencies runs/eval/hf-model     # those of a run of yours
 
-What is real: the scheduler (`eval/cluster/scheduling.py`) and the writer of the run's folder
-(`RunStore`, with lines of a real episode), in one process, as in a driver. A run also keeps all
-episodes in memory for its summary: `--keep` does that, too.
-What is drawn: how long an episode takes (log-normal, with the mean and spread given, those of an
-episode of three calls at 2 s each by default) and when workers are lost (exponential). Time is
-virtual: the event loop jumps to the next moment at which something happens, so that an hour takes
-as long as the driver's own work in it.
+What is real: the whole driver of a run, from the choice of the questions to `summary.json`
+(`play_split` with the scheduler, the run's folder, budgets, bar and figures), in one process.
+What is drawn: how long an episode takes, from the episodes of a recorded run, and when workers are
+lost (exponential). Workers hand in copies of some real episodes of `mini`, whose questions are
+asked over and over under ids of their own. Time is virtual: the event loop jumps to the next moment
+at which something happens, so that an hour takes as long as the driver's own work in it. Ray itself
+is not in it: `scale_ray.py` measures that.
 
 Efficiency is the ideal time (all episodes' seconds over all places) over the simulated one. The
 driver's own CPU seconds are not part of it: they are printed beside it, with the rate at which one
@@ -20,25 +21,38 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import resource
 import selectors
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from heapq import heappop, heappush
+from io import StringIO
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
+from rich.console import Console
 
-from eval.cluster.scheduling import Scheduler, WorkerLostError, play_over
-from eval.runs.store import RunStore
+import longvideo_env as lv
+from agents.generation.settings import GenerationSettings
+from eval.cluster.players import SlotPlayers
+from eval.cluster.scheduling import WorkerLostError
+from eval.runs.progress import EpisodeProgress
+from eval.runs.run_options import RunOptions
+from eval.runs.session import Missing, open_session, play_split
+from longvideo_env import EnvConfig, Task, read_trajectories
 from longvideo_env.records.trajectory import Trajectory
 
 RESTART_S = 60.0
 """From the loss of a worker to the next one that is ready: a model is loaded."""
 ROUND_TRIP_S = 0.005
+ON_A_NODE = 8
+POLICY = "scripted:ground-look-answer"
+MEASURED = Path(__file__).with_name("latencies.json")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -68,20 +82,78 @@ class _Jump(selectors.SelectSelector):
         return []
 
 
-class Place:
-    """A slot whose workers play by the clock.
+class ManyTasks(Sequence[Task]):
+    """Questions that are asked over and over, each time under an id of its own.
+
+    Args:
+        tasks: The questions.
+        n: How many there are to be.
+    """
+
+    def __init__(self, tasks: Sequence[Task], n: int) -> None:
+        self._tasks, self._n = tasks, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    @overload
+    def __getitem__(self, at: int) -> Task: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Task]: ...
+    def __getitem__(self, at: int | slice) -> Task | Sequence[Task]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(self._n)[at]]
+        if not -self._n <= at < self._n:
+            raise IndexError(at)
+        task = self._tasks[at % len(self._tasks)]
+        return replace(task, question=replace(task.question, qid=at % self._n))
+
+
+class Simulation:
+    """The workers' side.
 
     Args:
         options: The command line.
-        seed: Of its draws.
-        seconds: Counts all episodes' seconds.
+        latencies: Seconds of episodes, to draw from.
+        lines: Real episodes, as JSON: question i is played as the i-th of them, round and round.
     """
 
-    def __init__(self, options: argparse.Namespace, seed: int, seconds: list[float]) -> None:
-        self.options, self.seconds = options, seconds
-        self.rng = np.random.default_rng(seed)
-        spread = options.spread
-        self.mu = np.log(options.episode_s) - spread**2 / 2
+    def __init__(
+        self, options: argparse.Namespace, latencies: Sequence[float], lines: Sequence[str]
+    ) -> None:
+        self.options, self.latencies, self.lines = options, np.asarray(latencies), lines
+        self.seconds = self.whole_s = 0.0
+        self.n_lost = self.n_again = 0
+
+    @asynccontextmanager
+    async def players(
+        self,
+        missing: Missing,
+        jobs: Iterator[tuple[Task, int]],
+        n_jobs: int,
+        progress: EpisodeProgress,
+    ) -> AsyncGenerator[AsyncGenerator[Trajectory, None]]:
+        """In the place of a cluster."""
+        slots = [Place(self, i) for i in range(self.options.workers)]
+        players = SlotPlayers(missing.spec, missing.session, slots, progress)
+        async with aclosing(players.play_all(jobs, n_jobs)) as played:
+            yield played
+        self.whole_s = asyncio.get_running_loop().time()
+        self.n_lost, self.n_again = players.scheduler.n_lost, players.scheduler.n_again
+
+    def episode(self, job: tuple[str, int]) -> Trajectory:
+        """What a worker hands in."""
+        qid, sample = int(job[0]), job[1]
+        played = Trajectory.from_json(self.lines[qid % len(self.lines)])
+        return replace(played, qid=qid, sample=sample)
+
+
+class Place:
+    """A slot whose workers play by the clock."""
+
+    def __init__(self, simulation: Simulation, number: int) -> None:
+        self.simulation, self.rng = simulation, np.random.default_rng(number)
+        self.node = f"node-{number // ON_A_NODE:04d}"
 
     async def hire(self) -> _Simulated:
         """A worker, once its model is loaded."""
@@ -92,13 +164,15 @@ class Place:
 class _Simulated:
     def __init__(self, place: Place) -> None:
         self.place, self.loop = place, asyncio.get_running_loop()
-        self.dies_s = self.loop.time() + place.rng.exponential(place.options.lost_every_h * 3600)
+        options = place.simulation.options
+        self.in_flight = options.in_flight
+        self.dies_s = self.loop.time() + place.rng.exponential(options.lost_every_h * 3600)
         self.ends: list[tuple[float, tuple[str, int]]] = []  # those that play
         self.waiting: list[tuple[str, int]] = []
 
     async def exchange(
         self, jobs: Sequence[tuple[str, int]]
-    ) -> list[tuple[tuple[str, int], tuple[str, int]]]:
+    ) -> list[tuple[tuple[str, int], tuple[str, Trajectory]]]:
         self.waiting += jobs
         self._start(self.loop.time())
         until = max(self.loop.time(), self.ends[0][0]) + ROUND_TRIP_S
@@ -109,59 +183,61 @@ class _Simulated:
         finished = []
         while self.ends and self.ends[0][0] <= self.loop.time():
             end, job = heappop(self.ends)
-            finished.append((job, job))
+            finished.append((job, (self.place.node, self.place.simulation.episode(job))))
             self._start(end)
         return finished
 
     def _start(self, now: float) -> None:
-        while self.waiting and len(self.ends) < self.place.options.in_flight:
+        simulation = self.place.simulation
+        while self.waiting and len(self.ends) < self.in_flight:
             job = self.waiting.pop(0)
-            took = float(self.place.rng.lognormal(self.place.mu, self.place.options.spread))
-            self.place.seconds[0] += took
+            took = float(self.place.rng.choice(simulation.latencies))
+            simulation.seconds += took
             heappush(self.ends, (now + took, job))
 
     def dismiss(self) -> None:
         pass
 
 
-async def run(
-    options: argparse.Namespace, store: RunStore, template: Trajectory
-) -> dict[str, float]:
-    """Play it through. Returns the figures."""
-    n, seconds = options.questions, [0.0]
-    text = template.to_json()
-    keys: Iterator[tuple[str, int]] = ((str(i), 0) for i in range(n))
-    scheduler = Scheduler(keys, n_jobs=n, n_slots=options.workers, depth=2 * options.in_flight)
-    slots = [Place(options, seed, seconds) for seed in range(options.workers)]
-    lines = 0
-
-    async def give_up(job: tuple[str, int], reason: str) -> tuple[str, int]:
-        return job
-
-    async for batch in play_over(scheduler, slots, give_up):
-        for qid, sample in batch:
-            episode = Trajectory.from_json(text) if options.keep else template
-            store.add(replace(episode, qid=int(qid), sample=sample))
-            if not options.keep:
-                store.episodes.clear()
-            lines += 1
-    assert lines == n, (lines, n)
-    whole = asyncio.get_running_loop().time()
-    ideal = seconds[0] / (options.workers * options.in_flight)
-    return {
-        "whole_s": whole,
-        "ideal_s": ideal,
-        "lost": scheduler.n_lost,
-        "again": scheduler.n_again,
-    }
+def latencies_of(path: Path) -> tuple[list[float], str]:
+    """Seconds of a run's episodes, model and tools together, and where they were measured."""
+    if path.suffix == ".json":
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record["seconds"], record["measured"]
+    played = read_trajectories(path / "episodes.jsonl" if path.is_dir() else path)
+    seconds = [t.timings.model_s + t.timings.tools_s for t in played if t.status != "failed"]
+    return [round(s, 3) for s in seconds], str(path)
 
 
-def real_episode() -> Trajectory:
-    """An episode of `mini`, as the offline agents play it."""
-    import longvideo_env as lv
+def real_episodes(config: EnvConfig) -> list[str]:
+    """Episodes of all questions of `mini`, as the offline agents play them."""
+    with tempfile.TemporaryDirectory() as name:
+        result = lv.evaluate(
+            POLICY, dataset=config.dataset, split=config.split, out=name, progress=False
+        )
+        return (result.folder / "episodes.jsonl").read_text(encoding="utf-8").splitlines()
 
-    result = lv.evaluate("scripted:ground-look-answer", dataset="mini", limit=1, progress=False)
-    return result.episodes[0]  # type: ignore[attr-defined, no-any-return]
+
+def run(options: argparse.Namespace, folder: Path, simulation: Simulation) -> dict[str, Any]:
+    """Play it through. Returns the run's summary."""
+    config = EnvConfig(dataset="mini", split="val")
+    simulation.lines = real_episodes(config)
+    policies = RunOptions([POLICY], folder, 0, options.in_flight, False)
+    session = open_session(policies, config, GenerationSettings())
+    tasks = ManyTasks(session.dataset.tasks, options.questions)
+    session = replace(session, dataset=replace(session.dataset, tasks=tasks))
+
+    async def play() -> dict[str, Any]:
+        with EpisodeProgress(Console(file=StringIO())) as progress:
+            return await play_split(
+                POLICY, session, folder, progress, POLICY, players=simulation.players
+            )
+
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(play())
+    finally:
+        loop.close()
 
 
 def main() -> None:
@@ -173,40 +249,41 @@ def main() -> None:
     add("--questions", type=int, default=1_000_000)
     add("--workers", type=int, default=1_000)
     add("--in-flight", type=int, default=8, help="episodes in flight on a worker (%(default)s)")
-    add("--episode-s", type=float, default=6.0, help="mean seconds of an episode (%(default)s)")
-    add("--spread", type=float, default=0.8, help="sigma of the log-normal (%(default)s)")
+    add("--latencies", type=Path, default=MEASURED, metavar="RUN", help="a run's folder, whose "
+        "episodes' seconds are drawn; by default those of benchmarks/latencies.json")  # fmt: skip
+    add("--mean-s", type=float, metavar="S", help="stretch the seconds to this mean, as for a "
+        "faster model; by default they are as measured")  # fmt: skip
     add("--lost-every-h", type=float, default=24.0, help="hours until a worker is lost, on average")
-    add("--keep", action="store_true", help="keep all episodes in memory, as a run does for its "
-        "summary, and put them in order at the end")  # fmt: skip
     options = parser.parse_args()
-    template = real_episode()
-    folder = Path(tempfile.mkdtemp(prefix="longvideo-scale-"))
-    loop = VirtualLoop()
-    cpu, wall = time.process_time(), time.perf_counter()
-    try:
-        with RunStore(folder, {"policy": "simulated"}, timings=False) as store:
-            figures = loop.run_until_complete(run(options, store, template))
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            n_bytes = (folder / "episodes.jsonl").stat().st_size
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            start = time.perf_counter()
-            if options.keep:
-                store.finish({}, ((str(i), 0) for i in range(options.questions)))
-            finish = time.perf_counter() - start
-    finally:
-        loop.close()
-        shutil.rmtree(folder)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    n, whole = options.questions, figures["whole_s"]
+    latencies, measured = latencies_of(options.latencies)
+    if options.mean_s:
+        stretch = options.mean_s / float(np.mean(latencies))
+        latencies = [s * stretch for s in latencies]
+        measured += f"; stretched by {stretch:.3g}"
+    simulation = Simulation(options, latencies, [])
+    with tempfile.TemporaryDirectory(prefix="longvideo-scale-") as name:
+        cpu, wall = time.process_time(), time.perf_counter()
+        folder = Path(name, "run")
+        summary = run(options, folder, simulation)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        n_bytes = (folder / "episodes.jsonl").stat().st_size
+        with open(folder / "episodes.jsonl", "rb") as file:
+            n_lines = sum(1 for _ in file)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    n, whole = options.questions, simulation.whole_s
+    assert summary["n_finished"] == n_lines == n, (summary["n_finished"], n_lines)
+    ideal = simulation.seconds / (options.workers * options.in_flight)
     print(f"questions {n:,}, workers {options.workers:,} x {options.in_flight} in flight")
-    print(f"simulated {whole:,.0f} s, ideal {figures['ideal_s']:,.0f} s: "
-          f"efficiency {figures['ideal_s'] / whole:.3f}")  # fmt: skip
-    print(f"workers lost {figures['lost']:,}, episodes played again {figures['again']:,}")
+    print(
+        f"latencies: {len(latencies):,} episodes, mean {np.mean(latencies):.2f} s, median "
+        f"{np.median(latencies):.2f} s, longest {max(latencies):.2f} s; {measured}"
+    )
+    print(f"simulated {whole:,.0f} s, ideal {ideal:,.0f} s: efficiency {ideal / whole:.3f}")
+    print(f"workers lost {simulation.n_lost:,}, episodes played again {simulation.n_again:,}")
     print(f"the run's rate {n / whole:,.0f} episodes/s; driver at most {n / cpu:,.0f} a CPU second "
           f"({cpu:,.0f} CPU s, {wall:,.0f} s by the clock)")  # fmt: skip
-    kept = f", {after:,.0f} MiB after putting them in order in {finish:,.0f} s" * options.keep
-    print(f"driver's memory {peak:,.0f} MiB{' with all episodes kept' * options.keep}{kept}")
-    print(f"written {n_bytes / 2**30:.2f} GiB")
+    print(f"accuracy {summary['accuracy']:.4f}, figures of {summary['n_finished']:,} episodes")
+    print(f"driver's memory {peak:,.0f} MiB at its peak; written {n_bytes / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":

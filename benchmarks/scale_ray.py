@@ -4,9 +4,10 @@
     python benchmarks/scale_ray.py --samples 8
 
 The same offline questions of `mini` are played by two processes with `--shard 1/2` and `2/2`, and
-`eval/merge.py` after them; and by one command with `--ray local --ray-workers 2`. Compared is the
-time of playing (`wall_s` of the summaries), without the start of Python; that of the cluster, and
-of its workers, is in the run's own and is printed beside it.
+their folders merged; and by one command with `--ray-workers 2` on a cluster of this machine that is
+there already. Both end with the same folder. Compared is the time until it is there: `wall_s` of
+the shards and the merge; `wall_s` of Ray's run but for the time until its first results, in which
+workers start. Starts of Python are in neither; whole commands are printed beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from agents.cluster.joining import load_ray
+from eval.merge import merge
 
 ROOT = Path(__file__).resolve().parents[1]
 POLICY = "scripted:ground-look-answer"
@@ -44,6 +50,42 @@ def wall_of(folder: Path) -> float:
     return float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["wall_s"])
 
 
+@contextmanager
+def cluster() -> Iterator[str]:
+    """A cluster of one node of two CPUs on 127.0.0.1; gives its address."""
+    load_ray()
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    there = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        yield there.address
+    finally:
+        there.shutdown()
+
+
+def by_hand(out: Path, samples: int) -> tuple[float, float]:
+    """Two shards and their merge. Returns seconds of playing, and of the merge."""
+    shards = [start(out, samples, "--shard", f"{i}/2") for i in (1, 2)]
+    for shard in shards:
+        said, _ = shard.communicate()
+        assert shard.returncode == 0, said
+    parts = sorted(out.glob(f"{FOLDER}.shard-*"))
+    begin = time.perf_counter()
+    merge(parts, out / FOLDER)
+    return max(map(wall_of, parts)), time.perf_counter() - begin
+
+
+def with_ray(out: Path, samples: int, address: str) -> tuple[float, float]:
+    """Two workers. Returns seconds of playing, and until the first results."""
+    run = start(out, samples, "--ray", address, "--ray-workers", "2")
+    said, _ = run.communicate()
+    assert run.returncode == 0, said
+    found = re.search(r"ready after ([\d.]+) s", said)
+    assert found, said
+    return wall_of(out / FOLDER) - float(found[1]), float(found[1])
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -51,36 +93,30 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, default=20, help="plays of each of 500 questions")
     samples = parser.parse_args().samples
+    n = 500 * samples
     with tempfile.TemporaryDirectory(prefix="longvideo-ray-") as name:
-        work = Path(name)
+        hand, ray = Path(name, "hand"), Path(name, "ray")
         begin = time.perf_counter()
-        shards = [start(work / "hand", samples, "--shard", f"{i}/2") for i in (1, 2)]
-        for shard in shards:
-            shard.communicate()
-        parts = sorted((work / "hand").glob(f"{FOLDER}.shard-*"))
-        subprocess.run(
-            [sys.executable, str(ROOT / "eval/merge.py"), *map(str, parts),
-             "--out", str(work / "hand" / FOLDER)], check=True, capture_output=True,
-        )  # fmt: skip
-        by_hand, hand_s = max(map(wall_of, parts)), time.perf_counter() - begin
-        begin = time.perf_counter()
-        said, _ = start(work / "ray", samples, "--ray", "local", "--ray-workers", "2").communicate()
-        ray_s = time.perf_counter() - begin
-        with_ray = wall_of(work / "ray" / FOLDER)
-        found = re.search(r"ready after ([\d.]+) s", said)
-        ready = float(found[1]) if found else 0.0
-        n = 500 * samples
-        same = (work / "ray" / FOLDER / "config.json").read_bytes() == (
-            work / "hand" / FOLDER / "config.json"
-        ).read_bytes()
-    playing = with_ray - ready
-    print(f"{n:,} episodes; config.json equal: {same}")
-    print(f"two shards by hand: {by_hand:.1f} s of playing; {hand_s:.1f} s as commands, with merge")
-    print(f"two workers of Ray: {playing:.1f} s of playing, {ready:.1f} s until they were ready; "
-          f"{ray_s:.1f} s as a command")  # fmt: skip
-    print(f"overhead {100 * (playing / by_hand - 1):.0f} % (with the start of the cluster "
-          f"{100 * (with_ray / by_hand - 1):.0f} %)")  # fmt: skip
-    print(f"through the driver {n / playing:,.0f} episodes/s")
+        shards_s, merge_s = by_hand(hand, samples)
+        hand_s = time.perf_counter() - begin
+        with cluster() as address:
+            begin = time.perf_counter()
+            played_s, ready_s = with_ray(ray, samples, address)
+            ray_s = time.perf_counter() - begin
+        same = [
+            (ray / FOLDER / file).read_bytes() == (hand / FOLDER / file).read_bytes()
+            for file in ("config.json", "questions.json")
+        ]
+    print(f"{n:,} episodes; config.json and questions.json equal: {all(same)}")
+    print(f"two shards by hand: {shards_s:.1f} s of playing, {merge_s:.1f} s of merging; "
+          f"{hand_s:.1f} s as commands")  # fmt: skip
+    print(f"two workers of Ray: {played_s:.1f} s of playing, {ready_s:.1f} s until the first "
+          f"results; {ray_s:.1f} s as a command")  # fmt: skip
+    print(
+        f"overhead {100 * (played_s / (shards_s + merge_s) - 1):.0f} % until the same folder is "
+        f"there ({100 * (played_s / shards_s - 1):.0f} % against shards that nobody merges)"
+    )
+    print(f"through the driver {n / played_s:,.0f} episodes/s")
 
 
 if __name__ == "__main__":

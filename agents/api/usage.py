@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any
@@ -56,21 +56,22 @@ class Usage:
         used = [usage.cost_usd for usage in (self, other) if usage.requests]
         known = [cost for cost in used if cost is not None]
         total = sum(known) if known and len(known) == len(used) else None
-        return replace(Usage(**counts), cost_usd=total)
+        return Usage(**counts, cost_usd=total)
 
     def record(self) -> dict[str, Any]:
         """Plain values; what is zero or unknown is left out, but for the tokens."""
         always = ("requests", "prompt_tokens", "completion_tokens")
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: getattr(self, name) for name in _NAMES}
         return {k: v for k, v in values.items() if k in always or v}
 
 
-_COUNTS = tuple(f.name for f in fields(Usage) if f.name != "cost_usd")
+_NAMES = tuple(f.name for f in fields(Usage))
+_COUNTS = tuple(name for name in _NAMES if name != "cost_usd")
 
 
 def usage_of(record: Mapping[str, Any]) -> Usage:
     """The usage that a record of plain values holds; other keys are left alone."""
-    return Usage(**{f.name: record[f.name] for f in fields(Usage) if f.name in record})
+    return Usage(**{name: record[name] for name in _NAMES if name in record})
 
 
 def cost_of(price: Price | None, prompt: int, cached: int, completion: int) -> float | None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from longvideo_env.commands.options import OptionParser
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.strict import check_fields
 
@@ -67,6 +69,53 @@ class RayOptions:
         return {"num_cpus": self.cpus_per_worker, "num_gpus": self.gpus_per_worker}
 
 
+def add_ray_options(parser: OptionParser, purpose: str) -> None:
+    """`--ray`, with what it is for, and what workers get."""
+    group = parser.add_argument_group("cluster")
+    add = group.add_argument
+    add(
+        "--ray",
+        metavar="auto|local|HOST:PORT",
+        help=purpose,
+    )
+    add(
+        "--ray-workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Workers, each with a model of its own. Default: as many as there is room for.",
+    )
+    for name, default in (("cpus", 1.0), ("gpus", 0.0)):
+        add(
+            f"--{name}-per-worker",
+            type=float,
+            default=default,
+            metavar="X",
+            help=f"{name.upper()[:3]}s that Ray sets aside for each. Default: {default:g}.",
+        )
+
+
+def read_ray(options: Mapping[str, Any]) -> RayOptions | None:
+    """The cluster that was asked for.
+
+    Raises:
+        SpecError: A number is out of range.
+    """
+    if options.get("ray") is None:
+        return None
+    names = ("cpus_per_worker", "gpus_per_worker")
+    more = {name: options[name] for name in names}
+    return RayOptions(options["ray"], options["ray_workers"], **more)
+
+
+def work_in(folder: str) -> None:
+    """Be where the command was started: relative paths and parts of the user lie there."""
+    with suppress(OSError):  # a node without the folder has absolute paths, or none
+        os.chdir(folder)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
 def load_ray() -> Any:
     """The package.
 
@@ -98,7 +147,8 @@ def joined_cluster(options: RayOptions) -> Iterator[int]:
         with _own_handlers():
             _join(ray, options)
     try:
-        yield _count(ray, options)
+        with _silenced(ray):
+            yield _count(ray, options)
     except BaseException as error:
         # An interrupted command has little time to write down what it has: Ray then ends with it.
         if ours and isinstance(error, Exception):
@@ -106,6 +156,29 @@ def joined_cluster(options: RayOptions) -> Iterator[int]:
         raise
     if ours:
         ray.shutdown()
+
+
+def here(ray: Any) -> dict[str, Any]:
+    """Options of an actor that lives on the node of this process, and takes no room there."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = ray.get_runtime_context().get_node_id()
+    return {
+        "num_cpus": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
+
+
+@contextmanager
+def _silenced(ray: Any) -> Iterator[None]:
+    """Keep what Ray says of lost workers off the output of a command, which says it itself."""
+    worker = ray._private.worker
+    earlier = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = earlier
 
 
 def _join(ray: Any, options: RayOptions) -> None:

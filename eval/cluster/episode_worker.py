@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from agents.cluster.joining import work_in
 from agents.generation.settings import GenerationSettings
 from eval.cluster.shared_recording import RemoteRecording
 from eval.runs.identify import identify
@@ -91,7 +90,7 @@ class EpisodeWorker:
         if self._fault is None:
             await self._some.wait()
         if self._playing:
-            await asyncio.sleep(LINGER_S)
+            await asyncio.wait(self._playing, timeout=LINGER_S)
         self._some.clear()
         finished, self._finished = self._finished, []
         return finished, self._fault
@@ -102,10 +101,7 @@ class EpisodeWorker:
 
         context = ray.get_runtime_context()
         recipe: Recipe = cloudpickle.loads(self._packed)
-        with suppress(OSError):  # a node without the folder has absolute paths, or none
-            os.chdir(recipe.folder)
-        if recipe.folder not in sys.path:
-            sys.path.insert(0, recipe.folder)
+        work_in(recipe.folder)
         config = recipe.config
         session = open_session(recipe.run, replace(config, recording="off"), recipe.settings)
         if self._server is not None:

@@ -12,15 +12,15 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import aclosing, suppress
+from typing import Any, Protocol
 from uuid import uuid4
 
 from agents.cluster.joining import RayOptions, load_ray
 from agents.policies.build import policy_name
 from agents.policies.scripted import RandomPolicy
 from eval.cluster.episode_worker import EpisodeWorker, Key, Recipe
-from eval.cluster.scheduling import LIVES, Scheduler, WorkerLostError, play_over
+from eval.cluster.scheduling import LIVES, Scheduler, Slot, WorkerLostError, play_over
 from eval.cluster.shared_recording import serve_recording
 from eval.runs.progress import EpisodeProgress
 from eval.runs.session import Session
@@ -31,9 +31,109 @@ from longvideo_env.records.trajectory import Trajectory
 _DETAIL = re.compile(r"Worker exit detail: (.+)")
 _PATIENCE_S = 30.0
 _MOST_CALLS = 1000
+_NAMED = 8
+"""So many nodes are named; of a large cluster the others are counted."""
+
+_WAITS = "a worker waits for a node with room, or loads its model"
 
 
-class RayPlayers:
+class PlaceWithNode(Slot[Key, tuple[str, Trajectory]], Protocol):
+    """A slot that knows where its worker is; results come with the node that played them.
+
+    Attributes:
+        node: The node; empty while there is no worker.
+    """
+
+    node: str
+
+
+class SlotPlayers:
+    """Plays episodes in slots, and says who has played how many. Nothing here knows Ray.
+
+    Args:
+        spec: The policy.
+        session: Where it plays.
+        slots: Where workers work.
+        progress: Where it is said which node does what.
+        joined_s: Seconds that joining the cluster took.
+    """
+
+    def __init__(
+        self,
+        spec: Any,
+        session: Session,
+        slots: Sequence[PlaceWithNode],
+        progress: EpisodeProgress,
+        joined_s: float = 0.0,
+    ) -> None:
+        self._session, self._slots, self._progress = session, slots, progress
+        self._played: Counter[str] = Counter()
+        self._start, self._ready_s = time.perf_counter() - joined_s, 0.0
+        # The driver plays nothing; this is how it writes down an episode that cannot be played.
+        self._engine = RolloutEngine(
+            dataset=session.dataset,
+            config=session.config,
+            toolbox=session.toolbox,
+            policy=RandomPolicy(),
+            policy_spec=policy_name(spec),
+            seed=session.run.seed,
+        )
+
+    async def play_all(
+        self, jobs: Iterable[tuple[Task, int]], n_jobs: int
+    ) -> AsyncGenerator[Trajectory, None]:
+        """As `RolloutEngine.play_all`.
+
+        Raises:
+            PolicyError: Workers are lost before they can play.
+            LongVideoEnvError: What broke down in a worker.
+        """
+        keys = ((str(task.qid), sample) for task, sample in jobs)
+        depth = 2 * self._session.run.concurrency
+        self.scheduler: Scheduler[Key] = Scheduler(
+            keys, n_jobs=n_jobs, n_slots=len(self._slots), depth=depth
+        )
+        try:
+            async for batch in play_over(self.scheduler, self._slots, self._give_up):
+                self._ready_s = self._ready_s or time.perf_counter() - self._start
+                for place, trajectory in batch:
+                    self._played[place] += 1
+                    yield trajectory
+                self._progress.place(self._where)
+        except WorkerLostError as error:
+            raise PolicyError(
+                f"{LIVES} workers in a row were lost before they could play: {error}. Fix: look "
+                "into Ray's logs, and give a worker more memory (--ray-workers, --cpus-per-worker)."
+            ) from error
+        finally:
+            lost = ""
+            if self.scheduler.n_lost:
+                lost = f"; {self.scheduler.n_lost:,} workers were lost; "
+                lost += f"{self.scheduler.n_again:,} episodes were played again"
+            self._progress.note(
+                f"played on {self._where()}, ready after {self._ready_s:.1f} s{lost}"
+            )
+
+    async def _give_up(self, key: Key, reason: str) -> tuple[str, Trajectory]:
+        qid, sample = key
+        why = f"the worker that played this question was lost {LIVES} times, the last time while "
+        why += f"it played nothing else: {reason}"
+        task = self._session.dataset.task(qid)
+        return "the driver", await self._engine.give_up(task, sample, why)
+
+    def _where(self) -> str:
+        nodes = Counter(slot.node for slot in self._slots if slot.node)
+        parts = [
+            f"{node} ({n} {'worker' if n == 1 else 'workers'}) {self._played[node]:,}"
+            for node, n in sorted(nodes.items())
+        ]
+        gone = [(node, n) for node, n in sorted(self._played.items()) if node not in nodes]
+        said = [*parts, *(f"{node} (gone) {n:,}" for node, n in gone)]
+        more = [f"{len(said) - _NAMED:,} more"] if len(said) > _NAMED else []
+        return ", ".join([*said[:_NAMED], *more]) or "no node"
+
+
+class RayPlayers(SlotPlayers):
     """Plays episodes on a cluster that this process has joined.
 
     Args:
@@ -55,7 +155,6 @@ class RayPlayers:
         joined_s: float = 0.0,
     ) -> None:
         self._ray = load_ray()
-        self._session, self._progress = session, progress
         config, run = session.config, session.run
         self._server = None
         if config.recording != "off" and config.recording_file is not None:
@@ -66,72 +165,23 @@ class RayPlayers:
 
         packed = self._ray.put(cloudpickle.dumps(recipe))
         assert run.ray is not None
-        self._slots = [
+        slots = [
             _Slot(self._ray, run.ray, packed, self._server, progress) for _ in range(n_workers)
         ]
-        self._played: Counter[str] = Counter()
-        self._start, self._ready_s = time.perf_counter() - joined_s, 0.0
-        # The driver plays nothing; this is how it writes down an episode that cannot be played.
-        self._engine = RolloutEngine(
-            dataset=session.dataset,
-            config=config,
-            toolbox=session.toolbox,
-            policy=RandomPolicy(),
-            policy_spec=policy_name(spec),
-            seed=run.seed,
-        )
+        super().__init__(spec, session, slots, progress, joined_s)
 
     async def play_all(
         self, jobs: Iterable[tuple[Task, int]], n_jobs: int
     ) -> AsyncGenerator[Trajectory, None]:
-        """As `RolloutEngine.play_all`.
-
-        Raises:
-            PolicyError: Workers are lost before they can play.
-            LongVideoEnvError: What broke down in a worker.
-        """
-        keys = ((str(task.qid), sample) for task, sample in jobs)
-        depth = 2 * self._session.run.concurrency
-        scheduler: Scheduler[Key] = Scheduler(
-            keys, n_jobs=n_jobs, n_slots=len(self._slots), depth=depth
-        )
+        """As `SlotPlayers.play_all`."""
         try:
-            async for batch in play_over(scheduler, self._slots, self._give_up):
-                self._ready_s = self._ready_s or time.perf_counter() - self._start
-                for place, trajectory in batch:
-                    self._played[place] += 1
+            async with aclosing(super().play_all(jobs, n_jobs)) as played:
+                async for trajectory in played:
                     yield trajectory
-                self._progress.place(self._where())
             await self._count_calls()
-        except WorkerLostError as error:
-            raise PolicyError(
-                f"{LIVES} workers in a row were lost before they could play: {error}. Fix: look "
-                "into Ray's logs, and give a worker more memory (--ray-workers, --cpus-per-worker)."
-            ) from error
         finally:
             if self._server is not None:
                 self._ray.kill(self._server)
-            again = f"; {scheduler.n_again:,} episodes were played again" * bool(scheduler.n_lost)
-            lost = f"; {scheduler.n_lost:,} workers were lost" * bool(scheduler.n_lost)
-            self._progress.note(
-                f"played on {self._where()}, ready after {self._ready_s:.1f} s{lost}{again}"
-            )
-
-    async def _give_up(self, key: Key, reason: str) -> tuple[str, Trajectory]:
-        qid, sample = key
-        why = f"the worker that played this question was lost {LIVES} times, the last time while "
-        why += f"it played nothing else: {reason}"
-        task = self._session.dataset.task(qid)
-        return "the driver", await self._engine.give_up(task, sample, why)
-
-    def _where(self) -> str:
-        nodes = Counter(slot.node for slot in self._slots if slot.node)
-        parts = [
-            f"{node} ({n} {'worker' if n == 1 else 'workers'}) {self._played[node]:,}"
-            for node, n in sorted(nodes.items())
-        ]
-        gone = [(node, n) for node, n in sorted(self._played.items()) if node not in nodes]
-        return ", ".join([*parts, *(f"{node} (gone) {n:,}" for node, n in gone)]) or "no node"
 
     async def _count_calls(self) -> None:
         recording = self._session.toolbox.recording
@@ -166,7 +216,7 @@ class _Slot:
         try:
             starting = asyncio.ensure_future(worker.call("start"))
             while not (await asyncio.wait({starting}, timeout=_PATIENCE_S))[0]:
-                self._progress.place("a worker waits for a node with room, or loads its model")
+                self._progress.place(lambda: _WAITS)
             started = starting.result()
         except BaseException:
             worker.dismiss()

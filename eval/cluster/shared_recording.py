@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any, TypeAlias
 
+from agents.cluster.joining import here
 from longvideo_env.errors import LongVideoEnvError, ToolError
 from longvideo_env.tools.recording import Asked, Recording, RecordingStats
 from longvideo_env.tools.tool import ToolReply
@@ -140,8 +141,5 @@ async def _answer(ask: Callable[[], Awaitable[Asked]]) -> Asked | Exception:
 
 def serve_recording(ray: Any, path: str, mode: str) -> Any:
     """The actor, on the node of this process, where the file is."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {"num_cpus": 0, "scheduling_strategy": here, "max_concurrency": 100_000}
+    options = {**here(ray), "max_concurrency": 100_000}
     return ray.remote(RecordingServer).options(**options).remote(path, mode)

@@ -8,7 +8,7 @@ option that such a reply names. It is reported beside the accuracy and is never 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from longvideo_env.game.protocol.base import option_label
@@ -48,37 +48,56 @@ def said_option(trajectory: Trajectory) -> int | None:
     return None
 
 
-def named_accuracy(
-    task_of: Callable[[Qid], Task], trajectories: Sequence[Trajectory]
-) -> dict[str, Any] | None:
+class NamedOptions:
     """The accuracy that also counts options named in malformed replies, and what it rests on.
 
     Args:
         task_of: Gives the question of an id, with its gold answer.
-        trajectories: The episodes.
-
-    Returns:
-        `n_unanswered`: scored episodes without an answer that had a malformed turn; `n_named`: of
-        them, those in which an option was named plainly; `n_right`: of those, the right ones;
-        `accuracy` and `n_scored`, over all scored episodes. None where no episode is of that
-        kind.
     """
-    n_scored, n_hits, unanswered, named, right = 0, 0, 0, 0, 0
-    for trajectory in trajectories:
+
+    def __init__(self, task_of: Callable[[Qid], Task]) -> None:
+        self._task_of = task_of
+        self._n_scored = self._n_hits = self._unanswered = self._named = self._right = 0
+
+    def see(self, trajectory: Trajectory) -> None:
+        """Take note of an episode."""
         if trajectory.status == "failed" or trajectory.correct is None:
-            continue
-        n_scored += 1
-        n_hits += bool(trajectory.correct)
+            return
+        self._n_scored += 1
+        self._n_hits += bool(trajectory.correct)
         asked = bool(trajectory.options) and trajectory.choice is None
         if asked and any(turn.malformed for turn in trajectory.turns):
-            unanswered += 1
+            self._unanswered += 1
             said = said_option(trajectory)
             if said is not None:
-                named += 1
-                task, order = task_of(trajectory.qid), trajectory.option_order
+                self._named += 1
+                task, order = self._task_of(trajectory.qid), trajectory.option_order
                 gold = (task if order is None else task.reorder(order)).gold
-                right += bool(gold.is_right(said))
-    return _record(unanswered, named, right, n_scored, n_hits + right) if unanswered else None
+                self._right += bool(gold.is_right(said))
+
+    def record(self) -> dict[str, Any] | None:
+        """What came of it.
+
+        Returns:
+            `n_unanswered`: scored episodes without an answer that had a malformed turn; `n_named`:
+            of them, those in which an option was named plainly; `n_right`: of those, the right
+            ones; `accuracy` and `n_scored`, over all scored episodes. None where no episode is of
+            that kind.
+        """
+        if not self._unanswered:
+            return None
+        hits = self._n_hits + self._right
+        return _record(self._unanswered, self._named, self._right, self._n_scored, hits)
+
+
+def named_accuracy(
+    task_of: Callable[[Qid], Task], trajectories: Iterable[Trajectory]
+) -> dict[str, Any] | None:
+    """`NamedOptions` of some episodes."""
+    named = NamedOptions(task_of)
+    for trajectory in trajectories:
+        named.see(trajectory)
+    return named.record()
 
 
 def merge_named(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

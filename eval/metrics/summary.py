@@ -10,19 +10,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eval.metrics.accounts import accounts
 from eval.metrics.answer_forms import answer_figures
+from eval.metrics.gathered import Gathered
 from eval.metrics.intervals import clustered_share
 from eval.metrics.judge_agreement import judge_figures
 from eval.metrics.samples import sample_scores
 from longvideo_env.records.trajectory import Trajectory
 
 
-def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str, Any]:
+def summarize(episodes: Iterable[Trajectory] | Gathered, n_questions: int) -> dict[str, Any]:
     """Sum up a run. What has no value (accuracy without gold answers) is None, not 0.
 
     Args:
-        trajectories: The finished episodes, failed ones among them.
+        episodes: The finished ones, failed ones among them.
         n_questions: How many were asked for.
 
     Returns:
@@ -31,11 +31,13 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         (`intervals`), and None with one video; `by_show` and `by_kind` tell those with a gold
         answer apart by show (in `mini`, by kind) and by question word, and `mean_of_shows` and
         `mean_of_kinds` weigh these groups alike; `samples` has what several plays of a question
-        say (`samples`); usage and cost are those of `accounts`; `behaviour` says when tools were
+        say (`samples`); usage and cost are those of `Accounts`; `behaviour` says when tools were
         asked for; `malformed_rate` is a share of turns; `tool_calls` counts calls by tool, those
         that opened a video apart. Where answers have no options, `answers` has their scores
         (`answer_forms`); where a judge was asked, `judge` has its (`judge_agreement`).
     """
+    gathered = episodes if isinstance(episodes, Gathered) else Gathered(episodes)
+    trajectories = gathered.episodes
     played = [t for t in trajectories if t.status != "failed"]
     scored = [t for t in played if t.correct is not None]
     correct = [bool(t.correct) for t in scored]
@@ -70,9 +72,9 @@ def summarize(trajectories: Sequence[Trajectory], n_questions: int) -> dict[str,
         "errors": dict(
             Counter(e for t in trajectories if (e := t.error or t.reward_error)).most_common(10)
         ),
-        "model_s": round(sum(t.timings.model_s for t in trajectories), 3),
-        "tools_s": round(sum(t.timings.tools_s for t in trajectories), 3),
-        **accounts(trajectories),
+        "model_s": round(gathered.model_s, 3),
+        "tools_s": round(gathered.tools_s, 3),
+        **gathered.accounts.figures(),
         **answer_figures(played),
         **judge_figures(played),
     }

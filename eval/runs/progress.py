@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -17,6 +18,8 @@ from rich.progress import (
 )
 
 from longvideo_env.records.trajectory import Trajectory
+
+GLANCE_S = 0.2
 
 
 class EpisodeProgress:
@@ -42,6 +45,7 @@ class EpisodeProgress:
         )
         self.notes: list[str] = []
         self._bar: TaskID | None = None
+        self._said_s = 0.0
         self._right = self._scored = self._failed = 0
 
     def __enter__(self) -> EpisodeProgress:
@@ -67,20 +71,21 @@ class EpisodeProgress:
         """Keep a line for the end; see `notes`."""
         self.notes.append(line)
 
-    def start(self, policy: str, total: int, done: Sequence[Trajectory]) -> None:
-        """Begin a policy's bar, with the episodes that an earlier session finished."""
+    def start(self, policy: str, total: int) -> None:
+        """Begin a policy's bar."""
         self._right = self._scored = self._failed = 0
         self._bar = self._progress.add_task(policy, total=total, state="", place="")
-        for trajectory in done:
-            self.advance(trajectory)
 
-    def place(self, text: str) -> None:
-        """Say beside the bar who plays."""
+    def place(self, say: Callable[[], str]) -> None:
+        """Say beside the bar who plays, if that was said longer ago than a glance takes."""
         assert self._bar is not None, "start() comes first"
-        self._progress.update(self._bar, place=text)
+        now = time.monotonic()
+        if now - self._said_s >= GLANCE_S:
+            self._said_s = now
+            self._progress.update(self._bar, place=say())
 
-    def advance(self, trajectory: Trajectory) -> None:
-        """Count a finished episode."""
+    def advance(self, trajectory: Trajectory) -> Trajectory:
+        """Count a finished episode, and give it back."""
         assert self._bar is not None, "start() comes first"
         self._failed += trajectory.status == "failed"
         if trajectory.correct is not None:
@@ -90,3 +95,4 @@ class EpisodeProgress:
         if self._failed:
             state += f" · {self._failed} failed"
         self._progress.update(self._bar, advance=1, state=state)
+        return trajectory

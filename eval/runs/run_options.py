@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from agents.cluster.joining import RayOptions
+from agents.cluster.joining import RayOptions, add_ray_options, read_ray
 from agents.generation.settings import GenerationSettings
 from agents.policies.build import POLICY_SPECS, check_policy_spec, game_of
 from eval.runs.budgets import Budget
@@ -164,7 +164,11 @@ def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
         "or lines in any video. Otherwise that stops the run before it begins.",
     )
     _add_budgets(parser)
-    add_ray_options(parser)
+    add_ray_options(
+        parser,
+        "Play on a cluster of Ray: auto joins that of this machine, or starts one on it; local "
+        "always starts one. --concurrency is then that of each worker.",
+    )
     environment = parser.add_argument_group("environment")
     add_fields(environment, EnvConfig, split="val", undecided=["game"])
     add_fields(
@@ -227,46 +231,6 @@ def _add_budgets(parser: OptionParser) -> None:
         metavar="SHARE",
         help="Stop once more than this share of all episodes asked for have failed, such as 0.1.",
     )
-
-
-def add_ray_options(parser: OptionParser) -> None:
-    """`--ray` and what workers get."""
-    group = parser.add_argument_group("cluster")
-    add = group.add_argument
-    add(
-        "--ray",
-        metavar="auto|local|HOST:PORT",
-        help="Play on a cluster of Ray: auto joins that of this machine, or starts one on it; "
-        "local always starts one. --concurrency is then that of each worker.",
-    )
-    add(
-        "--ray-workers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="Workers, each with a policy of its own. Default: as many as there is room for.",
-    )
-    for name, default in (("cpus", 1.0), ("gpus", 0.0)):
-        add(
-            f"--{name}-per-worker",
-            type=float,
-            default=default,
-            metavar="X",
-            help=f"{name.upper()[:3]}s that Ray sets aside for each. Default: {default:g}.",
-        )
-
-
-def read_ray(options: Mapping[str, Any]) -> RayOptions | None:
-    """The cluster that was asked for.
-
-    Raises:
-        SpecError: A number is out of range.
-    """
-    if options.get("ray") is None:
-        return None
-    names = ("cpus_per_worker", "gpus_per_worker")
-    more = {name: options[name] for name in names}
-    return RayOptions(options["ray"], options["ray_workers"], **more)
 
 
 def read_options(

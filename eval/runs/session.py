@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 
@@ -19,7 +19,8 @@ from agents.known import Gap, find_gaps, refuse_blind
 from agents.policies.build import build_policy, check_protocol, policy_name
 from agents.policies.recorded import recorded
 from eval.metrics.benchmark_groups import Facts, group_shares, question_facts
-from eval.metrics.named_options import named_accuracy
+from eval.metrics.gathered import Gathered
+from eval.metrics.named_options import NamedOptions
 from eval.metrics.summary import summarize
 from eval.runs.budgets import EpisodeLimit, SpendingWatch
 from eval.runs.failures import FailureWatch, silent_endpoints
@@ -125,7 +126,12 @@ def print_skipped(dataset: Dataset, console: Console) -> None:
 
 
 async def play_split(
-    spec: Any, session: Session, folder: Path, progress: EpisodeProgress, label: str
+    spec: Any,
+    session: Session,
+    folder: Path,
+    progress: EpisodeProgress,
+    label: str,
+    players: FindPlayers | None = None,
 ) -> dict[str, Any]:
     """Play a split with one policy, keep every episode, and return the summary.
 
@@ -135,6 +141,7 @@ async def play_split(
         folder: The run's folder; a run that lies there is resumed. A shard has one beside it.
         progress: Where the run's bar is drawn.
         label: What the bar is called.
+        players: Who plays; by default this process, or the cluster of the run.
 
     Raises:
         SpecError: The policy cannot play by the game's protocol.
@@ -167,13 +174,14 @@ async def play_split(
         # Several runs of a command may share a recording, which has counted before.
         shared = None if recording is None else (recording.stats, recording.policy_stats)
         before = deepcopy(shared)
-        there = [store.episodes[key] for key in keys if key in store.episodes]
-        progress.start(label, total=len(keys), done=there)
-        kept, stopped = len(there), None
-        spending = SpendingWatch(run.budget, store.episodes.values(), earlier)
+        progress.start(label, total=len(keys))
+        kept, stopped = len(store.episodes), None
+        spending = SpendingWatch(
+            run.budget, map(progress.advance, store.episodes.values()), earlier
+        )
         try:
-            missing = _Missing(spec, session, plan, store, identity)
-            stopped = await _play_missing(missing, progress, spending)
+            missing = Missing(spec, session, plan, store, identity)
+            stopped = await _play_missing(missing, progress, spending, players or _players)
         finally:
             # A set of a benchmark has facts on every question; others are not gone through.
             has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
@@ -195,8 +203,16 @@ async def play_split(
 
 
 @dataclass(frozen=True)
-class _Missing:
-    """What a run lacks, and whence it comes."""
+class Missing:
+    """What a run lacks, and whence it comes.
+
+    Attributes:
+        spec: The policy.
+        session: Where it plays.
+        plan: All episodes asked for.
+        store: Those that are there.
+        identity: What the run is made of.
+    """
 
     spec: Any
     session: Session
@@ -205,8 +221,15 @@ class _Missing:
     identity: Identity
 
 
+FindPlayers: TypeAlias = Callable[
+    [Missing, Iterator[tuple[Task, int]], int, EpisodeProgress],
+    AbstractAsyncContextManager[AsyncGenerator[Trajectory, None]],
+]
+"""Finds who plays some jobs, of which there are so many, and lets them go again."""
+
+
 async def _play_missing(
-    missing: _Missing, progress: EpisodeProgress, spending: SpendingWatch
+    missing: Missing, progress: EpisodeProgress, spending: SpendingWatch, players: FindPlayers
 ) -> str | None:
     """Play what is not there. Returns why that was stopped, if it was."""
     session, plan, store = missing.session, missing.plan, missing.store
@@ -217,7 +240,7 @@ async def _play_missing(
     jobs = (job for job in plan.jobs() if _key(*job) not in store.episodes)
     progress.warn(*silent_endpoints(name, session.config))
     watch = FailureWatch(run.stop_after_failures, run.fail_above, len(plan.keys))
-    async with _players(missing, spending.admit(jobs), n_jobs, progress) as played:
+    async with players(missing, spending.admit(jobs), n_jobs, progress) as played:
         async for trajectory in played:
             store.add(trajectory)
             spending.see(trajectory)
@@ -229,7 +252,7 @@ async def _play_missing(
 
 @asynccontextmanager
 async def _players(
-    missing: _Missing,
+    missing: Missing,
     jobs: Iterator[tuple[Task, int]],
     n_jobs: int,
     progress: EpisodeProgress,
@@ -309,7 +332,12 @@ def _key(task: Task, sample: int) -> tuple[str, int]:
 def _summary(
     name: str, session: Session, plan: RunPlan, store: RunStore, facts: Facts
 ) -> dict[str, Any]:
-    played = [store.episodes[key] for key in plan.keys if key in store.episodes]
+    gathered, named = Gathered(), NamedOptions(session.dataset.task)
+    for key in plan.keys:
+        if key in store.episodes:
+            played = store.episodes[key]
+            gathered.see(played)
+            named.see(played)
     config = session.config
     return {
         "policy": name,
@@ -325,9 +353,9 @@ def _summary(
         "shard": None if session.run.shard is None else str(session.run.shard),
         "n_skipped_rows": len(session.dataset.skipped),
         "coverage": session.dataset.coverage.as_json(),
-        "named_options": named_accuracy(session.dataset.task, played),
-        "groups": group_shares(facts, played),
-        **summarize(played, len(plan.tasks)),
+        "named_options": named.record(),
+        "groups": group_shares(facts, gathered.episodes),
+        **summarize(gathered, len(plan.tasks)),
     }
 
 

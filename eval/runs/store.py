@@ -10,14 +10,14 @@ and says which groups each question is in. While a process writes the folder, no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from eval.runs.episode_file import EpisodeFile, EpisodeKey
 from longvideo_env.errors import SpecError, TrajectoryError
 from longvideo_env.records.files import (
-    ESCAPED,
     hold_folder,
     storage_error,
     write_json,
@@ -51,6 +51,7 @@ class RunStore:
 
     Attributes:
         notes: What the user should know of the run that was resumed.
+        episodes: The finished episodes by `(str(qid), sample)`; read from disk when asked for.
 
     Raises:
         FolderInUseError: Another process writes the folder.
@@ -68,24 +69,27 @@ class RunStore:
         questions: QuestionDigests | None = None,
         overwrite: bool = False,
         timings: bool = True,
-        asked: Iterable[tuple[str, int]] | None = None,
+        asked: Iterable[EpisodeKey] | None = None,
     ) -> None:
         self.folder = folder
-        self._timings = timings
-        self._asked = None if asked is None else frozenset(asked)
         self.notes: list[str] = []
-        self.episodes: dict[tuple[str, int], Trajectory] = {}
         with ExitStack() as stack:
             stack.enter_context(hold_folder(folder))
             if overwrite:
                 for name in (EPISODES, SUMMARY, CONFIG, QUESTIONS, FACTS):
                     (folder / name).unlink(missing_ok=True)
             self._check(config, identity, questions)
-            self._resume()
-            path = folder / EPISODES
-            self._file: IO[str] = stack.enter_context(
-                open(path, "a", encoding="utf-8", errors=ESCAPED)
-            )
+            try:
+                self.episodes = EpisodeFile(folder / EPISODES, timings=timings, drops=_is_lost)
+            except TrajectoryError as error:
+                raise TrajectoryError(f"{error} {_ELSEWHERE}") from error
+            except OSError as error:
+                raise storage_error(folder / EPISODES, error) from error
+            stack.callback(self.episodes.close)
+            if asked is not None:
+                self._refuse_others(frozenset(asked))
+            if self.episodes.untidy:
+                self.episodes.rewrite(())
             self._open = stack.pop_all()
 
     def __enter__(self) -> RunStore:
@@ -101,18 +105,17 @@ class RunStore:
         return _read(self.folder / SUMMARY)  # none in a first session, or in one that was killed
 
     def add(self, trajectory: Trajectory) -> None:
-        """Keep a finished episode. It is on its way to disk when this returns."""
-        try:
-            self._file.write(self._line(trajectory))
-            self._file.flush()
-        except OSError as error:
-            raise storage_error(self.folder / EPISODES, error) from error
-        self.episodes[_key(trajectory)] = trajectory
+        """Keep a finished episode. It is on its way to disk when this returns.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        self.episodes.add(trajectory)
 
     def finish(
         self,
         summary: Mapping[str, Any],
-        order: Iterable[tuple[str, int]],
+        order: Iterable[EpisodeKey],
         facts: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the summary, and put the episodes in order of the dataset.
@@ -122,11 +125,7 @@ class RunStore:
             order: `(str(qid), sample)` of all episodes asked for.
             facts: What a benchmark says of each question, from which groups are made.
         """
-        with suppress(OSError):  # `add` has reported what could not be written
-            self._file.close()
-        rank = {key: i for i, key in enumerate(order)}
-        ordered = sorted(self.episodes.values(), key=lambda t: rank.get(_key(t), len(rank)))
-        self._rewrite(ordered)
+        self.episodes.rewrite(order)
         if facts:
             write_text(self.folder / FACTS, json.dumps(facts) + "\n")
         write_json(self.folder / SUMMARY, summary)
@@ -184,30 +183,8 @@ class RunStore:
             f"Fix: {again}{_ELSEWHERE.removeprefix('Fix: ')}"
         )
 
-    def _resume(self) -> None:
-        path = self.folder / EPISODES
-        if not path.exists():
-            return
-        lines = path.read_bytes().split(b"\n")
-        torn = lines.pop()  # empty, unless the last line was cut off before its end
-        dropped = bool(torn)
-        for number, line in enumerate(lines, start=1):
-            try:
-                trajectory = Trajectory.from_json(line.decode())
-            except (TrajectoryError, UnicodeDecodeError) as error:
-                raise TrajectoryError(f"{path}, line {number}: {error} {_ELSEWHERE}") from error
-            if _is_lost(trajectory):
-                dropped = True
-            else:
-                self.episodes[_key(trajectory)] = trajectory
-        self._refuse_others()
-        if dropped:
-            self._rewrite(self.episodes.values())
-
-    def _refuse_others(self) -> None:
-        if self._asked is None:
-            return
-        others = [key for key in self.episodes if key not in self._asked]
+    def _refuse_others(self, asked: Collection[EpisodeKey]) -> None:
+        others = [key for key in self.episodes if key not in asked]
         if others:
             named = name_some([qid if not sample else f"{qid} (sample {sample})"
                                for qid, sample in others])  # fmt: skip
@@ -216,12 +193,6 @@ class RunStore:
                 f"{named}. Its figures would leave them out. Fix: ask for them too (--questions, "
                 "--limit, --samples), give another --out, or --overwrite."
             )
-
-    def _rewrite(self, trajectories: Iterable[Trajectory]) -> None:
-        write_text(self.folder / EPISODES, "".join(map(self._line, trajectories)))
-
-    def _line(self, trajectory: Trajectory) -> str:
-        return trajectory.to_json(timings=self._timings) + "\n"
 
 
 _ELSEWHERE = "Fix: give another --out, or --overwrite."
@@ -264,7 +235,3 @@ def _is_lost(trajectory: Trajectory) -> bool:
     judged = trajectory.judged
     unasked = judged is not None and judged.right is None and not judged.votes
     return trajectory.status == "failed" or (unasked and trajectory.correct is None)
-
-
-def _key(trajectory: Trajectory) -> tuple[str, int]:
-    return str(trajectory.qid), trajectory.sample

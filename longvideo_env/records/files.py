@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -60,10 +60,19 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: It cannot be written. What was there before is still there.
     """
+    write_chunks(path, [text.encode("utf-8", ESCAPED)])
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file of any size so that a reader never sees half of it.
+
+    Raises:
+        StorageError: It cannot be written. What was there before is still there.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "w", encoding="utf-8", errors=ESCAPED) as file:
-            file.write(text)
+        with open(partial, "wb") as file:
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())  # or the name could outlive a crash of the machine, empty
         os.replace(partial, path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -326,7 +326,7 @@ def _turn_record(turn: TurnRecord) -> dict[str, Any]:
 
 def _shallow(record: Any) -> dict[str, Any]:
     # `dataclasses.asdict` copies every token id on its own; this leaves containers as they are.
-    return {f.name: getattr(record, f.name) for f in fields(record)}
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def _from_record(cls: type[Trajectory], record: dict[str, Any]) -> Trajectory:

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from eval.runs.naming import run_folder
 from eval.runs.store import RunStore
 from longvideo_env.errors import FolderInUseError, SpecError, TrajectoryError
-from longvideo_env.records.trajectory import Trajectory, read_trajectories
+from longvideo_env.records.trajectory import Timings, Trajectory, read_trajectories
 
 CONFIG = {"policy": "p", "seed": 0}
 
@@ -22,7 +23,6 @@ def filled(folder, *episodes):
     with RunStore(folder, CONFIG) as store:
         for item in episodes:
             store.add(item)
-    return store
 
 
 def qids(folder):
@@ -54,12 +54,40 @@ def test_a_broken_line_in_the_middle_is_not_thrown_away(tmp_path):
 
 
 def test_finish_orders_and_sums_up(tmp_path):
-    store = filled(tmp_path, episode(3), episode("x"), episode(1))
-    store.finish({"wall_s": 2.5}, [("1", 0), ("x", 0), ("3", 0)])
+    with RunStore(tmp_path, CONFIG) as store:
+        for item in (episode(3), episode("x"), episode(1)):
+            store.add(item)
+        store.finish({"wall_s": 2.5}, [("1", 0), ("x", 0), ("3", 0)])
     assert qids(tmp_path) == [1, "x", 3]
     assert json.loads((tmp_path / "summary.json").read_text()) == {"wall_s": 2.5}
     with RunStore(tmp_path, CONFIG) as again:
         assert again.earlier_summary == {"wall_s": 2.5}
+
+
+def test_episodes_lie_on_disk_and_are_read_when_asked_for(tmp_path):
+    played = [replace(episode(i), timings=Timings(1.5, i)) for i in range(3)]
+    for timings in (True, False):
+        folder = tmp_path / str(timings)
+        with RunStore(folder, CONFIG, timings=timings) as store:
+            for item in reversed(played):
+                store.add(item)
+            assert list(store.episodes.values()) == played[::-1]
+            assert store.episodes["1", 0].timings == Timings(1.5, 1)  # also where not written
+            assert ("7", 0) not in store.episodes
+            store.finish({}, [(str(i), 0) for i in (1, 2)])
+            assert [t.qid for t in store.episodes.values()] == [1, 2, 0]
+            store.add(episode(9))
+            assert store.episodes["9", 0] == episode(9)
+        assert qids(folder) == [1, 2, 0, 9]
+        assert ('"timings"' in (folder / "episodes.jsonl").read_text()) == timings
+
+
+def test_a_run_that_is_refused_is_left_as_it_is(tmp_path):
+    filled(tmp_path, episode(1), episode(2, "failed"))
+    before = (tmp_path / "episodes.jsonl").read_bytes()
+    with pytest.raises(SpecError, match="does not ask for"):
+        RunStore(tmp_path, CONFIG, asked=[("2", 0)])
+    assert (tmp_path / "episodes.jsonl").read_bytes() == before
 
 
 def test_another_configuration_is_refused(tmp_path):

@@ -94,6 +94,7 @@ def see_frames(
     kind: str,
     spec: str,
     *,
+    reader: AnyReader | None = None,
     workers: int = 1,
     tick: Callable[[int, int], None] = lambda *_: None,
 ) -> Made:
@@ -106,6 +107,7 @@ def see_frames(
         videos: Its videos.
         kind: `text` or `captions`.
         spec: What reads the frames.
+        reader: The same, where it is there already.
         workers: Processes; each loads the model.
         tick: Called with the frames that are done, and all there are.
 
@@ -113,7 +115,7 @@ def see_frames(
         SpecError: The spec has no meaning.
         FolderInUseError: Another process makes layers of the folder.
     """
-    reader: AnyReader = find_reader(kind, spec)
+    reader = find_reader(kind, spec) if reader is None else reader
     together = reader.together if isinstance(reader, GroupReader) else 1
     if made := made_already(folder, reader.maker):
         return made

@@ -140,6 +140,15 @@ def test_a_bad_frame_is_listed_and_tried_again(data: Path, capsys: Any) -> None:
     assert layers(data) == layers(whole)
 
 
+def test_a_film_that_fails_is_named_and_the_rest_goes_on(data: Path, capsys: Any) -> None:
+    (data / "one" / "subtitles.json").write_text("{")
+    assert main([str(data), *ARGUMENTS]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == "two: captions: 10 lines from 10 frames (shades)\n"
+    assert captured.err.startswith("describe: one: ")
+    assert "the file is truncated" in captured.err
+
+
 def test_two_processes_do_not_write_one_folder(data: Path, capsys: Any) -> None:
     from longvideo_env.records.files import hold_folder
 
@@ -155,6 +164,8 @@ def test_two_processes_do_not_write_one_folder(data: Path, capsys: Any) -> None:
         (["--with", SPEC], "give --kind"),
         (["--with", "rapidocr", "--workers", "0"], "--workers must be at least 1"),
         (["--with", "vlm:"], "expected vlm:MODEL"),
+        ([*ARGUMENTS, "--workers", "2", "--ray", "local"], "do not go together"),
+        ([*ARGUMENTS, "--ray", "local", "--ray-workers", "-1"], "--ray-workers must be 0 or more"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], message: str, data: Path, capsys: Any) -> None:

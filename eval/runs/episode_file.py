@@ -1,0 +1,160 @@
+"""`episodes.jsonl` as a mapping: episodes stay on disk, and their places alone lie in memory.
+
+    with EpisodeFile(folder / "episodes.jsonl") as episodes:
+        episodes.add(trajectory)
+        episodes[("17", 0)]              # read back from the file
+        episodes.rewrite(order)          # the file, in this order
+
+So a run of a million episodes needs some hundred bytes for each, and not the whole of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from longvideo_env.errors import TrajectoryError
+from longvideo_env.records.files import ESCAPED, storage_error, write_chunks
+from longvideo_env.records.trajectory import Timings, Trajectory
+
+EpisodeKey: TypeAlias = tuple[str, int]
+"""`str(qid)` and the sample."""
+
+
+class EpisodeFile(Mapping[EpisodeKey, Trajectory]):
+    """The episodes of one file, by question and sample, in the order in which they were added.
+
+    Args:
+        path: Made if it is not there.
+        timings: False leaves them out of the file; those of this session are kept beside it.
+        drops: Says which of the episodes that lie there are left out.
+
+    Attributes:
+        untidy: Whether the file holds such episodes, or a torn line: `rewrite` takes them out.
+
+    Raises:
+        TrajectoryError: A line cannot be read.
+        OSError: The file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        timings: bool = True,
+        drops: Callable[[Trajectory], bool] = lambda _: False,
+    ) -> None:
+        self._path, self._timings = path, timings
+        self._places: dict[EpisodeKey, int] = {}
+        self._timed: dict[EpisodeKey, Timings] = {}
+        self._open()
+        try:
+            self.untidy = self._load(drops)
+        except BaseException:
+            self.close()
+            raise
+
+    def __getitem__(self, key: EpisodeKey) -> Trajectory:
+        found = Trajectory.from_json(self._line_at(self._places[key]).decode())
+        timed = self._timed.get(key)
+        return found if timed is None else replace(found, timings=timed)
+
+    def __iter__(self) -> Iterator[EpisodeKey]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def add(self, trajectory: Trajectory) -> None:
+        """Append an episode. It is on its way to disk when this returns.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        line = self._line(trajectory)
+        try:
+            self._writer.write(line)
+            self._writer.flush()
+        except OSError as error:
+            raise storage_error(self._path, error) from error
+        key = key_of(trajectory)
+        self._places[key] = self._end
+        self._end += len(line)
+        if not self._timings:
+            self._timed[key] = trajectory.timings
+
+    def clear(self) -> None:
+        """Forget all episodes; the next `rewrite` takes them out of the file."""
+        self._places.clear()
+
+    def rewrite(self, order: Iterable[EpisodeKey]) -> None:
+        """Write the file anew: episodes in an order, and those it does not name after them.
+
+        Raises:
+            StorageError: It cannot be written. What was there before is still there.
+        """
+        places: dict[EpisodeKey, int] = {}
+
+        def lines() -> Iterator[bytes]:
+            end = 0
+            for key in (key for keys in (order, self._places) for key in keys):
+                if key in self._places and key not in places:
+                    line = self._line_at(self._places[key])
+                    if not self._timings:  # an earlier session may have kept them
+                        line = self._line(Trajectory.from_json(line.decode()))
+                    places[key] = end
+                    end += len(line)
+                    yield line
+
+        write_chunks(self._path, lines())
+        self.close()
+        self._places, self.untidy = places, False
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(OSError):  # `add` has reported what could not be written
+            self._files.close()
+
+    def _open(self) -> None:
+        with ExitStack() as files:
+            self._writer = files.enter_context(open(self._path, "ab"))
+            self._reader = files.enter_context(open(self._path, "rb"))
+            self._files = files.pop_all()
+        self._end = self._writer.tell()
+
+    def _load(self, drops: Callable[[Trajectory], bool]) -> bool:
+        """Find the episodes that lie there. Returns whether some of the file is left out."""
+        dropped, place = False, 0
+        for number, line in enumerate(self._reader, start=1):
+            if not line.endswith(b"\n"):
+                return True  # torn
+            try:
+                trajectory = Trajectory.from_json(line.decode())
+            except (TrajectoryError, UnicodeDecodeError) as error:
+                raise TrajectoryError(f"{self._path}, line {number}: {error}") from error
+            if drops(trajectory):
+                dropped = True
+            else:
+                self._places[key_of(trajectory)] = place
+            place += len(line)
+        return dropped
+
+    def _line_at(self, place: int) -> bytes:
+        self._reader.seek(place)
+        return self._reader.readline()
+
+    def _line(self, trajectory: Trajectory) -> bytes:
+        line = trajectory.to_json(timings=self._timings) + "\n"
+        return line.encode("utf-8", ESCAPED)
+
+
+def key_of(trajectory: Trajectory) -> EpisodeKey:
+    """The question, as text, and the sample."""
+    return str(trajectory.qid), trajectory.sample
