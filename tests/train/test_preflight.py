@@ -45,7 +45,13 @@ def preflight(recipe: Path, *more: str, folder: Path | None = None) -> int:
     return stop.value.code
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path != RECIPES[0]))
+        for path in RECIPES
+    ],
+)
 def test_every_recipe_is_sound_from_its_models_config_alone(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +64,7 @@ def test_every_recipe_is_sound_from_its_models_config_alone(
     assert "mend" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_sound_on_the_real_questions(
     recipe: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
@@ -184,6 +191,7 @@ def test_a_trace_of_two_shallow_models_is_that_of_the_whole(rows: Rows) -> None:
     assert traced_bytes(config, rows) == _trace(config, 5, rows)
 
 
+@pytest.mark.slow
 def test_activations_are_traced_for_the_three_billion_recipe() -> None:
     from transformers import AutoConfig
 
