@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # What is slow depends on the machine and its neighbours, and is no failure.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "patient", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("patient")
 
 # Torch and its like make millions of objects that stay: looking for garbage among them costs a

@@ -92,7 +92,10 @@ RECIPE = ROOT / "configs" / "grpo" / "qwen2.5-3b.yaml"
     ("more", "problem", "mend"),
     [
         (("--max_context_tokens", "4000"), "max_context_tokens holds 4000", "take max_turn_tokens"),
-        (("--max_turn_tokens", "40000"), "holds 14300", "take max_turn_tokens 2"),
+        pytest.param(
+            *(("--max_turn_tokens", "40000"), "holds 14300", "take max_turn_tokens 2"),
+            marks=pytest.mark.slow,
+        ),
         (("--gpu_memory_gb", "16"), "a GPU of", "take a higher ZeRO stage or offload"),
         (("--vllm_gpu_memory_utilization", "0.04"), "cache for", "raise vllm_gpu_memory"),
     ],
@@ -182,7 +185,14 @@ def test_estimates_match_known_sizes() -> None:
     assert held["trained weights with gradients and optimizer"] == pytest.approx(11 * lora)
 
 
-@pytest.mark.parametrize("rows", [Rows(2, 300, True, 8), Rows(1, 200, False), Rows(1, 200, True)])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        Rows(1, 200, True, 8),
+        pytest.param(Rows(1, 200, False), marks=pytest.mark.slow),
+        pytest.param(Rows(2, 300, True), marks=pytest.mark.slow),
+    ],
+)
 def test_a_trace_of_two_shallow_models_is_that_of_the_whole(rows: Rows) -> None:
     from transformers import AutoConfig
 
