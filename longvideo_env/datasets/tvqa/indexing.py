@@ -226,6 +226,7 @@ class _VideoOfClip(dict[str, str | None]):
         return self[clip_id]
 
 
+@no_collector()
 def build_index(folder: Path, sources: Sources, skip_invalid: bool) -> None:
     """Fill an empty folder with the index of a split.
 
@@ -234,10 +235,9 @@ def build_index(folder: Path, sources: Sources, skip_invalid: bool) -> None:
         IrregularFileError: The plain reader has to judge the file.
     """
     rejects = Rejects(skip_invalid, collect=True)
-    with no_collector():
-        texts = read_texts(sources, rejects)
-        rows = _Rows(sources.questions, rejects, GoldCheck(texts))
-        rows.read()
+    texts = read_texts(sources, rejects)
+    rows = _Rows(sources.questions, rejects, GoldCheck(texts))
+    rows.read()
     videos = group_by_video({*texts.clip_ids, *(clip for clip in rows.clips if clip)})
     for number, video_id in rows.without_clip.values():
         if video_id not in videos:
@@ -280,6 +280,7 @@ def _write(
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
+@no_collector()
 def open_index(folder: Path, sources: Sources) -> Dataset:
     """The dataset of an index."""
     meta = read_meta(folder)
