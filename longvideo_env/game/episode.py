@@ -99,6 +99,7 @@ class Episode:
         self.status: Status | None = None
         self.choice: int | None = None
         self.error: str | None = None
+        self._length_s = length_s(video)
         self._pending: ToolCall | None = None
         self._action: Action | None = None
         self._finish: FinishReason | None = None
@@ -136,7 +137,7 @@ class Episode:
         arguments = self.game.opening.check({})
         if isinstance(arguments, str):
             raise EpisodeStateError(f"{self.game.opening.name} cannot open a video: {arguments}.")
-        spans = self.game.opening.asked_spans(arguments, length_s(self.video))
+        spans = self.game.opening.asked_spans(arguments, self._length_s)
         assert not isinstance(spans, str), spans
         return self._ask(self.game.opening, arguments, spans)
 
@@ -242,7 +243,7 @@ class Episode:
         if outcome.name == ANSWER:
             return self._answer(outcome)
         tool = self.game.tool(outcome.name)
-        spans = tool.asked_spans(outcome.arguments, length_s(self.video))
+        spans = tool.asked_spans(outcome.arguments, self._length_s)
         if isinstance(spans, str):
             said = {"tag": self.game.protocol.tag(tool.name), "said": outcome.argument or ""}
             wrong = {**said, "problem": spans, "expected": expected(tool)}
@@ -260,7 +261,7 @@ class Episode:
         moved = reply.view is not None
         lines = self._lines() if moved else reply.lines
         fields: dict[str, Any] = {"moved": moved, "reply": reply.text or None, "lines": lines}
-        fields |= {"options": self.question.options, "length_s": length_s(self.video)}
+        fields |= {"options": self.question.options, "length_s": self._length_s}
         return self._observe(text, "opening", **fields)
 
     def _show(self, tool: str, reply: ToolReply) -> Observation:
@@ -311,7 +312,7 @@ class Episode:
         kind, details = problem.kind.value, problem.details
         tool = self.game.tool_tagged(str(details.get("tag", "")))
         if problem.kind is MalformedKind.WRONG_ARGUMENTS and tool and tool.spans is not None:
-            limits = f"{details['problem']}; the video runs from 0 to {length_s(self.video):g} s"
+            limits = f"{details['problem']}; the video runs from 0 to {self._length_s:g} s"
             problem = Malformed(problem.kind, {**details, "problem": limits})
         self.turns.append(
             TurnRecord(self.turn, malformed=kind, finish=self._finish, **self._spent())

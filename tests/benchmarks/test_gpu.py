@@ -14,6 +14,7 @@ def table(path: Path) -> list[dict[str, str]]:
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
+@pytest.mark.slow
 def test_a_trace_says_what_a_run_takes(tmp_path: Path) -> None:
     (path,) = gpu.main(["--tiny", "--parts", "memory", "--out", str(tmp_path)])
     rows = table(path)

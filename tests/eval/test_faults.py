@@ -12,7 +12,7 @@ import pytest
 
 from eval.run_policy import main
 from longvideo_env.commands.data.mini import main as mini
-from longvideo_env.records.files import cache_root, write_text
+from longvideo_env.records.files import cache_root
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 60
@@ -196,33 +196,3 @@ def test_a_signal_ends_a_run_within_five_seconds_with_its_work_kept(tmp_path, nu
 def _lines(folder):
     files = list(folder.glob("out/*/episodes.jsonl"))
     return files[0].read_bytes().count(b"\n") if files else 0
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from longvideo_env.records.files import write_text
-n = 0
-print("go", flush=True)
-while True:
-    n += 1
-    write_text(Path(sys.argv[1]), (str(n % 10) * 50_000 + "\\n") * 4)
-"""
-
-
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.kills)])
-def test_killed_at_any_moment_a_file_is_old_or_new(tmp_path, kills):
-    import numpy as np
-
-    rng, file = np.random.default_rng(0), tmp_path / "summary.json"
-    write_text(file, ("0" * 50_000 + "\n") * 4)
-    code = [sys.executable, "-c", KILLED, str(file)]
-    for _ in range(kills):
-        process = subprocess.Popen(code, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(float(rng.uniform(0, 0.05)))
-        process.kill()
-        process.communicate()
-        text = file.read_text(encoding="utf-8")
-        assert text == (text[0] * 50_000 + "\n") * 4

@@ -11,7 +11,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.kills)])
-@pytest.mark.parametrize("what", ["bundles", "indexes", "checkpoints"])
+@pytest.mark.parametrize(
+    "what", ["files", "bundles", "indexes", pytest.param("checkpoints", marks=pytest.mark.slow)]
+)
 def test_a_writer_may_be_killed_at_any_moment(tmp_path: Path, what: str, kills: int) -> None:
     if what == "checkpoints":
         pytest.importorskip("transformers")

@@ -71,7 +71,8 @@ def test_trains_logs_every_term_and_saves_a_policy_that_loads(
     assert f"hf:{tmp_path / 'out'}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
     flags: list[str], tmp_path: Path, workers: str
 ) -> None:
@@ -119,6 +120,7 @@ def killed_at(step: int) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_a_curriculum_goes_on_as_if_it_had_not_been(
     flags: list[str], tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ def test_the_curve_is_in_the_picture_and_rises(make_run: MakeRun) -> None:
     assert blue[:, columns[0]].argmax() > blue[:, columns[-1]].argmax() + 100, "row 0 is the top"
 
 
+@pytest.mark.slow
 def test_equal_records_give_equal_bytes(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(*rising())
     main([str(run), "--out", str(tmp_path / "one.png")])
@@ -108,6 +109,7 @@ def test_equal_records_give_equal_bytes(make_run: MakeRun, tmp_path: Path) -> No
         assert b"<dc:date>" not in one.read_bytes()
 
 
+@pytest.mark.slow
 def test_several_runs_have_a_colour_each_and_a_mean(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run(*rising(start=i / 2), name=f"seed{i}") for i in range(2)]
     main([*map(str, runs), "--out", str(tmp_path / "both"), "--smooth", "1"])
@@ -119,6 +121,7 @@ def test_several_runs_have_a_colour_each_and_a_mean(make_run: MakeRun, tmp_path:
         assert where(picture, colour).sum() > 500
 
 
+@pytest.mark.slow
 def test_the_mean_is_over_steps_that_all_runs_logged(make_run: MakeRun, tmp_path: Path) -> None:
     late = [record(t) for t in range(15, 30)]
     runs = [make_run(*rising(), name="early"), make_run(*late, name="late")]
@@ -146,6 +149,7 @@ def test_held_out_accuracy_is_drawn_at_its_steps(make_run: MakeRun) -> None:
     assert "Accuracy (points: held out)" in texts(run / "curves.svg")
 
 
+@pytest.mark.slow
 def test_tools_are_told_apart_where_they_were_logged(make_run: MakeRun) -> None:
     calls = {"episodes/grounding_calls": 1.0, "episodes/vision_calls": 0.5}
     run = make_run(*[record(t, **calls) for t in range(1, 4)])
@@ -154,6 +158,7 @@ def test_tools_are_told_apart_where_they_were_logged(make_run: MakeRun) -> None:
     assert "all tools" not in texts(run / "curves.svg")
 
 
+@pytest.mark.slow
 def test_what_was_not_logged_is_said(make_run: MakeRun) -> None:
     run = make_run({"step": 1, "reward": 0.5})
     main([str(run)])
@@ -221,6 +226,7 @@ def test_options_without_meaning_are_errors(flags: list[str], message: str) -> N
         main(["run", *flags])
 
 
+@pytest.mark.slow
 def test_runs_whose_folders_share_a_name_go_by_their_paths(
     make_run: MakeRun, tmp_path: Path
 ) -> None:

@@ -45,7 +45,13 @@ def preflight(recipe: Path, *more: str, folder: Path | None = None) -> int:
     return stop.value.code
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path != RECIPES[0]))
+        for path in RECIPES
+    ],
+)
 def test_every_recipe_is_sound_from_its_models_config_alone(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +64,7 @@ def test_every_recipe_is_sound_from_its_models_config_alone(
     assert "mend" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_sound_on_the_real_questions(
     recipe: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
@@ -85,7 +92,10 @@ RECIPE = ROOT / "configs" / "grpo" / "qwen2.5-3b.yaml"
     ("more", "problem", "mend"),
     [
         (("--max_context_tokens", "4000"), "max_context_tokens holds 4000", "take max_turn_tokens"),
-        (("--max_turn_tokens", "40000"), "holds 14300", "take max_turn_tokens 2"),
+        pytest.param(
+            *(("--max_turn_tokens", "40000"), "holds 14300", "take max_turn_tokens 2"),
+            marks=pytest.mark.slow,
+        ),
         (("--gpu_memory_gb", "16"), "a GPU of", "take a higher ZeRO stage or offload"),
         (("--vllm_gpu_memory_utilization", "0.04"), "cache for", "raise vllm_gpu_memory"),
     ],
@@ -175,7 +185,14 @@ def test_estimates_match_known_sizes() -> None:
     assert held["trained weights with gradients and optimizer"] == pytest.approx(11 * lora)
 
 
-@pytest.mark.parametrize("rows", [Rows(2, 300, True, 8), Rows(1, 200, False), Rows(1, 200, True)])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        Rows(1, 200, True, 8),
+        pytest.param(Rows(1, 200, False), marks=pytest.mark.slow),
+        pytest.param(Rows(2, 300, True), marks=pytest.mark.slow),
+    ],
+)
 def test_a_trace_of_two_shallow_models_is_that_of_the_whole(rows: Rows) -> None:
     from transformers import AutoConfig
 
@@ -184,6 +201,7 @@ def test_a_trace_of_two_shallow_models_is_that_of_the_whole(rows: Rows) -> None:
     assert traced_bytes(config, rows) == _trace(config, 5, rows)
 
 
+@pytest.mark.slow
 def test_activations_are_traced_for_the_three_billion_recipe() -> None:
     from transformers import AutoConfig
 

@@ -20,12 +20,13 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_writes_questions_with_their_first_clip_and_no_gold(tmp_path: Path) -> None:
-    flags = ["--dataset", "mini", "--out", str(tmp_path), "--per_video", "2", "--val_share", "0.2"]
+    mini = "mini:videos=30"
+    flags = ["--dataset", mini, "--out", str(tmp_path), "--per_video", "2", "--val_share", "0.2"]
     assert main([*flags, "--tokenizer", "mini-starter"]) == 0
     train, val = rows(tmp_path / "train.parquet"), rows(tmp_path / "val.parquet")
     assert not {row["video_id"] for row in train} & {row["video_id"] for row in val}
     assert max(Counter(row["video_id"] for row in train + val).values()) == 2
-    dataset = load_dataset("mini", "train")
+    dataset = load_dataset(mini, "train")
     assert set(train[0]) == {
         "qid", "video_id", "show", "question", "options", "first_clip", "prompt_tokens",
         "words",

@@ -54,6 +54,7 @@ def rows_of(html: str) -> list[str]:
     return re.findall(r"<tr><th scope=\"row\".*?</tr>", html, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_rows_are_shots_with_their_lines(film: Path, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("scenedetect")
     html = make(film, tmp_path / "film.html")

@@ -123,6 +123,22 @@ def test_the_quick_look_accepts_what_the_reader_accepts(tmp_path: Path, changes:
     assert_same(*both(tmp_path, skip_invalid=True))
 
 
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"qid": 3}, {"qid": "3"}, {"ts": [3, 1]}, {"ts": [0.5, 1e2]}, {"q": " \u2003 "},
+     {"q": 'a "b" \\ é'}, {"occur_clip": "s05e03_seg02_clip_00"}, {"a0": ""}, {"a5": "f"}],
+)  # fmt: skip
+def test_one_row_among_many_plain_ones(
+    tmp_path: Path, row: Row, change: Row, ascii_only: bool
+) -> None:
+    rows = [{**row, "qid": i, "q": "Où ?" if i % 7 == 0 else "Why ?"} for i in range(1200)]
+    rows[700] |= change
+    text = json.dumps(rows, ensure_ascii=ascii_only)
+    (tmp_path / "LongTVQA_val.json").write_text(text, encoding="utf-8")
+    assert_same(*both(tmp_path, skip_invalid=True))
+
+
 @pytest.mark.parametrize("head", ["", "\ufeff", " \n"])
 def test_json_lines_and_byte_order_marks(tmp_path: Path, row: Row, head: str) -> None:
     lines = [json.dumps({**row, "qid": i, "q": "żółw 🐢 ?"}, ensure_ascii=False) for i in range(3)]
