@@ -8,6 +8,7 @@ calls once, as a recording does.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         every call's price is known; `cost_once_usd`, the same with equal tool calls counted once
         (same request, reply and usage); `cost_per_correct_usd` and `tokens_per_correct`;
         `shortlisted`: how often a video did not fit the grounding agent's context; `repaired`: how
-        often that agent had to be asked again; `frames_sent`.
+        often that agent had to be asked again; `frames_sent`; and where the master sees, `frames`
+        as in `Trajectory.frames`, summed up.
     """
     by_role: dict[str, Usage] = {}
     for role, record in _records(trajectories):
@@ -48,7 +50,15 @@ def accounts(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         },
         "repaired": sum(bool(record.get("repaired")) for record in details),
         "frames_sent": sum(int(record.get("n_frames") or 0) for record in details),
+        **({"frames": dict(seen)} if (seen := _frames(trajectories)) else {}),
     }
+
+
+def _frames(trajectories: Sequence[Trajectory]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for trajectory in trajectories:
+        counted.update(trajectory.frames)
+    return counted
 
 
 def _once(trajectories: Sequence[Trajectory]) -> Iterator[Usage]:

@@ -53,6 +53,30 @@ class Thumbs:
             return {"sent": True, "total": len(named), "frames": found} if found else None
         return self._of_clips(request.get("view") or (), video)
 
+    def of_master(
+        self, segments: Sequence[Mapping[str, Any]], video: Video | None
+    ) -> dict[str, Any] | None:
+        """The frames that a master who sees was shown with some segments.
+
+        Returns:
+            As `of_turn`, with `seen` in place of `sent`; those whose files are not here are left
+            out of `frames`.
+        """
+        named = [frame for segment in segments for frame in segment.get("frames", ())]
+        if not named or not self._most:
+            return None
+        there = {
+            (clip_id, frame.frame_index): frame.path
+            for clip_id in {str(clip_id) for clip_id, _, _ in named}
+            if video is not None and clip_id in video
+            for frame in _list(video, clip_id)
+        }
+        found = []
+        for clip_id, index, time_s in spread(named, PER_LOOK):
+            if (place := self._place(there.get((clip_id, index)))) is not None:
+                found.append([place, time_s, clip_id])
+        return {"seen": True, "total": len(named), "frames": found}
+
     def _of_clips(self, clip_ids: Sequence[str], video: Video | None) -> dict[str, Any] | None:
         """Frames that the clips hold, where nothing says which were sent."""
         if video is None or video.frames_root is None:

@@ -11,7 +11,7 @@ async function drawTrace(f, at) {
   }
   const twin = f.vs === '' ? undefined : twinOf(row, f.vs);
   const [trace, other] = await Promise.all([traceOf(row), twin && traceOf(twin)]);
-  if ([trace, other].some((one) => one?.turns.some((turn) => turn.frames))) frames = await block('frames');
+  if ([trace, other].some((one) => one?.seen || one?.turns.some((turn) => turn.frames || turn.seen))) frames = await block('frames');
   if (filtersOf(place.params).e !== f.e) return; // the reader has gone on meanwhile
   const question = DATA.questions[row.q];
   fill(target,
@@ -103,7 +103,8 @@ function opening(trace, question) {
   const where = (trace.opened || []).map((i) => `clip ${i + 1}`).join(', ');
   return h('div', { class: 'opening' },
     h('p', {}, agent ? ['Opened by ', h('bdi', {}, agent)] : 'Opened', where && ` at ${where}`, trace.first?.error && h('span', { class: 'failure', dir: 'auto' }, ` failed: ${trace.first.error}`), '.'),
-    h('details', {}, h('summary', {}, 'What the master read first'), trace.system && prose(trace.system, 'system'), prose(trace.opening)));
+    h('details', {}, h('summary', {}, 'What the master read first'), trace.system && prose(trace.system, 'system'), prose(trace.opening)),
+    trace.seen && frameStrip({ frames: trace.seen }));
 }
 
 const ACTIONS = { look: 'look', ground: 'ground', answer: 'answer' };
@@ -121,6 +122,7 @@ function turnItem(turn, trace, question) {
     actionLine(turn, trace, question),
     turn.tool && toolLine(turn),
     turn.frames && frameStrip(turn),
+    turn.seen && frameStrip({ frames: turn.seen }),
     failed && h('p', { class: 'failure', dir: 'auto' }, turn.tool.error),
     turn.obs && turn.obs.trim() && prose(turn.obs.trim(), 'obs'),
     turn.written && h('details', { class: 'written' }, h('summary', {}, 'As written'), prose(turn.written)));
@@ -146,8 +148,8 @@ function toolLine(turn) {
 }
 
 function frameStrip(turn) {
-  const { sent, total, frames: items } = turn.frames;
-  const note = sent ? `${items.length} of ${total} frames sent` : `${items.length} of the ${total} frames of ${turn.looked?.length > 1 ? 'these clips' : 'this clip'}; the agent did not say which it was sent`;
+  const { sent, seen, total, frames: items } = turn.frames;
+  const note = seen ? `${items.length} of the ${total} frames that the master saw` : sent ? `${items.length} of ${total} frames sent` : `${items.length} of the ${total} frames of ${turn.looked?.length > 1 ? 'these clips' : 'this clip'}; the agent did not say which it was sent`;
   return h('figure', { class: 'frames' }, h('div', {}, items.map(([image, at], k) => h('button', { type: 'button', onclick: () => enlarge(turn, k), 'aria-label': `Enlarge the frame ${known(at) ? `at ${num(at, 1)} s` : k + 1}` },
     h('img', { src: frames[image], alt: '', loading: 'lazy', decoding: 'async' }), h('span', {}, known(at) ? `${num(at, 1)} s` : `${k + 1}`)))), h('figcaption', {}, note));
 }
