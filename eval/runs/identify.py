@@ -87,7 +87,6 @@ def _texts(dataset: Dataset) -> str:
     return digest_texts(dataset)
 
 
-@lru_cache(maxsize=4)
 def _frames(dataset: Dataset) -> str | None:
     """A digest of names and sizes of all frames of the videos asked about; None without any."""
     videos = {task.question.video_id: dataset.video(task.question) for task in dataset.tasks}
