@@ -225,13 +225,14 @@ class _Sampler(LogitsProcessor):
         """Draw. Shape: (batch, tokens), (batch, vocabulary) -> (batch, vocabulary)."""
         greedy = self._settings.temperature == 0
         logits = scores if greedy else scores / self._settings.temperature
+        sayable = logits
         if self._unsayable:
-            logits = logits.clone()
-            logits[:, self._unsayable] = -torch.inf
+            sayable = logits.clone()
+            sayable[:, self._unsayable] = -torch.inf
         if greedy:
-            tokens = logits.argmax(dim=-1, keepdim=True)
+            tokens = sayable.argmax(dim=-1, keepdim=True)
         else:
-            kept = _keep_likely(logits, self._settings.top_k, self._settings.top_p)
+            kept = _keep_likely(sayable, self._settings.top_k, self._settings.top_p)
             tokens = (kept + self._noise(kept)).argmax(dim=-1, keepdim=True)
         logprobs = logits.gather(-1, tokens) - logits.logsumexp(dim=-1, keepdim=True)
         drawn = zip(tokens[:, 0].tolist(), logprobs[:, 0].tolist(), strict=True)

@@ -57,12 +57,12 @@ def _processor_without_videos(name: str) -> Any:
         def __init__(self) -> None: ...
 
     tokenizer = library.AutoTokenizer.from_pretrained(name)
-    return processor_class(
-        image_class.from_pretrained(name),
-        tokenizer,
-        NoVideos(),
-        chat_template=tokenizer.chat_template,
+    images = image_class.from_pretrained(name)
+    processor = processor_class(
+        images, tokenizer, NoVideos(), chat_template=tokenizer.chat_template
     )
+    processor.save_pretrained = images.save_pretrained  # there is no more of it than this
+    return processor
 
 
 def opened(path: Path, max_side: int) -> Any:
