@@ -19,7 +19,7 @@ from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.schema import FrameRef
 
 _KEPT = 64
-"""Frames whose pixels are kept. Of 448x252 pixels each takes 3 MB."""
+"""Frames whose pixels are kept. Of 448x252 pixels each takes 2.7 MB."""
 
 _PROBE = FrameRef("probe", 1, 0.0)
 

@@ -127,7 +127,7 @@ def check_frames(spec: Any, frames: int) -> None:
     name = policy_name(spec)
     if isinstance(spec, str):
         parsed = parse_spec(spec)
-        if parsed.name in ("hf", "vllm"):
+        if parsed.name == "hf":
             from agents.generation.seeing_codec import takes_images  # its libraries are an extra
             from agents.policies.starter import resolve_model
 

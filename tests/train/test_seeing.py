@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from trl import GRPOTrainer
 
 pytest.importorskip("PIL")
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -17,8 +18,11 @@ from seen_world import make_seen_world
 from tiny_vlm import make_tiny_vlm
 
 import longvideo_env as lv
+from longvideo_env import EnvConfig
 from longvideo_env.errors import SpecError
+from train.options.sft_options import SftArguments
 from train.rollouts.shown import shown_with
+from train.sft import collect
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +73,8 @@ def test_the_trainer_scores_under_the_pictures_that_were_seen(sees: Callable[...
     trainer = sees()
     trainer.model.train()
     inputs = [trainer.train_dataset[0] for _ in range(4)]
+    bare = GRPOTrainer._generate_and_score_completions(trainer, [dict(row) for row in inputs])
+    assert "pixel_values" not in bare  # should TRL take them from rollouts one day, ours may go
     batch = trainer._generate_and_score_completions([dict(row) for row in inputs])
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
@@ -118,3 +124,5 @@ def test_what_cannot_see_is_named(
         sees("--use_vllm", "true")
     with pytest.raises(SpecError, match="takes no images"):
         make_trainer("--dataset", str(world), "--frames", "2")
+    with pytest.raises(SpecError, match="supervised fine-tuning reads text"):
+        collect(SftArguments(teacher=["teacher:mini"]), EnvConfig(frames=2), 0)
