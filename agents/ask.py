@@ -27,13 +27,13 @@ from agents.evidence import film_lines
 from agents.generation.settings import GenerationSettings
 from agents.known import find_gaps
 from agents.perception.embeddings import Embedder, model_at_hand, open_embedder
-from agents.policies.build import build_policy, check_protocol
+from agents.policies.build import build_policy, check_frames, check_protocol
 from agents.policies.remembering import RememberingPolicy
 from agents.vision.captions import described
 from longvideo_env import EnvConfig, RolloutEngine
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
-from longvideo_env.config import PROTOCOLS
+from longvideo_env.config import PROTOCOLS, RESOLUTION
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
 from longvideo_env.datasets.own.ingested import load_videos
@@ -119,6 +119,7 @@ class Asker:
         check_something_known(self.video, config)
         dataset = Dataset(Path(folder).name, "asked", (), videos)
         check_protocol(policy, config.protocol)
+        check_frames(policy, config.frames)
         master = build_policy(policy, GenerationSettings())
         self._memory = RememberingPolicy(master) if remember else None
         self._master = self._memory or master
@@ -168,9 +169,9 @@ def check_something_known(video: Video, config: EnvConfig) -> None:
             agent has no frames, captions or text.
     """
     for gap in find_gaps([video], config):
-        if gap.role == "vision":
+        if gap.role in ("vision", "frames"):
             raise BlindAgentError(f"{video.video_id}: {gap}. Fix: {gap.need.fix}.")
-    looks = config.vision.partition(":")[0] not in ("none", *_DESCRIBED)
+    looks = config.frames or config.vision.partition(":")[0] not in ("none", *_DESCRIBED)
     if not looks and not film_lines(video).placed:
         raise BlindAgentError(
             f"nothing is known of {video.video_id}: no subtitles, speech, text or captions, and no "
@@ -218,6 +219,9 @@ def add_agents(parser: OptionParser) -> None:
     add("--max-turns", type=int, default=5, help="turns the master has (%(default)s)")
     add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
     add("--protocol", choices=PROTOCOLS, help="how the master writes its actions (tags)")
+    add("--frames", type=int, default=0, help="frames of each view that the master itself sees, if "
+        "its model takes images (%(default)s)")  # fmt: skip
+    add("--resolution", type=int, default=RESOLUTION, help="their longest side (%(default)s)")
     add("--frames-root", help="folder of the frames (default: frames in the folder)")
     add("--seed", type=int, default=0, help="random seed (%(default)s)")
 
@@ -250,7 +254,7 @@ def open_meaning(args: argparse.Namespace) -> Embedder | None:
 def specs_of(args: argparse.Namespace) -> tuple[str, EnvConfig]:
     """The master agent and the environment that the command line names."""
     behind = f":{args.meaning}" if args.meaning else ""
-    names = ("vision", "max_turns", "window", "protocol", "frames_root")
+    names = ("vision", "max_turns", "window", "protocol", "frames", "resolution", "frames_root")
     config = EnvConfig(
         grounding=args.grounding or LINES + behind, **{name: getattr(args, name) for name in names}
     )

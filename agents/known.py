@@ -43,7 +43,7 @@ class Gap:
     """An agent that has nothing to go on, in some videos or in all.
 
     Attributes:
-        role: `vision` or `grounding`.
+        role: `vision` or `grounding`; `frames` for the master itself.
         spec: The agent.
         need: What is missing.
         without: How many videos have none of it.
@@ -96,6 +96,7 @@ def _can_be_searched(captions: bool, layers: bool = True) -> Callable[[Video], b
 
 _FRAMES = Need("frames", "looks at", "give --frames-root, or another --vision (none takes its "
                "action away)", has_frames)  # fmt: skip
+_OWN_FRAMES = Need("frames", "shows", "give --frames-root, or --frames 0", has_frames)
 _CAPTIONS, _TEXT = (
     Need(
         kind,
@@ -133,17 +134,19 @@ def find_gaps(videos: Iterable[Video], config: EnvConfig) -> list[Gap]:
         for role, needs in NEEDS.items()
         if role in used and (need := needs.get(getattr(config, role).partition(":")[0]))
     }
+    if config.frames:
+        asked["frames"] = _OWN_FRAMES
     if config.unsafe_boxes:  # shows boxes, whatever the vision agent sees
         asked.pop("vision", None)
-    if config.recording == "replay":
-        asked = {}  # no agent is asked
+    if config.recording == "replay":  # no agent is asked
+        asked = {role: need for role, need in asked.items() if role == "frames"}
     without, of = dict.fromkeys(asked, 0), 0
     for video in videos if asked else ():
         of += 1
         for role, need in asked.items():
             without[role] += not need.there(video)
     return [
-        Gap(role, getattr(config, role), need, without[role], of)
+        Gap(role, str(getattr(config, role)), need, without[role], of)
         for role, need in asked.items()
         if without[role]
     ]

@@ -174,6 +174,8 @@ def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, consol
                 f"{row['policy']}: {used['requests']:,} requests, {used['prompt_tokens']:,} + "
                 f"{used['completion_tokens']:,} tokens{cost}{each}",
             )
+        if "frames" in row:
+            say(console, f"{row['policy']}: {seen_line(row['frames'])}")
     recording = session.toolbox.recording
     if recording is None:
         return
@@ -184,6 +186,16 @@ def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, consol
                 console,
                 f"recording ({recording.mode}), {what}: hit rate {stats.hit_rate:.3f}: {stats}",
             )
+
+
+def seen_line(frames: Mapping[str, int]) -> str:
+    """What a master who sees was shown, and what it was not."""
+    said = f"{frames['shown']:,} frames were shown to it"
+    if frames["unreadable"]:
+        said += f"; {frames['unreadable']:,} times a file was passed over, as no whole image"
+    if frames["views_without"]:
+        said += f"; {frames['views_without']:,} views have no frames"
+    return said
 
 
 def say(console: Console, text: str) -> None:

@@ -22,7 +22,11 @@ CHOICE, WORDS, WHEN = FORMS = ("choice", "words", "when")
 """What is asked of a question: one of its options, an answer in words, a stretch of the video."""
 LABELS = ("a0", "letters", "numbers")
 NO_JUDGE = "none"
-ADDED = ("ask", "labels", "judge")
+RESOLUTION = 448
+"""Longest side in pixels of the frames that a master sees, unless another is given."""
+OWN_EYES = "self"
+"""The vision agent of a master who looks for himself."""
+ADDED = ("ask", "labels", "judge", "frames", "resolution")
 """Fields that later releases added: `record` leaves them out at their default, so that runs which
 were made before there were any can go on."""
 LIVE = ("dataset", "tools", "reward")
@@ -89,7 +93,8 @@ class EnvConfig:
     vision: str = _option(
         "captions",
         "Vision agent: captions, text (what was read in the frames), vlm:MODEL (on this machine), "
-        "openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16) or none.",
+        "openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16), self (the master sees the frames, "
+        "see frames) or none.",
     )
     max_turns: int = _option(None, "Turns the master agent has (K in the paper); at least 1.")
     window: int = _option(None, "Evidence window: adjacent clips seen at once, 1 to 5.")
@@ -121,6 +126,14 @@ class EnvConfig:
         NO_JUDGE,
         "Judge of answers in words: openai:MODEL[@ENDPOINT][,votes=3], or none (exact match). It "
         "is shown the right answer, after the episode.",
+    )
+    frames: int = _option(
+        0,
+        "Frames of each view that the master itself is shown, where its model takes images; 0 for "
+        "a master that reads (docs/seeing.md).",
+    )
+    resolution: int = _option(
+        RESOLUTION, "Longest side of these frames in pixels; larger ones are made smaller."
     )
     shuffle_options: bool = _option(False, "Show the options in an order drawn from the seed.")
     frames_root: str | None = _option(
@@ -158,6 +171,7 @@ class EnvConfig:
             raise SpecError(f"max_turns must be at least 1, got {self.max_turns}.")
         if not 1 <= self.window <= MAX_WINDOW:
             raise SpecError(f"window must be 1 to {MAX_WINDOW} clips, got {self.window}.")
+        self._check_frames()
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> EnvConfig:
@@ -174,13 +188,39 @@ class EnvConfig:
 
     def record(self) -> dict[str, Any]:
         """Plain values; objects are shown by their names. Fields of `ADDED` may be left out."""
-        usual = {"ask": CHOICE, "judge": NO_JUDGE}
+        usual = {"ask": CHOICE, "judge": NO_JUDGE, "frames": 0, "resolution": RESOLUTION}
         usual |= find_part("games", self.game).defaults
         return {
             item.name: spec_of(getattr(self, item.name))
             for item in fields(self)
             if item.name not in ADDED or getattr(self, item.name) != usual[item.name]
         }
+
+    def text_only(self, reader: str) -> None:
+        """Refuse frames where only text is read.
+
+        Raises:
+            SpecError: `frames` is above 0.
+        """
+        if self.frames:
+            raise SpecError(
+                f"{reader} reads text: it cannot be shown frames (frames={self.frames}). Fix: "
+                "leave frames at 0; see docs/seeing.md for what can see."
+            )
+
+    def _check_frames(self) -> None:
+        if self.frames < 0 or self.resolution < 1:
+            raise SpecError(
+                "expected frames of 0 or more and a resolution of at least 1 pixel, got "
+                f"{self.frames} and {self.resolution}."
+            )
+        if self.vision == OWN_EYES and not self.frames:
+            raise SpecError(
+                "vision=self leaves it to the master to look, which is shown no frames. Fix: give "
+                "frames, such as frames=8; or another vision."
+            )
+        if self.frames and self.protocol == "continuation":
+            self.text_only("a master whose turn goes on (protocol=continuation)")
 
     def _one_of(self, name: str, values: tuple[str, ...]) -> None:
         if getattr(self, name) not in values:

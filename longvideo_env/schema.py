@@ -220,6 +220,33 @@ class Gold:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameRef:
+    """A frame by its name: which one it is, and not what it shows.
+
+    Attributes:
+        clip_id: Its clip.
+        frame_index: Its number in the file's name.
+        time_s: Seconds from the start of the clip.
+        path: The image, where it is at hand; no record keeps it.
+    """
+
+    clip_id: str
+    frame_index: int
+    time_s: float
+    path: Path | None = field(default=None, compare=False, repr=False)
+
+    def record(self) -> list[Any]:
+        """Plain values, as `from_record` reads them."""
+        return [self.clip_id, self.frame_index, round(self.time_s, 3)]
+
+    @classmethod
+    def from_record(cls, record: Sequence[Any]) -> FrameRef:
+        """A frame as a trajectory names it, without its path."""
+        clip_id, frame_index, time_s = record
+        return cls(str(clip_id), int(frame_index), float(time_s))
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A question with its gold."""
 

@@ -15,6 +15,7 @@ PAGES = {
     "answers.md": 5,
     "games.md": 4,
     "protocols.md": 3,
+    "seeing.md": 2,
     "tutorial.md": 6,
 }
 """Each page, and how many of its blocks run."""

@@ -88,6 +88,7 @@ from trl import (
 )
 
 from agents.generation.chat import ChatCodec
+from agents.generation.seeing_codec import SeeingCodec
 from agents.generation.settings import GenerationSettings
 from eval.runs.run_options import fresh_draw
 from eval.runs.selection import QuestionSelection, choose
@@ -105,9 +106,8 @@ from train.held_out import HeldOut
 from train.metrics_file import MetricsFile
 from train.options.grpo_options import GrpoArguments, check, parse
 from train.options.script import (
-    as_mapping,
     checkpoint_to_resume,
-    load_tokenizer,
+    load_chat,
     make_tiny_model_if_missing,
     model_options,
     run_script,
@@ -177,8 +177,7 @@ def build_rollouts(
         top_k=training.top_k,
         max_context_tokens=args.max_context_tokens,
     )
-    tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
-    codec = ChatCodec(tokenizer, as_mapping(training.chat_template_kwargs))
+    codec = load_chat(model, training, sees=env.frames > 0)
     backend = build_backend(args, training, codec, settings)
     spec = f"{'vllm' if training.use_vllm else 'hf'}:{model.model_name_or_path}"
     engine = build_engine(args, env, questions, backend, spec, training.seed)
@@ -276,6 +275,9 @@ def build_trainer(
         "attn_implementation": model.attn_implementation,
         **model_options(model, training),
     }
+    if isinstance(codec, SeeingCodec) and training.ddp_find_unused_parameters is None:
+        # An episode without frames leaves the part that sees without gradients.
+        training.ddp_find_unused_parameters = True
     callbacks: list[TrainerCallback] = [MetricsFile(Path(str(training.output_dir), METRICS))]
     if patience is not None:
         callbacks.append(EarlyStoppingCallback(patience))

@@ -82,6 +82,7 @@ def collect(args: SftArguments, env: EnvConfig, seed: int) -> list[list[Trajecto
         DataError: No episode of a stage reached `min_reward`.
     """
     check_sources(args.episodes, args.teacher)
+    env.text_only("supervised fine-tuning")
     if args.episodes:
         saved = [t for path in args.episodes for t in read_trajectories(path)]
         return [_select(saved, args.min_reward, "saved")]

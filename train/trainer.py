@@ -18,11 +18,13 @@ from trl import GRPOTrainer
 from trl.generation import vllm_generation
 from trl.trainer.utils import RepeatSampler
 
+from agents.generation.seeing_codec import SeeingCodec
 from longvideo_env.errors import SpecError
 from longvideo_env.seeding import derive_seed
 from train.curriculum import Curriculum, CurriculumSampler
 from train.held_out import HeldOut
 from train.rollouts.credit import Credit, Earned, earned_by_turns, turn_of_tokens
+from train.rollouts.shown import shown_with
 from train.whole_checkpoints import WholeCheckpoints
 
 
@@ -48,6 +50,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
     """`GRPOTrainer` with a resumable order of questions, and with vLLM on a CPU too."""
 
     _order: EpochSampler | CurriculumSampler | None = None
+    _scoring = False
 
     def __init__(
         self,
@@ -119,10 +122,36 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         assert self.model is not None
-        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        self._scoring = True
+        try:
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        finally:
+            self._scoring = False
+        batch |= self._shown(torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1))
         if self._credit is not None and self.model.training:
             batch["advantages"] = self._by_turn(batch["advantages"], batch["completion_ids"])
         return batch
+
+    def _shown(self, input_ids: torch.Tensor) -> dict[str, Any]:
+        rollouts: Any = self.rollout_func
+        return shown_with(rollouts.codec, [played for played, _ in rollouts.played], input_ids)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: torch.Tensor, *args: Any, **options: Any
+    ) -> Any:
+        # Before the batch is there to train on, TRL has no images of a rollout_func's episodes.
+        if self._scoring:
+            options |= self._shown(input_ids)
+        scored: Any = super()._get_per_token_logps_and_entropies  # it carries no annotations
+        return scored(model, input_ids, *args, **options)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the policy; one that sees with what its processor needs for images."""
+        super().save_model(output_dir, _internal_call)
+        args: Any = self.args
+        rollouts: Any = self.rollout_func
+        if args.should_save and isinstance(rollouts.codec, SeeingCodec):
+            rollouts.codec.processor.save_pretrained(output_dir or args.output_dir)
 
     def _by_turn(self, advantages: torch.Tensor, completion_ids: torch.Tensor) -> torch.Tensor:
         """Advantages of shape (B,), as (B, T) with what each turn adds. A collective."""

@@ -25,9 +25,11 @@ from transformers import (
 )
 
 from agents.generation.chat import ChatCodec
+from agents.generation.seeing_codec import SeeingCodec
 from agents.generation.settings import GenerationSettings
 from longvideo_env.errors import PolicyError
 from longvideo_env.game.policy import FinishReason, Reply
+from longvideo_env.schema import FrameRef
 
 __all__ = ["Generated", "GenerationSettings", "Unfinished", "generate_batch", "to_reply"]
 
@@ -74,6 +76,7 @@ class Unfinished:
 class _Row(Unfinished):
     prompt: Sequence[int] = ()
     seed: int = 0
+    frames: Sequence[FrameRef] = ()
 
 
 def generate_batch(
@@ -85,6 +88,7 @@ def generate_batch(
     *,
     synced_gpus: bool = False,
     abandoned: Callable[[], bool] = lambda: False,
+    frames: Sequence[Sequence[FrameRef]] = (),
 ) -> list[Generated]:
     """Generate a reply to each prompt, all in one batch.
 
@@ -104,6 +108,7 @@ def generate_batch(
         synced_gpus: For ZeRO-3 and FSDP: the call is then a collective of all ranks. A rank
             without a row to generate takes part with a row of padding.
         abandoned: Asked before each token; True ends the batch, whose replies nobody wants.
+        frames: The frames in each prompt, for a model that takes images; by default none.
 
     Raises:
         PolicyError: The model's logits are not finite, or the batch was abandoned.
@@ -114,6 +119,8 @@ def generate_batch(
         _Row(min(settings.max_turn_tokens, context - len(prompt)), prompt=prompt, seed=seed)
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
+    for row, seen in zip(rows, frames, strict=False):
+        row.frames = seen
     for row in rows:
         row.finish = "context" if row.limit < 1 else None
     batch = [row for row in rows if row.finish is None]
@@ -169,16 +176,30 @@ def _run(
         eos_token_id=sorted(stop_ids),
         pad_token_id=pad_id,
     )
+    unsayable = codec.unsayable if isinstance(codec, SeeingCodec) else ()
+    sampler = _Sampler(rows, settings, model.device, unsayable)
     generator: Any = model  # no class is both a GenerationMixin and a PreTrainedModel for mypy
     with torch.no_grad(), _evaluating(model), _without_defaults(model):
         generator.generate(
             input_ids.to(model.device),
             attention_mask=mask.to(model.device),
+            **_pictures(codec, rows, input_ids, model.device),
             generation_config=config,
-            logits_processor=LogitsProcessorList([_Sampler(rows, settings, model.device)]),
+            logits_processor=LogitsProcessorList([sampler]),
             stopping_criteria=StoppingCriteriaList([_Stopper(rows, codec, stop_ids, abandoned)]),
             synced_gpus=synced_gpus,
         )
+
+
+def _pictures(
+    codec: ChatCodec, rows: Sequence[_Row], input_ids: Tensor, device: torch.device
+) -> dict[str, Tensor]:
+    """What a model that sees takes besides token ids; nothing for others."""
+    frames = [frame for row in rows for frame in row.frames]
+    if not frames or not isinstance(codec, SeeingCodec):
+        return {}
+    inputs = codec.pictures(frames) | codec.token_types(input_ids)
+    return {name: value.to(device) for name, value in inputs.items()}
 
 
 class _Sampler(LogitsProcessor):
@@ -189,9 +210,14 @@ class _Sampler(LogitsProcessor):
     """
 
     def __init__(
-        self, rows: list[_Row], settings: GenerationSettings, device: torch.device
+        self,
+        rows: list[_Row],
+        settings: GenerationSettings,
+        device: torch.device,
+        unsayable: Sequence[int] = (),
     ) -> None:
         self._rows = rows
+        self._unsayable = list(unsayable)
         self._settings = settings
         self._generators = [torch.Generator(device).manual_seed(row.seed) for row in rows]
 
@@ -199,10 +225,14 @@ class _Sampler(LogitsProcessor):
         """Draw. Shape: (batch, tokens), (batch, vocabulary) -> (batch, vocabulary)."""
         greedy = self._settings.temperature == 0
         logits = scores if greedy else scores / self._settings.temperature
+        sayable = logits
+        if self._unsayable:
+            sayable = logits.clone()
+            sayable[:, self._unsayable] = -torch.inf
         if greedy:
-            tokens = logits.argmax(dim=-1, keepdim=True)
+            tokens = sayable.argmax(dim=-1, keepdim=True)
         else:
-            kept = _keep_likely(logits, self._settings.top_k, self._settings.top_p)
+            kept = _keep_likely(sayable, self._settings.top_k, self._settings.top_p)
             tokens = (kept + self._noise(kept)).argmax(dim=-1, keepdim=True)
         logprobs = logits.gather(-1, tokens) - logits.logsumexp(dim=-1, keepdim=True)
         drawn = zip(tokens[:, 0].tolist(), logprobs[:, 0].tolist(), strict=True)

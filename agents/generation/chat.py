@@ -21,6 +21,7 @@ from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.game.protocol.continuation import ContinuationProtocol
 from longvideo_env.game.protocol.reasoning import open_reasoning
 from longvideo_env.records.trajectory import Segment
+from longvideo_env.schema import FrameRef
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,7 +110,8 @@ class ChatCodec:
         """
         disarmed = [self._disarm(m) for m in self._without_system_role(messages)]
         text = self.render(disarmed, tools)
-        return [Segment("prompt", text, token_ids=self.encode(text))]
+        frames = tuple(frame for m in messages for frame in m.get("frames", ()))
+        return [Segment("prompt", text, token_ids=self.encode_with(text, frames), frames=frames)]
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         """The end-of-turn token, unless the reply ends with it."""
@@ -120,7 +122,7 @@ class ChatCodec:
             return []
         return [Segment("assistant", self.decode([end]), turn=turn, token_ids=(end,))]
 
-    def observe(self, text: str, turn: int) -> list[Segment]:
+    def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
         """What follows the end-of-turn token: the observation and the next generation prompt.
 
         Where the protocol continues the assistant's turn, it is the observation alone.
@@ -129,13 +131,15 @@ class ChatCodec:
             SpecError: The template refuses the message.
         """
         observation = self._disarm(_message("user", text))
+        if frames:
+            observation["frames"] = frames
         if self.protocol.continues:
             text = observation["content"]
             return [Segment("user", text, turn=turn, token_ids=self.encode(text))]
         messages = [_message("user", "."), _message("assistant", _DUMMY), observation]
         after = self._after_dummy(messages)
         suffix = after[after.index(self._end_of_turn) + len(self._end_of_turn) :]
-        return [self._suffix("user", self._end_of_turn, suffix, turn)]
+        return [self._suffix("user", self._end_of_turn, suffix, turn, frames)]
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
         """What follows the end of calls: their results and the next generation prompt.
@@ -145,7 +149,8 @@ class ChatCodec:
         """
         assert self._tools is not None, "only a protocol with calls asks for it"
         suffix = self._tools.suffix([self._disarm(message) for message in messages])
-        return [self._suffix("tool", self._tools.end, suffix, turn)]
+        frames = messages[-1].get("frames", ())
+        return [self._suffix("tool", self._tools.end, suffix, turn, frames)]
 
     def write(self, written: str, turn: int) -> str:
         """A reply in the protocol's own form as this model would write it.
@@ -173,6 +178,11 @@ class ChatCodec:
     def encode(self, text: str) -> tuple[int, ...]:
         """The token ids of rendered text, special tokens as such and none added."""
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def encode_with(self, text: str, frames: tuple[FrameRef, ...]) -> tuple[int, ...]:
+        """The same, with the tokens that stand for frames; this codec has none for them."""
+        assert not frames, "only a codec that sees is given frames"
+        return self.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
@@ -266,10 +276,12 @@ class ChatCodec:
         assert isinstance(text, str)  # `tokenize=False`
         return text
 
-    def _suffix(self, role: str, end: str, suffix: str, turn: int) -> Segment:
+    def _suffix(
+        self, role: str, end: str, suffix: str, turn: int, frames: tuple[FrameRef, ...]
+    ) -> Segment:
         # Encoded together with the token before it: some tokenizers put a space before the first.
-        token_ids = self.encode(end + suffix)
-        return Segment(role, suffix, turn=turn, token_ids=token_ids[1:] if end else token_ids)
+        token_ids = self.encode_with(end + suffix, frames)[1 if end else 0 :]
+        return Segment(role, suffix, turn=turn, token_ids=token_ids, frames=frames)
 
     def _after_dummy(self, messages: Sequence[Message]) -> str:
         """What the template writes after the content of the first message that is the dummy."""
@@ -294,8 +306,9 @@ class ChatCodec:
             return list(messages)
         if len(messages) == 1:
             return [_message("user", messages[0]["content"])]
-        joined = f"{messages[0]['content']}\n\n{messages[1]['content']}"
-        return [_message(messages[1]["role"], joined), *messages[2:]]
+        joined = messages[1].copy()
+        joined["content"] = f"{messages[0]['content']}\n\n{messages[1]['content']}"
+        return [joined, *messages[2:]]
 
     def _find_end_of_turn(self) -> tuple[int, str]:
         """The token that ends an assistant's turn, and how the template writes it."""

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agents.generation.chat import ChatCodec
+from agents.generation.seeing_codec import SeeingCodec, takes_images
 from agents.generation.settings import GenerationSettings
 from agents.policies.starter import resolve_model
 from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
 from longvideo_env.game.policy import Codec, Context, Reply
+from longvideo_env.schema import FrameRef
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -143,6 +145,7 @@ class HFPolicy:
         self._settings = settings or GenerationSettings()
         model, self._chat = load_model(path, device=device, dtype=dtype)
         self._model: PreTrainedModel | None = model
+        self._base = split_adapter(str(path))[0]
         self.codec = self._chat
         self._batcher = MicroBatcher(self._generate, self._settings.max_batch_size)
 
@@ -152,7 +155,18 @@ class HFPolicy:
         Raises:
             PolicyError: Generation failed.
         """
-        return await self._batcher.submit((context.token_ids, context.seed))
+        frames = tuple(frame for segment in context.segments for frame in segment.frames)
+        return await self._batcher.submit((context.token_ids, context.seed, frames))
+
+    def see(self, resolution: int) -> None:
+        """Take the frames of messages as pictures.
+
+        Raises:
+            SpecError: The model takes no images, or lacks its processor.
+        """
+        if not isinstance(self._chat, SeeingCodec):
+            self._chat = self.codec = SeeingCodec.of(self._base)
+        self._chat.resolution = resolution
 
     async def aclose(self) -> None:
         """Finish the unfinished replies and free the model's memory."""
@@ -164,12 +178,12 @@ class HFPolicy:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _generate(self, requests: list[tuple[list[int], int]]) -> list[Reply]:
+    def _generate(self, requests: list[tuple[list[int], int, tuple[FrameRef, ...]]]) -> list[Reply]:
         from agents.generation.batches import generate_batch, to_reply
 
         assert self._model is not None, "the batcher runs nothing once it is closed"
-        prompts = [prompt for prompt, _ in requests]
-        seeds = [seed for _, seed in requests]
+        prompts = [prompt for prompt, _, _ in requests]
+        seeds = [seed for _, seed, _ in requests]
         replies = generate_batch(
             self._model,
             self._chat,
@@ -177,6 +191,7 @@ class HFPolicy:
             seeds,
             self._settings,
             abandoned=self._batcher.abandoned,
+            frames=[frames for _, _, frames in requests],
         )
         return [to_reply(generated, self._chat) for generated in replies]
 
@@ -193,7 +208,7 @@ def load_model(
     try:
         import torch
         from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
     base, adapter = split_adapter(str(path))
@@ -203,7 +218,8 @@ def load_model(
         dtype = "float32" if device == "cpu" else "auto"
     codec = load_codec(base, adapter)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(  # annotated as the model alone
+        kind = AutoModelForImageTextToText if takes_images(base) else AutoModelForCausalLM
+        loaded: Any = kind.from_pretrained(  # annotated as the model alone
             base, dtype=dtype, output_loading_info=True, use_safetensors=True
         )
         model, loading = loaded

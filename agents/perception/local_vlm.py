@@ -9,7 +9,6 @@ answers greedily: the same pictures give the same words.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.generation.hf import MicroBatcher
+from agents.generation.pictures import load_processor, opened
 from agents.vision.picking import PlacedFrame, frames_in_view
 from longvideo_env.datasets.layers import CAPTIONS, Maker
-from longvideo_env.errors import MissingExtraError, SpecError, ToolError
+from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.records.identity import digest_file, digest_folder, short_hash
 from longvideo_env.specs import Spec, parse_spec
 from longvideo_env.tools.tool import ToolCall, ToolReply
@@ -173,7 +173,7 @@ class LocalVlm:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype: Any = "auto" if device == "cuda" else torch.float32
         try:
-            self._processor: Any = _processor(name)
+            self._processor: Any = load_processor(name)
             model: Any = AutoModelForImageTextToText.from_pretrained(
                 name, dtype=dtype, use_safetensors=True
             )
@@ -199,7 +199,7 @@ class LocalVlm:
         Raises:
             ToolError: A picture cannot be decoded.
         """
-        images = [[_opened(path, max_side) for path in paths] for paths, _ in asked]
+        images = [[opened(path, max_side) for path in paths] for paths, _ in asked]
         messages = [
             [{"role": "user", "content": [
                 *({"type": "image"} for _ in paths), {"type": "text", "text": text}]}]
@@ -222,65 +222,6 @@ class LocalVlm:
 def open_vlm(name: str) -> LocalVlm:
     """The model of a folder or name, loaded once."""
     return LocalVlm(name)
-
-
-def _processor(name: str) -> Any:
-    """The model's own processor; without torchvision, the part of it that takes pictures."""
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(name)
-    except ImportError:
-        return _processor_without_videos(name)
-
-
-def _processor_without_videos(name: str) -> Any:
-    import transformers
-    from transformers.models.auto import processing_auto
-    from transformers.utils import hub
-
-    modules: tuple[Any, ...] = (transformers, processing_auto, hub)
-    library, mapping, files = modules
-
-    def read(file: str) -> dict[str, Any]:
-        path = files.cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-
-    settings = read("processor_config.json").get("image_processor") or read(
-        "preprocessor_config.json"
-    )
-    kind = str(settings["image_processor_type"]).removesuffix("Fast").removesuffix("Pil")
-    image_class = getattr(library, f"{kind}Pil")
-    processor_class = getattr(
-        library, mapping.PROCESSOR_MAPPING_NAMES[read("config.json")["model_type"]]
-    )
-
-    class NoVideos(library.BaseVideoProcessor):  # type: ignore[misc, name-defined]
-        """Stands where videos would be taken apart: only pictures are passed."""
-
-        merge_size = temporal_patch_size = 2
-
-        def __init__(self) -> None: ...
-
-    tokenizer = library.AutoTokenizer.from_pretrained(name)
-    return processor_class(
-        image_class.from_pretrained(name),
-        tokenizer,
-        NoVideos(),
-        chat_template=tokenizer.chat_template,
-    )
-
-
-def _opened(path: Path, max_side: int) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise ToolError(f"{path.name} cannot be decoded ({error!s:.100}).") from error
-    picture.thumbnail((max_side, max_side))
-    return picture
 
 
 def _spec(argument: str) -> Spec:

@@ -9,29 +9,42 @@ an action, it is asked again without stopping, and the reply is cut behind its a
 With `protocol=functions` the tools are sent as JSON schemas. A reply is the server's message, kept
 as JSON; results go back as messages of the role `tool`. Nothing stops a reply but its end.
 
-Options: `stop` (false for servers that know no stop sequences), `think` (`drop` or `keep`),
-`tool_choice` (`auto` or `required`), `strict` (true lets the server hold arguments to the schemas),
-`stream` (true for servers that only stream). How replies are drawn is said by the generation
-settings, as for every model.
+Where the master sees (`frames=N`), a message with frames is sent as a list of parts: its text, then
+the images. Images that belong to a tool's message come in a user's message behind it, because
+servers take none there.
+
+Options: `detail` of images (`low`, `high`, `auto`), `stop` (false for servers that know no stop
+sequences), `think` (`drop` or `keep`), `tool_choice` (`auto` or `required`), `strict` (true lets
+the server hold arguments to the schemas), `stream` (true for servers that only stream). How replies
+are drawn is said by the generation settings, as for every model.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agents.api.agent import parse_api_spec, used
 from agents.api.client import ChatReply, client_for
 from agents.api.endpoints import load_endpoint
+from agents.api.images import image_part
 from agents.api.usage import Usage
 from agents.generation.settings import STOPS_TAKEN, GenerationSettings
-from longvideo_env.errors import ContextTooLongError, EndpointError, PolicyError, SpecError
+from longvideo_env.errors import (
+    ContextTooLongError,
+    EndpointError,
+    PolicyError,
+    SpecError,
+    ToolError,
+)
 from longvideo_env.game.policy import Codec, Context, FinishReason, Message, Reply, TextCodec
 from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.game.protocol.reasoning import cut_reasoning, without_thinking
+from longvideo_env.schema import FrameRef
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,11 @@ class MasterOptions:
     tool_choice: str = "auto"
     strict: bool = False
     stream: bool = False
+    detail: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.detail not in ("low", "high", "auto"):
+            raise SpecError(f"expected detail=low, high or auto, got {self.detail!r}.")
         if self.think not in ("drop", "keep"):
             raise SpecError(f"expected think=drop or think=keep, got {self.think!r}.")
         if self.tool_choice not in ("auto", "required"):
@@ -74,6 +90,11 @@ class ApiPolicy:
         self.options = spec.spec.read(MasterOptions)
         self._settings = settings
         self._client = client_for(load_endpoint(spec.endpoint))
+        self._resolution: int | None = None  # None reads
+
+    def see(self, resolution: int) -> None:
+        """Send the frames of messages as images. Whether the model takes them, its server knows."""
+        self._resolution = resolution
 
     async def act(self, context: Context, /) -> Reply:
         """Ask the model for the reply of one turn.
@@ -85,7 +106,7 @@ class ApiPolicy:
             return await (self._call(context) if context.tools else self._write(context))
         except ContextTooLongError:
             return Reply("", finish="context")
-        except EndpointError as error:
+        except (EndpointError, ToolError) as error:
             raise PolicyError(str(error)) from error
 
     async def aclose(self) -> None:
@@ -96,14 +117,14 @@ class ApiPolicy:
         tools = map(strict, context.tools) if self.options.strict else context.tools
         offered = {"tools": list(tools), "tool_choice": self.options.tool_choice}
         keep = self.options.think == "keep"
-        messages = sent_messages(context.messages, keep_thinking=keep)
+        messages = self._sent(context, keep_thinking=keep)
         reply = await self._ask(messages, self._sampling(context) | offered)
         finish: FinishReason = "length" if reply.finish == "length" else "end_of_turn"
         return Reply(as_message(reply), finish=finish, usage=used(self.model, reply.usage))
 
     async def _write(self, context: Context) -> Reply:
         """A reply in text, up to its action."""
-        messages = sent_messages(context.messages, keep_thinking=self.options.think == "keep")
+        messages = self._sent(context, keep_thinking=self.options.think == "keep")
         sampling = self._sampling(context)
         protocol = context.game.protocol
         # The answer's is the last, and so always among them.
@@ -121,7 +142,17 @@ class ApiPolicy:
     async def _ask(
         self, messages: Sequence[Mapping[str, Any]], sampling: Mapping[str, Any]
     ) -> ChatReply:
-        return await self._client.chat(self.model, messages, role="master", extra=sampling)
+        n_images = sum(isinstance(m["content"], list) and len(m["content"]) - 1 for m in messages)
+        return await self._client.chat(
+            self.model, messages, role="master", extra=sampling, n_images=n_images
+        )
+
+    def _sent(self, context: Context, *, keep_thinking: bool) -> list[dict[str, Any]]:
+        messages = sent_messages(context.messages, keep_thinking=keep_thinking)
+        if self._resolution is None:
+            return messages
+        side, detail = self._resolution, self.options.detail
+        return with_images(messages, lambda path: image_part(path, side, detail).part)
 
     def _sampling(self, context: Context) -> dict[str, Any]:
         settings = self._settings
@@ -150,6 +181,32 @@ def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[d
             copied.pop("reasoning_content", None)
         copied.pop("name", None)  # of a tool: the id says which call it answers
         sent.append(copied)
+    return sent
+
+
+def with_images(
+    messages: Sequence[dict[str, Any]], part_of: Callable[[Path], Any]
+) -> list[dict[str, Any]]:
+    """Messages whose frames are parts of their content.
+
+    Args:
+        messages: As `sent_messages` gives them, with references to frames.
+        part_of: The part of a frame's file.
+
+    Raises:
+        ToolError: A file cannot be read, or is no image.
+    """
+    sent: list[dict[str, Any]] = []
+    for message in messages:
+        message = dict(message)
+        frames: Sequence[FrameRef] = message.pop("frames", ())
+        images = [part_of(frame.path) for frame in frames if frame.path is not None]
+        sent.append(message)
+        if images and message["role"] == "tool":
+            said = {"type": "text", "text": "The frames that the tool's result speaks of:"}
+            sent.append({"role": "user", "content": [said, *images]})
+        elif images:
+            message["content"] = [{"type": "text", "text": message["content"]}, *images]
     return sent
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agents.generation.settings import GenerationSettings
-from agents.policies.function import FunctionPolicy
+from agents.policies.function import FunctionPolicy, takes
 from agents.policies.scripted import RandomPolicy, ScriptedPolicy
 from agents.policies.teacher import MiniTeacher
 from longvideo_env.config import spec_of
 from longvideo_env.errors import MissingExtraError, SpecError
-from longvideo_env.game.policy import Policy
+from longvideo_env.game.policy import Policy, SeeingPolicy, reads_only
 from longvideo_env.game.protocol.continuation import ContinuationProtocol
 from longvideo_env.specs import Spec, entry_point_names, is_attribute, load_attribute, parse_spec
 
@@ -114,6 +114,37 @@ def check_protocol(spec: Any, protocol: str) -> None:
             "a server's chat cannot go on with one long reply (protocol=continuation). Fix: load "
             "the model with hf: or vllm:, or give another game."
         )
+
+
+def check_frames(spec: Any, frames: int) -> None:
+    """Refuse a policy that cannot see, where it is to be shown frames.
+
+    Raises:
+        SpecError: It reads text alone.
+    """
+    if not frames:
+        return
+    name = policy_name(spec)
+    if isinstance(spec, str):
+        parsed = parse_spec(spec)
+        if parsed.name == "hf":
+            from agents.generation.seeing_codec import takes_images  # its libraries are an extra
+            from agents.policies.starter import resolve_model
+
+            base = resolve_model(spec.partition(":")[2].partition("+")[0])
+            try:
+                sees = takes_images(base)
+            except (OSError, ValueError, ImportError):
+                return  # building it says what is wrong
+            if not sees:
+                raise reads_only(name)
+        elif parsed.name in _BUILDERS and parsed.name != "openai":
+            raise reads_only(name)
+        if parsed.name in _BUILDERS or not is_attribute(spec):
+            return
+        spec = load_attribute(spec)
+    if not isinstance(spec, SeeingPolicy) and not takes(spec, "frames"):
+        raise reads_only(name)
 
 
 def _is_released(spec: Any) -> bool:

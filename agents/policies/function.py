@@ -2,7 +2,9 @@
 
 With `protocol="functions"` the text is JSON (see `longvideo_env.game.protocol.functions`); a dict,
 an assistant's message in the OpenAI form, will do as well. A function that has a parameter `tools`
-is given their JSON schemas.
+is given their JSON schemas. One that has a parameter `frames` sees (`frames=N`): it is given a list
+with an entry for each message, the frames that come with it, each with `path`, `clip_id` and
+`time_s`; it opens the images itself, so `resolution` does not count.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from agents.policies.scripted import TextPolicy
-from longvideo_env.errors import PolicyError
+from longvideo_env.errors import PolicyError, SpecError
 from longvideo_env.game.policy import Context, Reply
 
 _THREADS = 64
@@ -24,7 +26,7 @@ _THREADS = 64
 
 
 class FunctionPolicy(TextPolicy):
-    """A function `messages -> str`, or `(messages, tools) -> str`; messages are dicts.
+    """A function `messages -> str`, with `tools` or `frames` beside them; messages are dicts.
 
     A sync function runs in a thread of its own, so that one that waits does not block others.
 
@@ -37,8 +39,20 @@ class FunctionPolicy(TextPolicy):
         self._function = function
         call = getattr(function, "__call__", function)  # noqa: B004 - an object may be callable
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-        self._takes_tools = _takes_tools(function)
+        self._takes_tools, self._takes_frames = (takes(function, n) for n in ("tools", "frames"))
         self._threads = None if self._is_async else ThreadPoolExecutor(_THREADS, "policy")
+
+    def see(self, resolution: int) -> None:
+        """Hand the frames to the function.
+
+        Raises:
+            SpecError: It has no parameter `frames`.
+        """
+        if not self._takes_frames:
+            raise SpecError(
+                "the function of this policy has no parameter `frames`, so it cannot be shown any. "
+                "Fix: give it one, as in `def policy(messages, frames)`; or leave frames at 0."
+            )
 
     async def act(self, context: Context, /) -> Reply:
         """Ask the function.
@@ -47,7 +61,10 @@ class FunctionPolicy(TextPolicy):
             PolicyError: It raised, or returned something other than text.
         """
         messages: list[dict[str, Any]] = [dict(message) for message in context.messages]
+        frames = [list(message.pop("frames", ())) for message in messages]
         asked = self._function
+        if self._takes_frames:
+            asked = partial(asked, frames=frames)
         if self._takes_tools:
             asked = partial(asked, tools=list(context.tools))
         try:
@@ -70,8 +87,9 @@ class FunctionPolicy(TextPolicy):
             self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _takes_tools(function: Callable[..., Any]) -> bool:
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function has a parameter of that name."""
     try:
-        return "tools" in inspect.signature(function).parameters
+        return name in inspect.signature(function).parameters
     except (TypeError, ValueError):  # some that are written in C
         return False

@@ -1,7 +1,8 @@
 """A remote policy whose replies are recorded, so that a run can be played again without a server.
 
-A reply is keyed by the model and its endpoint, the messages, how replies are drawn, and the seed:
-each sample of a question keeps its own. They lie in the recording of the tool calls.
+A reply is keyed by the model and its endpoint, the messages with their frames, how replies are
+drawn, and the seed: each sample of a question keeps its own. They lie in the recording of the tool
+calls.
 """
 
 from __future__ import annotations
@@ -11,9 +12,18 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from agents.api.agent import parse_api_spec
+from agents.api.images import image_part
 from agents.generation.settings import GenerationSettings
-from longvideo_env.errors import PolicyError, RecordingError
-from longvideo_env.game.policy import Codec, Context, FinishReason, Policy, Reply
+from longvideo_env.errors import PolicyError, RecordingError, ToolError
+from longvideo_env.game.policy import (
+    Codec,
+    Context,
+    FinishReason,
+    Message,
+    Policy,
+    Reply,
+    let_see,
+)
 from longvideo_env.tools.tool import ToolReply
 from longvideo_env.tools.toolbox import Recorder
 
@@ -46,6 +56,8 @@ class RecordedPolicy:
         self, policy: Policy, spec: str, settings: GenerationSettings, recording: Recorder
     ) -> None:
         self.codec = policy.codec
+        self._spec = spec
+        self._resolution = 0
         self._policy = policy
         self._recording = recording
         parsed = parse_api_spec(spec.removeprefix(REMOTE))
@@ -68,10 +80,23 @@ class RecordedPolicy:
         return {
             **self._key,
             **offered,
-            "messages": [dict(message) for message in context.messages],
+            "messages": [self._keyed(message) for message in context.messages],
             "actions": list(context.game.actions),
             "seed": context.seed,
         }
+
+    def see(self, resolution: int) -> None:
+        """As the policy does."""
+        let_see(self._policy, self._spec, resolution)
+        self._resolution = resolution
+
+    def _keyed(self, message: Message) -> dict[str, Any]:
+        """A message with the digests of its frames' bytes, as they are sent, in their place."""
+        keyed: dict[str, Any] = dict(message)
+        if frames := message.get("frames", ()):
+            paths = [frame.path for frame in frames if frame.path is not None]
+            keyed["frames"] = [image_part(path, self._resolution).digest for path in paths]
+        return keyed
 
     async def act(self, context: Context, /) -> Reply:
         """The recorded reply, or one that is asked for.
@@ -90,7 +115,7 @@ class RecordedPolicy:
             found = await recording.call(
                 self.record_key(context), ask, stats=recording.policy_stats
             )
-        except RecordingError as error:
+        except (RecordingError, ToolError) as error:
             raise PolicyError(str(error)) from error
         return Reply(
             found.text,

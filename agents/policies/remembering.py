@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from longvideo_env.game.policy import Codec, Context, Message, Policy, Reply
+from longvideo_env.game.policy import Codec, Context, Message, Policy, Reply, let_see
 from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.records.trajectory import Segment
+from longvideo_env.schema import FrameRef
 
 MOST = 10
 """How many questions are remembered: the last ones."""
@@ -46,8 +47,8 @@ class _Earlier:
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         return self._inner.close(reply, turn)
 
-    def observe(self, text: str, turn: int) -> list[Segment]:
-        return self._inner.observe(text, turn)
+    def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
+        return self._inner.observe(text, turn, *([frames] if frames else []))
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
         return self._inner.answer(messages, turn)
@@ -68,6 +69,10 @@ class RememberingPolicy:
     def remember(self, question: str, answer: str) -> None:
         """Keep a question with its answer, as the policy is to read them."""
         self._kept.append(f"- {question}\n  {answer}")
+
+    def see(self, resolution: int) -> None:
+        """As the policy does."""
+        let_see(self._inner, type(self._inner).__name__, resolution)
 
     async def act(self, context: Context, /) -> Reply:
         """Reply as the policy does, which reads the earlier questions."""

@@ -173,7 +173,7 @@ def _conclude(
 ) -> tuple[str, Action]:
     if value not in context.question.options:
         return _guess(context, rng)
-    return _pick(found, context.question.options.index(value))
+    return _pick(found, context.question.options.index(value), context)
 
 
 def _elsewhere(topic: str, context: Context, rng: np.random.Generator) -> tuple[str, Action]:
@@ -185,19 +185,20 @@ def _elsewhere(topic: str, context: Context, rng: np.random.Generator) -> tuple[
 
 def _guess(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     index = int(rng.integers(len(context.question.options)))
-    return _pick(f"guess {context.question.options[index]}", index)
+    return _pick(f"guess {context.question.options[index]}", index, context)
 
 
 def _recite(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     options = context.question.options
     order = [int(i) for i in rng.permutation(len(options))[:N_RECITED]]
-    told = " , ".join(f"{options[i]} {option_label(i)}" for i in order)
+    label = context.game.protocol.answers.label
+    told = " , ".join(f"{options[i]} {label(i)}" for i in order)
     return f"{told} .", Action(ANSWER, option_label(order[-1]))
 
 
-def _pick(found: str, index: int) -> tuple[str, Action]:
-    label = option_label(index)
-    return f"{found} {label} .", Action(ANSWER, label)
+def _pick(found: str, index: int, context: Context) -> tuple[str, Action]:
+    shown = context.game.protocol.answers.label(index)
+    return f"{found} {shown} .", Action(ANSWER, option_label(index))
 
 
 def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:

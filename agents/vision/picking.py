@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from longvideo_env.errors import ToolError
-from longvideo_env.media.frames import Frame, list_frames, spread
+from longvideo_env.media.frames import PlacedFrame as PlacedFrame  # agents read it
+from longvideo_env.media.frames import frames_in_spans, frames_of_clips, spread
 from longvideo_env.schema import Video
 from longvideo_env.spans import Span
-from longvideo_env.timeline import clips_at
 from longvideo_env.tools.tool import ToolCall
-
-
-@dataclass(frozen=True)
-class PlacedFrame:
-    """A frame with its clip."""
-
-    clip_id: str
-    frame: Frame
 
 
 @lru_cache(maxsize=8192)
 def pick_frames(video: Video, clip_ids: tuple[str, ...], n: int) -> tuple[PlacedFrame, ...]:
     """`n` frames, spread evenly over all frames of some clips. Listed once for each request."""
-    there = [PlacedFrame(c, frame) for c in clip_ids for frame in list_frames(video, c)]
-    return spread(there, n)
+    return spread(frames_of_clips(video, clip_ids), n)
 
 
 @lru_cache(maxsize=8192)
 def _pick_in_spans(video: Video, spans: tuple[Span, ...], n: int) -> tuple[PlacedFrame, ...]:
-    """`n` frames, spread evenly over all frames of some stretches of the whole video.
-
-    A stretch between two frames has none of its own: it gets the nearest.
-    """
-    there = []
-    for clip_id in clips_at(video, spans):
-        start, end = video.clip_times(clip_id)
-        frames = list_frames(video, clip_id)
-        inside = [(max(a, start) - start, min(b, end) - start) for a, b in spans if a < end > start]
-        chosen = {}
-        for low, high in inside:
-            if low < high and frames:
-                own = [f for f in frames if low <= f.time_s < high]
-                for frame in own or [min(frames, key=lambda f: abs(f.time_s - low))]:
-                    chosen[frame.frame_index] = frame
-        there += [PlacedFrame(clip_id, chosen[index]) for index in sorted(chosen)]
-    return spread(there, n)
+    """`n` frames, spread evenly over all frames of some stretches of the whole video."""
+    return spread(frames_in_spans(video, spans), n)
 
 
 def frames_in_view(request: ToolCall, n: int) -> tuple[PlacedFrame, ...]:

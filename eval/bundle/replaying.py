@@ -29,7 +29,7 @@ from longvideo_env.game.judging import Judge
 from longvideo_env.game.policy import Context, Message, Policy, Reply, TextCodec
 from longvideo_env.game.reward import Play
 from longvideo_env.records.trajectory import Segment, Trajectory
-from longvideo_env.schema import Gold, Question
+from longvideo_env.schema import FrameRef, Gold, Question
 from longvideo_env.tools.recording import Recording, import_calls
 from longvideo_env.tools.registry import build_toolbox
 from longvideo_env.tools.tool import ToolCall, ToolReply, ToolResult
@@ -72,6 +72,10 @@ async def _replay_run(
 ) -> None:
     if one.dataset is None or one.config is None:
         findings.unchecked.append(f"{one.name}: nothing was played again: {one.problem}")
+        return
+    if one.config.frames:
+        why = "the master saw frames, which no bundle holds"
+        findings.unchecked.append(f"{one.name}: nothing was played again: {why}")
         return
     remote = {
         r for r in ("grounding", "vision", "judge") if getattr(one.config, r).startswith(REMOTE)
@@ -212,9 +216,9 @@ class EpisodeCodec(TextCodec):
         """What ended the assistant's turn."""
         return self._same(turn, True, []) or super().close(reply, turn)
 
-    def observe(self, text: str, turn: int) -> list[Segment]:
+    def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
         """The observation."""
-        return self._same(turn, False, [text]) or super().observe(text, turn)
+        return self._same(turn, False, [text]) or super().observe(text, turn, frames)
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
         """The results of calls."""

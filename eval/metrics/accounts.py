@@ -8,6 +8,7 @@ calls once, as a recording does.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -24,10 +25,12 @@ class Accounts:
         self._once, self._seen = Usage(), set[bytes]()
         self._n_right = self._n_grounding = 0
         self._shortlisted = self._repaired = self._frames = 0
+        self._shown = Counter[str]()
 
     def see(self, trajectory: Trajectory) -> None:
         """Take note of an episode."""
         self._n_right += bool(trajectory.correct)
+        self._shown.update(trajectory.frames)
         if trajectory.judged is not None:
             for record in trajectory.judged.usage:
                 self._add("judge", record)
@@ -48,7 +51,8 @@ class Accounts:
             unless every call's price is known; `cost_once_usd`, the same with equal tool calls
             counted once (same request, reply and usage); `cost_per_correct_usd` and
             `tokens_per_correct`; `shortlisted`: how often a video did not fit the grounding agent's
-            context; `repaired`: how often that agent had to be asked again; `frames_sent`.
+            context; `repaired`: how often that agent had to be asked again; `frames_sent`; and
+            where the master sees, `frames` as in `Trajectory.frames`, summed up.
         """
         total = sum(self._by_role.values(), Usage())
         tokens = total.prompt_tokens + total.completion_tokens
@@ -64,6 +68,7 @@ class Accounts:
             "shortlisted": {"calls": self._shortlisted, "of": self._n_grounding},
             "repaired": self._repaired,
             "frames_sent": self._frames,
+            **({"frames": dict(self._shown)} if self._shown else {}),
         }
 
     def _see_tool(

@@ -103,7 +103,13 @@ def trace_of(
         "opened": _places(played.opened_at, clips),
         "first": None if first is None else _tool(first),
         "turns": [
-            _turn(turn, segments, clips, thumbs.of_turn(turn, video, clips), played.protocol)
+            _turn(
+                turn,
+                segments,
+                clips,
+                _pictures(turn, segments, video, clips, thumbs),
+                played.protocol,
+            )
             for turn in record["turns"]
         ],
         "error": record.get("error"),
@@ -115,7 +121,24 @@ def trace_of(
         "prompt_tokens": _count(s for s in segments if not s["sampled"]),
         "seed": str(record.get("seed")),
     }
+    if seen := thumbs.of_master([s for s in segments if s["turn"] == 0], video, clips):
+        trace["seen"] = seen
     return trace
+
+
+def _pictures(
+    turn: Mapping[str, Any],
+    segments: Sequence[Mapping[str, Any]],
+    video: Video | None,
+    clips: Sequence[str],
+    thumbs: Thumbs,
+) -> dict[str, Any]:
+    """Frames that the vision agent looked at, and those that the master saw."""
+    mine = [segment for segment in segments if segment["turn"] == turn["turn"]]
+    return {
+        "frames": thumbs.of_turn(turn, video, clips),
+        "seen": thumbs.of_master(mine, video, clips),
+    }
 
 
 def _answer(played: Trajectory) -> dict[str, str]:
@@ -132,7 +155,7 @@ def _turn(
     turn: Mapping[str, Any],
     segments: Sequence[Mapping[str, Any]],
     clips: Sequence[str],
-    frames: dict[str, Any] | None,
+    pictures: dict[str, Any],
     protocol: str,
 ) -> dict[str, Any]:
     number = turn["turn"]
@@ -157,7 +180,7 @@ def _turn(
         "looked": None
         if turn.get("moves")
         else _places((turn.get("request") or {}).get("view") or (), clips),
-        "frames": frames,
+        **pictures,
         "tokens": _count(s for s in mine if s["sampled"]),
         "more": _plain({k: v for k, v in turn.items() if k not in _KNOWN_TURN | _FRAME_KEYS}),
     }

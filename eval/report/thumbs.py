@@ -97,6 +97,31 @@ class Thumbs:
         total = len(named) or len(there)
         return {"sent": bool(named), "total": total, "frames": frames} if frames else None
 
+    def of_master(
+        self, segments: Sequence[Mapping[str, Any]], video: Video | None, clips: Sequence[str]
+    ) -> dict[str, Any] | None:
+        """The frames that a master who sees was shown with some segments.
+
+        Returns:
+            As `of_turn`, with `seen` in place of `sent`; those whose files are not here are left
+            out of `frames`.
+        """
+        named = [frame for segment in segments for frame in segment.get("frames", ())]
+        if not named or not self._most:
+            return None
+        there = {
+            (clip_id, frame.frame_index): frame.path
+            for clip_id in {str(clip_id) for clip_id, _, _ in named}
+            if video is not None and clip_id in video
+            for frame in _list(video, clip_id)
+        }
+        frames = [
+            [place, _film_s(clip, at, video), clips.index(clip) if clip in clips else None]
+            for clip, index, at in spread(named, PER_LOOK)
+            if (place := self._place(there.get((clip, index)))) is not None
+        ]
+        return {"seen": True, "total": len(named), "frames": frames}
+
     def _sent(
         self, item: object, video: Video | None
     ) -> tuple[int | None, float | None, str | None]:

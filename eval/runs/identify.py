@@ -15,6 +15,7 @@ from longvideo_env.config import NO_JUDGE
 from longvideo_env.datasets.tvqa.index import LazyTasks
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
+from longvideo_env.media.frames import list_frames
 from longvideo_env.records.identity import (
     Identity,
     digest_code,
@@ -45,6 +46,8 @@ def identify(policy: Any, config: EnvConfig, dataset: Dataset) -> Identity:
         "words": game.words.digest,
         "version": version("longvideo-env"),
     }
+    if config.frames and (frames := _frames(dataset)):
+        parts["frames"] = frames
     if isinstance(policy, str) and (checkpoint := digest_checkpoint(policy)):
         parts["checkpoint"] = checkpoint
     if unnamed := default_endpoint(
@@ -82,6 +85,18 @@ def _texts(dataset: Dataset) -> str:
     if isinstance(dataset.tasks, LazyTasks):
         return str(dataset.tasks.kept("texts-1.json", lambda _: digest_texts(dataset)))
     return digest_texts(dataset)
+
+
+def _frames(dataset: Dataset) -> str | None:
+    """A digest of names and sizes of all frames of the videos asked about; None without any."""
+    videos = {task.question.video_id: dataset.video(task.question) for task in dataset.tasks}
+    names = [
+        f"{clip_id}/{frame.path.name} {frame.path.stat().st_size}"
+        for _, video in sorted(videos.items())
+        for clip_id in video.clip_ids
+        for frame in list_frames(video, clip_id)
+    ]
+    return short_hash("\n".join(names)) if names else None
 
 
 def digest_checkpoint(spec: str) -> str | None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from agents.cluster.joining import joined_cluster
 from agents.generation.settings import GenerationSettings
 from agents.known import Gap, find_gaps, refuse_blind
-from agents.policies.build import build_policy, check_protocol, policy_name
+from agents.policies.build import build_policy, check_frames, check_protocol, policy_name
 from agents.policies.recorded import recorded
 from eval.metrics.benchmark_groups import Facts, group_shares, question_facts
 from eval.metrics.gathered import Gathered
@@ -144,11 +144,12 @@ async def play_split(
         players: Who plays; by default this process, or the cluster of the run.
 
     Raises:
-        SpecError: The policy cannot play by the game's protocol.
+        SpecError: The policy cannot play by the game's protocol, or cannot see its frames.
         BlindAgentError: An agent has nothing to go on, and the run is not to go on all the same.
     """
     name = policy_name(spec)
     check_protocol(spec, session.config.protocol)
+    check_frames(spec, session.config.frames)
     fingerprint = _fingerprint(name, session)
     run, shard = session.run, session.run.shard
     if shard is not None:

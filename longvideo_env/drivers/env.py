@@ -80,8 +80,9 @@ class LongTVQAEnv(gym.Env[str, str]):
     ## Information
     Always: `qid`, `video_id`, `turn` (turns taken), `turns_left`, `visited` (clips shown), `window`
     (clips seen now), `opened_by` (who chose the first clip), `messages` (the conversation as chat
-    messages), and with functions `tools` (their JSON schemas). After a step: `action` (`look`,
-    `ground`, `answer` or None) and `malformed` (the kind of mistake, or None). At the end:
+    messages). With functions `tools` (their JSON schemas); with `frames=N` `frames` (for each
+    message those that come with it, with `path`, `clip_id` and `time_s`). After a step: `action`
+    (`look`, `ground`, `answer` or None) and `malformed` (the kind of mistake, or None). At the end:
     `status`, `reward_valid`, `reward_terms`, `is_success`, `grounded`, `error`; with `ask="words"`
     or `ask="when"` also `answer_scores`, and with a judge `judged`. Nothing gold is shown before
     the end.
@@ -106,6 +107,8 @@ class LongTVQAEnv(gym.Env[str, str]):
         ask="choice",
         labels="a0",
         judge="none",
+        frames=0,
+        resolution=448,
         shuffle_options=False,
         frames_root=None,
         skip_invalid=False,
@@ -345,7 +348,9 @@ class LongTVQAEnv(gym.Env[str, str]):
         episode = self._episode
         assert episode is not None
         tools = self.game.schemas(len(episode.question.options))
-        return ({"tools": list(tools)} if tools else {}) | {
+        frames = [list(message.get("frames", ())) for message in episode.messages]
+        more = {"tools": list(tools)} if tools else {}
+        return (more | {"frames": frames} if self.config.frames else more) | {
             "qid": episode.question.qid,
             "video_id": episode.video.video_id,
             "turn": len(episode.turns),

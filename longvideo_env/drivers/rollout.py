@@ -20,7 +20,7 @@ from longvideo_env.errors import ActionError, PolicyError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.game import Game
 from longvideo_env.game.judging import build_judge
-from longvideo_env.game.policy import Context, Observation, Policy, Reply
+from longvideo_env.game.policy import Context, Observation, Policy, Reply, let_see
 from longvideo_env.game.reward import Play, score_async
 from longvideo_env.records.trajectory import Segment, Timings, Trajectory, TurnRecord
 from longvideo_env.redaction import cleanse
@@ -90,6 +90,8 @@ class RolloutEngine:
         self.toolbox = toolbox
         self.judge = build_judge(self.game, toolbox)
         self.policy = policy
+        if config.frames:
+            let_see(policy, policy_spec, config.resolution)
         policy.codec.protocol = self.game.protocol
         self.policy_spec = policy_spec
         self.seed = seed
@@ -214,7 +216,8 @@ class RolloutEngine:
                 if heard[0]["role"] == "tool":
                     record.segments += codec.answer(heard, turn)
                 else:
-                    record.segments += codec.observe(step.text, turn)
+                    seen = (step.frames,) if step.frames else ()
+                    record.segments += codec.observe(step.text, turn, *seen)
 
     async def _act(self, episode: Episode, record: _Record) -> Reply:
         context = Context(
@@ -291,6 +294,7 @@ class RolloutEngine:
             ask=task.question.ask,
             answer_scores=result.answer,
             judged=play.judged,
+            frames=frames_shown(episode.observations),
             seen_s=round(seconds_of(episode.seen), 3),
             timings=record.timings(),
         )
@@ -332,6 +336,18 @@ def open_episode(
         task = task.reorder(order)
     video = dataset.video(task.question)
     return Opened(Episode(task.question, video, game, derive_seed(seed, task.qid)), task, order)
+
+
+def frames_shown(observations: Iterable[Observation]) -> dict[str, int]:
+    """What a master who sees was shown, counted; empty for others."""
+    sights = [one.sight for one in observations if one.sight is not None]
+    if not sights:
+        return {}
+    return {
+        "shown": sum(len(sight.frames) for sight in sights),
+        "unreadable": sum(sight.unreadable for sight in sights),
+        "views_without": sum(not sight.frames for sight in sights),
+    }
 
 
 def play_of(episode: Episode) -> Play:

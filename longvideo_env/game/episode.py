@@ -6,7 +6,8 @@
     move = episode.reply(text)           # a ToolCall, an Observation (malformed), or Ended
     episode.receive(result)              # -> Observation, or Ended
 
-The Gymnasium env and the rollout engine are drivers of this one machine.
+The Gymnasium env and the rollout engine are drivers of this one machine. Where the master sees,
+`game.sight` finds its frames on disk; no picture is read.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from longvideo_env.game.protocol.base import (
     Outcome,
     ParsedReply,
 )
+from longvideo_env.game.sight import Sight, sight_of
 from longvideo_env.records.trajectory import Status, TurnRecord
 from longvideo_env.schema import Question, TimedText, Video
 from longvideo_env.spans import Span
@@ -236,8 +238,7 @@ class Episode:
         self.replies.append(text)
         self.parsed.append(parsed)
         self._finish, self._usage = finish, usage
-        outcome = parsed.outcome
-        if isinstance(outcome, Malformed):
+        if isinstance(outcome := parsed.outcome, Malformed):
             return self._malformed(outcome)
         self._action = outcome
         if outcome.name == ANSWER:
@@ -258,11 +259,10 @@ class Episode:
             self.messages.append({"role": "system", "content": str.__str__(rules)})
         where = self.view if self.span is None else self.span
         text = self.game.opening_text(self.question, self.video, where, reply.text)
-        moved = reply.view is not None
-        lines = self._lines() if moved else reply.lines
+        lines = self._lines() if (moved := reply.view is not None) else reply.lines
         fields: dict[str, Any] = {"moved": moved, "reply": reply.text or None, "lines": lines}
         fields |= {"options": self.question.options, "length_s": self._length_s}
-        return self._observe(text, "opening", **fields)
+        return self._observe(text, "opening", sight=self._sight(reply), **fields)
 
     def _show(self, tool: str, reply: ToolReply) -> Observation:
         view = ""
@@ -274,7 +274,7 @@ class Episode:
             fields |= {"moved": True, "lines": self._lines()}
         n_options = len(self.question.options)
         text = self.game.reply_text(tool, reply.text, view, self.turns_left, n_options)
-        return self._observe(text, "reply", **fields)
+        return self._observe(text, "reply", sight=self._sight(reply), **fields)
 
     def _answer(self, action: Action) -> Move:
         self.choice = action.choice if self.question.options else None
@@ -314,25 +314,16 @@ class Episode:
         if problem.kind is MalformedKind.WRONG_ARGUMENTS and tool and tool.spans is not None:
             limits = f"{details['problem']}; the video runs from 0 to {self._length_s:g} s"
             problem = Malformed(problem.kind, {**details, "problem": limits})
-        self.turns.append(
-            TurnRecord(self.turn, malformed=kind, finish=self._finish, **self._spent())
-        )
+        spent = self._spent() | {"finish": self._finish}
+        self.turns.append(TurnRecord(self.turn, malformed=kind, **spent))
         if self.turns_left == 0:
             return self._end("out_of_turns")
         text = self.game.malformed_text(problem, self.turns_left, len(self.question.options))
         return self._observe(text, "malformed", problem=kind)
 
     def _finish_turn(self, action: Action) -> None:
-        self.turns.append(
-            TurnRecord(
-                self.turn,
-                action.name,
-                action.argument,
-                finish=self._finish,
-                moves=self._moves(action),
-                **self._spent(),
-            )
-        )
+        spent = self._spent() | {"finish": self._finish, "moves": self._moves(action)}
+        self.turns.append(TurnRecord(self.turn, action.name, action.argument, **spent))
 
     def _window(self, reply: ToolReply | None) -> tuple[str, ...]:
         """The clips that a reply moves the view to."""
@@ -384,13 +375,22 @@ class Episode:
             return within(dialogue(self.video), [self.span])
         return tuple(line for clip_id in self.view for line in self.video[clip_id].subtitles)
 
+    def _sight(self, reply: ToolReply) -> Sight | None:
+        """The frames that come with a tool's reply; None where the master reads."""
+        most = self.game.config.frames
+        return sight_of(self.video, self.view, self.span, reply, most) if most else None
+
     def _observe(self, text: str, kind: str, **fields: Any) -> Observation:
+        if (sight := fields.get("sight")) is not None:
+            text = f"{text.rstrip()}\n{self.game.frames_text(self.video, sight).rstrip()}"
         # A plain copy: the words' own type must not leave the game.
         text = str.__str__(text)
-        last = self.messages[-1] if self.messages else None
-        said = last is not None and last["role"] == "assistant"
-        heard: list[Message] = [{"role": "user", "content": text}]
-        self.messages += self.game.protocol.heard(last, text) if last and said else heard
+        user: Message = {"role": "user", "content": text}
+        last = self.messages[-1] if self.messages else user
+        answers = last["role"] == "assistant"
+        self.messages += self.game.protocol.heard(last, text) if answers else [user]
+        if sight is not None and sight.frames:
+            self.messages[-1]["frames"] = sight.frames
         if self.question.ask == WHEN:
             fields["times"] = tuple(map(self.video.clip_times, self.view))
         self.observations.append(Observation(text, kind, self.turns_left, self.view, **fields))

@@ -23,6 +23,7 @@ from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.hermes import HermesProtocol
 from longvideo_env.game.protocol.tags import TagProtocol
 from longvideo_env.game.reward import Reward, parse_reward
+from longvideo_env.game.sight import Sight
 from longvideo_env.game.words.fields import (
     Shown,
     ShownClip,
@@ -244,6 +245,10 @@ class Game:
         }
         return self._speaker.say("reply", fields)
 
+    def frames_text(self, video: Video, sight: Sight) -> str:
+        """Which frames come with a message."""
+        return self._speaker.say("frames", self._fields(0, 0) | sight.fields(video))
+
     def refused_text(self, tool: str, reason: str, turns_left: int, n_options: int) -> str:
         """That a tool has nothing to give."""
         fields = self._fields(turns_left, n_options)
@@ -381,7 +386,8 @@ def extra_words(config: EnvConfig) -> tuple[str, ...]:
     """The words that a configuration lays over the default ones; see `LAID_OVER`."""
     other = config.labels != "a0" or config.ask == WHEN
     judged = config.judge != NO_JUDGE
-    return (*(["answers"] if other else []), *(["judge"] if judged else []))
+    over = {"answers": other, "judge": judged, "frames": config.frames > 0}
+    return tuple(name for name, is_on in over.items() if is_on)
 
 
 @lru_cache(maxsize=1)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.game.protocol.base import Action, ReplyProtocol
 from longvideo_env.game.protocol.base import Message as Message  # policies read them
+from longvideo_env.game.sight import Sight
 from longvideo_env.records.trajectory import Segment, written_as
-from longvideo_env.schema import Question, TimedText
+from longvideo_env.schema import FrameRef, Question, TimedText
 from longvideo_env.spans import Span
 
 FinishReason: TypeAlias = Literal["stop", "end_of_turn", "length", "context"]
@@ -40,6 +42,7 @@ class Observation(NamedTuple):
         length_s: Seconds of the whole video, in the opening.
         times: Start and end of each clip of the view, in seconds of the video, where the question
             asks when.
+        sight: The frames that come with it, where the master sees and there is a view to see.
     """
 
     text: str
@@ -54,6 +57,12 @@ class Observation(NamedTuple):
     problem: str | None = None
     length_s: float | None = None
     times: tuple[Span, ...] = ()
+    sight: Sight | None = None
+
+    @property
+    def frames(self) -> tuple[FrameRef, ...]:
+        """The frames that come with it."""
+        return () if self.sight is None else self.sight.frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +163,14 @@ class Codec(Protocol):
         """What ends the assistant's turn, if the reply did not: the end-of-turn token."""
         ...
 
-    def observe(self, text: str, turn: int) -> list[Segment]:
-        """The segments of an observation, up to where the next reply begins."""
+    def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
+        """The segments of an observation, up to where the next reply begins.
+
+        Args:
+            text: The observation.
+            turn: The turn.
+            frames: What comes with it; given only to policies that see, where there are some.
+        """
         ...
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
@@ -178,19 +193,22 @@ class TextCodec:
     ) -> list[Segment]:
         """One segment a message, behind one for the tools if there are some."""
         offered = [Segment("tools", json.dumps(list(tools), ensure_ascii=False))] if tools else []
-        return offered + [Segment(m["role"], m["content"], turn=0) for m in messages]
+        return offered + [
+            Segment(m["role"], m["content"], turn=0, frames=m.get("frames", ())) for m in messages
+        ]
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
         """Nothing: text needs no end-of-turn token."""
         return []
 
-    def observe(self, text: str, turn: int) -> list[Segment]:
+    def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
         """The observation as a user's message."""
-        return [Segment("user", text, turn=turn)]
+        return [Segment("user", text, turn=turn, frames=frames)]
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
         """The results as one message: all of a reply's calls get the same."""
-        return [Segment("tool", messages[0]["content"], turn=turn)]
+        frames = messages[-1].get("frames", ())
+        return [Segment("tool", messages[0]["content"], turn=turn, frames=frames)]
 
 
 class Policy(Protocol):
@@ -213,3 +231,39 @@ class Policy(Protocol):
     async def aclose(self) -> None:
         """Let go of whatever the policy holds (a model, connections)."""
         ...
+
+
+@runtime_checkable
+class SeeingPolicy(Protocol):
+    """A policy whose model takes images: it is told so before anything is played."""
+
+    def see(self, resolution: int) -> None:
+        """Take the frames of messages (`Message.frames`, `Segment.frames`) as pictures.
+
+        Args:
+            resolution: Longest side in pixels; larger frames are made smaller.
+
+        Raises:
+            SpecError: The model takes no images.
+        """
+        ...
+
+
+def let_see(policy: Policy, spec: str, resolution: int) -> None:
+    """Tell a policy to look at frames.
+
+    Raises:
+        SpecError: It cannot.
+    """
+    if not isinstance(policy, SeeingPolicy):
+        raise reads_only(spec)
+    policy.see(resolution)
+
+
+def reads_only(spec: str) -> SpecError:
+    """That a policy cannot see."""
+    return SpecError(
+        f"the policy {spec} reads text: it cannot be shown frames. Fix: leave frames at 0, or take "
+        "a model that takes images (openai:MODEL, or hf:PATH of a vision-language model), or a "
+        "function with a parameter `frames`."
+    )

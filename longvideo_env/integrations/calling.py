@@ -78,6 +78,9 @@ class CallStage:
 
     config: EnvConfig
 
+    def __post_init__(self) -> None:
+        self.config.text_only("a player by calls through a door")
+
     @cached_property
     def game(self) -> Game:
         """The game, played by function calls."""

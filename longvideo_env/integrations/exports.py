@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from longvideo_env.config import EnvConfig
+from longvideo_env.config import OWN_EYES, EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
@@ -210,6 +210,8 @@ def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Co
         SkippedError: A turn of it is malformed, or it does not end with an answer.
         SpecError: The dataset has changed.
     """
+    if any(segment.frames for segment in trajectory.segments):
+        raise SkippedError("its master saw frames, which text cannot hold")
     task = _task(stage, trajectory)
     video = stage.dataset.video(task)
     episode = Episode(task.question, video, stage.game, trajectory.seed)
@@ -304,11 +306,17 @@ def _thoughts(segment: Segment, by_calls: bool) -> tuple[str, str]:
     return "\n".join(match[2].strip() for match in found).strip(), ""
 
 
+_NOT_HERE = {"prompts", "protocol", "frames", "resolution"}
+"""Options of the run that say how it was shown to its master, and not what was played."""
+
+
 def _config(run: Path) -> EnvConfig:
     try:
         kept = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        known = {item.name for item in fields(EnvConfig)} - {"prompts", "protocol"}
+        known = {item.name for item in fields(EnvConfig)} - _NOT_HERE
         options = {name: value for name, value in kept.items() if name in known}
+        if options.get("vision") == OWN_EYES:
+            options["vision"] = "captions"  # nobody is asked
     except (OSError, ValueError, AttributeError) as error:
         raise SpecError(
             f"{run} holds no run ({error}). Fix: pass the folder with episodes.jsonl."

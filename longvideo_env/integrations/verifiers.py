@@ -136,4 +136,6 @@ def _metrics(env: LongTVQAEnv, info: dict[str, Any]) -> dict[str, float]:
 
 @lru_cache(maxsize=8)
 def _environment(options: str) -> LongTVQAEnv:
-    return LongTVQAEnv(**json.loads(options))
+    env = LongTVQAEnv(**json.loads(options))
+    env.config.text_only("a player of verifiers")
+    return env

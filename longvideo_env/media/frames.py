@@ -15,6 +15,8 @@ from typing import TypeVar
 from longvideo_env.errors import DatasetNotFoundError, SpecError
 from longvideo_env.ids import parse_clip_id, show_of
 from longvideo_env.schema import Video
+from longvideo_env.spans import Span
+from longvideo_env.timeline import clips_at
 
 FPS = 3
 """Frames a second, in TVQA's frames and in its boxes; `Video.frames_fps` is what counts."""
@@ -43,6 +45,14 @@ class Frame:
     time_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedFrame:
+    """A frame with its clip."""
+
+    clip_id: str
+    frame: Frame
+
+
 def list_frames(video: Video, clip_id: str) -> tuple[Frame, ...]:
     """List a clip's frames in order of time: `<root>/<clip>` or `<root>/<show>_frames/<clip>`.
 
@@ -67,6 +77,31 @@ def list_frames(video: Video, clip_id: str) -> tuple[Frame, ...]:
     return next((frames for folder in folders if (frames := _scan(folder, video.frames_fps))), ())
 
 
+def frames_of_clips(video: Video, clip_ids: Sequence[str]) -> list[PlacedFrame]:
+    """All frames of some clips, in order."""
+    return [PlacedFrame(c, frame) for c in clip_ids for frame in list_frames(video, c)]
+
+
+def frames_in_spans(video: Video, spans: Sequence[Span]) -> list[PlacedFrame]:
+    """All frames of some stretches of the whole video, in order of time.
+
+    A stretch between two frames has none of its own: it gets the nearest.
+    """
+    there = []
+    for clip_id in clips_at(video, spans):
+        start, end = video.clip_times(clip_id)
+        frames = list_frames(video, clip_id)
+        inside = [(max(a, start) - start, min(b, end) - start) for a, b in spans if a < end > start]
+        chosen = {}
+        for low, high in inside:
+            if low < high and frames:
+                own = [f for f in frames if low <= f.time_s < high]
+                for frame in own or [min(frames, key=lambda f: abs(f.time_s - low))]:
+                    chosen[frame.frame_index] = frame
+        there += [PlacedFrame(clip_id, chosen[index]) for index in sorted(chosen)]
+    return there
+
+
 @dataclass(frozen=True, slots=True)
 class FrameSample:
     """Frames picked from a clip.
@@ -88,21 +123,30 @@ def sample_frames(video: Video, clip_id: str, n: int) -> FrameSample:
         DatasetNotFoundError: The folder is there and cannot be read.
     """
     frames = list_frames(video, clip_id)
+    taken, problems = pick_whole([frame.path for frame in frames], n)
+    return FrameSample(
+        tuple(frames[i] for i in taken), tuple((frames[i].path, p) for i, p in problems.items())
+    )
+
+
+def pick_whole(paths: Sequence[Path], n: int) -> tuple[list[int], dict[int, str]]:
+    """Places of `n` images spread evenly over a list; the nearest good one for a bad one.
+
+    Returns:
+        The places, in order; and what is wrong with those that were passed over.
+    """
     problems: dict[int, str | None] = {}
     taken: set[int] = set()
-    for wanted in spread(range(len(frames)), n):
-        for place in sorted(range(len(frames)), key=lambda i: (abs(i - wanted), i)):
+    for wanted in spread(range(len(paths)), n):
+        for place in sorted(range(len(paths)), key=lambda i: (abs(i - wanted), i)):
             if place in taken:
                 continue
             if place not in problems:
-                problems[place] = frame_problem(frames[place].path)
+                problems[place] = frame_problem(paths[place])
             if problems[place] is None:
                 taken.add(place)
                 break
-    return FrameSample(
-        tuple(frames[i] for i in sorted(taken)),
-        tuple((frames[i].path, p) for i, p in sorted(problems.items()) if p is not None),
-    )
+    return sorted(taken), {i: p for i, p in sorted(problems.items()) if p is not None}
 
 
 def frame_problem(path: Path) -> str | None:

@@ -24,6 +24,7 @@ PARTS = {
     "questions": "the questions",
     "answers": "the answer key",
     "texts": "the subtitles, captions or clips",
+    "frames": "the frames' files (names and sizes)",
     "checkpoint": "the model's files (weights, config, tokenizer)",
     "endpoint": "the default endpoint (OPENAI_BASE_URL)",
     "code": "own code (a policy, tool or reward term)",

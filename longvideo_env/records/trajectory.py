@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from longvideo_env.errors import MissingExtraError, TrajectoryError
-from longvideo_env.schema import Qid
+from longvideo_env.schema import FrameRef, Qid
 
 SCHEMA_VERSION = 2
 
@@ -38,6 +38,8 @@ class Segment:
             segment before, and belongs to the reply when it is read.
         message: A sampled reply as an assistant's message in the OpenAI form, where calls of
             functions were read off its tokens.
+        frames: The frames that a master who sees was shown with it. Behind the segment's text;
+            where there are tokens, these stand for them among the others.
     """
 
     role: str
@@ -48,6 +50,7 @@ class Segment:
     logprobs: tuple[float, ...] | None = None
     prefix: str = ""
     message: Mapping[str, Any] | None = None
+    frames: tuple[FrameRef, ...] = ()
 
     @property
     def written(self) -> str:
@@ -160,6 +163,8 @@ class Trajectory:
         answer_scores: How close an answer without options is to the gold: `exact_match` and
             `token_f1`, or `iou` and `recall`.
         judged: What a judge said of the answer.
+        frames: Of a master who sees: how many frames were `shown`, how many files were
+            `unreadable` and passed over, and how many views had none (`views_without`).
         seen_s: Seconds of the video that were shown or spoken of; what was shown twice counts once.
         timings: Where the time went.
         schema_version: Of this record.
@@ -195,6 +200,7 @@ class Trajectory:
     ask: str | None = None
     answer_scores: Mapping[str, float] = field(default_factory=dict)
     judged: Judged | None = None
+    frames: Mapping[str, int] = field(default_factory=dict)
     seen_s: float | None = field(default=None, compare=False)
     timings: Timings = field(default_factory=Timings, compare=False)
     schema_version: int = SCHEMA_VERSION
@@ -223,7 +229,7 @@ class Trajectory:
         record["segments"] = [_without_defaults(segment) for segment in self.segments]
         if self.protocol == "tags":
             del record["protocol"]
-        for name in ("ask", "answer_scores", "judged"):
+        for name in ("ask", "answer_scores", "judged", "frames"):
             if not record[name]:
                 del record[name]
         if self.seen_s is None:
@@ -314,6 +320,10 @@ def _without_defaults(segment: Segment) -> dict[str, Any]:
     for name in ("prefix", "message"):
         if not record[name]:
             del record[name]
+    if segment.frames:
+        record["frames"] = [frame.record() for frame in segment.frames]
+    else:
+        del record["frames"]
     return record
 
 
@@ -355,4 +365,5 @@ def _segment(record: dict[str, Any]) -> Segment:
     for name in ("token_ids", "logprobs"):
         if record[name] is not None:
             record[name] = tuple(record[name])
+    record["frames"] = tuple(map(FrameRef.from_record, record.get("frames", ())))
     return Segment(**record)

@@ -84,3 +84,13 @@ def test_specs():
             with pytest.raises(SpecError):
                 take(spec)
     assert isinstance(build_policy("teacher:mini:0.5:0.1"), MiniTeacher)
+
+
+@pytest.mark.parametrize(("labels", "shown"), [("letters", "ABCDE"), ("numbers", "12345")])
+@pytest.mark.parametrize("spec", ["teacher:mini", "teacher:mini:drill"])
+def test_its_reasoning_names_the_labels_that_are_shown(labels, shown, spec):
+    for _, trajectory in play(spec, "mini:videos=8", labels=labels):
+        last = [segment.text for segment in trajectory.segments if segment.sampled][-1]
+        label = shown[int(trajectory.turns[-1].argument.removeprefix("a"))]
+        assert f" {label} " in last
+        assert not any(f"a{i}" in last for i in range(5))

@@ -121,7 +121,7 @@ def test_specs_become_agents():
     )
     with pytest.raises(SpecError, match="bm25, embed, fused, lines, none, openai, oracle"):
         build_toolbox(EnvConfig(grounding="bm52"), dataset)
-    with pytest.raises(SpecError, match="captions, none, openai, text, vlm"):
+    with pytest.raises(SpecError, match="captions, none, openai, self, text, vlm"):
         build_toolbox(EnvConfig(vision="eyes"), dataset)
     with pytest.raises(SpecError, match="takes no argument"):
         build_toolbox(EnvConfig(grounding="bm25:3"), dataset)

@@ -277,6 +277,8 @@ def check(
         "early_stopping_patience needs --load_best_model_at_end true.": (
             args.early_stopping_patience is not None and not training.load_best_model_at_end
         ),
+        "a policy that sees is trained with generation by transformers. Fix: --use_vllm false, or "
+        "--frames 0.": bool(env.frames and training.use_vllm),
         f"no term of the reward {env.reward!r} has a weight.": not parse_reward(env.reward),
         "rollout_concurrency must be at least 1.": args.rollout_concurrency < 1,
         "resample_attempts must be at least 1.": args.resample_attempts < 1,

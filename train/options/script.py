@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from trl import ModelConfig
 
+from agents.generation.chat import ChatCodec
+from agents.generation.seeing_codec import SeeingCodec
 from eval.runs.checkpoints import is_whole
 from longvideo_env.commands.shared import run_command
 from longvideo_env.errors import LongVideoEnvError, SpecError, StorageError
@@ -40,6 +42,22 @@ def load_tokenizer(model: ModelConfig, *, trust_remote_code: bool) -> PreTrained
             f"cannot load the tokenizer of {model.model_name_or_path!r}: "
             f"{' '.join(str(error).split())}"
         ) from error
+
+
+def load_chat(model: ModelConfig, training: Any, *, sees: bool = False) -> ChatCodec:
+    """The policy's codec: its tokenizer, and where it sees its processor.
+
+    Raises:
+        SpecError: There is no such model, it takes no images, or it has no chat template that can
+            hold an episode.
+    """
+    kwargs = as_mapping(training.chat_template_kwargs)
+    if sees:
+        codec = SeeingCodec.of(str(model.model_name_or_path), kwargs)
+        codec.tokenizer.padding_side = "left"
+        return codec
+    tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
+    return ChatCodec(tokenizer, kwargs)
 
 
 def as_mapping(options: dict[str, Any] | str | None) -> dict[str, Any]:

@@ -146,6 +146,7 @@ def make_plan(options: Options, sharding: Sharding) -> Plan:
     """
     args, env, training, model = options
     check(args, env, training, model, packages=False)
+    env.text_only("--preflight, which counts tokens of text,")
     try:
         config = AutoConfig.from_pretrained(
             str(model.model_name_or_path),

@@ -311,6 +311,7 @@ class _Generator:
                 [request.seed for request in requests],
                 self.settings,
                 synced_gpus=self.collective,
+                frames=[request.frames for request in requests],
             )
         return [to_reply(reply, self.codec) for reply in generated]
 

@@ -59,7 +59,7 @@ class LockstepPolicy(BorrowedPolicy):
 
     async def act(self, context: Context, /) -> Reply:
         """Wait for the batch in which this reply is generated."""
-        return await self._session.wait_for_reply(Request(tuple(context.token_ids), context.seed))
+        return await self._session.wait_for_reply(Request.of(context))
 
     def play(
         self,

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from longvideo_env.game.policy import Codec
+from agents.generation.seeing_codec import SeeingCodec
+from longvideo_env.game.policy import Codec, Context, reads_only
 from longvideo_env.records.trajectory import Trajectory
+from longvideo_env.schema import FrameRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +19,18 @@ class Request:
     Attributes:
         token_ids: Everything that the model has seen and written so far.
         seed: Seeds the reply.
+        frames: The frames among them, for a model that takes images.
     """
 
     token_ids: tuple[int, ...]
     seed: int
+    frames: tuple[FrameRef, ...] = ()
+
+    @classmethod
+    def of(cls, context: Context) -> Request:
+        """What a policy is asked for."""
+        frames = tuple(frame for segment in context.segments for frame in segment.frames)
+        return cls(tuple(context.token_ids), context.seed, frames)
 
 
 Start: TypeAlias = Callable[[], Awaitable[Trajectory]]
@@ -46,6 +56,16 @@ class BorrowedPolicy:
             raise ValueError(f"concurrency must be at least 1, got {concurrency}.")
         self.codec = codec
         self._concurrency = concurrency
+
+    def see(self, resolution: int) -> None:
+        """Take the frames of messages as pictures.
+
+        Raises:
+            SpecError: The codec, and so the model, takes none.
+        """
+        if not isinstance(self.codec, SeeingCodec):
+            raise reads_only("in training")
+        self.codec.resolution = resolution
 
     async def aclose(self) -> None:
         """Nothing is held."""

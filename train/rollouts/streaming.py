@@ -30,7 +30,7 @@ class StreamingPolicy(BorrowedPolicy):
     async def act(self, context: Context, /) -> Reply:
         """Generate the reply."""
         assert self._generate is not None, "episodes are played by `play` alone"
-        return await self._generate(Request(tuple(context.token_ids), context.seed))
+        return await self._generate(Request.of(context))
 
     def play(self, episodes: Sequence[Start], generate: GenerateOne) -> list[Trajectory]:
         """Play all episodes on the background loop.

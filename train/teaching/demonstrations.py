@@ -24,9 +24,14 @@ def to_row(trajectory: Trajectory, codec: ChatCodec) -> dict[str, list[int]]:
     token after a reply is learned too, so that the model stops by itself wherever it runs.
 
     Raises:
-        SpecError: The tokens are not the codec's, or another protocol was played.
+        SpecError: The tokens are not the codec's, another protocol was played, or frames were seen.
     """
     segments = trajectory.segments
+    if any(segment.frames for segment in segments):
+        raise SpecError(
+            f"question {trajectory.qid} was played by a master that sees frames, and supervised "
+            "fine-tuning learns from text. Fix: give episodes that were played with frames=0."
+        )
     played, protocol = trajectory.protocol, codec.protocol.name
     if played != protocol:
         raise SpecError(

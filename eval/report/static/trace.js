@@ -14,7 +14,7 @@ async function drawTrace(f, at) {
   const [trace, other] = await Promise.all([traceOf(row), twin && traceOf(twin)]);
   const question = DATA.questions[row.q];
   if (question.strip?.length) strips = await block('strip');
-  if ([trace, other].some((one) => one?.turns.some((turn) => turn.frames))) frames = await block('frames');
+  if ([trace, other].some((one) => one?.seen || one?.turns.some((turn) => turn.frames || turn.seen))) frames = await block('frames');
   if (filtersOf(place.params).e !== f.e) return; // the reader has gone on meanwhile
   fill(target,
     traceHead(row, question, at),
@@ -135,7 +135,8 @@ function opening(trace, question) {
   const where = (trace.opened || []).map((i) => clipName(question, i)).join(', ');
   return h('div', { class: 'opening' },
     h('p', {}, agent ? ['Opened by ', h('bdi', {}, agent)] : 'Opened', where && ` at ${where}`, trace.first?.error && h('span', { class: 'failure', dir: 'auto' }, ` failed: ${trace.first.error}`), '.'),
-    h('details', {}, h('summary', {}, 'What the master read first'), trace.system && prose(trace.system, 'system'), prose(trace.opening, '', question)));
+    h('details', {}, h('summary', {}, 'What the master read first'), trace.system && prose(trace.system, 'system'), prose(trace.opening, '', question)),
+    trace.seen && frameStrip({ frames: trace.seen }, question));
 }
 
 const ACTIONS = { look: 'look', ground: 'ground', answer: 'answer' };
@@ -153,6 +154,7 @@ function turnItem(turn, trace, question) {
     actionLine(turn, trace, question),
     turn.tool && toolLine(turn, question),
     turn.frames && frameStrip(turn, question),
+    turn.seen && frameStrip({ frames: turn.seen }, question),
     failed && h('p', { class: 'failure', dir: 'auto' }, turn.tool.error),
     turn.obs && turn.obs.trim() && prose(turn.obs.trim(), 'obs', question),
     turn.written && h('details', { class: 'written' }, h('summary', {}, 'As written'), prose(turn.written)));
@@ -185,8 +187,8 @@ function toolLine(turn, question) {
 const frameTime = (at, question) => `${about(question)}${clock(at)}`;
 
 function frameStrip(turn, question) {
-  const { sent, total, frames: items } = turn.frames;
-  const note = sent ? `${items.length} of ${total} frames sent` : `${items.length} of the ${total} frames of ${turn.looked?.length > 1 ? 'these clips' : 'this clip'}; the agent did not say which it was sent`;
+  const { sent, seen, total, frames: items } = turn.frames;
+  const note = seen ? `${items.length} of the ${total} frames that the master saw` : sent ? `${items.length} of ${total} frames sent` : `${items.length} of the ${total} frames of ${turn.looked?.length > 1 ? 'these clips' : 'this clip'}; the agent did not say which it was sent`;
   return h('figure', { class: 'frames' }, h('div', {}, items.map(([image, at], k) => h('button', { type: 'button', onclick: () => enlarge(turn, question, k), 'aria-label': `Enlarge the frame ${known(at) ? `at ${frameTime(at, question)}` : k + 1}` },
     h('img', { src: frames[image], alt: '', loading: 'lazy', decoding: 'async' }), h('span', {}, known(at) ? frameTime(at, question) : `${k + 1}`)))), h('figcaption', {}, note));
 }

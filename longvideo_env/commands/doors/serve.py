@@ -68,7 +68,9 @@ def _run(args: argparse.Namespace) -> None:
         raise SpecError(f"{TOKEN} must have {_LEAST_TOKEN} characters or more, got {len(token)}.")
     if not 0 <= args.port <= 65535:
         raise SpecError(f"--port must be 0 to 65535, got {args.port}.")
-    env = LongTVQAEnv(**take_fields(EnvConfig, vars(args)))
+    options = take_fields(EnvConfig, vars(args))
+    EnvConfig(**options).text_only("a client of the OpenEnv server")
+    env = LongTVQAEnv(**options)
     limits = ServerLimits(**take_fields(ServerLimits, vars(args)))
     server = OpenEnvServer(env, limits, token)
 

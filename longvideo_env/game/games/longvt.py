@@ -10,8 +10,9 @@ is accuracy + format + temporal IoU of the last crop with the gold stretch, of w
 `reward=longvt-any-call` 1 for any crop where the answer is right.
 
 Otherwise, and why:
-- The master reads text: frames are described by the vision agent, at the start and in each crop,
-  and a crop shows its dialogue. There the master sees the frames (at most 512, then 128 a crop).
+- A master that reads text has the frames described by the vision agent, at the start and in each
+  crop, and a crop shows its dialogue. With `frames=N,vision=self` the master sees them, as there
+  (at most 512, then 128 a crop); here N each time.
 - A crop counts as what it covers of each clip, because gold is known by clip; a stretch that runs
   over the end of a clip is compared there as one.
 - `video_path` may be left out, and any text is taken: there is one video.

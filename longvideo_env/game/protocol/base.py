@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, TypeAlias, TypedDict
 
+from longvideo_env.schema import FrameRef
+
 ANSWER = "answer"
 """Name of the action that ends an episode. No tool may have it."""
 
@@ -45,12 +47,14 @@ class Message(_Said, total=False):
             with the arguments as JSON text.
         tool_call_id: The call that a tool's message answers.
         name: That tool.
+        frames: The frames that come with it, for a master who sees.
     """
 
     reasoning_content: str
     tool_calls: list[dict[str, Any]]
     tool_call_id: str
     name: str
+    frames: tuple[FrameRef, ...]
 
 
 @dataclass(frozen=True, slots=True)

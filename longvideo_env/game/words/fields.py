@@ -45,6 +45,13 @@ class ShownClip(NamedTuple):
     time: str = ""
 
 
+class ShownFrame(NamedTuple):
+    """A frame that comes with the message: its clip where another begins, and its time."""
+
+    clip_id: str
+    time: str
+
+
 @dataclass(frozen=True, slots=True)
 class ShownTags:
     """Names of tags."""
@@ -61,9 +68,10 @@ _FAULTS = (
 )
 
 
+_SHOWN = (ShownTool, ShownOption, ShownLine, ShownClip, ShownFrame)
 PLAIN: Mapping[type, frozenset[str]] = {
     ShownTags: frozenset(ShownTags.__dataclass_fields__),
-    **{cls: frozenset(cls._fields) for cls in (ShownTool, ShownOption, ShownLine, ShownClip)},
+    **{cls: frozenset(cls._fields) for cls in _SHOWN},
 }
 """The attributes that hold plain text: a template may read them without further checks."""
 
@@ -121,5 +129,9 @@ SAMPLES = _samples()
 ALL_SAMPLES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     **SAMPLES,
     "judge": ({"question": "What?", "right": "red", "said": "It is red."},),
+    "frames": tuple(
+        {**SAMPLES["turns"][0], "frames": frames, "n_there": len(frames)}
+        for frames in ((ShownFrame("s01", "00:01"), ShownFrame("", "00:09")), ())
+    ),
 }
-"""The same with the block that only a judge is asked by."""
+"""The same with the blocks that only a judge, or a master who sees, is given."""

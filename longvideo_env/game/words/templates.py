@@ -35,10 +35,23 @@ DEFAULT = "default.jinja"
 SHIPPED = {"worked-example": "worked_example.jinja"}
 """Words that ship besides the default, by the name that stands in place of a file."""
 
-LAID_OVER = {"answers": "answers.jinja", "judge": "judge.jinja"}
+LAID_OVER = {"answers": "answers.jinja", "judge": "judge.jinja", "frames": "frames.jinja"}
 """Words that an option of the environment lays over the default ones, below a file of one's own.
 
 Those that a protocol says otherwise are `NAME_PROTOCOL.jinja` beside them."""
+
+SEEING = {
+    "You cannot see the video. You read": (
+        "You see a few frames of the video at a time, which come with the messages. You read"
+    ),
+    "You cannot see the video; tools": (
+        "You see a few frames of the video at a time, which come with the messages; tools"
+    ),
+    "a long video that you cannot see.": (
+        "a long video, of which you see a few frames at a time, with the messages."
+    ),
+}
+"""What the rules that ship say to a master who sees, in place of what they say to others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +166,23 @@ def shipped_text(file: str) -> str:
 @lru_cache(maxsize=8)
 def _usual(protocol: str, over: tuple[str, ...], game: str) -> Words:
     blocks = dict(_default(protocol).blocks)
+    sees = "frames" in over
+    if sees:
+        blocks |= _read(_seeing(default_text(protocol)), f"{protocol}.jinja")
     for name in over:
         for file in (LAID_OVER[name], f"{name}_{protocol}.jinja"):
             if files("longvideo_env.game.words").joinpath(file).is_file():
-                blocks |= _read(shipped_text(file), file)
+                text = shipped_text(file)
+                blocks |= _read(_seeing(text) if sees else text, file)
     if game:
-        blocks |= _read(game, "the words of the game")
+        blocks |= _read(_seeing(game) if sees else game, "the words of the game")
     return Words(blocks, "default") if over or game else _default(protocol)
+
+
+def _seeing(text: str) -> str:
+    for blind, seeing in SEEING.items():
+        text = text.replace(blind, seeing)
+    return text
 
 
 @lru_cache(maxsize=4)

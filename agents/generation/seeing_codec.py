@@ -1,0 +1,198 @@
+"""A codec for vision-language models: frames become the tokens that stand for them, and pixels.
+
+A message with frames is rendered by the model's chat template as a list of parts, its text and then
+its images. The model's own processor says how many tokens each image takes, and makes its pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from agents.generation.chat import ChatCodec
+from agents.generation.pictures import load_processor, opened
+from longvideo_env.config import RESOLUTION
+from longvideo_env.errors import PolicyError, SpecError, ToolError
+from longvideo_env.game.protocol.base import ReplyProtocol
+from longvideo_env.schema import FrameRef
+
+_KEPT = 64
+"""Frames whose pixels are kept. Of 448x252 pixels each takes 2.7 MB."""
+
+_PROBE = FrameRef("probe", 1, 0.0)
+
+
+def takes_images(model: str) -> bool:
+    """Whether a model on disk, or in the hub's cache, takes images.
+
+    Raises:
+        OSError: It has no configuration.
+        ValueError: Its configuration is none that the library knows.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    config = AutoConfig.from_pretrained(model)
+    there: Mapping[str, Any] = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return config.model_type in there and "vision_config" in config.sub_configs
+
+
+class SeeingCodec(ChatCodec):
+    """A `ChatCodec` for a model that takes images.
+
+    Args:
+        processor: The model's processor, with its tokenizer.
+        chat_template_kwargs: Further variables of the template.
+
+    Attributes:
+        processor: The same.
+        resolution: Longest side in pixels; larger frames are made smaller.
+
+    Raises:
+        SpecError: There is no chat template, or it cannot hold a conversation.
+    """
+
+    def __init__(
+        self, processor: Any, chat_template_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.processor = processor
+        self.resolution = RESOLUTION
+        tokenizer = processor.tokenizer
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = processor.chat_template
+        self._pixels = lru_cache(_KEPT)(self._read)
+        self._only_parts = False
+        try:
+            super().__init__(tokenizer, chat_template_kwargs)
+        except SpecError:
+            self._only_parts = True  # templates of some models take no plain text
+            super().__init__(tokenizer, chat_template_kwargs)
+
+    @classmethod
+    def of(cls, model: str, chat_template_kwargs: Mapping[str, Any] | None = None) -> SeeingCodec:
+        """The codec of a model.
+
+        Raises:
+            SpecError: It takes no images, or lacks its processor or a chat template.
+        """
+        try:
+            if takes_images(model):
+                return cls(load_processor(model), chat_template_kwargs)
+        except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+            raise SpecError(
+                f"the processor of {model!r} cannot be loaded ({error!s:.200}). Fix: name a folder "
+                "that holds a vision-language model with its processor; pillow has to be there."
+            ) from error
+        raise SpecError(
+            f"the model {model!r} takes no images, so it cannot be shown frames. Fix: leave frames "
+            "at 0, or name a vision-language model, such as Qwen/Qwen2.5-VL-3B-Instruct."
+        )
+
+    @property
+    def protocol(self) -> ReplyProtocol:
+        """As of `ChatCodec`; with calls, the template has to show images of tools' messages too.
+
+        Raises:
+            SpecError: It does not.
+        """
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: ReplyProtocol) -> None:
+        super(SeeingCodec, type(self)).protocol.fset(self, protocol)  # type: ignore[attr-defined]
+        if self._tools is None:
+            return
+        result = {"role": "tool", "content": ".", "tool_call_id": "0", "name": "look"}
+        shown = self._tools.suffix([{**result, "frames": (_PROBE,)}])  # type: ignore[typeddict-item]
+        if self.encode(shown).count(self.image_id) != 1:
+            raise SpecError(
+                f"the chat template of {self.tokenizer.name_or_path!r} leaves out images of tools' "
+                "messages. Fix: give protocol=tags, or leave frames at 0."
+            )
+
+    @property
+    def image_id(self) -> int:
+        """The token that stands for images."""
+        return int(self.processor.image_token_id)
+
+    @property
+    def unsayable(self) -> tuple[int, ...]:
+        """Tokens that no reply may hold, because there would be no pixels for them."""
+        video = getattr(self.processor, "video_token_id", None)  # not every model has videos
+        return (self.image_id, *([] if video is None else [int(video)]))
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        generate: bool = True,
+    ) -> str:
+        """The text of messages; each image is one token in it.
+
+        Raises:
+            SpecError: The template refuses them.
+        """
+        return super().render(list(map(self._in_parts, messages)), tools, generate=generate)
+
+    def _in_parts(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        parted = dict(message)
+        frames = parted.pop("frames", ())
+        if frames or self._only_parts:
+            text = {"type": "text", "text": parted["content"]}
+            parted["content"] = [text, *({"type": "image"} for _ in frames)]
+        return parted
+
+    def encode_with(self, text: str, frames: tuple[FrameRef, ...]) -> tuple[int, ...]:
+        """The token ids of rendered text, each image as many tokens as its processor says.
+
+        Raises:
+            PolicyError: A frame cannot be decoded, or the template left one out.
+        """
+        if not frames:
+            return self.encode(text)
+        try:
+            images = [opened(_path(frame), self.resolution) for frame in frames]
+            out = self.processor(text=[text], images=images, add_special_tokens=False)
+        except ToolError as error:
+            raise PolicyError(str(error)) from error
+        except (IndexError, ValueError) as error:
+            raise PolicyError(
+                f"the chat template shows other images than the {len(frames)} frames: {error}"
+            ) from error
+        return tuple(out["input_ids"][0])
+
+    def pictures(self, frames: Sequence[FrameRef]) -> dict[str, Any]:
+        """What the model takes for some frames, in order: `pixel_values` and what goes with them.
+
+        Shape: as the processor has it, images one behind the other in the first dimension.
+        """
+        import torch
+
+        each = [
+            self._pixels(path, self.resolution, path.stat().st_mtime_ns)
+            for path in map(_path, frames)
+        ]
+        return {key: torch.cat([one[key] for one in each]) for key in (each[0] if each else ())}
+
+    def _read(self, path: Path, resolution: int, _changed: int) -> dict[str, Any]:
+        images = [opened(path, resolution)]
+        return dict(self.processor.image_processor(images=images, return_tensors="pt"))
+
+    def token_types(self, token_ids: Any) -> dict[str, Any]:
+        """Which tokens stand for images, for models that ask.
+
+        Args:
+            token_ids: A tensor. Shape: (batch, tokens).
+        """
+        if "mm_token_type_ids" not in self.processor.model_input_names:
+            return {}
+        return {"mm_token_type_ids": (token_ids == self.image_id).int()}
+
+
+def _path(frame: FrameRef) -> Path:
+    if frame.path is None:
+        raise ToolError(f"the frame {frame.frame_index} of {frame.clip_id} is not at hand.")
+    return frame.path
