@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from eval.metrics.cost import Cost, episode_cost
@@ -97,6 +98,7 @@ def trace_of(
     rules = ("system", "tools")
     opening = "".join(s["text"] for s in segments if s["turn"] == 0 and s["role"] not in rules)
     first = record.get("first")
+    of_turn = partial(_pictures, segments, video, clips, thumbs)
     trace: dict[str, Any] = {
         "system": "\n".join(s["text"] for s in segments if s["role"] in rules),
         "opening": _bounded(opening),
@@ -127,11 +129,11 @@ def trace_of(
 
 
 def _pictures(
-    turn: Mapping[str, Any],
     segments: Sequence[Mapping[str, Any]],
     video: Video | None,
     clips: Sequence[str],
     thumbs: Thumbs,
+    turn: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Frames that the vision agent looked at, and those that the master saw."""
     mine = [segment for segment in segments if segment["turn"] == turn["turn"]]

@@ -6,8 +6,7 @@
     move = episode.reply(text)           # a ToolCall, an Observation (malformed), or Ended
     episode.receive(result)              # -> Observation, or Ended
 
-The Gymnasium env and the rollout engine are drivers of this one machine. Where the master sees,
-`game.sight` finds its frames on disk; no picture is read.
+The Gymnasium env and the rollout engine drive this one machine. No picture is read here.
 """
 
 from __future__ import annotations
