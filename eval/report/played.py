@@ -105,14 +105,7 @@ def trace_of(
         "opened": _places(played.opened_at, clips),
         "first": None if first is None else _tool(first),
         "turns": [
-            _turn(
-                turn,
-                segments,
-                clips,
-                _pictures(turn, segments, video, clips, thumbs),
-                played.protocol,
-            )
-            for turn in record["turns"]
+            _turn(turn, segments, clips, of_turn(turn), played.protocol) for turn in record["turns"]
         ],
         "error": record.get("error"),
         "order": record.get("option_order"),

@@ -58,7 +58,7 @@ def write_replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             codec: ChatCodec,
             prompts: Sequence[Sequence[int]],
             *rest: object,
-            synced_gpus: bool = False,
+            **options: object,
         ) -> list[Generated]:
             number = next(rounds)
             replies = [codec.encode(write(number, row)) for row in range(len(prompts))]

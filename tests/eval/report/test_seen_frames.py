@@ -54,8 +54,11 @@ def test_the_report_shows_what_the_master_saw(
     page = make_report(played[1])
     trace = block(page, "chunk-0")[0]
     assert (trace["seen"]["total"], len(trace["seen"]["frames"])) == (3, 3)
-    place, time_s, clip_id = trace["seen"]["frames"][1]
-    assert (time_s, clip_id[:4]) == (30, "mini")
+    place, time_s, clip = trace["seen"]["frames"][1]
+    assert [clip] == trace["opened"]
+    task = lv.load_dataset(str(played[0]), "test").tasks[0]
+    video = lv.load_dataset(str(played[0]), "test").videos[task.question.video_id]
+    assert time_s == video.clip_times(video.clip_ids[clip])[0] + 30
     assert block(page, "frames")[place].startswith("data:image/jpeg;base64,")
     assert trace["turns"][0]["seen"]["total"] == 3
     assert "seen" not in trace["turns"][1]
