@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from longvideo_env.datasets.mini.world import CLIP_S
 from longvideo_env.game.policy import Context
@@ -32,11 +32,13 @@ class Wanted:
         topic: The day of this is told in one line.
         person: Who tells it.
         thing: The colour of this, which they hold meanwhile; None where the day is asked for.
+        top_k: How many captions a search asks for; None leaves it to the tool.
     """
 
     topic: str
     person: str
     thing: str | None = None
+    top_k: int | None = None
 
     @property
     def told(self) -> re.Pattern[str]:
@@ -86,7 +88,9 @@ def search_step(wanted: Wanted, context: Context) -> Step | None:
         if len(context.observations) > 1:
             return None
         query = f"{wanted.person} : the {wanted.topic} is on"
-        arguments = {"event_description": query}
+        arguments: dict[str, Any] = {"event_description": query}
+        if wanted.top_k is not None:
+            arguments["top_k"] = wanted.top_k
         return Step(f"the {wanted.topic} , go on .", Action("clip_search_tool", None, arguments))
     if wanted.thing is None:
         day = _word(wanted.told, told.text)
