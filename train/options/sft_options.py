@@ -93,13 +93,13 @@ def check_sources(episodes: Sequence[str] | None, teacher: Sequence[str] | None)
         raise SpecError(f"there is no file of episodes {missing[0]}. Fix: check --episodes.")
 
 
-def check_tokens(patterns: Sequence[str]) -> None:
+def check_tokens(patterns: Sequence[str] | None) -> None:
     """Refuse what is no regular expression.
 
     Raises:
         SpecError: Says which.
     """
-    for pattern in patterns:
+    for pattern in patterns or ():
         try:
             re.compile(pattern)
         except re.error as error:
