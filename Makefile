@@ -22,8 +22,8 @@ starter: setup
 dvd-mini longvt-mini: %-mini: setup
 	$(BIN)/accelerate launch --num_cpu_threads_per_process 1 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini-$*.yaml --overwrite
 	$(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/grpo.py --config configs/grpo/mini-$*.yaml --overwrite
-	for policy in mini-$*-starter grpo-mini-$*; do $(BIN)/python eval/run_policy.py --config configs/eval/mini-games.yaml --game $* --policy hf:runs/$$policy --out runs/mini-$* --overwrite || exit 1; done
-	$(BIN)/python eval/compare.py runs/mini-$*/hf-mini-$*-starter runs/mini-$*/hf-grpo-mini-$* --names starter GRPO
+	for policy in mini-$*-starter grpo-mini-$*; do $(BIN)/python eval/run_policy.py --config configs/eval/mini-$*.yaml --policy hf:runs/$$policy --out runs/mini-$* --overwrite || exit 1; done
+	$(BIN)/python eval/compare.py runs/mini-$*/hf-runs-mini-$*-starter runs/mini-$*/hf-runs-grpo-mini-$* --names starter GRPO
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test-slow: setup .models/.stamp

@@ -28,8 +28,6 @@ _ASKS_COMPARE = re.compile(
 _HOLDS = re.compile(r"holds a \w+ (\w+) \.")
 DRILL = "drill"
 COMPARE, FEW = "compare", "few"
-N_FEW = 2
-"""Captions that a search asks for with `few`: in nearly all videos the line is among them."""
 N_RECITED = 3
 N_HELD = 3
 """Things in each of two clips that are compared."""
@@ -47,8 +45,8 @@ class MiniTeacher:
     other with the names of what it saw in the first: what is in both then comes first. Such a
     question takes twice as many steps, so before each it guesses half as often.
 
-    A `:few` at the end makes its searches ask for two captions, and not for the sixteen of the
-    tool: results are then short enough for a tiny model.
+    A `:few` at the end makes results short enough for a tiny model: a search asks for two captions
+    and not for sixteen, a crop takes one minute and not four.
 
     `teacher:mini:drill` does not play. It says of three options, in random order, which label they
     have, and answers with the last: looking labels up is what a small model learns last, and here
@@ -63,9 +61,8 @@ class MiniTeacher:
     def __init__(self, argument: str = "") -> None:
         self.codec = TextCodec()
         self._drill = argument == DRILL
-        rest, few = _without(argument, FEW)
+        rest, self._few = _without(argument, FEW)
         numbers, self._compares = _without(rest, COMPARE)
-        self._top_k = N_FEW if few else None
         self._guess, self._detour = (1.0, 0.0) if self._drill else _probabilities(numbers)
 
     async def act(self, context: Context, /) -> Reply:
@@ -97,7 +94,7 @@ class MiniTeacher:
             if pair is None or not STEPS.keys().isdisjoint(context.game.actions):
                 return _guess(context, rng)
             return _compare_step([pair["first"], pair["second"]], context, rng)
-        wanted = Wanted(**asks.groupdict(), top_k=self._top_k)
+        wanted = Wanted(**asks.groupdict(), few=self._few)
         for tool in context.game.offered:
             if tool.name in STEPS:
                 step = STEPS[tool.name](wanted, context)

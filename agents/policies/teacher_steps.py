@@ -20,6 +20,9 @@ from longvideo_env.schema import TimedText
 SWEEP_S = 240.0
 """Seconds that are read at once while a line is looked for."""
 
+N_FEW = 2
+"""Captions that a search asks for where few are wanted: mostly the line is among them."""
+
 SEGMENTS = 8
 """Parts of the film in each of which a frame is asked for."""
 
@@ -32,13 +35,13 @@ class Wanted:
         topic: The day of this is told in one line.
         person: Who tells it.
         thing: The colour of this, which they hold meanwhile; None where the day is asked for.
-        top_k: How many captions a search asks for; None leaves it to the tool.
+        few: Ask for little at a time: two captions, a minute of the film.
     """
 
     topic: str
     person: str
     thing: str | None = None
-    top_k: int | None = None
+    few: bool = False
 
     @property
     def told(self) -> re.Pattern[str]:
@@ -59,7 +62,10 @@ class Step(NamedTuple):
 
 
 def crop_step(wanted: Wanted, context: Context) -> Step | None:
-    """LongVT: read four minutes at a time; then crop the moment, and answer from it."""
+    """LongVT: read four minutes at a time; then crop the moment, and answer from it.
+
+    Where few are wanted it reads one minute at a time, which is the moment already.
+    """
     crops = [one for one in context.observations if one.moved]
     for seen in reversed(crops):
         told = _line(wanted, seen.lines)
@@ -74,10 +80,11 @@ def crop_step(wanted: Wanted, context: Context) -> Step | None:
             return Step(f"the {wanted.topic} is on {day}", day)
         colour = _word(wanted.held, seen.reply or "")
         return Step(f"{wanted.person} holds a {colour}", colour) if colour else None
-    start, whole = SWEEP_S * len(crops), context.observations[0].length_s or 0.0
+    sweep_s = CLIP_S if wanted.few else SWEEP_S
+    start, whole = float(sweep_s * len(crops)), context.observations[0].length_s or 0.0
     if start >= whole:
         return None
-    return Step(f"the {wanted.topic} , go on .", _crop(start, min(start + SWEEP_S, whole)))
+    return Step(f"the {wanted.topic} , go on .", _crop(start, min(start + sweep_s, whole)))
 
 
 def search_step(wanted: Wanted, context: Context) -> Step | None:
@@ -89,8 +96,8 @@ def search_step(wanted: Wanted, context: Context) -> Step | None:
             return None
         query = f"{wanted.person} : the {wanted.topic} is on"
         arguments: dict[str, Any] = {"event_description": query}
-        if wanted.top_k is not None:
-            arguments["top_k"] = wanted.top_k
+        if wanted.few:
+            arguments["top_k"] = N_FEW
         return Step(f"the {wanted.topic} , go on .", Action("clip_search_tool", None, arguments))
     if wanted.thing is None:
         day = _word(wanted.told, told.text)
@@ -157,7 +164,7 @@ def _minute(line: TimedText) -> tuple[float, float]:
 
 def _moment(wanted: Wanted, line: TimedText) -> tuple[float, float]:
     """The line alone where it is all that is asked for; else its clip."""
-    if wanted.thing is None:
+    if wanted.thing is None and not wanted.few:
         return line.start_s or 0.0, line.end_s or 0.0
     return _minute(line)
 

@@ -66,6 +66,15 @@ def test_a_search_asks_for_few_captions_when_it_is_to():
         assert sum(bool(t.correct) for _, t in played) >= 78
 
 
+def test_a_crop_takes_a_minute_where_few_are_wanted():
+    options = {"dataset": "mini:videos=20,difficulty=0,compare=0", "game": "longvt"}
+    for _, played in play("teacher:mini:0:0:few", max_turns=11, **options):
+        assert played.correct
+        assert {
+            round(sum(end - start for _, start, end in turn.seen)) for turn in played.turns
+        } <= {0, 60}
+
+
 def test_with_mistakes_it_guesses_and_strays_and_stays_well_formed():
     played = [t for _, t in play("teacher:mini:0.5:0.2")]
     assert 0.25 < sum(bool(t.correct) for t in played) / len(played) < 0.55

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from longvideo_env.game.game import Game
 from train import sft
 from train.options.sft_options import SftArguments, check_tokens
 from train.teaching.demonstrations import IGNORED
-from train.tiny_model import make_tiny_model
+from train.tiny_model import TOOL_TEMPLATE, make_tiny_model
 
 ROOT = Path(__file__).parents[2]
 GAMES = ("dvd", "longvt")
@@ -39,8 +40,12 @@ def environment(options: dict[str, Any]) -> EnvConfig:
 
 @pytest.mark.parametrize("game", GAMES)
 def test_grpo_goes_on_in_the_game_of_the_starter(game: str) -> None:
-    starter, trained = config("sft", game), config("grpo", game)
+    starter, trained, judged = (config(kind, game) for kind in ("sft", "grpo", "eval"))
     assert environment(starter) == environment(trained)
+    unseen = {"dataset": judged["dataset"], "split": "test"}
+    assert environment(starter | unseen) == environment(judged)
+    assert judged["max_turn_tokens"] == trained["max_turn_tokens"]
+    assert judged["policy"] == f"hf:{trained['output_dir']}"
     assert environment(starter).game == game
     assert trained["model_name_or_path"] == starter["output_dir"]
 
@@ -63,19 +68,47 @@ def test_the_starters_tokens_hold_calls_and_times_whole(game: str, tmp_path: Pat
     )
     codec = ChatCodec(AutoTokenizer.from_pretrained(folder))
     codec.protocol = Game.from_config(env).protocol
-    longest = options_of_turns = 0
+    longest = most_a_turn = 0
     for trajectory in (t for stage in found for t in stage):
         row = sft.to_row(trajectory, codec)
         longest = max(longest, len(row["input_ids"]))
         said = [i for i in row["labels"] if i != IGNORED]
-        options_of_turns = max(options_of_turns, len(said) // len(trajectory.turns))
+        most_a_turn = max(most_a_turn, len(said) // len(trajectory.turns))
         # It comes back as what the teacher did.
         for turn, text in zip(trajectory.turns, codec.decode(said).split("<|im_end|>")):  # noqa: B905
             read = codec.read(codec.encode(text))
             written = text if read is None else json.dumps(read)
             assert codec.protocol.parse(written, 5).outcome.name == turn.action  # type: ignore[union-attr]
-    assert longest < 600
-    assert options_of_turns < config("grpo", game)["max_turn_tokens"]
+    assert longest < 900
+    assert most_a_turn < config("grpo", game)["max_turn_tokens"]
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_an_unseen_world_is_told_in_tokens_that_were_learned(game: str) -> None:
+    options = config("sft", game)
+    env = environment(options)
+    known, unseen = (
+        sft.collect(
+            SftArguments(
+                teacher=options["teacher"][:1], teacher_dataset=[dataset], teacher_episodes=[150]
+            ),
+            replace(env, split=split),
+            0,
+        )[0]
+        for dataset, split in (
+            (options["teacher_dataset"][0], "train"),
+            (config("eval", game)["dataset"], "test"),
+        )
+    )
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(STARTER))
+    if env.protocol == "functions":
+        tokenizer.chat_template = TOOL_TEMPLATE
+    codec = ChatCodec(tokenizer)
+    codec.protocol = Game.from_config(env).protocol
+    tokenizer.add_tokens(sft.tokens_in([known], env, options["tiny_tokens"])(tokenizer))
+    learned = {i for t in known for i in sft.to_row(t, codec)["input_ids"]}
+    met = [i for t in unseen for i in sft.to_row(t, codec)["input_ids"]]
+    assert sum(i not in learned for i in met) < len(met) / 100
 
 
 def test_a_tiny_model_of_another_keeps_its_weights_and_adds_tokens(tmp_path: Path) -> None:
