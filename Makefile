@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: setup demo docs release-check starter real gpu gpu-site test test-slow test-notebooks notebooks screenshots test-browser test-real test-vllm test-doors test-kills check bench-env soak clean
+.PHONY: setup demo docs release-check starter dvd-mini longvt-mini real gpu gpu-site test test-slow test-notebooks notebooks screenshots test-browser test-real test-vllm test-doors test-kills check bench-env soak clean
 
 setup: .venv/.stamp
 .venv/.stamp: pyproject.toml constraints.txt
@@ -18,6 +18,12 @@ demo: setup
 starter: setup
 	for part in mini mini-compare mini-mistakes; do $(BIN)/accelerate launch --num_cpu_threads_per_process 1 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/$$part.yaml --overwrite || exit 1; done
 	cp runs/mini-starter/*.json runs/mini-starter/chat_template.jinja runs/mini-starter/model.safetensors agents/starter/
+# A starter of the game by SFT, GRPO, and both on 500 questions of an unseen world (docs/games.md).
+dvd-mini longvt-mini: %-mini: setup
+	$(BIN)/accelerate launch --num_cpu_threads_per_process 1 --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini-$*.yaml --overwrite
+	$(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/grpo.py --config configs/grpo/mini-$*.yaml --overwrite
+	for policy in mini-$*-starter grpo-mini-$*; do $(BIN)/python eval/run_policy.py --config configs/eval/mini-$*.yaml --policy hf:runs/$$policy --out runs/mini-$* --overwrite || exit 1; done
+	$(BIN)/python eval/compare.py runs/mini-$*/hf-runs-mini-$*-starter runs/mini-$*/hf-runs-grpo-mini-$* --names starter GRPO
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 test-slow: setup .models/.stamp

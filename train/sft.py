@@ -29,6 +29,7 @@ after each reply among them.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -49,6 +50,7 @@ from accelerate import PartialState
 from datasets import Dataset as Rows
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
+from transformers import PreTrainedTokenizerBase
 from trl import ModelConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from agents.generation.chat import ChatCodec
@@ -102,6 +104,26 @@ def stages_of(args: SftArguments, env: EnvConfig) -> list[Stage]:
     return build_stages(
         args.teacher, datasets, args.teacher_episodes, args.teacher_epochs, args.teacher_rate
     )
+
+
+N_READ = 500
+"""Episodes of each stage in which further tokens are looked for."""
+
+
+def tokens_in(
+    found: Sequence[Sequence[Trajectory]], env: EnvConfig, patterns: Sequence[str]
+) -> Callable[[PreTrainedTokenizerBase], list[str]]:
+    """What `tiny_tokens` match in episodes, as the chat template of a tokenizer writes them."""
+
+    def matched(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        codec = ChatCodec(tokenizer)
+        codec.protocol = Game.from_config(env).protocol
+        played = [t for stage in found for t in stage[:N_READ]] if patterns else []
+        texts = [codec.decode(to_row(trajectory, codec)["input_ids"]) for trajectory in played]
+        found_there = (m[0] for p in patterns for text in texts for m in re.finditer(p, text))
+        return sorted(set(found_there) - {""})
+
+    return matched
 
 
 def _select(found: Sequence[Trajectory], min_reward: float | None, name: str) -> list[Trajectory]:
@@ -244,6 +266,9 @@ def main(argv: Sequence[str]) -> None:
             seed=training.seed,
             hidden_size=args.tiny_hidden_size,
             dataset=env.dataset,
+            base=args.tiny_from,
+            tokens=tokens_in(found, env, args.tiny_tokens),
+            calls=env.protocol == "functions",
         )
     trainer = build_trainer(args, env, training, model, found)
     if args.overwrite and checkpoint is None and trainer.accelerator.is_main_process:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from agents.policies.starter import resolve_model
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.config import TAG_SET_NAMES, EnvConfig
@@ -28,7 +29,7 @@ from longvideo_env.game.game import Game, default_game
 from longvideo_env.game.protocol.base import Malformed, MalformedKind, option_label
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 N_BPE_TOKENS = 1024  # enough for every word of the procedural world to be one token
@@ -46,21 +47,47 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
+# The same with tools: their names alone, since a tiny model reads no schemas, and calls in Hermes
+# form, as Qwen3 writes them.
+TOOL_TEMPLATE = (
+    "{%- if tools %}{{- '<|im_start|>system\\n' }}"
+    "{%- for tool in tools %}{{- tool.function.name + '\\n' }}{%- endfor %}"
+    "{{- '<|im_end|>\\n' }}{%- endif %}"
+    "{%- for message in messages %}{{- '<|im_start|>' + message['role'] + '\\n' }}"
+    "{%- if message.reasoning_content %}"
+    "{{- '<think>' + message.reasoning_content + '</think>' }}{%- endif %}"
+    "{{- message['content'] }}"
+    "{%- for call in message.tool_calls or [] %}"
+    '{{- \'<tool_call>{"name": "\' + call.function.name + \'", "arguments": \' }}'
+    "{{- call.function.arguments | tojson }}{{- '}</tool_call>' }}{%- endfor %}"
+    "{{- '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
 N_LABELS = 8
 """How many labels of options the tiny model knows; its vocabulary depends on it."""
 
-_TITLE = "# A tiny model with random weights"
+_TITLE = "# A tiny model"
 _CARD = """{title}
 
 A two-layer Qwen2 ({n_parameters:,} parameters, {n_tokens} tokens, seed {seed}) made by
-`python -m train.tiny_model`. It was not trained and knows nothing: use it to test code that needs
-some model, never to judge one. The tokenizer was trained on the dataset embedded in
-`longvideo-env`, which is synthetic.
+`train/tiny_model.py`. {origin}
 """
+_UNTRAINED = """It was not trained and knows nothing: use it to test code that needs
+some model, never to judge one. The tokenizer was trained on a synthetic dataset of
+`longvideo-env`."""
+_TRAINED = "It has the weights of {base}, and random ones for tokens that were added."
 
 
 def make_tiny_model(
-    out: str | Path, *, seed: int = 0, hidden_size: int = 64, dataset: str = "embedded"
+    out: str | Path,
+    *,
+    seed: int = 0,
+    hidden_size: int = 64,
+    dataset: str = "embedded",
+    base: str | None = None,
+    tokens: Callable[[PreTrainedTokenizerBase], Sequence[str]] | None = None,
+    calls: bool = False,
 ) -> Path:
     """Write a tiny model and its tokenizer into a folder.
 
@@ -71,6 +98,10 @@ def make_tiny_model(
         seed: Seeds the weights. The tokenizer does not depend on it.
         hidden_size: The model's width.
         dataset: Whose `train` split the tokenizer learns its words from.
+        base: A model whose weights, width and tokenizer are taken instead: a folder, or
+            `mini-starter`. Only what `tokens` adds is random then.
+        tokens: Is given the tokenizer, and says which further texts are one token each.
+        calls: Whether the chat template carries tools and calls of them.
 
     Returns:
         The folder.
@@ -81,10 +112,21 @@ def make_tiny_model(
     """
     out = Path(out)
     _check_free(out)
-    tokenizer = make_tokenizer(dataset)
-    model = make_model(tokenizer, seed=seed, hidden_size=hidden_size)
+    tokenizer = make_tokenizer(dataset) if base is None else _load_tokenizer(base)
+    if calls:
+        tokenizer.chat_template = TOOL_TEMPLATE
+    _add_tokens(tokenizer, () if tokens is None else tokens(tokenizer))
+    model: PreTrainedModel
+    if base is None:
+        model = make_model(tokenizer, seed=seed, hidden_size=hidden_size)
+    else:
+        model = _widened(base, len(tokenizer), seed)
     card = _CARD.format(
-        title=_TITLE, n_parameters=model.num_parameters(), n_tokens=len(tokenizer), seed=seed
+        title=_TITLE,
+        n_parameters=model.num_parameters(),
+        n_tokens=len(tokenizer),
+        seed=seed,
+        origin=_UNTRAINED if base is None else _TRAINED.format(base=Path(base).name),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
@@ -105,7 +147,7 @@ def make_tokenizer(dataset: str = "embedded") -> PreTrainedTokenizerBase:
         MissingExtraError: transformers is not installed.
     """
     try:
-        from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
         from transformers import Qwen2Tokenizer
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
@@ -127,7 +169,7 @@ def make_tokenizer(dataset: str = "embedded") -> PreTrainedTokenizerBase:
         extra_special_tokens=[START],
         model_max_length=MAX_POSITIONS,
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in whole_tokens(dataset)])
+    _add_tokens(tokenizer, whole_tokens(dataset))
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -199,6 +241,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seeds the weights")
     options = parser.parse_args(arguments)
     return run_command("tiny-model", lambda: print(make_tiny_model(options.out, seed=options.seed)))
+
+
+def _add_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
+    from tokenizers import AddedToken
+
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in texts])
+
+
+def _load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(resolve_model(base))
+    return loaded
+
+
+def _widened(base: str, n_tokens: int, seed: int) -> PreTrainedModel:
+    """A model with room for more tokens; torch's global generator is left as it was."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        resolve_model(base), dtype=torch.float32
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.resize_token_embeddings(n_tokens, mean_resizing=False)
+    return model
 
 
 def _check_free(out: Path) -> None:

@@ -27,7 +27,7 @@ _ASKS_COMPARE = re.compile(
 )
 _HOLDS = re.compile(r"holds a \w+ (\w+) \.")
 DRILL = "drill"
-COMPARE = "compare"
+COMPARE, FEW = "compare", "few"
 N_RECITED = 3
 N_HELD = 3
 """Things in each of two clips that are compared."""
@@ -45,6 +45,9 @@ class MiniTeacher:
     other with the names of what it saw in the first: what is in both then comes first. Such a
     question takes twice as many steps, so before each it guesses half as often.
 
+    A `:few` at the end makes results short enough for a tiny model: a search asks for two captions
+    and not for sixteen, a crop takes one minute and not four.
+
     `teacher:mini:drill` does not play. It says of three options, in random order, which label they
     have, and answers with the last: looking labels up is what a small model learns last, and here
     it is shown three times an episode. Of all five, the last could be told from those before it.
@@ -58,8 +61,8 @@ class MiniTeacher:
     def __init__(self, argument: str = "") -> None:
         self.codec = TextCodec()
         self._drill = argument == DRILL
-        numbers = argument.removesuffix(f":{COMPARE}")
-        self._compares = numbers != argument
+        rest, self._few = _without(argument, FEW)
+        numbers, self._compares = _without(rest, COMPARE)
         self._guess, self._detour = (1.0, 0.0) if self._drill else _probabilities(numbers)
 
     async def act(self, context: Context, /) -> Reply:
@@ -91,7 +94,7 @@ class MiniTeacher:
             if pair is None or not STEPS.keys().isdisjoint(context.game.actions):
                 return _guess(context, rng)
             return _compare_step([pair["first"], pair["second"]], context, rng)
-        wanted = Wanted(**asks.groupdict())
+        wanted = Wanted(**asks.groupdict(), few=self._few)
         for tool in context.game.offered:
             if tool.name in STEPS:
                 step = STEPS[tool.name](wanted, context)
@@ -213,6 +216,12 @@ def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     return "look .", Action(tool.name, "the place")
 
 
+def _without(argument: str, word: str) -> tuple[str, bool]:
+    """An argument without the word at its end, and whether it was there."""
+    rest = argument.removesuffix(f":{word}")
+    return rest, rest != argument
+
+
 def _probabilities(argument: str) -> tuple[float, float]:
     if not argument:
         return 0.0, 0.0
@@ -220,7 +229,7 @@ def _probabilities(argument: str) -> tuple[float, float]:
         guess, detour = map(float, argument.split(":"))
     except ValueError as error:
         raise SpecError(
-            f"expected teacher:mini:GUESS:DETOUR, with or without :{COMPARE}, or "
+            f"expected teacher:mini:GUESS:DETOUR, with or without :{COMPARE} and :{FEW}, or "
             f"teacher:mini:{DRILL}, got {argument!r}."
         ) from error
     if not (0 <= guess <= 1 and 0 <= detour <= 1):

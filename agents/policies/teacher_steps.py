@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from longvideo_env.datasets.mini.world import CLIP_S
 from longvideo_env.game.policy import Context
@@ -19,6 +19,9 @@ from longvideo_env.schema import TimedText
 
 SWEEP_S = 240.0
 """Seconds that are read at once while a line is looked for."""
+
+N_FEW = 2
+"""Captions that a search asks for where few are wanted: mostly the line is among them."""
 
 SEGMENTS = 8
 """Parts of the film in each of which a frame is asked for."""
@@ -32,11 +35,13 @@ class Wanted:
         topic: The day of this is told in one line.
         person: Who tells it.
         thing: The colour of this, which they hold meanwhile; None where the day is asked for.
+        few: Ask for little at a time: two captions, a minute of the film.
     """
 
     topic: str
     person: str
     thing: str | None = None
+    few: bool = False
 
     @property
     def told(self) -> re.Pattern[str]:
@@ -57,7 +62,10 @@ class Step(NamedTuple):
 
 
 def crop_step(wanted: Wanted, context: Context) -> Step | None:
-    """LongVT: read four minutes at a time; then crop the moment, and answer from it."""
+    """LongVT: read four minutes at a time; then crop the moment, and answer from it.
+
+    Where few are wanted it reads one minute at a time, which is the moment already.
+    """
     crops = [one for one in context.observations if one.moved]
     for seen in reversed(crops):
         told = _line(wanted, seen.lines)
@@ -72,10 +80,11 @@ def crop_step(wanted: Wanted, context: Context) -> Step | None:
             return Step(f"the {wanted.topic} is on {day}", day)
         colour = _word(wanted.held, seen.reply or "")
         return Step(f"{wanted.person} holds a {colour}", colour) if colour else None
-    start, whole = SWEEP_S * len(crops), context.observations[0].length_s or 0.0
+    sweep_s = CLIP_S if wanted.few else SWEEP_S
+    start, whole = float(sweep_s * len(crops)), context.observations[0].length_s or 0.0
     if start >= whole:
         return None
-    return Step(f"the {wanted.topic} , go on .", _crop(start, min(start + SWEEP_S, whole)))
+    return Step(f"the {wanted.topic} , go on .", _crop(start, min(start + sweep_s, whole)))
 
 
 def search_step(wanted: Wanted, context: Context) -> Step | None:
@@ -86,7 +95,9 @@ def search_step(wanted: Wanted, context: Context) -> Step | None:
         if len(context.observations) > 1:
             return None
         query = f"{wanted.person} : the {wanted.topic} is on"
-        arguments = {"event_description": query}
+        arguments: dict[str, Any] = {"event_description": query}
+        if wanted.few:
+            arguments["top_k"] = N_FEW
         return Step(f"the {wanted.topic} , go on .", Action("clip_search_tool", None, arguments))
     if wanted.thing is None:
         day = _word(wanted.told, told.text)
@@ -153,7 +164,7 @@ def _minute(line: TimedText) -> tuple[float, float]:
 
 def _moment(wanted: Wanted, line: TimedText) -> tuple[float, float]:
     """The line alone where it is all that is asked for; else its clip."""
-    if wanted.thing is None:
+    if wanted.thing is None and not wanted.few:
         return line.start_s or 0.0, line.end_s or 0.0
     return _minute(line)
 

@@ -57,6 +57,24 @@ def test_it_compares_two_clips_when_it_is_to():
     assert all(turn.malformed is None for t in lost for turn in t.turns)
 
 
+def test_a_search_asks_for_few_captions_when_it_is_to():
+    options = {"dataset": "mini:videos=20,difficulty=0,compare=0", "game": "dvd"}
+    usual, few = (play(f"teacher:mini:0:0{end}", **options) for end in ("", ":few"))
+    for played, n in ((usual, 16), (few, 2)):
+        results = [s.text for _, t in played for s in t.segments if s.turn == 1 and not s.sampled]
+        assert [text.count("[From ") for text in results] == [n] * 80
+        assert sum(bool(t.correct) for _, t in played) >= 78
+
+
+def test_a_crop_takes_a_minute_where_few_are_wanted():
+    options = {"dataset": "mini:videos=20,difficulty=0,compare=0", "game": "longvt"}
+    for _, played in play("teacher:mini:0:0:few", max_turns=11, **options):
+        assert played.correct
+        assert {
+            round(sum(end - start for _, start, end in turn.seen)) for turn in played.turns
+        } <= {0, 60}
+
+
 def test_with_mistakes_it_guesses_and_strays_and_stays_well_formed():
     played = [t for _, t in play("teacher:mini:0.5:0.2")]
     assert 0.25 < sum(bool(t.correct) for t in played) / len(played) < 0.55
@@ -78,6 +96,7 @@ def test_specs():
         "teacher:mini:x",
         "teacher:mini:0.1",
         "teacher:mini:compare",
+        "teacher:mini:0:0:few:compare",
         "teacher:maths",
     ):
         for take in (check_policy_spec, build_policy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,20 @@ class SftArguments:
             "with whole words of the dataset as tokens."
         },
     )
+    tiny_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "Give it the weights and the tokens of this model, such as mini-starter, "
+            "instead of random ones."
+        },
+    )
+    tiny_tokens: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Regular expressions: each text that one matches in the teacher's first "
+            "episodes becomes a token, such as a time or the fixed part of a call."
+        },
+    )
     overwrite: bool = field(
         default=False, metadata={"help": "Start anew in a folder that holds a run: it is emptied."}
     )
@@ -78,8 +93,25 @@ def check_sources(episodes: Sequence[str] | None, teacher: Sequence[str] | None)
         raise SpecError(f"there is no file of episodes {missing[0]}. Fix: check --episodes.")
 
 
+def check_tokens(patterns: Sequence[str] | None) -> None:
+    """Refuse what is no regular expression.
+
+    Raises:
+        SpecError: Says which.
+    """
+    for pattern in patterns or ():
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise SpecError(
+                f"tiny_tokens: {pattern!r} is not a regular expression: {error}. Fix: put a "
+                "backslash before each of [ ] ( ) { } . ? that stands for itself."
+            ) from error
+
+
 def _check(options: Namespace, env: EnvConfig) -> None:
     check_sources(options.episodes, options.teacher)
+    check_tokens(options.tiny_tokens)
     if options.teacher and not options.teacher_dataset:
         check_dataset(env)
 
