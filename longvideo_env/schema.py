@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from longvideo_env.choices import move_labels
+from longvideo_env.errors import ToolError
 from longvideo_env.spans import Span
 
 MIN_OPTIONS = 2
@@ -234,6 +235,17 @@ class FrameRef:
     frame_index: int
     time_s: float
     path: Path | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def file(self) -> Path:
+        """The image.
+
+        Raises:
+            ToolError: It is not at hand.
+        """
+        if self.path is None:
+            raise ToolError(f"the frame {self.frame_index} of {self.clip_id} is not at hand.")
+        return self.path
 
     def record(self) -> list[Any]:
         """Plain values, as `from_record` reads them."""

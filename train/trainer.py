@@ -127,10 +127,16 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         finally:
             self._scoring = False
-        batch |= self._shown(torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1))
+        if self._sees:
+            batch |= self._shown(torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1))
         if self._credit is not None and self.model.training:
             batch["advantages"] = self._by_turn(batch["advantages"], batch["completion_ids"])
         return batch
+
+    @property
+    def _sees(self) -> bool:
+        rollouts: Any = self.rollout_func
+        return isinstance(rollouts.codec, SeeingCodec)
 
     def _shown(self, input_ids: torch.Tensor) -> dict[str, Any]:
         rollouts: Any = self.rollout_func
@@ -140,7 +146,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
         self, model: Any, input_ids: torch.Tensor, *args: Any, **options: Any
     ) -> Any:
         # Before the batch is there to train on, TRL has no images of a rollout_func's episodes.
-        if self._scoring:
+        if self._scoring and self._sees:
             options |= self._shown(input_ids)
         scored: Any = super()._get_per_token_logps_and_entropies  # it carries no annotations
         return scored(model, input_ids, *args, **options)
@@ -150,7 +156,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
         super().save_model(output_dir, _internal_call)
         args: Any = self.args
         rollouts: Any = self.rollout_func
-        if args.should_save and isinstance(rollouts.codec, SeeingCodec):
+        if args.should_save and self._sees:
             rollouts.codec.processor.save_pretrained(output_dir or args.output_dir)
 
     def _by_turn(self, advantages: torch.Tensor, completion_ids: torch.Tensor) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""Joining a cluster of Ray."""
+"""Joining a cluster of Ray, and describing films on it."""

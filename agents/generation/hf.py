@@ -155,8 +155,7 @@ class HFPolicy:
         Raises:
             PolicyError: Generation failed.
         """
-        frames = tuple(frame for segment in context.segments for frame in segment.frames)
-        return await self._batcher.submit((context.token_ids, context.seed, frames))
+        return await self._batcher.submit((context.token_ids, context.seed, context.frames))
 
     def see(self, resolution: int) -> None:
         """Take the frames of messages as pictures.

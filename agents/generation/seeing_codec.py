@@ -154,7 +154,7 @@ class SeeingCodec(ChatCodec):
         if not frames:
             return self.encode(text)
         try:
-            images = [opened(_path(frame), self.resolution) for frame in frames]
+            images = [opened(frame.file, self.resolution) for frame in frames]
             out = self.processor(text=[text], images=images, add_special_tokens=False)
         except ToolError as error:
             raise PolicyError(str(error)) from error
@@ -173,7 +173,7 @@ class SeeingCodec(ChatCodec):
 
         each = [
             self._pixels(path, self.resolution, path.stat().st_mtime_ns)
-            for path in map(_path, frames)
+            for path in (frame.file for frame in frames)
         ]
         return {key: torch.cat([one[key] for one in each]) for key in (each[0] if each else ())}
 
@@ -190,9 +190,3 @@ class SeeingCodec(ChatCodec):
         if "mm_token_type_ids" not in self.processor.model_input_names:
             return {}
         return {"mm_token_type_ids": (token_ids == self.image_id).int()}
-
-
-def _path(frame: FrameRef) -> Path:
-    if frame.path is None:
-        raise ToolError(f"the frame {frame.frame_index} of {frame.clip_id} is not at hand.")
-    return frame.path

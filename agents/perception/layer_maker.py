@@ -1,8 +1,10 @@
 """Making one kind of layer of one film after the other, with one model that is loaded once.
 
-maker = LayerMaker("rapidocr", "text")
-outcome = maker.attempt(Path("data/talk"))
-outcome.said, outcome.failures     # "talk: text: 6 lines from 14 frames (rapidocr)", ()
+    maker = LayerMaker("rapidocr", "text")
+    outcome = maker.attempt(Path("data/talk"))
+    outcome.said, outcome.failures     # "talk: text: 6 lines from 14 frames (rapidocr)", ()
+
+A layer that is there already is not made again.
 """
 
 from __future__ import annotations

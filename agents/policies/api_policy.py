@@ -200,7 +200,7 @@ def with_images(
     for message in messages:
         message = dict(message)
         frames: Sequence[FrameRef] = message.pop("frames", ())
-        images = [part_of(frame.path) for frame in frames if frame.path is not None]
+        images = [part_of(frame.file) for frame in frames]
         sent.append(message)
         if images and message["role"] == "tool":
             said = {"type": "text", "text": "The frames that the tool's result speaks of:"}

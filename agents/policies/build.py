@@ -128,10 +128,10 @@ def check_frames(spec: Any, frames: int) -> None:
     if isinstance(spec, str):
         parsed = parse_spec(spec)
         if parsed.name == "hf":
-            from agents.generation.seeing_codec import takes_images  # its libraries are an extra
-            from agents.policies.starter import resolve_model
+            from agents.generation.hf import split_adapter  # its libraries are an extra
+            from agents.generation.seeing_codec import takes_images
 
-            base = resolve_model(spec.partition(":")[2].partition("+")[0])
+            base, _ = split_adapter(spec.partition(":")[2])
             try:
                 sees = takes_images(base)
             except (OSError, ValueError, ImportError):

@@ -94,8 +94,7 @@ class RecordedPolicy:
         """A message with the digests of its frames' bytes, as they are sent, in their place."""
         keyed: dict[str, Any] = dict(message)
         if frames := message.get("frames", ()):
-            paths = [frame.path for frame in frames if frame.path is not None]
-            keyed["frames"] = [image_part(path, self._resolution).digest for path in paths]
+            keyed["frames"] = [image_part(one.file, self._resolution).digest for one in frames]
         return keyed
 
     async def act(self, context: Context, /) -> Reply:

@@ -125,6 +125,11 @@ class Context:
         return [i for segment in self.segments for i in segment.token_ids or ()]
 
     @property
+    def frames(self) -> tuple[FrameRef, ...]:
+        """Every frame that was shown so far, in order."""
+        return tuple(frame for segment in self.segments for frame in segment.frames)
+
+    @property
     def is_last(self) -> bool:
         """Whether this turn is the last one."""
         return self.turn >= self.game.max_turns

@@ -29,8 +29,7 @@ class Request:
     @classmethod
     def of(cls, context: Context) -> Request:
         """What a policy is asked for."""
-        frames = tuple(frame for segment in context.segments for frame in segment.frames)
-        return cls(tuple(context.token_ids), context.seed, frames)
+        return cls(tuple(context.token_ids), context.seed, context.frames)
 
 
 Start: TypeAlias = Callable[[], Awaitable[Trajectory]]

@@ -25,8 +25,10 @@ def shown_with(codec: ChatCodec, rows: Sequence[Trajectory], input_ids: Tensor) 
         rows: The episodes, in the order of the batch.
         input_ids: Prompts and completions. Shape: (batch, tokens).
     """
+    if not isinstance(codec, SeeingCodec):
+        return {}
     frames = [[frame for segment in row.segments for frame in segment.frames] for row in rows]
-    if not isinstance(codec, SeeingCodec) or not any(frames):
+    if not any(frames):
         return {}
     pictures = codec.pictures([frame for shown in frames for frame in shown])
     found = {**pictures, **codec.token_types(input_ids)}
