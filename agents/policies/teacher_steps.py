@@ -23,6 +23,8 @@ SWEEP_S = 240.0
 N_FEW = 2
 """Captions that a search asks for where few are wanted: mostly the line is among them."""
 
+_TELLS = re.compile(r"the (\w+) is on \w+ \.")
+
 SEGMENTS = 8
 """Parts of the film in each of which a frame is asked for."""
 
@@ -35,7 +37,7 @@ class Wanted:
         topic: The day of this is told in one line.
         person: Who tells it.
         thing: The colour of this, which they hold meanwhile; None where the day is asked for.
-        few: Ask for little at a time: two captions, a minute of the film.
+        few: Ask for little at a time: two captions, one minute.
     """
 
     topic: str
@@ -62,10 +64,9 @@ class Step(NamedTuple):
 
 
 def crop_step(wanted: Wanted, context: Context) -> Step | None:
-    """LongVT: read four minutes at a time; then crop the moment, and answer from it.
-
-    Where few are wanted it reads one minute at a time, which is the moment already.
-    """
+    """LongVT: read four minutes at a time; then crop the moment, and answer from it."""
+    if wanted.few:
+        return _next_minute(wanted, context)
     crops = [one for one in context.observations if one.moved]
     for seen in reversed(crops):
         told = _line(wanted, seen.lines)
@@ -80,11 +81,30 @@ def crop_step(wanted: Wanted, context: Context) -> Step | None:
             return Step(f"the {wanted.topic} is on {day}", day)
         colour = _word(wanted.held, seen.reply or "")
         return Step(f"{wanted.person} holds a {colour}", colour) if colour else None
-    sweep_s = CLIP_S if wanted.few else SWEEP_S
-    start, whole = float(sweep_s * len(crops)), context.observations[0].length_s or 0.0
+    start, whole = SWEEP_S * len(crops), context.observations[0].length_s or 0.0
     if start >= whole:
         return None
-    return Step(f"the {wanted.topic} , go on .", _crop(start, min(start + sweep_s, whole)))
+    return Step(f"the {wanted.topic} , go on .", _crop(start, min(start + SWEEP_S, whole)))
+
+
+def _next_minute(wanted: Wanted, context: Context) -> Step | None:
+    """Read a minute at a time, and first say of what it tells: then one word is to be compared."""
+    crops = [one for one in context.observations if one.moved]
+    lines = crops[-1].lines if crops else ()
+    told = _line(wanted, lines)
+    if told is not None:
+        day = _word(wanted.told, told.text)
+        said = f"the {wanted.topic} is on {day}"
+        if wanted.thing is None:
+            return Step(said, day)
+        colour = _word(wanted.held, crops[-1].reply or "")
+        return Step(f"{said} , {wanted.person} holds a {colour}", colour) if colour else None
+    heard = [_word(_TELLS, line.text) for line in lines if _TELLS.search(line.text)]
+    start, whole = CLIP_S * float(len(crops)), context.observations[0].length_s or 0.0
+    if start >= whole:
+        return None
+    about = heard[-1] if heard else "place"
+    return Step(f"the {about} , go on .", _crop(start, min(start + CLIP_S, whole)))
 
 
 def search_step(wanted: Wanted, context: Context) -> Step | None:
@@ -164,7 +184,7 @@ def _minute(line: TimedText) -> tuple[float, float]:
 
 def _moment(wanted: Wanted, line: TimedText) -> tuple[float, float]:
     """The line alone where it is all that is asked for; else its clip."""
-    if wanted.thing is None and not wanted.few:
+    if wanted.thing is None:
         return line.start_s or 0.0, line.end_s or 0.0
     return _minute(line)
 
