@@ -16,8 +16,9 @@ Four things go on at once, all with grounding and vision over that network:
 
 Nothing may be lost: an episode that was on disk before a kill, a question that was asked, a turn
 of the server, a call of the recording. Nothing may be there twice: an episode, a turn. The median
-of memory in the last third of the time must lie within 5 % of that in the second third; the same
-of files and sockets within 2 or 10 %.
+of memory in the last third of the time must lie within 5 % of that in the second third. Files and
+sockets come and go with each request, so their least number counts, which is what nobody gave
+back: in the last third at most 2, or 10 %, more than in the second.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from upstream import DEFAULT_MOCK, serve
 FAULTS, STORMS, LATENCY_S = 0.05, 0.05, 0.02
 RUN, KILLS = 60, 3
 MOST_MEMORY = 0.05
+MEASURED = {"median of MB": statistics.median, "least files": min, "least sockets": min}
 WAIT_S = 60
 TURNS = (
     "<reasoning>See.</reasoning><search>what is number {}?</search>",
@@ -261,11 +263,11 @@ class Soak:
     def verdict(self) -> bool:
         """Print the table. Gives whether all is as it should be."""
         good = True
-        print(f"\n{'median of a third of the time':34}{'first':>9}{'second':>9}{'last':>9}")
+        print(f"\n{'in each third of the time':34}{'first':>9}{'second':>9}{'last':>9}")
         for name, rows in self.samples.items():
-            for column, what in enumerate(("resident MB", "open files", "sockets"), start=1):
+            for column, (what, pick) in enumerate(MEASURED.items(), start=1):
                 first, second, last = (
-                    statistics.median([r[column] for r in rows if i / 3 <= r[0] < (i + 1) / 3])
+                    pick([r[column] for r in rows if i / 3 <= r[0] < (i + 1) / 3])
                     for i in range(3)
                 )
                 slack = MOST_MEMORY * second if column == 1 else max(2, 0.1 * second)
