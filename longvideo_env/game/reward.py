@@ -248,13 +248,12 @@ def _reward(weights: Mapping[str, float], functions: Mapping[str, Term]) -> Rewa
 
 def score(play: Play, gold: Gold, reward: Reward) -> Score:
     """Reward and facts of one episode. A failed episode has none: it is never a wrong answer."""
+    if reward.own:
+        return run_blocking(score_async(play, gold, reward))
     facts = _facts(play, gold)
     if facts.correct is None:
         return facts
-    if reward.own:
-        return run_blocking(score_async(play, gold, reward))
-    values = {term: reward.functions[term](play, gold) for term in reward}
-    return _weighted(facts, values, reward)
+    return _weighted(facts, {term: reward.functions[term](play, gold) for term in reward}, reward)
 
 
 async def score_async(play: Play, gold: Gold, reward: Reward) -> Score:
@@ -313,7 +312,15 @@ def _is_right(play: Play, gold: Gold) -> bool | None:
 def _weighted(facts: Score, values: Mapping[str, Any], reward: Reward) -> Score:
     terms = {term: float(value) for term, value in values.items() if value is not None}
     total = sum(weight * terms[term] for term, weight in reward.items() if term in terms)
-    return replace(facts, reward=total, terms=terms)
+    return Score(
+        total,
+        terms,
+        facts.correct,
+        facts.grounded,
+        facts.grounded_first,
+        facts.error,
+        facts.answer,
+    )
 
 
 def _any_in(clip_ids: Sequence[str], shown: Sequence[str]) -> bool | None:
