@@ -66,7 +66,7 @@ runs/real/smollm2/config.json: tests/real/requirements.txt tests/real/build.py |
 	$(BIN)/python tests/real/build.py runs/real
 test-real: real .venv-vllm/.stamp
 	$(BIN)/python -m pytest -m "real and not vllm" -W default -rA --log-level=WARNING tests/real
-	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "real and vllm" -W default -rA --log-level=WARNING tests/real
+	OMP_NUM_THREADS=2 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "real and vllm" -W default -rA --log-level=WARNING tests/real
 # inspect_ai wants fsspec and python-dateutil older than the pins: an environment of its own on top of .venv, without these two pins.
 test-doors: .venv-inspect/.stamp .venv-doors/.stamp
 	OMP_NUM_THREADS=1 .venv-inspect/bin/python -m pytest -m "doors and not gpu and not network" -W default tests/longvideo_env/integrations

@@ -265,6 +265,8 @@ def build_trainer(
     held_out: HeldOut | None = None,
     patience: int | None = None,
     curriculum: Curriculum | None = None,
+    *,
+    send_adapter: bool = False,
 ) -> EpisodeTrainer:
     """TRL's trainer, for the episodes of `rollouts`."""
     engine, codec = rollouts.engine, rollouts.codec
@@ -287,6 +289,7 @@ def build_trainer(
             credit=credit,
             held_out=held_out,
             curriculum=curriculum,
+            send_adapter=send_adapter,
             model=str(model.model_name_or_path),
             args=training,
             processing_class=codec.tokenizer,
@@ -332,9 +335,8 @@ def prepare(
     curriculum = None
     if args.curriculum:
         curriculum = build_curriculum(questions, rollouts, training)
-    return build_trainer(
-        rollouts, training, model, credit, held_out, args.early_stopping_patience, curriculum
-    )
+    options = (credit, held_out, args.early_stopping_patience, curriculum)
+    return build_trainer(rollouts, training, model, *options, send_adapter=args.send_adapter)
 
 
 def build_curriculum(questions: Dataset, rollouts: Rollouts, training: GRPOConfig) -> Curriculum:

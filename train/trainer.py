@@ -25,6 +25,7 @@ from train.curriculum import Curriculum, CurriculumSampler
 from train.held_out import HeldOut
 from train.rollouts.credit import Credit, Earned, earned_by_turns, turn_of_tokens
 from train.rollouts.shown import shown_with
+from train.served_adapter import ServedAdapter, no_weights_over_nccl
 from train.whole_checkpoints import WholeCheckpoints
 
 
@@ -59,6 +60,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
         credit: Credit | None = None,
         held_out: HeldOut | None = None,
         curriculum: Curriculum | None = None,
+        send_adapter: bool = False,
         **options: Any,
     ) -> None:
         """The options of `GRPOTrainer`, and what this project adds to it.
@@ -68,6 +70,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
             credit: How turns are credited.
             held_out: What `evaluate` plays.
             curriculum: What draws the questions; by default each comes once an epoch.
+            send_adapter: Send a vLLM server the LoRA adapter alone, as files.
             options: What `GRPOTrainer` takes besides.
         """
         self._curriculum = curriculum
@@ -80,14 +83,23 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
                 super().__init__(args=args, **options)
         else:
             on_cpu = False
-            super().__init__(args=args, **options)
+            with no_weights_over_nccl() if send_adapter else nullcontext():
+                super().__init__(args=args, **options)
+        self.served = ServedAdapter(self) if send_adapter else None
         if args.use_vllm:
             vllm: Any = self.vllm_generation
             send = partial(reload_weights, vllm) if on_cpu else vllm.sync_weights
+            if self.served is not None:
+                send = self.served.send
             vllm.sync_weights = partial(self._sync_weights, send)
 
     def release_engine(self) -> None:
-        """Shut TRL's vLLM engine down, which has to be before the process group ends."""
+        """Shut TRL's vLLM engine down, which has to be before the process group ends.
+
+        A server's adapter is taken away.
+        """
+        if self.served is not None:
+            self.served.close()
         if self.use_vllm and self.vllm_mode == "colocate":
             self.vllm_generation.llm.llm_engine.engine_core.shutdown()
 

@@ -39,6 +39,7 @@ class VLLMServer:
 
     Attributes:
         busy_s: Seconds in which at least one request was unfinished.
+        adapter: Name of the LoRA adapter that replies; None is the model itself.
 
     Raises:
         MissingExtraError: openai is not installed.
@@ -56,6 +57,7 @@ class VLLMServer:
         except ImportError as error:
             raise MissingExtraError("openai", "api") from error
         self.busy_s = 0.0
+        self.adapter: str | None = None
         self._base_url = base_url.rstrip("/")
         self._codec = codec
         self._settings = settings
@@ -103,7 +105,9 @@ class VLLMServer:
         logprobs: list[float] = []
         while True:
             part = derive_seed(seed, len(ids)) if ids else seed
-            more = await self._complete(model, [*prompt, *ids], limit - len(ids), part)
+            more = await self._complete(
+                self.adapter or model, [*prompt, *ids], limit - len(ids), part
+            )
             for token, logprob in zip(*more, strict=True):
                 ids.append(token)
                 logprobs.append(logprob)

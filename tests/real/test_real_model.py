@@ -3,9 +3,6 @@
 Some twelve CPU minutes. What it prints is worth reading: `pytest -rA` shows it.
 """
 
-import json
-from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,111 +14,10 @@ from agents.generation.batches import generate_batch
 from agents.generation.hf import load_model
 from agents.generation.settings import GenerationSettings
 from agents.policies.starter import resolve_model
-from eval.run_policy import main as run_policy
-from eval.runs.naming import run_folder
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
-from train.merge_adapter import main as merge_adapter
+from tests.real.playing import GRPO, GRPO_SHOWN, Play, Played, merge, steps_of
 
 pytestmark = pytest.mark.real
-
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "runs" / "real" / "smollm2"
-STEPS = 3
-LORA = (
-    *("--dtype", "float32", "--use_peft", "--lora_r", "16", "--lora_alpha", "32"),
-    *("--lora_target_modules", "all-linear"),
-)
-COMMON = (
-    *("--dataset", "mini", "--max_turns", "3", "--use_cpu", "--bf16", "false"),
-    *("--gradient_checkpointing", "false", "--report_to", "none", "--save_strategy", "no"),
-    *("--logging_steps", "1", "--disable_tqdm", "true"),
-)
-
-
-@dataclass(frozen=True)
-class Played:
-    """A run of a policy."""
-
-    episodes: list[Trajectory]
-    summary: dict[str, Any]
-
-    @property
-    def well_formed(self) -> float:
-        """The share of turns that held exactly one action."""
-        return 1 - float(self.summary["malformed_rate"])
-
-    @property
-    def replies(self) -> list[list[tuple[int, ...]]]:
-        """The sampled tokens, by episode and turn."""
-        return [[s.token_ids or () for s in t.segments if s.sampled] for t in self.episodes]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def model() -> Path:
-    if not (MODEL / "config.json").is_file():
-        pytest.fail(f"there is no model in {MODEL}. Fix: make real.")
-    return MODEL
-
-
-Play = Callable[..., Played]
-
-
-@pytest.fixture(scope="module")
-def play(tmp_path_factory: pytest.TempPathFactory) -> Play:
-    """Plays questions greedily with `eval/run_policy.py`, and prints what came of them."""
-
-    def run(spec: str, *flags: str, limit: int = 6, show: int = 1) -> Played:
-        out = tmp_path_factory.mktemp("played")
-        code = run_policy(
-            [
-                *("--policy", spec, "--out", str(out), "--limit", str(limit)),
-                *("--max_turns", "3", "--max_turn_tokens", "40", *flags),
-            ]
-        )
-        assert code == 0, "an episode failed"
-        folder = run_folder(out, spec)
-        episodes = list(read_trajectories(folder / "episodes.jsonl"))
-        played = Played(episodes, json.loads((folder / "summary.json").read_text()))
-        say(spec, flags, played, show)
-        return played
-
-    return run
-
-
-def say(spec: str, flags: Sequence[str], played: Played, show: int) -> None:
-    finishes = Counter(turn.finish for t in played.episodes for turn in t.turns)
-    print(f"{Path(spec).name} {' '.join(flags)}: {len(played.episodes)} questions, ", end="")
-    print(f"malformed {played.summary['malformed_rate']:.3f} of turns, finish {dict(finishes)}, ")
-    print(f"  kinds {played.summary['malformed_kinds']}, named {played.summary['named_options']}")
-    for trajectory in played.episodes[:show]:
-        print(f"  {trajectory.question} {trajectory.options}")
-        for segment in trajectory.segments:
-            if segment.sampled:
-                print(f"    {segment.text!r}")
-
-
-@pytest.fixture(scope="module")
-def taught(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model after a short LoRA training on 24 episodes of a teacher, merged."""
-    adapter = tmp_path_factory.mktemp("sft") / "adapter"
-    from train.sft import main as sft
-
-    sft(
-        [
-            *("--model_name_or_path", str(model), "--output_dir", str(adapter), *LORA, *COMMON),
-            *("--teacher", "teacher:mini:0:0", "--teacher_episodes", "24"),
-            *("--num_train_epochs", "1", "--per_device_train_batch_size", "2"),
-            *("--learning_rate", "1e-3", "--lr_scheduler_type", "constant_with_warmup"),
-            *("--warmup_steps", "2"),
-        ]
-    )
-    return merged(model, adapter, adapter.with_name("merged"))
-
-
-def merged(base: Path, adapter: Path, out: Path) -> Path:
-    flags = ["--base", str(base), "--adapter", str(adapter), "--out", str(out)]
-    assert merge_adapter([*flags, "--dtype", "float32"]) == 0
-    return out
 
 
 @dataclass
@@ -183,32 +79,22 @@ def training(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Training
 
     folder = tmp_path_factory.mktemp("grpo")
     adapter, kept = folder / "adapter", folder / "kept"
-    flags = [
-        *("--model_name_or_path", str(taught), "--output_dir", str(adapter), *LORA, *COMMON),
-        *("--num_generations", "4", "--per_device_train_batch_size", "4", "--limit", "8"),
-        *("--max_turn_tokens", "32", "--max_steps", str(STEPS), "--learning_rate", "1e-4"),
-        *("--temperature", "1.0", "--save_rollouts", str(kept)),
-    ]
-    trainer = prepare(*parse(flags))
+    flags = ("--model_name_or_path", str(taught), "--output_dir", str(adapter), *GRPO)
+    trainer = prepare(*parse([*flags, "--save_rollouts", str(kept)]))
     train_and_save(trainer, None)
-    lines = (adapter / "metrics.jsonl").read_text().splitlines()
-    metrics = [json.loads(line) for line in lines][:STEPS]
     start = list(read_trajectories(kept / "step-000001-rank-000.jsonl.zst"))
-    return Training(trainer, adapter, start, metrics)
+    return Training(trainer, adapter, start, steps_of(adapter))
 
 
 def test_three_steps_of_grpo(training: Training) -> None:
     assert [record["step"] for record in training.metrics] == [1, 2, 3]
     for record in training.metrics:
-        print({name: record[name] for name in SHOWN})
+        print({name: record[name] for name in GRPO_SHOWN})
         assert record["episodes/failed"] == 0
         assert 0 <= record["episodes/malformed"] <= 1
     moved = [p for name, p in training.trainer.model.named_parameters() if "lora_B" in name]
     learned = any(bool(parameter.abs().max() > 0) for parameter in moved)
     assert learned == any(record["grad_norm"] > 0 for record in training.metrics)
-
-
-SHOWN = ("reward", "episodes/accuracy", "episodes/malformed", "episodes/turns", "grad_norm")
 
 
 def test_generation_and_trainer_agree_on_log_probs(training: Training) -> None:
@@ -242,9 +128,8 @@ def test_generation_and_trainer_agree_on_log_probs(training: Training) -> None:
 def test_the_merged_adapter_plays_as_the_adapter_does(
     training: Training, taught: Path, play: Play
 ) -> None:
-    whole = merged(taught, training.adapter, training.adapter.with_name("merged"))
-    flags = ("--dataset", "mini", "--max_turn_tokens", "24")
-    apart = play(f"hf:{taught}+{training.adapter}", *flags, limit=2)
-    together = play(f"hf:{whole}", *flags, limit=2)
+    whole = merge(taught, training.adapter, training.adapter.with_name("merged"))
+    apart = play(f"hf:{taught}+{training.adapter}", "--dataset", "mini", limit=2, tokens=24)
+    together = play(f"hf:{whole}", "--dataset", "mini", limit=2, tokens=24)
     assert apart.replies == together.replies
     assert apart.summary["accuracy"] == together.summary["accuracy"]

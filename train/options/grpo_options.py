@@ -71,6 +71,14 @@ class GrpoArguments:
             "where tools take different times. vLLM is always overlapped, save on several GPUs."
         },
     )
+    send_adapter: bool = field(
+        default=False,
+        metadata={
+            "help": "With vllm_mode server and use_peft: save the LoRA adapter under output_dir "
+            "and let the server load it, instead of sending all weights over NCCL. The server "
+            "must read that folder and run with --enable-lora."
+        },
+    )
     tool_timeout_s: float = field(
         default=120.0,
         metadata={
@@ -265,6 +273,13 @@ def check(
             or training.repetition_penalty != 1
             or training.generation_kwargs is not None
         ),
+        "send_adapter needs --use_vllm true --vllm_mode server and --use_peft.": (
+            args.send_adapter
+            and not (training.use_vllm and training.vllm_mode == "server" and model.use_peft)
+        ),
+        "send_adapter: a vLLM server takes plain LoRA alone. Leave lora_modules_to_save, "
+        "lora_target_parameters and use_dora out.": args.send_adapter
+        and bool(model.lora_modules_to_save or model.lora_target_parameters or model.use_dora),
         "temperature must be above 0: a group needs replies that differ.": training.temperature
         <= 0,
         "give --eval_split, the split of the held-out questions.": (

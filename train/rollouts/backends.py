@@ -240,6 +240,8 @@ class ServerBackend:
             eos = trainer.model.generation_config.eos_token_id
             self._server = VLLMServer(self._base_url, self._codec, self._settings, eos)
         server = self._server
+        if trainer.served is not None:
+            server.adapter = trainer.served.name
 
         async def generate(request: Request) -> Reply:
             generated = await server.generate(request.token_ids, request.seed)

@@ -1,0 +1,146 @@
+"""LoRA adapters sent to a vLLM server as files: `train/grpo.py --send_adapter true`.
+
+TRL sends all weights over NCCL, which needs a GPU on both sides. Here each new adapter is saved
+under `output_dir/served`, and the server is asked to load it (`/v1/load_lora_adapter`). So it must
+be able to read that folder, and run with:
+
+    VLLM_SERVER_DEV_MODE=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve MODEL --enable-lora \
+        --max-lora-rank 128 --logprobs-mode processed_logprobs
+
+Each adapter has a name of its own, because vLLM keeps the prefixes that it has read by the
+adapter's name. TRL's asynchronous trainer does the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+from accelerate.utils import broadcast_object_list
+from trl.distributed import DistributedBackend
+from trl.generation import vllm_generation
+from trl.generation.vllm_client import VLLMClient
+
+from longvideo_env.errors import SpecError
+
+OK, MISSING = 200, 404
+START = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve MODEL --enable-lora --max-lora-rank {rank}"
+
+
+class AdapterClient(VLLMClient):
+    """TRL's client of a server that loads adapters; it joins no NCCL group."""
+
+    def init_communicator(self, device: Any = 0) -> None:
+        """Nothing is sent over it."""
+
+    def check_lora(self, rank: int) -> None:
+        """Refuse a server that cannot serve adapters of this rank.
+
+        Raises:
+            SpecError: Says how to start one that can.
+        """
+        config = self.get_server_info()
+        lora = config["lora_config"]
+        if lora is None or lora["max_lora_rank"] < rank:
+            got = "--enable-lora" if lora is None else f"--max-lora-rank {rank}"
+            raise SpecError(
+                f"send_adapter: the vLLM server at {self.base_url} was started without {got}. "
+                f"Fix: {START.format(rank=rank)}."
+            )
+        if config["parallel_config"]["data_parallel_size"] > 1:
+            raise SpecError(
+                f"send_adapter: the vLLM server at {self.base_url} has several replicas, of which "
+                "one would load the adapter. Fix: --data-parallel-size 1."
+            )
+
+    def load(self, name: str, folder: Path) -> None:
+        """Let the server load an adapter.
+
+        Raises:
+            SpecError: It does not.
+        """
+        body = {"lora_name": name, "lora_path": str(folder)}
+        answer = self.session.post(f"{self.base_url}/v1/load_lora_adapter", json=body)
+        if answer.status_code == MISSING:
+            raise SpecError(
+                f"send_adapter: the vLLM server at {self.base_url} loads no adapters while it "
+                "runs. Fix: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1."
+            )
+        if answer.status_code != OK:
+            raise SpecError(
+                f"send_adapter: the vLLM server at {self.base_url} cannot load {folder}: "
+                f"{answer.text}. Fix: put --output_dir where the server can read it."
+            )
+
+    def unload(self, name: str) -> None:
+        """Let the server forget an adapter."""
+        body = {"lora_name": name}
+        self.session.post(f"{self.base_url}/v1/unload_lora_adapter", json=body)
+
+
+@contextmanager
+def no_weights_over_nccl() -> Iterator[None]:
+    """Let TRL make an `AdapterClient` where it would make a client that joins an NCCL group."""
+    with patch.object(vllm_generation, "VLLMClient", AdapterClient):
+        yield
+
+
+class ServedAdapter:
+    """Sends the trained adapter to the server, under a new name each time. All its calls are
+    collectives.
+
+    Args:
+        trainer: Made within `no_weights_over_nccl`, of a model with one LoRA adapter.
+
+    Attributes:
+        name: Of the adapter that the server has now; None before the first.
+
+    Raises:
+        SpecError: The server cannot take it, or weights are sharded by FSDP.
+    """  # noqa: D205
+
+    def __init__(self, trainer: Any) -> None:
+        if DistributedBackend(trainer.accelerator).is_fsdp:
+            raise SpecError("send_adapter: not under FSDP. Fix: use DeepSpeed, or leave it out.")
+        self.name: str | None = None
+        self._trainer = trainer
+        self._folder = Path(str(trainer.args.output_dir)).resolve() / "served"
+        (self._run,) = broadcast_object_list([uuid4().hex[:8]])  # a server may outlive its run
+        self._sent = 0
+        if trainer.accelerator.is_main_process:
+            (config,) = trainer.model.peft_config.values()
+            self._client.check_lora(max([config.r, *config.rank_pattern.values()]))
+            shutil.rmtree(self._folder, ignore_errors=True)  # of a run that was killed
+
+    @property
+    def _client(self) -> AdapterClient:
+        client: AdapterClient = self._trainer.vllm_generation.vllm_client
+        return client
+
+    def send(self) -> None:
+        """Give the server the adapter as it is now, and take the one before it away."""
+        accelerator, before = self._trainer.accelerator, self.name
+        self._sent += 1
+        self.name = f"{self._run}-{self._sent}"
+        model = accelerator.unwrap_model(self._trainer.model)
+        lora = [weights for key, weights in model.named_parameters() if "lora_" in key]
+        with DistributedBackend(accelerator).gather_params(lora):
+            if accelerator.is_main_process:
+                folder = self._folder / self.name
+                model.save_pretrained(str(folder))
+                self._client.load(self.name, folder)
+                if before is not None:
+                    self._client.unload(before)
+                    shutil.rmtree(self._folder / before)
+        accelerator.wait_for_everyone()
+
+    def close(self) -> None:
+        """Take the last one away."""
+        if self.name is not None and self._trainer.accelerator.is_main_process:
+            self._client.unload(self.name)
+            shutil.rmtree(self._folder, ignore_errors=True)
