@@ -102,9 +102,9 @@ def test_the_share_of_questions_that_compare_can_be_set() -> None:
 
 
 def test_other_things_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFoundError, match="no split 'dev' of mini; there: train, val"):
+    with pytest.raises(DatasetNotFoundError, match="no split 'dev' of mini; splits: train, val"):
         load_dataset("mini", "dev")
-    with pytest.raises(DatasetNotFoundError, match="frames_root is no folder"):
+    with pytest.raises(DatasetNotFoundError, match="frames_root is not a folder"):
         load_dataset("mini", "train", frames_root=tmp_path / "none")
     assert read_spec("mini") == MiniOptions()
 

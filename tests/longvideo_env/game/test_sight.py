@@ -136,9 +136,9 @@ def test_a_world_without_frames_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"frames": -1}, "frames of 0 or more"),
+        ({"frames": -1}, "frames must be 0 or more"),
         ({"frames": 1, "resolution": 0}, "at least 1 pixel"),
-        ({"vision": "self"}, "vision=self leaves it to the master"),
+        ({"vision": "self"}, "vision=self needs frames"),
         ({"frames": 1, "protocol": "continuation"}, "cannot be shown frames"),
     ],
 )
