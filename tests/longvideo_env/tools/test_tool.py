@@ -189,7 +189,7 @@ def test_a_name_must_fit_into_a_tag(name):
     ],
 )
 def test_a_tag_that_is_taken_is_refused(tags, tag):
-    with pytest.raises(SpecError, match=f"<{tag}> is taken. Fix"):
+    with pytest.raises(SpecError, match=f"<{tag}> is already used. Fix"):
         env_with(tool(tags=tags)(transcribe))
 
 
