@@ -257,7 +257,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         if not self.dataset.tasks:
             raise DatasetNotFoundError(
                 f"expected questions in {config.dataset!r}, split {config.split!r}, but all "
-                f"{len(self.dataset.skipped)} rows were invalid and left out.",
+                f"{len(self.dataset.skipped)} rows were left out because they are invalid.",
                 mend="look at the rows with load_dataset(..., skip_invalid=True).skipped.",
             )
         self.toolbox: Toolbox = build_toolbox(config, self.dataset)

@@ -76,7 +76,7 @@ def test_it_can_be_pickled_and_played() -> None:
     [
         ("mini:video=3", r"unknown option 'video'\. Did you mean 'videos'\?"),
         ("mini:", "expected key=value"),
-        ("mini:seed=3,seed=4", "'seed' stands twice"),
+        ("mini:seed=3,seed=4", "'seed' occurs twice"),
         ("mini:videos=many", "videos is a whole number, got 'many'"),
         ("mini:difficulty=", "difficulty is a finite number, got ''"),
         ("mini:difficulty=nan", "difficulty is a finite number"),

@@ -148,7 +148,7 @@ def test_options_without_meaning_are_named(options: dict[str, Any], problem: str
 
 
 def test_doors_that_show_text_refuse_frames() -> None:
-    with pytest.raises(SpecError, match="through a door reads text"):
+    with pytest.raises(SpecError, match="function calls reads text"):
         CallStage(EnvConfig(frames=1))
 
 
