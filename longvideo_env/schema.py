@@ -133,6 +133,17 @@ class Video:
             times.append((start, at))
         return tuple(times)
 
+    @cached_property
+    def length_s(self) -> float:
+        """Where the last clip ends."""
+        return max(end for _, end in self._times)
+
+    @cached_property
+    def whole_clips(self) -> Mapping[str, tuple[str, float, float]]:
+        """Each clip from its start to its end: `(clip_id, 0.0, seconds)`."""
+        times = zip(self.clip_ids, self._times, strict=True)
+        return {clip_id: (clip_id, 0.0, round(b - a, 6)) for clip_id, (a, b) in times}
+
     def clip_times(self, clip_id: str) -> Span:
         """Start and end of a clip in the video, in seconds.
 

@@ -26,11 +26,13 @@ _VIDEOS = 1024
 
 def length_s(video: Video) -> float:
     """Length of the video: the end of its last clip."""
-    return max(video.clip_times(clip_id)[1] for clip_id in video.clip_ids)
+    return video.length_s
 
 
 def pieces_of(video: Video, spans: Sequence[Span]) -> tuple[Piece, ...]:
     """Split stretches at clip boundaries. Empty pieces are dropped."""
+    if not spans:
+        return ()
     found: list[Piece] = []
     merged = merge_spans(spans)
     for clip_id in video.clip_ids:
@@ -49,8 +51,7 @@ def clips_at(video: Video, spans: Sequence[Span]) -> tuple[str, ...]:
 
 def whole_clips(video: Video, clip_ids: Iterable[str]) -> tuple[Piece, ...]:
     """Clips as pieces: each from its start to its end."""
-    times = [(clip_id, video.clip_times(clip_id)) for clip_id in clip_ids]
-    return tuple((clip_id, 0.0, round(end - start, 6)) for clip_id, (start, end) in times)
+    return tuple(map(video.whole_clips.__getitem__, clip_ids))
 
 
 def seconds_of(pieces: Iterable[Piece]) -> float:

@@ -343,16 +343,19 @@ class LongTVQAEnv(gym.Env[str, str]):
     def _step_info(self) -> dict[str, Any]:
         assert self._episode is not None
         last = self._episode.turns[-1] if self._episode.turns else None
-        action, malformed = (None, None) if last is None else (last.action, last.malformed)
-        return self._info() | {"action": action, "malformed": malformed}
+        info = self._info()
+        info["action"] = None if last is None else last.action
+        info["malformed"] = None if last is None else last.malformed
+        return info
 
     def _info(self) -> dict[str, Any]:
         episode = self._episode
         assert episode is not None
         tools = self.game.schemas(len(episode.question.options))
-        frames = [list(message.get("frames", ())) for message in episode.messages]
-        more = {"tools": list(tools)} if tools else {}
-        return (more | {"frames": frames} if self.config.frames else more) | {
+        info: dict[str, Any] = {"tools": list(tools)} if tools else {}
+        if self.config.frames:
+            info["frames"] = [list(message.get("frames", ())) for message in episode.messages]
+        return info | {
             "qid": episode.question.qid,
             "video_id": episode.video.video_id,
             "turn": len(episode.turns),

@@ -192,7 +192,7 @@ class Episode:
             raise EpisodeStateError("receive() was called, but no tool call is pending.")
         self._pending = None
         opening = not self.messages
-        record = self._record(call, result, opening)
+        record = self._record(call, result, None if opening else self._action)
         if opening:
             self.first = record
         else:
@@ -313,16 +313,11 @@ class Episode:
         if problem.kind is MalformedKind.WRONG_ARGUMENTS and tool and tool.spans is not None:
             limits = f"{details['problem']}; the video runs from 0 to {self._length_s:g} s"
             problem = Malformed(problem.kind, {**details, "problem": limits})
-        spent = self._spent() | {"finish": self._finish}
-        self.turns.append(TurnRecord(self.turn, malformed=kind, **spent))
+        self._finish_turn(malformed=kind)
         if self.turns_left == 0:
             return self._end("out_of_turns")
         text = self.game.malformed_text(problem, self.turns_left, len(self.question.options))
         return self._observe(text, "malformed", problem=kind)
-
-    def _finish_turn(self, action: Action) -> None:
-        spent = self._spent() | {"finish": self._finish, "moves": self._moves(action)}
-        self.turns.append(TurnRecord(self.turn, action.name, action.argument, **spent))
 
     def _window(self, reply: ToolReply | None) -> tuple[str, ...]:
         """The clips to which a reply moves the view."""
@@ -330,30 +325,35 @@ class Episode:
             return () if reply is None else clips_at(self.video, reply.shown)
         return self.video.window(reply.clip, self.game.window)
 
-    def _moves(self, action: Action) -> bool:
-        return action.name != ANSWER and self.game.tool(action.name).moves
-
-    def _record(self, call: ToolCall, result: ToolResult, opening: bool) -> TurnRecord:
-        action = None if opening else self._action
-        return TurnRecord(
-            turn=0 if opening else self.turn,
-            action=action.name if action else None,
-            argument=action.argument if action else None,
+    def _record(self, call: ToolCall, result: ToolResult, action: Action | None) -> TurnRecord:
+        """The record of a call: of the opening where there is no action."""
+        return self._turn(
+            action,
+            result.reply,
+            turn=self.turn if action else 0,
             request=call.record(),
             result=result.record(),
-            finish=None if opening else self._finish,
+            finish=self._finish if action else None,
             moves=self.game.tool(call.tool).moves,
             shown=self._window(result.reply),
             seen=pieces_of(self.video, result.reply.shown) if result.reply else (),
-            **self._spent(result.reply),
         )
 
-    def _spent(self, reply: ToolReply | None = None) -> dict[str, Any]:
-        """Usage of the turn: the reply and, if called, the tool."""
+    def _finish_turn(self, action: Action | None = None, malformed: str | None = None) -> None:
+        """Record a turn without a tool call."""
+        moves = action is not None and action.name != ANSWER and self.game.tool(action.name).moves
+        more = {"turn": self.turn, "finish": self._finish, "moves": moves}
+        self.turns.append(self._turn(action, None, malformed=malformed, **more))
+
+    def _turn(self, action: Action | None, reply: ToolReply | None, **more: Any) -> TurnRecord:
+        """The record of a turn, with the usage of the reply and, if called, the tool."""
         tool = None if reply is None else reply.details.get("cost_usd")
-        master = self._usage.get("cost_usd") if self._usage is not None else None
-        known = [cost for cost in (master, tool) if cost is not None]
-        return {"usage": self._usage, "cost_usd": sum(known) if known else None}
+        cost = None if self._usage is None else self._usage.get("cost_usd")
+        if tool is not None:
+            cost = tool if cost is None else cost + tool
+        if action is not None:
+            more["action"], more["argument"] = action.name, action.argument
+        return TurnRecord(usage=self._usage, cost_usd=cost, **more)
 
     def _see(self, reply: ToolReply) -> None:
         """Move the view and record what was shown."""

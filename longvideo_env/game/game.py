@@ -23,20 +23,14 @@ from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.hermes import HermesProtocol
 from longvideo_env.game.protocol.tags import TagProtocol
 from longvideo_env.game.reward import Reward, parse_reward
+from longvideo_env.game.shown import shown_clip, shown_span
 from longvideo_env.game.sight import Sight
-from longvideo_env.game.words.fields import (
-    Shown,
-    ShownClip,
-    ShownLine,
-    ShownOption,
-    ShownTags,
-    ShownTool,
-)
+from longvideo_env.game.words.fields import Shown, ShownOption, ShownTags, ShownTool
 from longvideo_env.game.words.templates import Speaker, Words, load_words
-from longvideo_env.schema import Question, TimedText, Video, clock
+from longvideo_env.schema import Question, Video
 from longvideo_env.spans import Span
 from longvideo_env.specs import find_part, is_attribute
-from longvideo_env.timeline import dialogue, length_s, within
+from longvideo_env.timeline import length_s
 from longvideo_env.tools.registry import find_tools
 from longvideo_env.tools.tool import Tool, as_tool
 
@@ -47,9 +41,6 @@ _PROTOCOLS: Mapping[str, Callable[..., ReplyProtocol]] = {
 
 Where: TypeAlias = tuple[str, ...] | Span
 """The view: clips by id, or a stretch of the video in seconds."""
-
-MOST_LINES = 128
-"""Maximum lines of dialogue shown for a stretch. A note below says how many were left out."""
 
 _SENTENCES = 256
 """Cache size for short texts of one kind."""
@@ -250,8 +241,9 @@ class Game:
 
     def refused_text(self, tool: str, reason: str, turns_left: int, n_options: int) -> str:
         """The observation after a refused tool call."""
-        fields = self._fields(turns_left, n_options)
-        fields |= {"tool": tool, "reason": reason, "turns": self._turns(turns_left)}
+        turns = self._turns(turns_left)
+        own = {"tool": tool, "reason": reason, "turns": turns}
+        fields = self._fields(turns_left, n_options) | own
         return self._speaker.say("refused", fields)
 
     def malformed_text(self, problem: Malformed, turns_left: int, n_options: int) -> str:
@@ -263,9 +255,9 @@ class Game:
         def render(
             kind: MalformedKind, details: tuple[tuple[str, Any], ...], left: int, n_options: int
         ) -> Shown:
-            fields = self._fields(left, n_options)
             problem = self.problem_text(Malformed(kind, dict(details)))
-            fields |= {"problem": problem, "turns": self._turns(left)}
+            own = {"problem": problem, "turns": self._turns(left)}
+            fields = self._fields(left, n_options) | own
             return self._speaker.say("malformed", fields)
 
         return lru_cache(maxsize=_SENTENCES)(render)
@@ -301,23 +293,11 @@ class Game:
 
     def _view(self, video: Video, view: Where) -> Shown:
         if isinstance(view[0], str):
-            clips = tuple(self._shown_clip(video, str(clip_id)) for clip_id in view)
+            when = self.protocol.answers.ask == WHEN
+            clips = tuple(shown_clip(video, str(clip_id), seconds=when) for clip_id in view)
         else:
-            clips = (_shown_span(video, (float(view[0]), float(view[1]))),)
+            clips = (shown_span(video, (float(view[0]), float(view[1]))),)
         return self._speaker.say("view", self._fields(0, 0) | {"clips": clips})
-
-    def _shown_clip(self, video: Video, clip_id: str) -> ShownClip:
-        start, end = video.clip_times(clip_id)
-        when = self.protocol.answers.ask == WHEN
-
-        def time(line: TimedText) -> str:
-            if line.start_s is None:
-                return ""
-            # If answers are seconds of the whole video, the times are shown.
-            return f"{start + line.start_s:g} s" if when else clock(line.start_s)
-
-        lines = tuple(ShownLine(line.text, time(line)) for line in video[clip_id].subtitles)
-        return ShownClip(clip_id, lines, f"{start:g}-{end:g}")
 
     @cached_property
     def _turns(self) -> Callable[[int], Shown]:
@@ -351,16 +331,22 @@ class Game:
             "max_turns": self.max_turns,
         }
 
-    def _fields(self, turns_left: int, n_options: int) -> dict[str, Any]:
+    @cached_property
+    def _fields(self) -> Callable[[int, int], dict[str, Any]]:
+        """`(turns_left, n_options) -> fields` of every block. They are shared: copy, then add."""
         answers = self.protocol.answers
-        return {
-            **self._constant_fields,
-            "turns_left": turns_left,
-            "n_options": n_options,
-            "first_label": answers.label(0) if n_options else "",
-            "last_label": answers.label(n_options - 1) if n_options else "",
-            "ask": answers.ask,
-        }
+
+        def fields(turns_left: int, n_options: int) -> dict[str, Any]:
+            return {
+                **self._constant_fields,
+                "turns_left": turns_left,
+                "n_options": n_options,
+                "first_label": answers.label(0) if n_options else "",
+                "last_label": answers.label(n_options - 1) if n_options else "",
+                "ask": answers.ask,
+            }
+
+        return lru_cache(maxsize=_SENTENCES)(fields)
 
 
 def _opening_tool(spec: GameSpec, there: Sequence[Tool], agents: Mapping[str, str]) -> Tool | None:
@@ -368,17 +354,6 @@ def _opening_tool(spec: GameSpec, there: Sequence[Tool], agents: Mapping[str, st
         return next((tool for tool in there if tool.name == spec.opening), None)
     tool = as_tool(spec.opening)
     return None if agents.get(tool.role or "") == "none" else tool
-
-
-def _shown_span(video: Video, span: Span) -> ShownClip:
-    """A stretch for the templates, its lines with times in the whole video."""
-    lines = within(dialogue(video), [span])
-    shown = [ShownLine(line.text, clock(line.start_s or 0.0)) for line in lines[:MOST_LINES]]
-    if len(lines) > MOST_LINES:
-        left = f"({len(lines) - MOST_LINES} more lines: ask for a shorter stretch)"
-        shown.append(ShownLine(left, ""))
-    name = f"{span[0]:g}-{span[1]:g} s"
-    return ShownClip(name, tuple(shown), f"{span[0]:g}-{span[1]:g}")
 
 
 def extra_words(config: EnvConfig) -> tuple[str, ...]:

@@ -253,13 +253,12 @@ def score(play: Play, gold: Gold, reward: Reward) -> Score:
 
     A failed episode has no reward and is never a wrong answer.
     """
+    if reward.own:
+        return run_blocking(score_async(play, gold, reward))
     facts = _facts(play, gold)
     if facts.correct is None:
         return facts
-    if reward.own:
-        return run_blocking(score_async(play, gold, reward))
-    values = {term: reward.functions[term](play, gold) for term in reward}
-    return _weighted(facts, values, reward)
+    return _weighted(facts, {term: reward.functions[term](play, gold) for term in reward}, reward)
 
 
 async def score_async(play: Play, gold: Gold, reward: Reward) -> Score:
@@ -318,7 +317,15 @@ def _is_right(play: Play, gold: Gold) -> bool | None:
 def _weighted(facts: Score, values: Mapping[str, Any], reward: Reward) -> Score:
     terms = {term: float(value) for term, value in values.items() if value is not None}
     total = sum(weight * terms[term] for term, weight in reward.items() if term in terms)
-    return replace(facts, reward=total, terms=terms)
+    return Score(
+        total,
+        terms,
+        facts.correct,
+        facts.grounded,
+        facts.grounded_first,
+        facts.error,
+        facts.answer,
+    )
 
 
 def _any_in(clip_ids: Sequence[str], shown: Sequence[str]) -> bool | None:

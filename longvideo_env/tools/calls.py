@@ -88,8 +88,8 @@ class ToolCall:
         return tuple(clip_id for clip_id in self.video.clip_ids if clip_id not in visited)
 
     def record(self) -> dict[str, Any]:
-        """Plain values that identify the call. Contains the seed only if the tool read it."""
-        return {
+        """Plain values that identify the call; the seed only where the tool took it."""
+        record: dict[str, Any] = {
             "tool": self.tool,
             "qid": self.question.qid,
             "video_id": self.video.video_id,
@@ -97,9 +97,12 @@ class ToolCall:
             "view": list(self.view),
             "visited": list(self.visited),
             "seed": self.seed if self.seed_was_read else None,
-            **({"spans": [list(span) for span in self.spans]} if self.spans else {}),
-            **({"boxes": list(self.boxes), "leaky": True} if self.boxes else {}),
         }
+        if self.spans:
+            record["spans"] = [list(span) for span in self.spans]
+        if self.boxes:
+            record |= {"boxes": list(self.boxes), "leaky": True}
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +183,13 @@ class ToolResult:
     def record(self) -> dict[str, Any]:
         """Plain values for the trajectory."""
         reply = self.reply or ToolReply()
-        kept = reply.kept()
-        return {
+        record: dict[str, Any] = {
             "agent": self.agent,
             "text": reply.text,
-            "view": kept["view"],
+            "view": list(reply.view) if isinstance(reply.view, tuple) else reply.view,
             "error": self.error,
             "details": dict(reply.details),
-            **({"spans": kept["spans"]} if reply.spans else {}),
         }
+        if reply.spans:
+            record["spans"] = [list(span) for span in reply.spans]
+        return record

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -55,13 +55,20 @@ SEEING = {
 """Replacements in the built-in rules for a master that sees."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Block:
-    """One template, checked and compiled. Compared by `text`."""
+    """One template, compared by `text`. It is compiled at first use."""
 
     name: str
     text: str
-    code: CodeType
+    compile: Callable[[], Any]
+
+    @cached_property
+    def code(self) -> CodeType:
+        """Its code."""
+        code = self.compile()
+        assert isinstance(code, CodeType)
+        return code
 
 
 class Words:
@@ -96,23 +103,25 @@ class Speaker:
     """
 
     def __init__(self, words: Words, neutralise: Callable[[str], str]) -> None:
-        environment = self._environment = _environment(neutralise)
-        self._templates = {
-            name: environment.template_class.from_code(
-                environment, block.code, environment.make_globals(None)
-            )
-            for name, block in words.blocks.items()
-        }
+        self._environment = _environment(neutralise)
+        self._blocks = words.blocks
+        self._templates: dict[str, Template] = {}
 
     def say(self, name: str, fields: dict[str, Any]) -> Shown:
         """Render a block with its fields."""
-        template = self._templates[name]
+        template = self._templates.get(name) or self._template(name)
         context = _Fields(self._environment, fields, name)
         return Shown("".join(template.root_render_func(context)))
 
+    def _template(self, name: str) -> Template:
+        environment, code = self._environment, self._blocks[name].code
+        template = Template.from_code(environment, code, environment.make_globals(None))
+        self._templates[name] = template
+        return template
+
     def line_of(self, name: str, error: BaseException) -> str:
         """The line of a block's file at which an error occurred during rendering."""
-        template, line = self._templates[name], "?"
+        template, line = self._template(name), "?"
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code.co_filename == template.filename:
@@ -169,12 +178,12 @@ def _usual(protocol: str, over: tuple[str, ...], game: str) -> Words:
     blocks = dict(_default(protocol).blocks)
     sees = "frames" in over
     if sees:
-        blocks |= _read(_seeing(default_text(protocol)), f"{protocol}.jinja")
+        blocks |= _read(_seeing(default_text(protocol)), f"{protocol}.jinja", trusted=True)
     for name in over:
         for file in (LAID_OVER[name], f"{name}_{protocol}.jinja"):
             if files("longvideo_env.game.words").joinpath(file).is_file():
                 text = shipped_text(file)
-                blocks |= _read(_seeing(text) if sees else text, file)
+                blocks |= _read(_seeing(text) if sees else text, file, trusted=True)
     if game:
         blocks |= _read(_seeing(game) if sees else game, "the words of the game")
     return Words(blocks, "default") if over or game else _default(protocol)
@@ -189,8 +198,8 @@ def _seeing(text: str) -> str:
 @lru_cache(maxsize=4)
 def _default(protocol: str) -> Words:
     if protocol == "tags":
-        return Words(_read(default_text(), DEFAULT), "default")
-    own = _read(default_text(protocol), f"{protocol}.jinja")
+        return Words(_read(default_text(), DEFAULT, trusted=True), "default")
+    own = _read(default_text(protocol), f"{protocol}.jinja", trusted=True)
     return Words({**_default("tags").blocks, **own}, "default")
 
 
@@ -234,7 +243,8 @@ def _environment(neutralise: Callable[[str], str]) -> ImmutableSandboxedEnvironm
     )
 
 
-def _read(text: str, file: str) -> dict[str, _Block]:
+def _read(text: str, file: str, *, trusted: bool = False) -> dict[str, _Block]:
+    """The blocks of a text; those that ship are trusted, because the tests try them."""
     environment = _environment(lambda value: value)
     try:
         tree = environment.parse(text, filename=file)
@@ -246,7 +256,7 @@ def _read(text: str, file: str) -> dict[str, _Block]:
             if node.name in found:
                 raise SpecError(f"{file}, line {node.lineno}: block {node.name!r} occurs twice.")
             try:
-                found[node.name] = _compile(environment, node, text, file)
+                found[node.name] = _block(environment, node, file, trusted=trusted)
             except TemplateSyntaxError as error:  # such as a filter that does not exist
                 raise SpecError(f"{file}, line {error.lineno}: {error.message}") from error
         elif not _is_blank(node):
@@ -265,8 +275,8 @@ def _is_blank(node: nodes.Node) -> bool:
     )
 
 
-def _compile(
-    environment: ImmutableSandboxedEnvironment, node: nodes.Block, text: str, file: str
+def _block(
+    environment: ImmutableSandboxedEnvironment, node: nodes.Block, file: str, *, trusted: bool
 ) -> _Block:
     where = f"{file}, line {node.lineno}"
     if node.name not in ALL_SAMPLES:
@@ -274,26 +284,32 @@ def _compile(
     _strip_end(node)
     tree = nodes.Template(node.body, lineno=node.lineno)
     tree.set_environment(environment)
-    known = ALL_SAMPLES[node.name][0]
+    compile_ = partial(environment.compile, tree, name=node.name, filename=file)
+    block = _Block(node.name, repr(node.body), compile_)
+    if not trusted:
+        _check(block, tree, file)
+    return block
+
+
+def _check(block: _Block, tree: nodes.Template, file: str) -> None:
+    """Try a block, so that whatever is wrong with it is said before anything is played."""
+    known = ALL_SAMPLES[block.name][0]
     for name in sorted(meta.find_undeclared_variables(tree) - set(known)):
         lines = [n.lineno for n in tree.find_all(nodes.Name) if n.name == name]
         raise SpecError(
-            f"{file}, line {min(lines)}: block {node.name!r} has no field {name!r}; fields: "
+            f"{file}, line {min(lines)}: block {block.name!r} has no field {name!r}; fields: "
             f"{', '.join(sorted(known))}."
         )
     inner = [*tree.find_all((nodes.Block, nodes.Include, nodes.Import, nodes.FromImport))]
     if inner:
         raise SpecError(f"{file}, line {inner[0].lineno}: this is not allowed in a block.")
-    code = environment.compile(tree, name=node.name, filename=file)
-    assert isinstance(code, CodeType)
-    block = _Block(node.name, repr(node.body), code)
-    speaker = Words({node.name: block}, file).speaker(str)
-    for sample in ALL_SAMPLES[node.name]:
+    speaker = Words({block.name: block}, file).speaker(str)
+    for sample in ALL_SAMPLES[block.name]:
         try:
-            speaker.say(node.name, dict(sample))
+            speaker.say(block.name, dict(sample))
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise SpecError(f"{file}, line {speaker.line_of(node.name, error)}: {error}") from error
-    return block
+            where = speaker.line_of(block.name, error)
+            raise SpecError(f"{file}, line {where}: {error}") from error
 
 
 def _strip_end(node: nodes.Block) -> None:
