@@ -40,36 +40,35 @@ _PROTOCOLS: Mapping[str, Callable[..., ReplyProtocol]] = {
 }
 
 Where: TypeAlias = tuple[str, ...] | Span
-"""What the master sees: clips by their ids, or a stretch of the video in seconds."""
+"""The view: clips by id, or a stretch of the video in seconds."""
 
 _SENTENCES = 256
-"""How many short sentences of a kind a game keeps."""
+"""Cache size for short texts of one kind."""
 
 _VIEWS = 1024
-"""How many rendered views a game keeps. A question's first view is shown in every rollout."""
+"""Cache size for rendered views. All samples of a question show the same first view."""
 
 
 @dataclass(frozen=True)
 class GameSpec:
-    """A named bundle of parts, each of which the option of the same name replaces.
+    """A named bundle of parts. The option of the same name replaces a part.
 
     Attributes:
-        tools: Names, `module:attribute`, or functions, in the order in which they are offered.
-        opening: The tool that opens a video, by its name among `tools` or as a function that is
-            not offered: it names the first clip, or says what is to be read first. None opens a
-            video at its start.
+        tools: Names, `module:attribute`, or functions, in the order offered.
+        opening: The tool that opens a video: a name in `tools`, or a function that is not offered.
+            It names the first clip, or gives the first text. None opens a video at its start.
         protocol: How actions are written.
         prompts: A file of words, or None for the default ones.
-        max_turns: Turns the master has.
-        window: Adjacent clips seen at once.
-        tags: The tag set shown.
-        instructions: Whether the prompt opens with the rules.
+        max_turns: Number of turns.
+        window: Number of adjacent clips in view.
+        tags: The tag set in the prompt.
+        instructions: Whether the prompt starts with the rules.
         reward: The reward's terms and weights.
         labels: Labels of the options.
-        words: Blocks of Jinja over the default ones, below a file of one's own.
-        tag_set: The tags that it shows, where they are none of the sets that `tags` names. Its
-            `answer` is what the answer is called, among functions too.
-        generation: How a model writes, where nothing else is said: fields of `GenerationSettings`.
+        words: Jinja blocks that replace default ones. A file given by the user replaces these.
+        tag_set: The game's own tags, if no set of `tags` fits. Its `answer` names the answer, also
+            as a function.
+        generation: Default sampling settings: fields of `GenerationSettings`.
     """
 
     tools: Sequence[Any] = ()
@@ -87,31 +86,31 @@ class GameSpec:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # By their places, so that a run's options can be written down and read back.
+        # As `module:attribute`, so that a run's options can be saved and read back.
         named = (p.spec if isinstance(p, Tool) and is_attribute(p.spec) else p for p in self.tools)
         object.__setattr__(self, "tools", tuple(named))
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The defaults of the options of `EnvConfig` that the game sets."""
+        """The game's defaults for the options of `EnvConfig`."""
         names = ("tools", "protocol", "prompts", "max_turns", "window", "tags", "instructions")
         return {name: getattr(self, name) for name in (*names, "reward", "labels")}
 
 
 @dataclass(frozen=True, eq=False)
 class Game:
-    """What an episode needs to know: the rules, ready to play.
+    """The rules of a configured game, ready to play.
 
     Attributes:
-        config: What it was made from.
-        tools: All tools, those that are not offered among them.
-        offered: Those that the master may use.
+        config: The configuration that it was made from.
+        tools: All tools, including those that are not offered.
+        offered: The tools that the master may use.
         opening: The tool that names the first clip, or None.
-        max_turns: Turns the master has.
-        window: Adjacent clips seen at once.
-        instructions: Whether the prompt opens with the rules.
+        max_turns: Number of turns.
+        window: Number of adjacent clips in view.
+        instructions: Whether the prompt starts with the rules.
         protocol: Reads and writes replies.
-        words: What is said.
+        words: The templates of all texts.
         reward: The reward's terms and weights.
     """
 
@@ -131,7 +130,7 @@ class Game:
         """The game that a configuration describes.
 
         Raises:
-            SpecError: A part of it does not exist, or is wrong.
+            SpecError: A part does not exist or is invalid.
         """
         spec: GameSpec = find_part("games", config.game)
         tools = find_tools(config.tools, spec.tools)
@@ -161,7 +160,7 @@ class Game:
 
     @cached_property
     def actions(self) -> tuple[str, ...]:
-        """Names of the actions on offer; `answer` is the last."""
+        """Names of the offered actions; `answer` is last."""
         return (*(tool.name for tool in self.offered), ANSWER)
 
     def tool(self, name: str) -> Tool:
@@ -174,14 +173,14 @@ class Game:
         return {tool.name: tool for tool in (*opening, *self.tools)}
 
     def tool_tagged(self, tag: str) -> Tool | None:
-        """The tool that is shown under a tag; None for every other tag."""
+        """The tool with a tag. None for other tags."""
         return next((tool for tool in self.tools if self.protocol.tag(tool.name) == tag), None)
 
     @cached_property
     def schemas(self) -> Callable[[int], tuple[dict[str, Any], ...]]:
-        """`n_options -> JSON schemas`: the tools that are offered beside the messages.
+        """`n_options -> JSON schemas` of the tools that are sent beside the messages.
 
-        Empty where the rules name the tools. They are shared: nobody may change them.
+        Empty if the rules in the prompt name the tools. The schemas are shared; do not change them.
         """
         return lru_cache(maxsize=16)(self._schemas)
 
@@ -194,11 +193,11 @@ class Game:
         )
         return self.protocol.schemas(n_options, purpose, argument)
 
-    # What is said. Each gives text that is ready to be shown.
+    # Texts for the master agent, rendered.
 
     @cached_property
     def rules_text(self) -> Callable[[int], Shown]:
-        """`n_options -> text`: the rules, for the actions on offer."""
+        """`n_options -> text`: the rules, for the offered actions."""
         return lru_cache(maxsize=16)(
             lambda n_options: self._speaker.say("rules", self._fields(self.max_turns, n_options))
         )
@@ -227,7 +226,7 @@ class Game:
         return self._speaker.say("opening", fields)
 
     def reply_text(self, tool: str, text: str, view: str, turns_left: int, n_options: int) -> str:
-        """What came of a tool: its text, and the view if it was moved."""
+        """The observation after a tool call: its text, and the view if it moved."""
         fields = self._fields(turns_left, n_options) | {
             "tool": tool,
             "reply": text.strip(),
@@ -237,18 +236,18 @@ class Game:
         return self._speaker.say("reply", fields)
 
     def frames_text(self, video: Video, sight: Sight) -> str:
-        """Which frames come with a message."""
+        """The text that lists the frames of a message."""
         return self._speaker.say("frames", self._fields(0, 0) | sight.fields(video))
 
     def refused_text(self, tool: str, reason: str, turns_left: int, n_options: int) -> str:
-        """That a tool has nothing to give."""
+        """The observation after a refused tool call."""
         turns = self._turns(turns_left)
         own = {"tool": tool, "reason": reason, "turns": turns}
         fields = self._fields(turns_left, n_options) | own
         return self._speaker.say("refused", fields)
 
     def malformed_text(self, problem: Malformed, turns_left: int, n_options: int) -> str:
-        """What was wrong with a reply."""
+        """The observation after a malformed reply."""
         return self._malformed(problem.kind, tuple(problem.details.items()), turns_left, n_options)
 
     @cached_property
@@ -264,7 +263,7 @@ class Game:
         return lru_cache(maxsize=_SENTENCES)(render)
 
     def problem_text(self, problem: Malformed) -> Shown:
-        """The bare reason why a reply does not count."""
+        """The reason why a reply is malformed."""
         details: dict[str, Any] = {"tag": "", "n": 0, "said": "", "expected": "", "problem": ""}
         details |= problem.details
         details["tags_found"] = details.pop("tags", ())
@@ -272,13 +271,13 @@ class Game:
         return self._speaker.say(problem.kind.value, self._fields(0, 0) | details | labels)
 
     def judge_text(self, question: str, right: str, said: str) -> str:
-        """What a judge is asked about an answer in words. It holds the right answer."""
+        """The judge's prompt for a free-text answer. It contains the right answer."""
         fields = {"question": question, "right": right, "said": said}
         return str.__str__(self._speaker.say("judge", fields))
 
     @cached_property
     def ended_text(self) -> Callable[[int | None, str], Shown]:
-        """`(choice, status) -> text`: the last words."""
+        """`(choice, status) -> text`: the text after the end of an episode."""
 
         def render(choice: int | None, status: str) -> Shown:
             label = "" if choice is None else self.protocol.answers.label(choice)
@@ -358,7 +357,7 @@ def _opening_tool(spec: GameSpec, there: Sequence[Tool], agents: Mapping[str, st
 
 
 def extra_words(config: EnvConfig) -> tuple[str, ...]:
-    """The words that a configuration lays over the default ones; see `LAID_OVER`."""
+    """Names of the word files in `LAID_OVER` that a configuration adds."""
     other = config.labels != "a0" or config.ask == WHEN
     judged = config.judge != NO_JUDGE
     over = {"answers": other, "judge": judged, "frames": config.frames > 0}
@@ -367,5 +366,5 @@ def extra_words(config: EnvConfig) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def default_game() -> Game:
-    """The default game, for whoever reads a reply without knowing of another."""
+    """The default game, for parsing replies when no game is known."""
     return Game.from_config(EnvConfig())
