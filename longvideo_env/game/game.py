@@ -23,7 +23,7 @@ from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.hermes import HermesProtocol
 from longvideo_env.game.protocol.tags import TagProtocol
 from longvideo_env.game.reward import Reward, parse_reward
-from longvideo_env.game.shown import shown_clip, shown_span
+from longvideo_env.game.shown_clips import shown_clip, shown_span
 from longvideo_env.game.sight import Sight
 from longvideo_env.game.words.fields import Shown, ShownOption, ShownTags, ShownTool
 from longvideo_env.game.words.templates import Speaker, Words, load_words
