@@ -45,7 +45,7 @@ from longvideo_env.tools.registry import build_toolbox
 
 QUOTE, LINES, AUTO, NONE = "quote", "lines", "auto", "none"
 _DESCRIBED = (CAPTIONS, TEXT)
-"""The vision agents that read what is known of pictures, not the pictures; so named as layers."""
+"""Vision agents that read layers of text, not images. Named like their layers."""
 
 
 def ask(
@@ -58,22 +58,22 @@ def ask(
     video: str | None = None,
     seed: int = 0,
 ) -> tuple[Trajectory, Video]:
-    """Play one question about one of a folder's videos.
+    """Ask one question about a video of a folder.
 
     Args:
-        folder: Where the video's clips are.
+        folder: Folder with the video's clips.
         text: The question.
-        options: Two to eight answers, or none for an answer in words.
-        config: The environment; its dataset and split play no part. The vision agent `auto` is the
-            one that has something to go on: `captions`, else `text`, else none.
+        options: Two to eight options, or none for a free-text answer.
+        config: The environment; its dataset and split are ignored. `vision="auto"` uses the first
+            that the video has: `captions`, `text`, or none.
         policy: Spec of the master agent.
-        video: Which video, where the folder has several.
-        seed: Seeds the episode.
+        video: Id of the video, if the folder has several.
+        seed: Seed of the episode.
 
     Raises:
-        DataError: The folder is wrong.
-        SpecError: There is no such video, or a wrong number of options.
-        BlindAgentError: The agents have nothing to go on.
+        DataError: The folder is invalid.
+        SpecError: There is no such video, or the number of options is wrong.
+        BlindAgentError: The agents have no input.
     """
     asker = Asker(folder, config=config, policy=policy, video=video, seed=seed)
 
@@ -87,20 +87,20 @@ def ask(
 
 
 class Asker:
-    """Asks one question after the other about a video; the agents are built once.
+    """Asks several questions about a video. The agents are built once.
 
     Args:
-        folder: Where the video's clips are.
-        config: As for `ask`.
+        folder: Folder with the video's clips.
+        config: See `ask`.
         policy: Spec of the master agent.
-        video: Which video, where the folder has several.
-        seed: Seeds the episodes.
-        remember: Whether the master knows the earlier questions and its answers.
+        video: Id of the video, if the folder has several.
+        seed: Seed of the episodes.
+        remember: Whether the master sees earlier questions and its answers.
 
     Raises:
-        DataError: The folder is wrong.
+        DataError: The folder is invalid.
         SpecError: There is no such video or agent.
-        BlindAgentError: The agents have nothing to go on.
+        BlindAgentError: The agents have no input.
     """
 
     def __init__(
@@ -133,10 +133,10 @@ class Asker:
         )
 
     async def ask(self, text: str, options: Sequence[str] = ()) -> Trajectory:
-        """Play a question.
+        """Ask a question.
 
         Raises:
-            SpecError: It is empty, or has a wrong number of options.
+            SpecError: The question is empty, or the number of options is wrong.
         """
         if options and not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
             raise SpecError(f"expected {MIN_OPTIONS} to {MAX_OPTIONS} options, got {len(options)}.")
@@ -150,7 +150,7 @@ class Asker:
         return played
 
     async def aclose(self) -> None:
-        """Let go of what the master agent holds."""
+        """Release what the master agent holds."""
         await self._master.aclose()
 
 
@@ -162,11 +162,11 @@ def _with_vision(config: EnvConfig, video: Video) -> EnvConfig:
 
 
 def check_something_known(video: Video, config: EnvConfig) -> None:
-    """Stop before anything is paid for where the agents have nothing to go on.
+    """Raise before any cost if the agents have no input.
 
     Raises:
-        BlindAgentError: The film has no line at all, and no agent looks at frames; or the vision
-            agent has no frames, captions or text.
+        BlindAgentError: The film has no text and no agent sees frames; or the vision agent has no
+            frames, captions or text.
     """
     for gap in find_gaps([video], config):
         if gap.role in ("vision", "frames"):
@@ -174,9 +174,10 @@ def check_something_known(video: Video, config: EnvConfig) -> None:
     looks = config.frames or config.vision.partition(":")[0] not in ("none", *_DESCRIBED)
     if not looks and not film_lines(video).placed:
         raise BlindAgentError(
-            f"nothing is known of {video.video_id}: no subtitles, speech, text or captions, and no "
-            "agent that looks at frames. Fix: ingest it with --subtitles FILE, --speech "
-            "whisper:small or --read-text rapidocr; or give --vision openai:MODEL or vlm:FOLDER."
+            f"the agents have no input for {video.video_id}: it has no subtitles, speech, text or "
+            "captions, and no agent looks at frames. Fix: ingest it with --subtitles FILE, "
+            "--speech whisper:small or --read-text rapidocr; or set --vision openai:MODEL or "
+            "vlm:FOLDER."
         )
 
 
@@ -186,7 +187,9 @@ def _choose(videos: Mapping[str, Video], wanted: str | None) -> str:
     if wanted is None or wanted not in videos:
         some = ", ".join(list(videos)[:5]) + (" ..." if len(videos) > 5 else "")
         problem = "which video?" if wanted is None else f"no video {wanted!r}."
-        raise SpecError(f"{problem} The folder has {len(videos):,}: {some}. Pass --video.")
+        raise SpecError(
+            f"{problem} The folder has {len(videos):,} videos: {some}. Fix: pass --video."
+        )
     return wanted
 
 
@@ -206,7 +209,7 @@ def build_parser() -> OptionParser:
 
 
 def add_agents(parser: OptionParser) -> None:
-    """The options that say which video is asked about, and by which agents."""
+    """Add the options for the video and the agents."""
     add = parser.add_argument
     add("--video", help="which video, where the folder has several")
     add("--meaning", default=AUTO, metavar="MODEL", help="a model of embeddings, for the agents "
@@ -233,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def open_meaning(args: argparse.Namespace) -> Embedder | None:
-    """The model of `--meaning`, whose folder then stands there; where `auto` finds none, None.
+    """Open the model of `--meaning` and set the option to its folder. None if `auto` finds none.
 
     Raises:
         SpecError: There is no such model.
@@ -244,7 +247,7 @@ def open_meaning(args: argparse.Namespace) -> Embedder | None:
             args.meaning = model_at_hand()
         except (SpecError, MissingExtraError) as error:
             if not (args.policy and args.grounding):
-                sys.stderr.write(f"meaning: lines are found by words alone, {error}\n")
+                sys.stderr.write(f"meaning: lines are found by words only, {error}\n")
             args.meaning = NONE
     if args.meaning == NONE:
         args.meaning = ""
@@ -252,7 +255,7 @@ def open_meaning(args: argparse.Namespace) -> Embedder | None:
 
 
 def specs_of(args: argparse.Namespace) -> tuple[str, EnvConfig]:
-    """The master agent and the environment that the command line names."""
+    """The master agent and the environment from the command line."""
     behind = f":{args.meaning}" if args.meaning else ""
     names = ("vision", "max_turns", "window", "protocol", "frames", "resolution", "frames_root")
     config = EnvConfig(

@@ -1,4 +1,4 @@
-"""An episode about a film, for a person to read: plain words, and times of the film."""
+"""Prints an episode about a film for people, with times of the film."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KINDS = {
 
 
 def answerer(policy: str) -> str:
-    """What kind of answerer a policy is: `quote (offline, counts words: a floor, ...)`."""
+    """A policy with a note on its kind: `quote (offline, counts words: a floor, ...)`."""
     name, colon, _ = policy.partition(":")
     own = "a language model" if name in ("hf", "vllm", "openai") else "a policy of your own"
     kind = _KINDS.get(name + colon) or _KINDS.get(name) or own
@@ -37,14 +37,14 @@ def answerer(policy: str) -> str:
 
 
 def is_floor(policy: str) -> bool:
-    """Whether a policy is one of those that understand nothing."""
+    """Whether a policy is a floor, without any understanding."""
     return policy.partition(":")[0] in _KINDS
 
 
 def trace(
     trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
 ) -> Iterator[str]:
-    """The episode, one line each, and at its end the answer with what speaks for it."""
+    """The lines of the episode; at the end the answer and its evidence."""
     yield f"{video.video_id}: {len(video.clips)} clips, {place(video, video.clip_ids)}"
     yield f"answered by {answerer(trajectory.policy)}"
     if trajectory.first is not None and trajectory.first.result is not None:
@@ -66,7 +66,7 @@ def trace(
 
 
 def _without_tags(said: str, turn: TurnRecord) -> str:
-    """What the master wrote, and what it did, in words."""
+    """The master's text and action, in plain words."""
     lines = [line.strip() for line in _TAG.sub("\n", said).splitlines()]
     written = (turn.argument or "").strip()
     kept = [line for line in lines if line and line != written]
@@ -76,7 +76,7 @@ def _without_tags(said: str, turn: TurnRecord) -> str:
 
 
 def _came_back(turn: TurnRecord, video: Video) -> Iterator[str]:
-    """What a turn brought: a tool's words, the clips that it moved to, or what was wrong."""
+    """The result of a turn: a tool's text, new clips, or what was wrong."""
     result = turn.result or {}
     details = result.get("details") or {}
     if turn.malformed:
@@ -102,7 +102,7 @@ def _shown(video: Video, clip_ids: Sequence[str]) -> Iterator[str]:
 
 
 def timed(video: Video, clip_id: str, line: TimedText) -> str:
-    """A line with its time in the film, as far as that is known."""
+    """A line with its time in the film, if known."""
     start_s = video[clip_id].start_s
     if start_s is None or line.start_s is None:
         return line.text
@@ -113,7 +113,7 @@ def timed(video: Video, clip_id: str, line: TimedText) -> str:
 def outcome(
     trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
 ) -> Iterator[str]:
-    """The answer, what speaks for it, and where it was looked."""
+    """The answer, its evidence, and the clips that were searched."""
     words = answer_of(trajectory, options)
     if words is None:
         yield f"no answer: {trajectory.status.replace('_', ' ')}" + (
@@ -139,12 +139,12 @@ def outcome(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What speaks for an answer.
+    """Evidence for an answer.
 
     Attributes:
-        line: The line that speaks most of the question among those that were read, or None.
-        speaks: Whether it speaks of it at all.
-        names: Whether it names the chosen option.
+        line: The line read that matches the question best, or None.
+        speaks: Whether the match is above the threshold.
+        names: Whether the line names the chosen option.
     """
 
     line: Cited | None
@@ -155,7 +155,7 @@ class Finding:
 def finding(
     trajectory: Trajectory, video: Video, options: Sequence[str], embedder: Embedder | None = None
 ) -> Finding:
-    """The line that speaks for an answer, and how far it does."""
+    """Find the evidence for an answer."""
     lines = film_lines(video, embedder)
     near = next(iter(lines.best(trajectory.question, trajectory.visited)), None)
     speaks = near is not None and near.score >= lines.threshold
@@ -164,7 +164,7 @@ def finding(
 
 
 def answer_of(trajectory: Trajectory, options: Sequence[str]) -> str | None:
-    """The answer in words, with the label of its option; None where there is none."""
+    """The answer as text, with the label of its option. None if there is no answer."""
     if trajectory.status != "answered":
         return None
     if trajectory.choice is not None and options:
@@ -178,7 +178,7 @@ def naming_line(
     options: Sequence[str],
     embedder: Embedder | None = None,
 ) -> Cited | None:
-    """The line that was read which speaks of the question and names the chosen option, or None."""
+    """The line read that matches the question and names the chosen option, or None."""
     if trajectory.choice is None:
         return None
     lines = film_lines(video, embedder)
@@ -194,7 +194,7 @@ def naming_line(
 
 
 def cited(video: Video, found: Cited) -> str:
-    """`01:15 He found the old key!`, or the clip where times are not known."""
+    """`01:15 He found the old key!`, or with the clip's id if times are unknown."""
     start_s = video[found.clip_id].start_s
     if start_s is None or found.line.start_s is None:
         return f"{found.clip_id}: {found.line.text}"
@@ -202,7 +202,7 @@ def cited(video: Video, found: Cited) -> str:
 
 
 def place(video: Video, clip_ids: Sequence[str], of: str = " of the film") -> str:
-    """Where clips lie in the film."""
+    """The times of clips in the film, as text."""
     start, end = video[clip_ids[0]].start_s, video[clip_ids[-1]].end_s
     if start is None or end is None:
         return clip_ids[0] if not of else "time unknown"

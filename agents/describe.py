@@ -40,10 +40,10 @@ KINDS = (*GROUPS, EMBED)
 
 
 def kind_of(spec: str, given: str | None = None) -> str:
-    """Which kind of layer a spec makes: by its name, or as it was given for `module:attribute`.
+    """The kind of layer that a spec makes: by its name, or `given` for `module:attribute`.
 
     Raises:
-        SpecError: Its name is not known.
+        SpecError: The name is unknown.
     """
     if given is not None:
         return given
@@ -54,16 +54,16 @@ def kind_of(spec: str, given: str | None = None) -> str:
         if name in entry_point_names(group):
             return kind
     if is_attribute(spec):
-        raise SpecError(f"{spec!r} makes which kind of layer? Fix: give --kind {'|'.join(GROUPS)}.")
+        raise SpecError(f"{spec!r}: unknown kind of layer. Fix: give --kind {'|'.join(GROUPS)}.")
     known = {EMBED, *(n for group in GROUPS.values() for n in entry_point_names(group))}
     raise SpecError(unknown("maker of layers", name, known))
 
 
 def folders_of(dataset: Path) -> list[Path]:
-    """The folders with clips: the dataset itself, or those in it.
+    """The folders with clips: the dataset itself, or its subfolders.
 
     Raises:
-        DatasetNotFoundError: There is none.
+        DatasetNotFoundError: There is no such folder.
     """
     if (dataset / "film.json").is_file():
         return [dataset]
@@ -104,7 +104,7 @@ def _run(args: argparse.Namespace) -> int:
         raise SpecError(f"--workers must be at least 1, got {args.workers}.")
     cluster = read_ray(vars(args))
     if cluster is not None and args.workers > 1:
-        raise SpecError("--workers and --ray do not go together. Fix: give --ray-workers.")
+        raise SpecError("--workers and --ray cannot be combined. Fix: use --ray-workers.")
     maker = LayerMaker(args.spec, kind_of(args.spec, args.kind), args.films, args.workers)
     folders = folders_of(args.dataset)
     failures: list[str] = []

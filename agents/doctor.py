@@ -46,14 +46,14 @@ MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]probl
 
 @dataclass(frozen=True)
 class Symptom:
-    """One thing that was looked at.
+    """One finding.
 
     Attributes:
         topic: Such as `extra train`.
-        state: `ok`; `note`: something is missing that not everybody needs; `problem`: something
-            that was asked for, or that everything needs, does not work.
-        found: What is there.
-        fix: The way out; empty where there is nothing to do.
+        state: `ok`; `note`: something optional is missing; `problem`: something required or
+            requested does not work.
+        found: What was found.
+        fix: How to fix it; empty if nothing has to be done.
     """
 
     topic: str
@@ -63,7 +63,7 @@ class Symptom:
 
 
 def check_versions() -> Iterator[Symptom]:
-    """The interpreter and the packages that everything needs."""
+    """The interpreter and the required packages."""
     yield Symptom("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield _check_requirements("longvideo-env", PACKAGE, "", f"{version(PACKAGE)}, ", "problem")
 
@@ -84,7 +84,7 @@ def _check_requirements(topic: str, package: str, extra: str, head: str, worst: 
         if not wanted or (extra and not need.marker) or need.name == package:
             continue
         if extra and need.marker is not None and need.marker.evaluate({"extra": ""}):
-            continue  # what everybody needs
+            continue  # required, not an extra
         try:
             there = version(need.name)
         except PackageNotFoundError:
@@ -103,7 +103,7 @@ def _check_requirements(topic: str, package: str, extra: str, head: str, worst: 
 
 
 def check_gpu() -> Iterator[Symptom]:
-    """What the driver and torch see."""
+    """GPUs, as the driver and torch see them."""
     program = shutil.which("nvidia-smi")
     if program is None:
         yield Symptom("GPU", "note", "no NVIDIA driver here; models run on the CPU")
@@ -129,13 +129,13 @@ def check_gpu() -> Iterator[Symptom]:
 
 
 def check_machine() -> Iterator[Symptom]:
-    """Room on the disk and in shared memory, and how many files may be open."""
+    """Free disk space, shared memory, and the limit of open files."""
     caches = {"working folder": Path.cwd(), "cache of models": _hub_cache()}
     for topic, folder in caches.items():
         there = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(there).free / 1e9
         little = free < LEAST_FREE_GB
-        fix = "make room, or set HF_HOME to a larger disk" if little else ""
+        fix = "free some space, or set HF_HOME to a larger disk" if little else ""
         yield Symptom(topic, "note" if little else "ok", f"{free:,.0f} GB free ({folder})", fix)
     if Path("/dev/shm").is_dir():
         shared = shutil.disk_usage("/dev/shm").total / 1e9
@@ -157,14 +157,14 @@ def _hub_cache() -> Path:
 
 
 def check_keys() -> Iterator[Symptom]:
-    """Whether keys are set; what they are is never shown."""
+    """Whether keys are set. Keys are never shown."""
     for name in KEYS:
         there = bool(os.environ.get(name))
         yield Symptom(name, "ok" if there else "note", "set" if there else "not set")
 
 
 def check_endpoints(named: Sequence[str]) -> Iterator[Symptom]:
-    """Whether something listens where models should be served."""
+    """Whether the endpoints accept connections."""
     for name in dict.fromkeys([*named_endpoints(), *named]):
         topic = f"endpoint {name}"
         try:
@@ -185,7 +185,7 @@ def check_endpoints(named: Sequence[str]) -> Iterator[Symptom]:
 
 
 def check_datasets(specs: Sequence[str]) -> Iterator[Symptom]:
-    """What datasets hold, and what of them was not read."""
+    """Contents of datasets, and what could not be read."""
     for spec in specs:
         splits: Sequence[str | None] = (None,)
         try:
@@ -193,7 +193,7 @@ def check_datasets(specs: Sequence[str]) -> Iterator[Symptom]:
         except SeveralSplitsError as error:
             splits = error.splits
         except LongVideoEnvError:
-            pass  # said below
+            pass  # reported below
         for split in splits:
             topic = f"dataset {spec}" + (f", {split}" if split else "")
             try:
@@ -205,10 +205,10 @@ def check_datasets(specs: Sequence[str]) -> Iterator[Symptom]:
 
 
 def look_over(endpoints: Sequence[str] = (), datasets: Sequence[str] = ()) -> list[Symptom]:
-    """Everything that `longvideo-env doctor` looks at.
+    """Run all checks of `longvideo-env doctor`.
 
     Args:
-        endpoints: Names or addresses to connect to, beside those of the file.
+        endpoints: Names or addresses to connect to, besides those in the file.
         datasets: Specs of datasets to open.
     """
     checks: tuple[Callable[[], Iterator[Symptom]], ...] = (

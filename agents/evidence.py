@@ -1,12 +1,13 @@
-"""Which line of a film speaks of a question: by rare words that both share, and by meaning.
+"""Finds the line of a film that matches a question: by shared rare words, and by meaning.
 
     film = FilmLines(video)
     film.best("What did he find?")    # Cited(clip_id, line, score) of "He found the old key!"
 
-Words are compared by their stems, so that "find" meets "found" and "leaves" meets "leave". A word
-that stands in few lines counts more. The score of a line is the share of the question's weight that
-it has, from 0 to 1; a word that no line of the film has counts in full, and lowers all scores. With
-a model of embeddings the score is mostly the cosine of both, and a fifth that share.
+Words are compared by stems, so "find" matches "found" and "leaves" matches "leave". A word that
+occurs in few lines has more weight. A line's score is the share of the question's weight that its
+words have, from 0 to 1. A word that no line contains counts fully and lowers all scores. With an
+embedding model, the score is a weighted mean of the cosine and this share; the share has weight one
+fifth.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from agents.ranking import content_words
 from longvideo_env.schema import TimedText, Video
 
 SPEAKS = 0.25
-"""From this score on, a line is taken to speak of the question: by words alone."""
+"""Minimum score of a matching line, without an embedding model."""
 
 SPEAKS_BY_MEANING = 0.25
-"""The same where meaning counts too."""
+"""Minimum score of a matching line, with an embedding model."""
 
 WORDS = 0.2
-"""What shared words count beside meaning."""
+"""Weight of shared words beside meaning."""
 
-# The past of irregular verbs, which a question with "did" asks for by the verb itself.
+# Past forms of irregular verbs. A question with "did" has the base form.
 _PAST = """
 be was were been; bear bore born borne; become became; begin began begun; bite bit bitten; blow blew
 blown; break broke broken; bring brought; build built; burn burnt; buy bought; catch caught; choose
@@ -57,12 +58,12 @@ _VOWEL = re.compile(r"[aeiouy]")
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """A line with its place.
+    """A line with its clip.
 
     Attributes:
         clip_id: Its clip.
         line: The line, in seconds of the clip.
-        score: How much it speaks of the question, 0 to 1.
+        score: How well it matches the question, 0 to 1.
     """
 
     clip_id: str
@@ -71,11 +72,11 @@ class Cited:
 
 
 class FilmLines:
-    """Lines that are searched.
+    """Lines to search.
 
     Args:
         placed: Each line with its clip.
-        embedder: A model for meaning, or None to go by words alone.
+        embedder: An embedding model, or None to use words only.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class FilmLines:
 
     @property
     def threshold(self) -> float:
-        """From which score on a line speaks of a question."""
+        """Minimum score of a matching line."""
         return SPEAKS if self._vectors is None else SPEAKS_BY_MEANING
 
     def scores(self, query: str) -> np.ndarray:
-        """How much each line speaks of a query. Shape: (lines,)."""
+        """Score of each line for a query. Shape: (lines,)."""
         wanted = stems(query)
         shares = self.shares(wanted)
         if self._vectors is None or self._embedder is None:
@@ -104,8 +105,8 @@ class FilmLines:
         return np.asarray(WORDS * shares + (1 - WORDS) * np.maximum(near, 0.0))
 
     def shares(self, wanted: Iterable[str]) -> np.ndarray:
-        """The share of some stems' weight that each line has. Shape: (lines,)."""
-        # In the order of the stems: sums of floats depend on it.
+        """Share of the stems' weight in each line. Shape: (lines,)."""
+        # In the order of the stems, because sums of floats depend on it.
         weights = {stem: log(1 + len(self.placed) / (1 + self._counts[stem])) for stem in wanted}
         total = sum(weights.values()) or 1.0
         return np.asarray(
@@ -115,12 +116,12 @@ class FilmLines:
     def best(
         self, query: str, clip_ids: Iterable[str] | None = None, n: int = 1
     ) -> tuple[Cited, ...]:
-        """The lines that speak most of a query, best first; of equals the first.
+        """The lines that match a query best, best first. Ties go to the earlier line.
 
         Args:
             query: The question.
-            clip_ids: Only lines of these clips; by default all.
-            n: How many lines at most. Those with a score of 0 are left out.
+            clip_ids: Restrict to lines of these clips; by default all.
+            n: Maximum number of lines. Lines with score 0 are left out.
         """
         known = None if clip_ids is None else set(clip_ids)
         scores = self.scores(query)
@@ -138,7 +139,7 @@ def stems(text: str) -> dict[str, None]:
 
 @lru_cache(maxsize=65536)
 def _stem(word: str) -> str:
-    """A word without its ending: plural, -ed and -ing; an irregular past as its verb."""
+    """The stem of a word: without plural, -ed and -ing; irregular past forms as the base form."""
     word = word.removesuffix("'s")
     if word in _STEMS:
         return _STEMS[word].removesuffix("e")
@@ -159,7 +160,7 @@ def _query_vector(query: str, embedder: Embedder) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def film_lines(video: Video, embedder: Embedder | None = None) -> FilmLines:
-    """All lines of a video, indexed once: dialogue, captions, and what models made."""
+    """All lines of a video, indexed once: dialogue, captions and layers."""
     placed = [
         (clip.clip_id, line)
         for clip in video.clips

@@ -1,7 +1,7 @@
-"""`openai:MODEL[@ENDPOINT]` as judge of answers in words; see `longvideo_env.game.judging`.
+"""`openai:MODEL[@ENDPOINT]` as judge of free-text answers; see `longvideo_env.game.judging`.
 
-Options: `votes` (an odd number; the verdict is that of most), `temperature` (0 for one vote, else
-0.7), `max_tokens`. Vote `i` is sent with seed `i`, so that votes differ and can be repeated.
+Options: `votes` (an odd number; the majority decides), `temperature` (0 for one vote, otherwise
+0.7), `max_tokens`. Vote `i` uses seed `i`, so votes differ and can be repeated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_VOTES = 15
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """What a spec may set."""
+    """Options of a spec."""
 
     votes: int = 1
     temperature: float = -1.0
@@ -27,9 +27,9 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.votes <= MOST_VOTES or self.votes % 2 == 0:
-            raise SpecError(f"expected votes as an odd number to {MOST_VOTES}, got {self.votes}.")
+            raise SpecError(f"votes must be an odd number up to {MOST_VOTES}, got {self.votes}.")
         if self.max_tokens < 1:
-            raise SpecError(f"expected max_tokens of 1 or more, got {self.max_tokens}.")
+            raise SpecError(f"max_tokens must be at least 1, got {self.max_tokens}.")
 
 
 class ApiJudge(ApiAgent):
@@ -45,7 +45,7 @@ class ApiJudge(ApiAgent):
         self.temperature = several if options.temperature < 0 else options.temperature
 
     async def vote(self, prompt: str, number: int, /) -> ToolReply:
-        """One vote.
+        """Ask for one vote.
 
         Raises:
             ToolError: The endpoint failed, or the reply is empty.
@@ -65,7 +65,7 @@ class ApiJudge(ApiAgent):
         return ToolReply(text, details=used(self.model, reply.usage))
 
     def record_key(self, prompt: str, number: int, /) -> Mapping[str, Any]:
-        """What a vote depends on, besides the prompt."""
+        """What a vote depends on besides the prompt."""
         return {"agent": "openai", "model": self.model, "sampling": self._sampling(number)}
 
     def _sampling(self, number: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Whether agents have anything to go on, seen before the first question is paid for.
+"""Checks, before any cost, whether agents have input: frames, captions or subtitles.
 
     for gap in find_gaps(videos, config):
         print(gap)    # 3 of 40 videos have no frames, which --vision openai:gpt-4o looks at
 
-Agents of other packages are not judged: what they need is not known.
+Agents of other packages are not checked, because their needs are unknown.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from longvideo_env.schema import Video
 
 @dataclass(frozen=True)
 class Need:
-    """What an agent goes on.
+    """The input that an agent needs.
 
     Attributes:
-        what: As messages call it.
+        what: Its name in messages.
         verb: What the agent does with it.
-        fix: How it can be had, or done without.
-        there: Whether a video has it.
+        fix: How to get it or do without it.
+        there: Checks whether a video has it.
     """
 
     what: str
@@ -40,14 +40,14 @@ class Need:
 
 @dataclass(frozen=True)
 class Gap:
-    """An agent that has nothing to go on, in some videos or in all.
+    """An agent without input in some or all videos.
 
     Attributes:
         role: `vision` or `grounding`; `frames` for the master itself.
-        spec: The agent.
+        spec: The agent's spec.
         need: What is missing.
-        without: How many videos have none of it.
-        of: How many were looked into.
+        without: Number of videos without it.
+        of: Number of videos checked.
     """
 
     role: str
@@ -58,7 +58,7 @@ class Gap:
 
     @property
     def whole(self) -> bool:
-        """Whether no video has what the agent needs."""
+        """Whether no video has the needed input."""
         return self.without == self.of
 
     def record(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _has(kind: str) -> Callable[[Video], bool]:
 
 
 def _can_be_searched(captions: bool, layers: bool = True) -> Callable[[Video], bool]:
-    # One clip needs no search.
+    # With one clip no search is needed.
     return lambda video: (
         len(video.clips) == 1
         or any(
@@ -123,11 +123,11 @@ NEEDS: Mapping[str, Mapping[str, Need]] = {
         **dict.fromkeys(("bm25", "embed", "fused"), _lines(_KNOWN)),
     },
 }
-"""Role -> name of the agent -> what it goes on."""
+"""Role -> name of the agent -> the input that it needs."""
 
 
 def find_gaps(videos: Iterable[Video], config: EnvConfig) -> list[Gap]:
-    """The agents of a configuration that have nothing to go on, in some of the videos or in all."""
+    """The agents of a configuration without input in some or all videos."""
     used = {tool.role for tool in Game.from_config(config).tools}
     asked = {
         role: need
@@ -153,11 +153,11 @@ def find_gaps(videos: Iterable[Video], config: EnvConfig) -> list[Gap]:
 
 
 def refuse_blind(gaps: Iterable[Gap]) -> None:
-    """Stop where an agent has nothing to go on in any video.
+    """Raise if an agent has no input in any video.
 
     Raises:
-        BlindAgentError: One has not.
+        BlindAgentError: An agent has no input in any video.
     """
     if whole := [gap for gap in gaps if gap.whole]:
         said = " ".join(f"{gap}. Fix: {gap.need.fix}." for gap in whole)
-        raise BlindAgentError(f"{said} To go on all the same: --allow-blind (allow_blind=True).")
+        raise BlindAgentError(f"{said} To continue anyway: --allow-blind (allow_blind=True).")

@@ -1,4 +1,4 @@
-"""Ranking short texts against a query with BM25 (library bm25s)."""
+"""Ranks short texts for a query with BM25 (library bm25s)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 
 
 def tokenize(text: str) -> list[str]:
-    """Lower-case words, in order. Frequent words stay: BM25 weighs them down by itself."""
+    """Lower-case words, in order. Frequent words are kept, since BM25 gives them low weight."""
     return _WORD.findall(text.lower())
 
 
@@ -39,11 +39,11 @@ class Ranking:
             self._index.index(corpus, show_progress=False)
 
     def order(self, query: str) -> tuple[int, ...]:
-        """Positions of the texts, best first; those that score alike stay in their order."""
+        """Indices of the texts, best first. Ties keep their order."""
         return tuple(np.argsort(-self.scores(query), kind="stable").tolist())
 
     def scores(self, query: str) -> np.ndarray:
-        """Score of each text; all 0 where no word is shared. Shape: (texts,)."""
+        """Score of each text. 0 if no word is shared. Shape: (texts,)."""
         if self._index is None:
             return np.zeros(self._n, dtype=np.float32)
         known = [word for word in sorted(set(tokenize(query))) if word in self._index.vocab_dict]

@@ -1,6 +1,6 @@
 """Multi-turn text environments for agents that answer questions about long videos.
 
-Importing this package registers `LongTVQA-v0` with Gymnasium.
+Importing this package registers the environment `LongTVQA-v0` with Gymnasium.
 """
 
 from __future__ import annotations

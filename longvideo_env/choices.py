@@ -1,4 +1,4 @@
-"""Options that are not like the others: those that point at other options, and equal ones.
+"""Special options: those that refer to other options, and those with the same text.
 
 pinned_options(("Apples.", "Pears.", "Both A and B"))     # (2,): keeps its place
 name_labels(("Apples.", "Pears.", "Both A and B"))        # ... "Both a0 and a1"
@@ -28,7 +28,7 @@ _LABEL = re.compile(r"(?<!\w)a(\d{1,2})(?!\w)")
 
 
 def points_at_others(option: str) -> bool:
-    """Whether an option speaks of others: "all of the above", "both A and B", "neither"."""
+    """Whether an option refers to others: "all of the above", "both A and B", "neither"."""
     if len(option) > 80:
         return False
     lone = option.strip(" .").lower()
@@ -41,12 +41,15 @@ def points_at_others(option: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def pinned_options(options: tuple[str, ...]) -> tuple[int, ...]:
-    """The places of the options that point at others: they stay where they are."""
+    """Indices of the options that refer to others.
+
+    They keep their place when options are shuffled.
+    """
     return tuple(i for i, option in enumerate(options) if points_at_others(option))
 
 
 def name_labels(options: Sequence[str]) -> tuple[str, ...]:
-    """Letters by which an option names others become the labels shown: "Both a0 and a1"."""
+    """Replace the letters in options that name others by the labels shown: "Both a0 and a1"."""
     if not _NAMED.search("\n".join(options)):
         return tuple(options)
 
@@ -58,7 +61,7 @@ def name_labels(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def move_labels(options: Sequence[str], order: Sequence[int]) -> tuple[str, ...]:
-    """The options in another order; labels by which one names others still name the same."""
+    """The options in another order, with labels inside them changed to name the same options."""
     place = {original: i for i, original in enumerate(order)}
 
     def label(match: re.Match[str]) -> str:
@@ -69,7 +72,7 @@ def move_labels(options: Sequence[str], order: Sequence[int]) -> tuple[str, ...]
 
 
 def show_labels(options: Sequence[str], label: Callable[[int], str]) -> tuple[str, ...]:
-    """The options with labels by which one names others as they are shown: "Both A and B"."""
+    """The options with the labels inside them written as shown: "Both A and B"."""
 
     def shown(match: re.Match[str]) -> str:
         number = int(match[1])
@@ -79,7 +82,7 @@ def show_labels(options: Sequence[str], label: Callable[[int], str]) -> tuple[st
 
 
 def equal_options(options: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """The places of options that are the same text; each group once."""
+    """Groups of indices of options with the same text."""
     if len(set(options)) == len(options):
         return ()
     groups: dict[str, list[int]] = {}

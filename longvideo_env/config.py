@@ -1,7 +1,7 @@
-"""One vocabulary of options: the fields of `EnvConfig`.
+"""The options of an environment: the fields of `EnvConfig`.
 
-`gym.make` keywords, YAML keys and command-line flags are all named after them. A field that is not
-given takes the default of the game.
+`gym.make` keywords, YAML keys and command-line flags have the same names. A field that is not given
+takes the game's default.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ RECORDING_MODES = ("off", "record", "replay", "reuse")
 PROTOCOLS = ("tags", "functions", "hermes", "continuation")
 TAG_SET_NAMES = ("reference", "paper")
 CHOICE, WORDS, WHEN = FORMS = ("choice", "words", "when")
-"""What is asked of a question: one of its options, an answer in words, a stretch of the video."""
+"""Form of the answer: one of the options, free text, or a stretch of the video."""
 LABELS = ("a0", "letters", "numbers")
 NO_JUDGE = "none"
 RESOLUTION = 448
-"""Longest side in pixels of the frames that a master sees, unless another is given."""
+"""Default longest side, in pixels, of the frames that the master agent sees."""
 OWN_EYES = "self"
-"""The vision agent of a master who looks for himself."""
+"""Value of `vision` for a master agent that sees the frames itself."""
 ADDED = ("ask", "labels", "judge", "frames", "resolution")
-"""Fields that later releases added: `record` leaves them out at their default, so that runs which
-were made before there were any can go on."""
+"""Fields that later releases added. `record` leaves them out at their default, so that older runs
+can be resumed."""
 LIVE = ("dataset", "tools", "reward")
-"""The fields that may hold objects. Files and flags give text, which is what they are typed as."""
+"""The fields that may also hold objects. Their type is `str`, since files and flags give text."""
 
 
 def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field` itself is
@@ -41,11 +41,11 @@ def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field`
 class EnvConfig:
     """Everything that describes an environment.
 
-    All values are plain, but `dataset`, `tools` and `reward` take objects too: rows or a
-    `Dataset`, functions, and functions with weights.
+    All values are plain. `dataset` also takes rows or a `Dataset`, `tools` also takes functions,
+    and `reward` also takes functions with weights.
 
     Raises:
-        SpecError: A value is out of range, or of another type.
+        SpecError: A value is out of range, or has the wrong type.
     """
 
     dataset: str = _option(
@@ -187,7 +187,10 @@ class EnvConfig:
         return cls(**options)
 
     def record(self) -> dict[str, Any]:
-        """Plain values; objects are shown by their names. Fields of `ADDED` may be left out."""
+        """Plain values. Objects are given by name.
+
+        Fields in `ADDED` are left out at their default.
+        """
         usual = {"ask": CHOICE, "judge": NO_JUDGE, "frames": 0, "resolution": RESOLUTION}
         usual |= find_part("games", self.game).defaults
         return {
@@ -197,7 +200,7 @@ class EnvConfig:
         }
 
     def text_only(self, reader: str) -> None:
-        """Refuse frames where only text is read.
+        """Raise an error if frames are requested but the reader takes text only.
 
         Raises:
             SpecError: `frames` is above 0.
@@ -205,22 +208,22 @@ class EnvConfig:
         if self.frames:
             raise SpecError(
                 f"{reader} reads text: it cannot be shown frames (frames={self.frames}). Fix: "
-                "leave frames at 0; see docs/seeing.md for what can see."
+                "leave frames at 0. docs/seeing.md lists what takes frames."
             )
 
     def _check_frames(self) -> None:
         if self.frames < 0 or self.resolution < 1:
             raise SpecError(
-                "expected frames of 0 or more and a resolution of at least 1 pixel, got "
-                f"{self.frames} and {self.resolution}."
+                f"frames must be 0 or more and resolution at least 1 pixel, got {self.frames} and "
+                f"{self.resolution}."
             )
         if self.vision == OWN_EYES and not self.frames:
             raise SpecError(
-                "vision=self leaves it to the master to look, which is shown no frames. Fix: give "
-                "frames, such as frames=8; or another vision."
+                "vision=self needs frames for the master agent to see, but frames is 0. Fix: set "
+                "frames, such as frames=8, or choose another vision."
             )
         if self.frames and self.protocol == "continuation":
-            self.text_only("a master whose turn goes on (protocol=continuation)")
+            self.text_only("protocol=continuation")
 
     def _one_of(self, name: str, values: tuple[str, ...]) -> None:
         if getattr(self, name) not in values:
@@ -230,7 +233,7 @@ class EnvConfig:
 
 
 def spec_of(part: Any) -> Any:
-    """A part as plain values: a function by its place, an object by its name."""
+    """A part as plain values: a function as `module:attribute`, an object by its name."""
     if part is None or isinstance(part, str | int | float | bool):
         return part
     if isinstance(part, Mapping):
@@ -247,7 +250,7 @@ def spec_of(part: Any) -> Any:
 
 
 def live_parts(config: EnvConfig) -> list[str]:
-    """The fields that hold objects, which cannot be written into a file or named in a flag."""
+    """The fields that hold objects. These cannot be written to a file or passed as a flag."""
     found = []
     for name in LIVE:
         value: Any = getattr(config, name)

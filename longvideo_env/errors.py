@@ -1,30 +1,23 @@
-"""Every error that the library raises on purpose.
+"""All errors that the library raises on purpose.
 
 LongVideoEnvError
-├── DataError                  a dataset on disk is not what it should be
-│   ├── DatasetNotFoundError   no such dataset, split or file
-│   │   └── SeveralSplitsError the dataset has several splits, and none was named
-│   ├── MalformedFileError     truncated, not UTF-8, not JSON, not the expected shape
-│   └── InvalidRowError        one question (or clip) is wrong; `skip_invalid` leaves it out
-│       ├── DuplicateQidError
-│       ├── MissingOptionError
-│       ├── AnswerOutOfRangeError
-│       └── ForeignClipError   the clip belongs to another video
-├── SpecError                  an option or a spec string has no meaning
-│   └── BlindAgentError        an agent has nothing to go on: no frames, no captions, no lines
-├── EpisodeStateError          the state machine was driven out of order
-├── ActionError                a reply is no text
-├── ToolError                  a grounding or vision agent could not do its work
-├── PolicyError                the master agent could not produce a reply
-├── EndpointError              a model's endpoint gave no usable reply
-│   ├── EndpointDownError      its circuit is open: it failed for too long
-│   └── ContextTooLongError    the model's context does not hold the request
-├── RecordingError             a recording cannot be used
-│   └── RecordingMissError     replay was asked for a call that it does not hold
-├── StorageError               a file cannot be written: disk full, no permission
-├── FolderInUseError           another process writes the folder of this run
-├── TrajectoryError            a saved trajectory cannot be read back
-└── MissingExtraError          an optional dependency is not installed
+├── DataError                  a dataset is missing or invalid │   ├── DatasetNotFoundError   no
+such dataset, split or file │   │   └── SeveralSplitsError the dataset has several splits, and none
+was named │   ├── MalformedFileError     truncated, not UTF-8, not JSON, not the expected shape │
+└── InvalidRowError        one question (or clip) is wrong; `skip_invalid` leaves it out │       ├──
+DuplicateQidError │       ├── MissingOptionError │       ├── AnswerOutOfRangeError │       └──
+ForeignClipError   the clip belongs to another video ├── SpecError                  an option or a
+spec string is invalid │   └── BlindAgentError        an agent has no input: no frames, captions or
+subtitles ├── EpisodeStateError          a method was called at the wrong time in an episode ├──
+ActionError a reply is not text ├── ToolError                  a grounding or vision agent could not
+do its work ├── PolicyError                the master agent could not produce a reply ├──
+EndpointError a model's endpoint gave no usable reply │   ├── EndpointDownError      it failed for
+so long that no requests are sent for now │   └── ContextTooLongError the request is longer than the
+model's context ├── RecordingError             a recording cannot be used │   └── RecordingMissError
+a call to replay is not in the recording ├── StorageError a file cannot be written: disk full, no
+permission ├── FolderInUseError another process writes the folder of this run ├── TrajectoryError a
+saved trajectory cannot be read back └── MissingExtraError          an optional dependency is not
+installed
 """
 
 from __future__ import annotations
@@ -38,13 +31,13 @@ class LongVideoEnvError(Exception):
 
 
 class DataError(LongVideoEnvError):
-    """Something in a dataset is wrong; says where and how to fix it.
+    """A dataset is missing or invalid. The message names file and row, and says how to fix it.
 
     Args:
         problem: What was expected and what came.
-        file: The file, if one is at fault.
-        row: The row in it: a position counted from 1, or a key.
-        mend: What the reader of the message can do about it.
+        file: The file with the error, if any.
+        row: The row in the file: a position from 1, or a key.
+        mend: How to fix it. Printed after "Fix:".
     """
 
     def __init__(
@@ -76,8 +69,8 @@ class SeveralSplitsError(DatasetNotFoundError):
     """A dataset has several splits, and none was named.
 
     Args:
-        dataset: Its spec.
-        splits: Those that there are.
+        dataset: The dataset's spec.
+        splits: Names of the splits.
     """
 
     def __init__(self, dataset: str, splits: Sequence[str]) -> None:
@@ -103,7 +96,7 @@ class DuplicateQidError(InvalidRowError):
 
 
 class MissingOptionError(InvalidRowError):
-    """An option is missing, empty or not text, or their number is not 2 to 8."""
+    """An option is missing, empty or not text, or the number of options is out of range."""
 
 
 class AnswerOutOfRangeError(InvalidRowError):
@@ -119,15 +112,15 @@ class SpecError(LongVideoEnvError, ValueError):
 
 
 class BlindAgentError(SpecError):
-    """A vision or grounding agent has nothing to go on in any video that is asked about."""
+    """A vision or grounding agent has no input in any video that is asked about."""
 
 
 class EpisodeStateError(LongVideoEnvError, RuntimeError):
-    """The episode's state machine was driven out of order."""
+    """A method was called at the wrong time in an episode, such as `step` before `reset`."""
 
 
 class ActionError(LongVideoEnvError, TypeError):
-    """A reply of the master agent is no text."""
+    """A reply of the master agent is not text."""
 
 
 class ToolError(LongVideoEnvError):
@@ -143,7 +136,7 @@ class EndpointError(LongVideoEnvError):
 
 
 class EndpointDownError(EndpointError):
-    """The endpoint has failed for so long that it is not asked for a while."""
+    """The endpoint has failed for so long that no requests are sent for a while."""
 
 
 class ContextTooLongError(EndpointError):
@@ -155,11 +148,11 @@ class RecordingError(LongVideoEnvError, ValueError):
 
 
 class RecordingMissError(RecordingError):
-    """In mode `replay`, the recording does not hold a call that was made."""
+    """In mode `replay`, a call is not in the recording."""
 
 
 class StorageError(LongVideoEnvError, OSError):
-    """A file cannot be written: the disk is full, or it is not allowed."""
+    """A file cannot be written: the disk is full, or permission is denied."""
 
 
 class FolderInUseError(LongVideoEnvError):

@@ -1,8 +1,8 @@
-"""Ids of videos and clips: two anchored patterns, parsed and never cut by length or prefix.
+"""Ids of videos and clips, parsed by two anchored patterns.
 
-A clip is `VIDEO_seg02_clip_00`, as in TVQA, or `VIDEO@01:20`: the time at which it starts. An id
-holds letters, digits, `_` and `-` (and that time) only, and its length is bounded. So an id that
-fits the pattern can name a folder without leading out of it.
+A clip is `VIDEO_seg02_clip_00`, as in TVQA, or `VIDEO@01:20` with its start time. An id has only
+letters, digits, `_` and `-` (and that time), and its length is limited. So a valid id is safe as
+the name of a folder.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _STARTS_AT = re.compile(
 _VIDEO_ID = re.compile(rf"{_SAFE_LENGTH}{_VIDEO}\Z")
 _TV_EPISODE = re.compile(r"(?:(?P<show>.+)_)?s[0-9]+e[0-9]+(?:-[0-9]+)?\Z")
 
-# The Big Bang Theory is the one show whose ids carry no prefix.
+# The Big Bang Theory is the only show whose ids have no prefix.
 _SHOW_WITHOUT_PREFIX = "bbt"
 _LONGEST_NAME = 80
 
 
 class ClipName(NamedTuple):
-    """What a clip's id says.
+    """The parts of a clip's id.
 
     Attributes:
         video_id: Such as `friends_s09e23-24`.
-        segment: Number of the segment: TVQA cuts an episode in two at its opening song.
-        number: Number of the clip in its segment; the second at which it starts in `VIDEO@01:20`.
+        segment: Number of the segment. TVQA splits an episode in two at its opening song.
+        number: Number of the clip in its segment. For `VIDEO@01:20` it is the start in seconds.
     """
 
     video_id: str
@@ -43,9 +43,9 @@ class ClipName(NamedTuple):
     number: int
 
 
-@lru_cache(maxsize=32_768)  # all clips of LongTVQA, which are gone through several times
+@lru_cache(maxsize=32_768)  # holds all clips of LongTVQA
 def parse_clip_id(clip_id: str) -> ClipName | None:
-    """What a clip's id says, or None if it is no clip id."""
+    """The parts of a clip's id, or None if it is not a clip id."""
     match = _CLIP_ID.match(clip_id)
     if match is None:
         match = _STARTS_AT.match(clip_id)
@@ -64,18 +64,18 @@ def clip_id_at(video_id: str, start_s: float) -> str:
 
 
 def is_video_id(text: str) -> bool:
-    """Whether a text can be a video's id."""
+    """Whether a text is a valid video id."""
     return _VIDEO_ID.match(text) is not None
 
 
 def show_of(video_id: str) -> str | None:
-    """The short name of the show in a TVQA id, such as `castle`; None for other videos."""
+    """The short name of the show in a TVQA id, such as `castle`. None for other videos."""
     match = _TV_EPISODE.match(video_id)
     return (match["show"] or _SHOW_WITHOUT_PREFIX) if match else None
 
 
 def group_by_video(clip_ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-    """Sort valid clip ids into videos, each in order of time: by segment and clip as numbers."""
+    """Group valid clip ids by video, each group in order of segment and clip number."""
     groups: dict[str, list[tuple[int, int, str]]] = {}
     for clip_id in clip_ids:
         name = parse_clip_id(clip_id)
@@ -89,10 +89,10 @@ def group_by_video(clip_ids: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
 
 
 def safe_video_id(name: str) -> str:
-    """A video id made of any name, such as a file's or YouTube's; different names stay different.
+    """A valid video id for any name, such as a file name. Different names give different ids.
 
-    A name that is an id already stays as it is. Others keep their letters and digits, and get a
-    short hash of the whole name at the end.
+    A name that is already a valid id is returned unchanged. Other names keep their letters and
+    digits and get a short hash of the whole name.
     """
     if is_video_id(name) and len(name) <= _LONGEST_NAME:
         return name

@@ -1,12 +1,12 @@
-"""Secrets that are in use, and how they are cut out of text from outside.
+"""Removes secrets, such as API keys, from text.
 
     keep_secret(key)                 # from now on
     cleanse("bad key sk-abc...")     # "bad key [key]"
 
-A secret is found as it is, percent-encoded, with JSON, HTML or Python escapes, in base64, in hex,
-broken over lines, and in pieces of `PIECE` characters or more, such as a key that a server splits
-over headers. With the first secret, log records and tracebacks of this process are cleansed too.
-Shorter pieces, and encodings that are laid over each other, are not found.
+A secret is found literally, percent-encoded, with JSON, HTML or Python escapes, in base64, in hex,
+broken over lines, and in pieces of at least `PIECE` characters, such as a key split over headers.
+From the first secret on, this process's log records and tracebacks are cleansed, too. Shorter
+pieces and nested encodings are not found.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 
 MARK = "[key]"
 PIECE = 8
-"""The shortest piece of a secret that is cut out."""
+"""Length of the shortest piece of a secret that is removed."""
 
 _PLACEHOLDERS = frozenset({"dummy", "empty", "local", "none", "null", "test", "unused"})
-"""What servers without keys are sent. These words stand in honest text."""
+"""Placeholder keys for servers without keys. They also occur in ordinary text."""
 
 _ESCAPE = re.compile(
     r"%([0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|&#[xX]([0-9a-fA-F]{1,4});"
@@ -37,7 +37,7 @@ _VARIABLES = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API
 
 
 class _Book:
-    """All secrets of this process, as sets that a text can be checked against quickly."""
+    """All secrets of this process, as sets for fast lookup."""
 
     def __init__(self) -> None:
         self.secrets: set[str] = set()
@@ -58,14 +58,16 @@ class _Book:
             joined = _NOT_WORD.sub("", _lowered(secret))
             if len(joined) >= PIECE:
                 self.joined = [*self.joined, joined]
-            self.pieces = self.pieces | more  # replaced, so that a reader never sees it change
+            self.pieces = (
+                self.pieces | more
+            )  # replaced, not changed, so that readers are not disturbed
 
 
 _BOOK = _Book()
 
 
 def keep_secret(secret: str) -> None:
-    """Cut a text out of everything from now on. Placeholders such as `EMPTY` are no secrets."""
+    """Remove a text from all output from now on. Placeholders such as `EMPTY` are ignored."""
     if len(secret) < 4 or secret.lower() in _PLACEHOLDERS:
         return
     _BOOK.add(secret)
@@ -73,13 +75,13 @@ def keep_secret(secret: str) -> None:
 
 
 def keep_secrets_of_environment() -> None:
-    """Cut out the keys that libraries read from the environment themselves."""
+    """Remove keys that libraries read from the environment."""
     for name in _VARIABLES:
         keep_secret(os.environ.get(name, ""))
 
 
 def cleanse(text: str) -> str:
-    """A text without any secret that is in use, in linear time."""
+    """A text with all known secrets removed, in linear time."""
     if not _BOOK.secrets or not text:
         return text
     for secret in _BOOK.short:
@@ -87,7 +89,9 @@ def cleanse(text: str) -> str:
     plain, starts = _decoded(text)
     found = [*_pieces_in(plain, _BOOK.pieces), *_broken_in(plain, _BOOK.joined)]
     spans = [(starts[first], starts[last]) for first, last in found]
-    if not isinstance(starts, range):  # a mark before a key may look like an escape: "%" and "00"
+    if not isinstance(
+        starts, range
+    ):  # a character before a key may look like an escape, such as "%" before "00"
         spans += _broken_in(_lowered(text), _BOOK.joined)
     if not spans:
         return text
@@ -99,7 +103,7 @@ def cleanse(text: str) -> str:
 
 
 def cleanse_all(value: Any) -> Any:
-    """Plain JSON values with every text in them cleansed, the keys of mappings too."""
+    """Plain JSON values with every text cleansed, including the keys of mappings."""
     if not _BOOK.secrets:
         return value
     if isinstance(value, str):
@@ -112,13 +116,13 @@ def cleanse_all(value: Any) -> Any:
 
 
 def _forms(secret: str) -> Iterable[str]:
-    """The secret in lower case: as it is, in hex, and in base64 at each of the three alignments."""
+    """The secret in lower case: literal, in hex, and in base64 at each of the three alignments."""
     data = secret.encode()
     yield _lowered(secret)
     yield data.hex()
     for before in range(3):
         coded = base64.b64encode(b"\0" * before + data).decode().rstrip("=")
-        # Characters that also hold bits of what stands before or behind the secret.
+        # Skip characters that also contain bits of the text around the secret.
         known = coded[(0, 2, 3)[before] : len(coded) - ((len(data) + before) % 3 > 0)]
         yield known.lower()
         yield known.lower().replace("+", "-").replace("/", "_")
@@ -129,7 +133,7 @@ def _n_pieces(form: str) -> int:
 
 
 def _lowered(text: str) -> str:
-    """In lower case, of the same length."""
+    """The text in lower case, with the same length."""
     lowered = text.lower()
     if len(lowered) == len(text):
         return lowered
@@ -137,7 +141,7 @@ def _lowered(text: str) -> str:
 
 
 def _decoded(text: str) -> tuple[str, Any]:
-    """The text in lower case with its escapes undone, and where each character starts."""
+    """The text in lower case without escapes, and the original position of each character."""
     if not _ESCAPE.search(text):
         return _lowered(text), range(len(text) + 1)
     out: list[str] = []
@@ -164,7 +168,7 @@ def _pieces_in(text: str, pieces: set[str]) -> Iterable[tuple[int, int]]:
 
 
 def _broken_in(text: str, joined: Iterable[str]) -> Iterable[tuple[int, int]]:
-    """Secrets with blanks, quotes or other marks between their characters."""
+    """Find secrets with spaces, quotes or other characters in between."""
     words = _NOT_WORD.sub("", text)
     found = [secret for secret in joined if secret in words]
     places = [match.start() for match in _WORD.finditer(text)] if found else []
@@ -187,7 +191,7 @@ def _merged(spans: Iterable[tuple[int, int]]) -> Iterable[tuple[int, int]]:
 
 
 class _CleanRecord(logging.LogRecord):
-    """A log record whose message and traceback hold no secret, whichever handler writes it."""
+    """A log record without secrets in message and traceback, for all handlers."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -199,7 +203,7 @@ class _CleanRecord(logging.LogRecord):
 
 
 def _guard() -> None:
-    """Have this process's log records and tracebacks cleansed. Done once."""
+    """Cleanse this process's log records and tracebacks. Installed once."""
     if _BOOK.guarded:
         return
     _BOOK.guarded = True

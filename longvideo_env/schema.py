@@ -1,7 +1,7 @@
-"""Records of the data: what may be seen (`Question`, `Video`) and what may not (`Gold`).
+"""Data records: what agents may see (`Question`, `Video`) and what they may not see (`Gold`).
 
-Prompts, tools and policies are given a `Question` and a `Video`. Only reward and metrics are
-given a `Gold`, so that an answer cannot leak by mistake.
+Prompts, tools and policies get a `Question` and a `Video`. Only reward and metrics get a `Gold`, so
+that an answer cannot leak by mistake.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ MIN_OPTIONS = 2
 MAX_OPTIONS = 16
 
 NOMINAL_CLIP_S = 90.0
-"""Seconds that a clip counts for where nothing says how long it is: TVQA's run 60 to 90 s."""
+"""Default length of a clip in seconds. TVQA's clips run 60 to 90 s."""
 
 Qid: TypeAlias = int | str
-"""A question's id, of the type that its source gives it."""
+"""A question's id, with the type of its source."""
 
 Boxes: TypeAlias = Mapping[str, Sequence[Mapping[str, Any]]]
-"""TVQA+ boxes as in the file: frame number at 3 fps -> boxes with a label."""
+"""TVQA+ boxes as in the file: frame number at 3 fps -> labelled boxes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """A line of dialogue or a description, with its time in the clip where the source has it.
+    """A line of dialogue or a description, with its time in the clip if known.
 
     Attributes:
         text: The words.
@@ -50,8 +50,8 @@ class Layer:
 
     Attributes:
         kind: `speech`, `text` (read in the frames) or `captions`.
-        model: What made it, such as `whisper:tiny.en`.
-        lines: In order of time.
+        model: The model that made it, such as `whisper:tiny.en`.
+        lines: Lines in order of time.
     """
 
     kind: str
@@ -66,10 +66,10 @@ class Clip:
     Attributes:
         clip_id: Such as `s05e02_seg02_clip_00`.
         subtitles: Its dialogue, in order; may be empty.
-        captions: Descriptions of what is to be seen, for vision agents without a model.
-        start_s: Where the clip starts in its video, in seconds, where that is known.
-        end_s: Where it ends.
-        layers: What models made of the clip; at most one of each kind.
+        captions: Descriptions of what is seen, for vision agents without a model.
+        start_s: Start of the clip in its video in seconds, if known.
+        end_s: End of the clip in its video in seconds, if known.
+        layers: What models heard, read or saw; at most one layer of each kind.
     """
 
     clip_id: str
@@ -80,12 +80,12 @@ class Clip:
     layers: tuple[Layer, ...] = ()
 
     def layer(self, kind: str) -> tuple[TimedText, ...]:
-        """The lines of a kind of layer; none where there is no such layer."""
+        """The lines of a layer. Empty if there is no such layer."""
         return next((layer.lines for layer in self.layers if layer.kind == kind), ())
 
     @property
     def searched(self) -> tuple[TimedText, ...]:
-        """All lines that a search goes through: dialogue, then the layers."""
+        """All lines for searches: dialogue, then the layers."""
         return (*self.subtitles, *(line for layer in self.layers for line in layer.lines))
 
 
@@ -96,10 +96,10 @@ class Video:
     Attributes:
         video_id: For TVQA, the TV episode, such as `castle_s01e01`.
         clips: At least one clip.
-        frames_root: Folder under which the clips' frames lie, or None. Nothing is read from it
-            until a vision agent asks (see `longvideo_env.media.frames`).
-        frames_fps: How many numbers of frames make a second.
-        clip_s: Seconds that a clip counts for where nothing says how long it is.
+        frames_root: Folder with the clips' frames, or None. It is read only when a vision agent
+            asks (see `longvideo_env.media.frames`).
+        frames_fps: Frame numbers per second.
+        clip_s: Length in seconds of clips without known times.
     """
 
     video_id: str
@@ -133,19 +133,30 @@ class Video:
             times.append((start, at))
         return tuple(times)
 
-    def clip_times(self, clip_id: str) -> Span:
-        """Where a clip lies in the video, in seconds.
+    @cached_property
+    def length_s(self) -> float:
+        """Where the last clip ends."""
+        return max(end for _, end in self._times)
 
-        Where the source does not say it, clips lie end to end and count `clip_s` each: one
-        clock for the whole video, if not the film's own.
+    @cached_property
+    def whole_clips(self) -> Mapping[str, tuple[str, float, float]]:
+        """Each clip from its start to its end: `(clip_id, 0.0, seconds)`."""
+        times = zip(self.clip_ids, self._times, strict=True)
+        return {clip_id: (clip_id, 0.0, round(b - a, 6)) for clip_id, (a, b) in times}
+
+    def clip_times(self, clip_id: str) -> Span:
+        """Start and end of a clip in the video, in seconds.
+
+        If the source gives no times, clips follow each other and last `clip_s` each. These times
+        may differ from the film's own.
         """
         return self._times[self._positions[clip_id]]
 
     def window(self, clip_id: str, size: int) -> tuple[str, ...]:
-        """The evidence window: `size` adjacent clips around a clip, as far as the video has them.
+        """The evidence window: `size` adjacent clips around a clip, or all if the video has fewer.
 
-        An even window reaches one clip further forward than back. At the ends of the video it is
-        shifted inwards, so that it keeps its size.
+        A window of even size has one clip more after than before. At the ends of the video it is
+        shifted inwards and keeps its size.
         """
         size = min(size, len(self.clips))
         start = self._positions[clip_id] - (size - 1) // 2
@@ -155,17 +166,17 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the master agent, the tools and the prompts may see of a task.
+    """The part of a task that the master agent, the tools and the prompts may see.
 
     Attributes:
         qid: The question's id.
         text: The question.
-        options: Two to sixteen answers to choose from; none where an answer in words is wanted.
-        video_id: The video that it is about.
-        show: Title of the show, where the source gives it.
-        facts: `(name, value)` of what accuracy is grouped by, such as `("duration", "long")`.
-        ask: `words` or `when` (a stretch of the video, in seconds) where a run asks for that
-            instead of what the dataset asks for.
+        options: Two to sixteen options. Empty if the answer is free text.
+        video_id: The video that the question is about.
+        show: Title of the show, if the source gives it.
+        facts: `(name, value)` pairs: groups for the accuracy, such as `("duration", "long")`.
+        ask: `words` (free text) or `when` (a stretch of the video in seconds), if a run asks for
+            that instead of the dataset's form.
     """
 
     qid: Qid
@@ -179,19 +190,19 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """What only reward and metrics may see of a task. Any part may be unknown.
+    """The part of a task that only reward and metrics may see. Any field may be unknown.
 
     Attributes:
         answer: Index of the right option.
         clip_id: The clip that shows the answer.
         span: `(start_s, end_s)` in that clip.
-        boxes: TVQA+ boxes. They name words of the right answer: never show them to an agent.
-        clues: Every stretch that shows the answer, as `(clip_id, start_s, end_s)`, where the source
-            names several; `clip_id` and `span` are then the first.
-        twins: Indices of options that say the same as the right one, and count as right.
-        text: The answer in words, where the question has no options.
-        when: The stretches that show the answer, in seconds of the whole video, where the question
-            asks for them.
+        boxes: TVQA+ boxes. They contain words of the right answer. Never show them to an agent.
+        clues: All stretches that show the answer, as `(clip_id, start_s, end_s)`, if the source
+            names several. `clip_id` and `span` are then the first.
+        twins: Indices of options with the same text as the right one. They count as right.
+        text: The free-text answer, if the question has no options.
+        when: The stretches that show the answer, in seconds of the whole video, if the question
+            asks "when".
     """
 
     answer: int | None = None
@@ -205,16 +216,16 @@ class Gold:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is an answer to compare with: an option, words, or a stretch of time."""
+        """Whether an answer is known: an option, free text, or a stretch of time."""
         return self.answer is not None or self.text is not None or bool(self.when)
 
     def is_right(self, choice: int | None) -> bool | None:
-        """Whether a choice is right; None where the answer is unknown."""
+        """Whether a choice is right. None if the answer is unknown."""
         return None if self.answer is None else choice == self.answer or choice in self.twins
 
     @property
     def clip_ids(self) -> tuple[str, ...]:
-        """The clips that show the answer: any of them will do. Empty where they are unknown."""
+        """The clips that show the answer; finding one of them is enough. Empty if unknown."""
         if self.clip_id is None:
             return ()
         return tuple(dict.fromkeys([self.clip_id, *(clip_id for clip_id, _, _ in self.clues)]))
@@ -222,13 +233,13 @@ class Gold:
 
 @dataclass(frozen=True, slots=True)
 class FrameRef:
-    """A frame by its name: which one it is, and not what it shows.
+    """A reference to a frame: its identity, not its contents.
 
     Attributes:
         clip_id: Its clip.
-        frame_index: Its number in the file's name.
+        frame_index: Number in the file's name.
         time_s: Seconds from the start of the clip.
-        path: The image, where it is at hand; no record keeps it.
+        path: Path of the image, if available. Not kept in records.
     """
 
     clip_id: str
@@ -238,22 +249,24 @@ class FrameRef:
 
     @property
     def file(self) -> Path:
-        """The image.
+        """Path of the image.
 
         Raises:
-            ToolError: It is not at hand.
+            ToolError: The image is not available.
         """
         if self.path is None:
-            raise ToolError(f"the frame {self.frame_index} of {self.clip_id} is not at hand.")
+            raise ToolError(
+                f"the image of frame {self.frame_index} of {self.clip_id} is not available."
+            )
         return self.path
 
     def record(self) -> list[Any]:
-        """Plain values, as `from_record` reads them."""
+        """Plain values for `from_record`."""
         return [self.clip_id, self.frame_index, round(self.time_s, 3)]
 
     @classmethod
     def from_record(cls, record: Sequence[Any]) -> FrameRef:
-        """A frame as a trajectory names it, without its path."""
+        """Rebuild a frame from a trajectory, without its path."""
         clip_id, frame_index, time_s = record
         return cls(str(clip_id), int(frame_index), float(time_s))
 
@@ -271,9 +284,9 @@ class Task:
         return self.question.qid
 
     def reorder(self, order: Sequence[int]) -> Task:
-        """The same task with option `order[i]` shown at place `i`.
+        """The same task with option `order[i]` at index `i`.
 
-        Labels by which an option names others ("both a0 and a1") still name the same.
+        Labels inside options ("both a0 and a1") are changed to name the same options.
 
         Raises:
             ValueError: `order` is not a permutation of the options' indices.
@@ -292,5 +305,5 @@ class Task:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as `mm:ss`; minutes go on beyond 59."""
+    """Seconds as `mm:ss`. Minutes may exceed 59."""
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"

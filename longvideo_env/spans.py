@@ -1,12 +1,12 @@
-"""Stretches of time, in seconds of a whole video: how two answers to "when?" are compared.
+"""Stretches of time in seconds of a whole video, and the comparison of answers to "when?".
 
-temporal_iou([(10, 20)], [(15, 30)])            # 0.25: 5 s in common, of 20 s together
-temporal_recall([(10, 20)], [(15, 30)])         # 0.333...: 5 s of the 15 s that are right
-read_spans("0:12.5 - 0:40; 61-70")              # ((12.5, 40.0), (61.0, 70.0))
+temporal_iou([(10, 20)], [(15, 30)])            # 0.25: 5 s of overlap, 20 s of union
+temporal_recall([(10, 20)], [(15, 30)])         # 0.333...: 5 of 15 s read_spans("0:12.5 - 0:40;
+61-70")              # ((12.5, 40.0), (61.0, 70.0))
 
-A list of stretches is the time that they cover together: where two overlap, it counts once.
-Intersection over union of such sets is what CG-Bench (arXiv 2412.12075) measures for several clues;
-for one stretch each it is the usual temporal IoU (Gao et al., TALL, arXiv 1705.02101).
+A list of stretches means their union; overlaps count once. CG-Bench (arXiv 2412.12075) uses the
+intersection over union of such sets for several clues. For one stretch each it is the usual
+temporal IoU (Gao et al., TALL, arXiv 1705.02101).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Span: TypeAlias = tuple[float, float]
 """`(start_s, end_s)`."""
 
 MOST_SPANS = 32
-"""More stretches than this are no answer."""
+"""An answer with more stretches is invalid."""
 
 _TIME = r"(?:(?:\d{1,3}:)?\d{1,3}:)?\d{1,7}(?:\.\d{1,9})?"
 _SPAN = re.compile(
@@ -31,7 +31,7 @@ _BETWEEN = re.compile(r"\s*(?:;|\n|,|and\b)\s*")
 
 
 def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """The same time as stretches that do not touch, in order. Empty ones are left out."""
+    """Merge stretches that touch, in order of time. Empty ones are dropped."""
     merged: list[Span] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -42,12 +42,12 @@ def merge_spans(spans: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def covered_s(spans: Sequence[Span]) -> float:
-    """Seconds that the stretches cover together."""
+    """Seconds in the union of the stretches."""
     return math.fsum(end - start for start, end in merge_spans(spans))
 
 
 def common_s(one: Sequence[Span], other: Sequence[Span]) -> float:
-    """Seconds that both cover."""
+    """Seconds in the intersection of both."""
     return math.fsum(
         max(0.0, min(a_end, b_end) - max(a_start, b_start))
         for a_start, a_end in merge_spans(one)
@@ -56,24 +56,24 @@ def common_s(one: Sequence[Span], other: Sequence[Span]) -> float:
 
 
 def temporal_iou(said: Sequence[Span], gold: Sequence[Span]) -> float:
-    """Seconds in common over seconds of either, 0 to 1; 0 where neither covers any time."""
+    """Intersection over union, 0 to 1. 0 if both are empty."""
     common = common_s(said, gold)
     either = covered_s(said) + covered_s(gold) - common
     return common / either if either > 0 else 0.0
 
 
 def temporal_recall(said: Sequence[Span], gold: Sequence[Span]) -> float:
-    """The share of the gold time that was said, 0 to 1; 0 where there is none."""
+    """Share of the gold time that the answer covers, 0 to 1. 0 if there is no gold time."""
     whole = covered_s(gold)
     return common_s(said, gold) / whole if whole > 0 else 0.0
 
 
 def read_spans(text: str) -> tuple[Span, ...] | str:
-    """The stretches that a text names, or what is wrong with it. Never raises.
+    """Parse the stretches in a text, or return what is wrong with it. Never raises.
 
-    Times are seconds (`12.5`), `mm:ss` or `hh:mm:ss`. Between the two of a stretch stands `-`, `to`
-    or a comma; brackets and an `s` behind a time may stand there. Several stretches stand with `;`,
-    `and`, a comma or a new line between them.
+    Times are seconds (`12.5`), `mm:ss` or `hh:mm:ss`. Start and end are separated by `-`, `to` or a
+    comma. Brackets and an `s` after a time are allowed. Stretches are separated by `;`, `and`, a
+    comma or a new line.
     """
     spans: list[Span] = []
     rest = text.strip().rstrip(".")
@@ -97,7 +97,7 @@ def read_spans(text: str) -> tuple[Span, ...] | str:
 
 
 def write_spans(spans: Sequence[Span]) -> str:
-    """Stretches as `read_spans` reads them: `12.5-40; 61-70`."""
+    """Write stretches in the format of `read_spans`: `12.5-40; 61-70`."""
     return "; ".join(f"{_number(start)}-{_number(end)}" for start, end in spans)
 
 

@@ -1,11 +1,11 @@
-"""One grammar for every part that is named in text: `name:argument,key=value`.
+"""Parses specs, the text form of all parts: `name:argument,key=value`.
 
     parse_spec("openai:gpt-4o@local,frames=16")   # name openai, argument gpt-4o@local
     parse_spec("my_tools:transcribe")             # a function of a module
     find_part("policies", "my_parts:guess")       # entry point `guess`, or attribute of a module
 
-A part is found by entry point (group `longvideo_env.KIND`), or as `module:attribute`; the working
-folder counts, as it does for `python -m`.
+A part is found by entry point (group `longvideo_env.KIND`) or as `module:attribute`. Modules in the
+working folder are found, as with `python -m`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CALLED = {
     "captioners": "captioner",
     "embeddings": "model of embeddings",
 }
-"""What a message calls one part of a kind, where that is not the kind without its s."""
+"""Names of kinds in messages, if not just the kind without its s."""
 
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 _ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:]*\.py:[A-Za-z_][\w.]*")
@@ -52,13 +52,13 @@ _ATTRIBUTE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[^:]*\.py:[A-Za-z_][\w
 
 @dataclass(frozen=True)
 class Spec:
-    """A spec, taken apart.
+    """A parsed spec.
 
     Attributes:
-        name: What stands before the first colon.
-        argument: What follows it, without the options; empty where there is none.
-        options: The `key=value` parts at its end, as text.
-        text: The whole, as given.
+        name: The part before the first colon.
+        argument: The part after the colon, without the options; may be empty.
+        options: The `key=value` parts at the end, as text.
+        text: The whole spec, as given.
     """
 
     name: str
@@ -67,10 +67,10 @@ class Spec:
     text: str = ""
 
     def read(self, cls: Callable[..., T]) -> T:
-        """The options as a dataclass of plain values.
+        """Convert the options to a dataclass of plain values.
 
         Raises:
-            SpecError: No such option, or a value of another type.
+            SpecError: An option is unknown, or a value has the wrong type.
         """
         known = {item.name: item for item in fields(cast(Any, cls))}
         hints = get_type_hints(cls)
@@ -90,10 +90,10 @@ class Spec:
 
 
 def parse_spec(text: str) -> Spec:
-    """Take a spec apart.
+    """Parse a spec.
 
     Raises:
-        SpecError: It is empty, or an option stands twice.
+        SpecError: The spec is empty, or an option occurs twice.
     """
     name, _, rest = text.partition(":")
     if not name.strip():
@@ -102,14 +102,14 @@ def parse_spec(text: str) -> Spec:
     options: dict[str, str] = {}
     while parts and (match := _OPTION.fullmatch(parts[-1])):
         if match[1] in options:
-            raise SpecError(f"{match[1]!r} stands twice in {text!r}.")
+            raise SpecError(f"the option {match[1]!r} occurs twice in {text!r}.")
         options[match[1]] = match[2].strip()
         parts.pop()
     return Spec(name.strip(), ",".join(parts).strip(), dict(reversed(options.items())), text)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """What to say of a name that does not exist: the nearest one, and all there are."""
+    """The message for an unknown name, with the closest name and all known ones."""
     names = sorted(known)
     close = get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
@@ -122,7 +122,7 @@ def is_attribute(text: str) -> bool:
 
 
 def load_attribute(text: str) -> Any:
-    """What `module:attribute` or `file.py:attribute` names.
+    """Load the object that `module:attribute` or `file.py:attribute` names.
 
     Raises:
         SpecError: There is no such module or attribute, or importing it fails.
@@ -140,21 +140,21 @@ def load_attribute(text: str) -> Any:
 
 @cache
 def entry_point_names(kind: str) -> Mapping[str, EntryPoint]:
-    """The parts of a kind that packages declare: name to entry point."""
+    """The parts of a kind that packages declare: name -> entry point."""
     return {point.name: point for point in _declared().select(group=f"longvideo_env.{kind}")}
 
 
 def find_part(kind: str, text: str, own: Mapping[str, Any] | None = None) -> Any:
-    """The part that a name stands for.
+    """Find a part by name.
 
     Args:
-        kind: Such as `tools`: entry points of the group `longvideo_env.tools` count.
+        kind: Such as `tools` for the entry points of the group `longvideo_env.tools`.
         text: The name, without an argument; or `module:attribute`.
-        own: Parts that are built in, by name.
+        own: Built-in parts, by name.
 
     Raises:
-        SpecError: There is no such part; the message lists what there is.
-        MissingExtraError: It needs a package that is not installed.
+        SpecError: There is no such part. The message lists the known ones.
+        MissingExtraError: The part needs a package that is not installed.
     """
     if own is not None and text in own:
         return own[text]
@@ -170,7 +170,7 @@ def find_part(kind: str, text: str, own: Mapping[str, Any] | None = None) -> Any
 
 @cache
 def _declared() -> Any:
-    """All entry points. They are read once: it takes 10 ms where many packages are installed."""
+    """All entry points. Read once, since it takes 10 ms if many packages are installed."""
     return entry_points()
 
 
@@ -192,7 +192,7 @@ def _load_module(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise SpecError(
-                f"there is no module {name!r} here ({folder}) or among what is installed."
+                f"no module {name!r} in {folder} or among the installed packages."
             ) from error
         raise SpecError(f"importing {name!r} failed: {error}") from error
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Plain values that come from outside: text that can be written, numbers that can be counted with.
+"""Checks values from outside: text must be valid UTF-8, numbers must be finite.
 
 check_fields(settings)           # SpecError: temperature: expected a finite number, got nan
 plain_text(np.str_("<answer>"))  # "<answer>", a str
@@ -20,12 +20,12 @@ _HALVES = re.compile("[\ud800-\udfff]")
 
 
 def plain_text(value: Any) -> str:
-    """A reply as a `str` that can be written as UTF-8.
+    """A reply as a `str` that can be encoded as UTF-8.
 
-    Half a pair of UTF-16, which no file can hold, becomes the replacement character.
+    A lone surrogate becomes the replacement character.
 
     Raises:
-        ActionError: It is no text.
+        ActionError: The reply is not text.
     """
     if not isinstance(value, str):
         fix = " Fix: decode it." if isinstance(value, bytes | bytearray) else ""
@@ -37,10 +37,10 @@ def plain_text(value: Any) -> str:
 
 
 def check_field(owner: Any, name: str) -> None:
-    """Check one field of a dataclass by its type hint: no bool for a number, no nan, no inf.
+    """Check a field of a dataclass against its type hint. No bool as a number, no nan, no inf.
 
     Raises:
-        SpecError: It holds something else.
+        SpecError: The value does not match.
     """
     value = getattr(owner, name)
     try:
@@ -58,10 +58,10 @@ def check_fields(owner: Any, leave: Collection[str] = ()) -> None:
 
     Args:
         owner: The dataclass.
-        leave: Fields that may hold anything.
+        leave: Fields to skip.
 
     Raises:
-        SpecError: A field holds something else than its type hint says.
+        SpecError: A field does not match its type hint.
     """
     for item in fields(owner):
         if item.name not in leave:
@@ -70,7 +70,7 @@ def check_fields(owner: Any, leave: Collection[str] = ()) -> None:
 
 @cache
 def _adapters(cls: Hashable) -> Mapping[str, TypeAdapter[Any]]:
-    """A strict check for each field of plain values."""
+    """A strict validator for each field."""
     assert isinstance(cls, type)
     hints = get_type_hints(cls)
     strict = ConfigDict(strict=True, allow_inf_nan=False)
@@ -78,6 +78,6 @@ def _adapters(cls: Hashable) -> Mapping[str, TypeAdapter[Any]]:
     for item in fields(cls):
         try:
             made[item.name] = TypeAdapter(hints[item.name], config=strict)
-        except PydanticUserError:  # a dataclass has a configuration of its own
+        except PydanticUserError:  # a dataclass has its own configuration
             made[item.name] = TypeAdapter(hints[item.name])
     return made

@@ -1,4 +1,4 @@
-"""Running coroutines from synchronous code, also inside a running event loop (a notebook)."""
+"""Runs coroutines from synchronous code, also inside a running event loop (a notebook)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run_immediate(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never suspends, without an event loop.
 
     Raises:
-        RuntimeError: The coroutine did suspend.
+        RuntimeError: The coroutine suspended.
     """
     try:
         coroutine.send(None)
@@ -31,10 +31,10 @@ def run_immediate(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end and return its value, whether or not a loop is running here.
+    """Run a coroutine and return its value, with or without a running event loop.
 
-    Without a running loop it is `asyncio.run`; inside one, the coroutine runs on a loop in a
-    thread of its own while this thread waits.
+    Without a running loop it uses `asyncio.run`. Otherwise the coroutine runs on a loop in another
+    thread while this thread waits.
     """
     try:
         asyncio.get_running_loop()
@@ -45,7 +45,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 
 @lru_cache(maxsize=1)
 def background_loop() -> asyncio.AbstractEventLoop:
-    """The event loop, in a daemon thread, on which agents with real waits run. One a process."""
+    """The process's event loop in a daemon thread, for agents that really wait."""
     loop = asyncio.new_event_loop()
     threading.Thread(
         target=_keep_running, args=(loop,), name="longvideo-env-loop", daemon=True
@@ -55,10 +55,10 @@ def background_loop() -> asyncio.AbstractEventLoop:
 
 
 def _keep_running(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until the process ends, even where a task raises one of these two.
+    """Run the loop until the process ends, even if a task raises KeyboardInterrupt or SystemExit.
 
-    asyncio raises them out of the loop as well as into the task's result. Without the loop, the
-    one who waits for the result would never get it.
+    asyncio raises these out of the loop and also sets them as the task's result. If the loop
+    stopped, the waiting thread would never get the result.
     """
     while True:
         try:
@@ -69,8 +69,8 @@ def _keep_running(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _let_go(loop: asyncio.AbstractEventLoop) -> None:
-    """Close what agents hold on the loop, as `asyncio.run` does when it ends."""
+    """Close async generators and similar on the loop, as `asyncio.run` does at its end."""
     try:
         asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=5)
     except TimeoutError:
-        return  # a connection that does not close must not keep the process alive
+        return  # a hanging connection must not keep the process alive

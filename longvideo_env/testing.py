@@ -1,10 +1,10 @@
-"""Contract suites: subclass one in your tests to check an agent of your own.
+"""Contract test suites. Subclass one in your tests to check your own agent.
 
     class TestMyGrounding(GroundingContract):
         def make_agent(self):
             return MyGrounding()
 
-They use the embedded videos and need no test framework beyond one that finds `test_` methods.
+They use the embedded videos. Any test framework that finds `test_` methods will run them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from longvideo_env.tools.toolbox import GroundingAgent, Toolbox, VisionAgent
 
 
 def sentinel_gold(gold: Gold) -> Gold:
-    """A gold whose every known part is a value that could come from nowhere else.
+    """A gold in which every known field has a unique marker value.
 
-    Play a task with it, and look for `SENTINEL` (or 987654321) in all that agents were shown.
+    Play a task with it, then search all that agents were shown for `SENTINEL` (or 987654321).
     """
     return Gold(
         answer=None if gold.answer is None else SENTINEL_NUMBER,
@@ -48,19 +48,19 @@ def grounding_call(
     visited: tuple[str, ...] = (),
     seed: int = 0,
 ) -> ToolCall:
-    """A call of the tool behind which a grounding agent stands."""
+    """A tool call for a grounding agent."""
     return ToolCall(question, video, "ground", {"query": query}, (), visited, seed)
 
 
 def vision_call(
     question: Question, video: Video, query: str, view: tuple[str, ...] = (), seed: int = 0
 ) -> ToolCall:
-    """A call of the tool behind which a vision agent stands."""
+    """A tool call for a vision agent."""
     return ToolCall(question, video, "look", {"query": query}, view, (), seed)
 
 
 def toolbox_of(grounding: object = None, vision: object = None, **fields: Any) -> Toolbox:
-    """The tools that ship, with agents under test behind them."""
+    """The built-in tools with the agents under test."""
     agents = {"grounding": grounding, "vision": vision}
     there = {role: agent for role, agent in agents.items() if agent is not None}
     fields.setdefault("specs", dict.fromkeys(there, "agent under test"))
@@ -73,7 +73,7 @@ def _tasks() -> Iterator[Task]:
 
 
 class GroundingContract(ABC):
-    """What every grounding agent must do."""
+    """The contract of grounding agents."""
 
     @abstractmethod
     def make_agent(self) -> GroundingAgent:
@@ -83,7 +83,7 @@ class GroundingContract(ABC):
         return run_blocking(toolbox_of(grounding=self.make_agent()).call(call))
 
     def test_names_a_clip_of_the_video(self) -> None:
-        """For every question, whatever the query."""
+        """It names a clip of the video for every question and query."""
         dataset = load_dataset("embedded", "train")
         for task in _tasks():
             video = dataset.video(task)
@@ -94,7 +94,7 @@ class GroundingContract(ABC):
                 assert result.reply.view in video
 
     def test_never_names_a_visited_clip_while_another_is_left(self) -> None:
-        """Asked again and again, it goes through the whole video."""
+        """Repeated calls go through the whole video."""
         dataset = load_dataset("embedded", "train")
         task = next(_tasks())
         video = dataset.video(task)
@@ -111,20 +111,20 @@ class GroundingContract(ABC):
         assert last.reply.view in video
 
     def test_same_request_same_reply(self) -> None:
-        """The seed in the request is its only source of randomness."""
+        """The request's seed is the only source of randomness."""
         dataset = load_dataset("embedded", "train")
         for task in _tasks():
             request = grounding_call(task.question, dataset.video(task), None, (), 11)
             assert self._call(request) == self._call(request)
 
     def test_survives_pickle_and_copy(self) -> None:
-        """Agents cross process boundaries as specs, but must not break when carried along."""
+        """Agents are passed between processes as specs, but must also survive pickling."""
         assert copy.deepcopy(self.make_agent()) is not None
         assert pickle.loads(pickle.dumps(self.make_agent())) is not None
 
 
 class VisionContract(ABC):
-    """What every vision agent must do."""
+    """The contract of vision agents."""
 
     @abstractmethod
     def make_agent(self) -> VisionAgent:
@@ -134,7 +134,7 @@ class VisionContract(ABC):
         return run_blocking(toolbox_of(vision=self.make_agent()).call(call))
 
     def test_describes_any_window(self) -> None:
-        """One clip or several, whatever the query."""
+        """It describes one clip or several, for any query."""
         dataset = load_dataset("embedded", "train")
         for task in _tasks():
             video = dataset.video(task)
@@ -147,7 +147,7 @@ class VisionContract(ABC):
                     assert result.reply.text.strip()
 
     def test_same_request_same_reply(self) -> None:
-        """The seed in the request is its only source of randomness."""
+        """The request's seed is the only source of randomness."""
         dataset = load_dataset("embedded", "train")
         task = next(_tasks())
         video = dataset.video(task)

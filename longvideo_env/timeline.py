@@ -1,12 +1,12 @@
-"""What a video says and shows at a time, on one clock: seconds of the whole video.
+"""What is said and shown when, in seconds of the whole video.
 
     length_s(video)                        # 840.0
     dialogue(video)                        # every line, with its time in the whole video
     within(descriptions(video), [(60, 75)])
     pieces_of(video, [(50, 75)])           # (("clip_00", 50.0, 60.0), ("clip_01", 0.0, 15.0))
 
-A line without a time gets one: a clip's lines are spread evenly over the clip. A description
-without a time counts for its whole clip.
+Lines without times are spread evenly over their clip. A description without a time covers its whole
+clip.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ _VIDEOS = 1024
 
 
 def length_s(video: Video) -> float:
-    """Where the last clip ends."""
-    return max(video.clip_times(clip_id)[1] for clip_id in video.clip_ids)
+    """Length of the video: the end of its last clip."""
+    return video.length_s
 
 
 def pieces_of(video: Video, spans: Sequence[Span]) -> tuple[Piece, ...]:
-    """Stretches, cut at the ends of clips; empty pieces are left out."""
+    """Split stretches at clip boundaries. Empty pieces are dropped."""
+    if not spans:
+        return ()
     found: list[Piece] = []
     merged = merge_spans(spans)
     for clip_id in video.clip_ids:
@@ -43,18 +45,17 @@ def pieces_of(video: Video, spans: Sequence[Span]) -> tuple[Piece, ...]:
 
 
 def clips_at(video: Video, spans: Sequence[Span]) -> tuple[str, ...]:
-    """The clips that some stretches touch, in order of time."""
+    """The clips that the stretches touch, in order of time."""
     return tuple(dict.fromkeys(clip_id for clip_id, _, _ in pieces_of(video, spans)))
 
 
 def whole_clips(video: Video, clip_ids: Iterable[str]) -> tuple[Piece, ...]:
     """Clips as pieces: each from its start to its end."""
-    times = [(clip_id, video.clip_times(clip_id)) for clip_id in clip_ids]
-    return tuple((clip_id, 0.0, round(end - start, 6)) for clip_id, (start, end) in times)
+    return tuple(map(video.whole_clips.__getitem__, clip_ids))
 
 
 def seconds_of(pieces: Iterable[Piece]) -> float:
-    """Seconds that pieces cover together; what two share counts once."""
+    """Seconds in the union of pieces. Overlaps count once."""
     by_clip: dict[str, list[Span]] = {}
     for clip_id, start, end in pieces:
         by_clip.setdefault(clip_id, []).append((start, end))
@@ -71,7 +72,7 @@ def dialogue(video: Video) -> tuple[TimedText, ...]:
 
 @lru_cache(maxsize=_VIDEOS)
 def descriptions(video: Video) -> tuple[TimedText, ...]:
-    """Every description of what is to be seen, with its time in the whole video."""
+    """Every description of what is seen, with its time in the whole video."""
     return tuple(
         line
         for clip in video.clips
@@ -90,7 +91,7 @@ def read_in_frames(video: Video) -> tuple[TimedText, ...]:
 
 
 def within(lines: Iterable[TimedText], spans: Sequence[Span]) -> tuple[TimedText, ...]:
-    """The lines that some stretches touch, in order."""
+    """The lines that the stretches touch, in order."""
     return tuple(line for line in lines if any(_touches(line, start, end) for start, end in spans))
 
 

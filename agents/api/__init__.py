@@ -1,1 +1,1 @@
-"""The network side: one client an endpoint, its limits, retries and accounts."""
+"""Models over the network: one client per endpoint, with limits, retries and accounting."""

@@ -1,8 +1,8 @@
-"""What agents behind an endpoint share: their spec, their client, and what they report.
+"""Shared parts of agents behind an endpoint: spec, client and usage reports.
 
 A spec is `openai:MODEL[@ENDPOINT][,name=value...]`, such as `openai:gpt-4o`,
 `openai:Qwen/Qwen2.5-VL-7B-Instruct@http://localhost:8000/v1,frames=8` or `openai:grok-4@xai`.
-See `agents.api.endpoints` for what an endpoint is.
+`agents.api.endpoints` explains endpoints.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from longvideo_env.specs import Spec, parse_spec
 
 @dataclass(frozen=True)
 class ApiSpec:
-    """A spec, taken apart.
+    """A parsed spec.
 
     Attributes:
         model: The model's name.
-        endpoint: Name or address of its endpoint; empty for the default one.
-        spec: The whole; `spec.read(CLS)` gives its options.
+        endpoint: Name or address of the endpoint; empty for the default one.
+        spec: The whole spec. `spec.read(CLS)` gives its options.
     """
 
     model: str
@@ -34,7 +34,7 @@ class ApiSpec:
 
 
 def parse_api_spec(argument: str) -> ApiSpec:
-    """Take apart what follows `openai:` in a spec.
+    """Parse the text after `openai:` in a spec.
 
     Raises:
         SpecError: No model is named, or an option is not `name=value`.
@@ -50,13 +50,13 @@ def parse_api_spec(argument: str) -> ApiSpec:
 
 
 class ApiAgent:
-    """A grounding or vision agent behind an endpoint. It is carried along as its spec.
+    """A grounding or vision agent behind an endpoint. Pickled as its spec.
 
     Args:
-        argument: What follows `openai:` in its spec.
+        argument: The text after `openai:` in the spec.
 
     Raises:
-        SpecError: The spec or its endpoint has no meaning.
+        SpecError: The spec or its endpoint is invalid.
         MissingExtraError: The extra `api` is not installed.
     """
 
@@ -75,10 +75,10 @@ class ApiAgent:
 
 
 def used(model: str, usage: Usage) -> dict[str, Any]:
-    """What a call used, for the details of a tool's result or of a turn."""
+    """Usage of a call, for the details of a tool's result or of a turn."""
     return {"model": model, **usage.record()}
 
 
 def after_thinking(text: str) -> str:
-    """A reply without the reasoning that models open it with, in any form."""
+    """A reply without the reasoning at its start, in any form."""
     return cut_reasoning(text)[0].strip()

@@ -1,4 +1,4 @@
-"""A circuit that opens when an endpoint is down, so that nobody waits for what will not come."""
+"""A circuit breaker: when an endpoint is down, calls fail at once instead of waiting."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ log = logging.getLogger(__name__)
 
 
 class Circuit:
-    """Counts failures in a row. It opens after enough of them over enough time, and says so once.
+    """Counts consecutive failures. After enough of them over enough time it opens and warns once.
 
-    While it is open, calls fail at once; every `probe_every_s` one is let through, and its success
-    closes the circuit. Both conditions must hold, because hundreds of requests in flight fail
-    together when a server restarts, which their retries outlast.
+    While it is open, calls fail at once. Every `probe_every_s` seconds one call is sent; if it
+    succeeds, the circuit closes. Both count and time are required, because hundreds of requests
+    fail together when a server restarts, and their retries then succeed.
 
     Args:
-        name: The endpoint, for messages.
-        failures: Failures in a row that open it.
-        after_s: Seconds without a success that open it.
+        name: The endpoint's name, for messages.
+        failures: Consecutive failures after which it may open.
+        after_s: Seconds without a success after which it may open.
         probe_every_s: Seconds between probes.
-        clock: Monotonic seconds.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Circuit:
         return self._next_probe is not None
 
     def check(self) -> None:
-        """Let a request through, or not.
+        """Let a request through, or raise.
 
         Raises:
-            EndpointDownError: The circuit is open, and it is not time for a probe.
+            EndpointDownError: The circuit is open, and no probe is due.
         """
         if self._next_probe is None:
             return
@@ -66,13 +66,13 @@ class Circuit:
         self._next_probe = now + self._probe_every_s
 
     def succeeded(self) -> None:
-        """A request got its reply."""
+        """Record a success."""
         if self._next_probe is not None:
-            log.warning("endpoint %s answers again.", self._name)
+            log.warning("endpoint %s is available again.", self._name)
         self._failures, self._next_probe = 0, None
 
     def failed(self, why: str) -> None:
-        """A request found the endpoint broken or gone."""
+        """Record a failure of the endpoint."""
         now = self._clock()
         if not self._failures:
             self._since = now
@@ -82,8 +82,8 @@ class Circuit:
         if self._next_probe is None and self._failures >= self._limit and long_enough:
             self._next_probe = now + self._probe_every_s
             log.warning(
-                "endpoint %s is down: %d failures in a row over %.0f s, the last: %s Calls fail at "
-                "once until it answers one every %.0f s.",
+                "endpoint %s is down: %d failures in a row over %.0f s, the last: %s All calls "
+                "fail for now; every %.0f s one is sent as a test.",
                 self._name,
                 self._failures,
                 now - self._since,

@@ -1,13 +1,13 @@
-"""The one client of models over the network: OpenAI-compatible chat, asynchronous (`openai`).
+"""The client for models over the network: OpenAI-compatible chat, asynchronous (`openai`).
 
-An endpoint has one client in a process, whatever asks it, so that its limits hold for all roles
-together: requests in flight, requests a minute, tokens a minute. A request that fails for a reason
-that may pass (no connection, a time-out, 408, 409, 429, 5xx, a body that breaks off) is tried again
-(`retries`). One that stays down opens its circuit (`circuit`). Replies have limits: bytes
-(`limits`), tokens, seconds. Keys are cut out of every text that comes back, replies and errors.
+Each endpoint has one client per process, shared by all roles, so its limits hold for all of them
+together: requests in flight, requests per minute, tokens per minute. Temporary failures (no
+connection, a time-out, 408, 409, 429, 5xx, an incomplete body) are retried (`retries`). If an
+endpoint stays down, its circuit opens (`circuit`). Replies are limited in bytes (`limits`), tokens
+and seconds. Keys are removed from all replies and errors.
 
-Bodies are made with orjson and sent as bytes, and replies are read without a model of their
-schema: with fifteen frames in a request, validating and encoding would cost more than all else.
+Bodies are encoded with orjson and sent as bytes, and replies are parsed without schema validation.
+With fifteen frames in a request, validating and encoding would otherwise dominate the cost.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ if TYPE_CHECKING:
 _PASSING = frozenset({408, 409, 429})
 _HOPELESS_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _CHARACTERS_A_TOKEN = 16
-"""Far more than any tokenizer's mean: a longer reply has more tokens than its server says."""
+"""Characters per token, far above any tokenizer's mean. A longer reply has more tokens than its
+server reports."""
 
 _IMAGE_TOKENS = 1000
-"""What an image counts as in the estimate for a limit of tokens."""
+"""Estimated tokens of an image, for the limit of tokens per minute."""
 
 _RENAMED = {"max_tokens": "max_completion_tokens"}
-"""Parameters that newer models know by another name."""
+"""Parameters with another name for newer models."""
 
 _NEEDED = frozenset({"tools", "tool_choice", "stream"})
-"""Parameters without which the request would be another one."""
+"""Parameters that must not be dropped, because the request would change its meaning."""
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """What a model answered.
+    """A model's reply.
 
     Attributes:
-        text: The message.
-        reasoning: Reasoning that the server keeps apart from the message.
-        finish: `stop`, `length` or whatever else the server says.
-        usage: What it used.
-        tool_calls: The message's calls of functions.
+        text: The message's text.
+        reasoning: Reasoning that the server returns separately.
+        finish: `stop`, `length` or another reason from the server.
+        usage: Tokens, requests and money.
+        tool_calls: The function calls in the message.
     """
 
     text: str
@@ -66,19 +67,21 @@ class ChatReply:
 
 @dataclass
 class _Lane:
-    """What belongs to one event loop: connections and limits."""
+    """Connections and limits of one event loop."""
 
     openai: AsyncOpenAI
     in_flight: asyncio.Semaphore
-    rates: list[tuple[Any, bool]] = field(default_factory=list)  # limiter, whether of tokens
+    rates: list[tuple[Any, bool]] = field(
+        default_factory=list
+    )  # limiter, and whether it limits tokens
     holder: AsyncIterator[None] | None = None
 
 
 class ChatClient:
-    """Asks the models of one endpoint.
+    """Sends requests to the models of one endpoint.
 
     Args:
-        endpoint: Where, and within which limits.
+        endpoint: Address and limits.
 
     Raises:
         MissingExtraError: The extra `api` is not installed.
@@ -106,19 +109,19 @@ class ChatClient:
         extra: Mapping[str, Any] | None = None,
         n_images: int = 0,
     ) -> ChatReply:
-        """Ask a model.
+        """Send a chat request to a model.
 
         Args:
-            model: Its name.
-            messages: Chat messages; content may hold `orjson.Fragment`s.
-            role: Who asks (`master`, `grounding`, `vision`), for the accounts.
-            extra: Sampling parameters. What a model does not take is left out from then on;
-                without tools or streaming it cannot do, and the request fails.
-            n_images: How many images the messages hold, for the estimate of tokens.
+            model: The model's name.
+            messages: Chat messages. Content may contain `orjson.Fragment`s.
+            role: Role of the caller (`master`, `grounding`, `vision`), for accounting.
+            extra: Sampling parameters. If a model rejects one, it is dropped from then on. If it
+                rejects tools or streaming, the request fails.
+            n_images: Number of images in the messages, for the estimate of tokens.
 
         Raises:
-            ContextTooLongError: The model's context does not hold the request.
-            EndpointError: There is no usable reply, after all retries.
+            ContextTooLongError: The request is longer than the model's context.
+            EndpointError: There is no usable reply after all retries.
         """
         params = dict(extra or {})
         while True:
@@ -152,7 +155,7 @@ class ChatClient:
         return orjson.dumps(kept)
 
     async def _send(self, model: str, body: bytes, n_images: int) -> ChatReply:
-        """Send a request until there is a reply, within the total time."""
+        """Send a request, with retries, within the total time."""
         endpoint = self.endpoint
         lane = await self._lane()
         tokens = (len(body) // 4) if not n_images else n_images * _IMAGE_TOKENS
@@ -163,12 +166,12 @@ class ChatClient:
             raise EndpointError(
                 f"endpoint {endpoint.name}, model {model}: no reply within "
                 f"total_timeout_s={endpoint.total_timeout_s:g}."
-            ) from None  # its cause may quote the key
+            ) from None  # the cause may contain the key
 
     async def _persist(
         self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: TimeLeft
     ) -> ChatReply:
-        """Try until it works out or is hopeless. Nearly all requests need nothing but `_try`."""
+        """Retry until success or a permanent failure. Most requests need only `_try`."""
         try:
             return await self._try(lane, model, body, tokens, time_left)
         except TryAgain as error:
@@ -176,7 +179,7 @@ class ChatClient:
 
         async def again() -> ChatReply:
             if failures:
-                raise failures.pop()  # the first attempt, which has been made
+                raise failures.pop()  # the first attempt was already made
             return await self._try(lane, model, body, tokens, time_left)
 
         retrying = retries(self.endpoint.attempts, time_left)
@@ -191,7 +194,7 @@ class ChatClient:
     async def _try(
         self, lane: _Lane, model: str, body: bytes, tokens: int, time_left: TimeLeft
     ) -> ChatReply:
-        """One attempt. Says by its exception whether another may help."""
+        """One attempt. The type of its exception says whether to retry."""
         for limiter, of_tokens in lane.rates:
             await limiter.acquire(min(tokens, limiter.max_rate) if of_tokens else 1)
         async with lane.in_flight:
@@ -231,7 +234,7 @@ class ChatClient:
             raise TryAgain(self._clean(problem)) from None
 
     def _status_error(self, error: Any) -> Exception:
-        """What an HTTP status means: another try, a parameter to leave out, or the end."""
+        """The exception for an HTTP status: retry, drop a parameter, or fail."""
         code, message = str(getattr(error, "code", "") or ""), self._clean(error.message)
         said = f"HTTP {error.status_code}: {message}"
         where = f"endpoint {self.endpoint.name}: {said}"
@@ -300,11 +303,11 @@ class ChatClient:
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
-            # A lane holds its loop, so that no weak key would ever let go of it.
+            # A lane refers to its loop, so a weak key would never be freed.
             self._lanes = {one: kept for one, kept in self._lanes.items() if not one.is_closed()}
             lane = self._lanes[loop] = self._make_lane()
-            # `asyncio.run` closes asynchronous generators before it closes its loop, and so it
-            # closes the connections: whoever asks needs to know nothing about them.
+            # `asyncio.run` closes async generators before it closes its loop. This closes the
+            # connections, so callers do not have to.
             lane.holder = _hold(lane.openai)
             await anext(lane.holder)
         return lane
@@ -329,7 +332,7 @@ class ChatClient:
             base_url=endpoint.base_url,
             api_key=endpoint.api_key.reveal() or "none",
             timeout=timeout,
-            max_retries=0,  # retried here, where the limits and the circuit are known
+            max_retries=0,  # retries are made here, within limits and circuit
             http_client=http_client,
         )
         lane = _Lane(client, asyncio.Semaphore(endpoint.max_in_flight))
@@ -341,7 +344,7 @@ class ChatClient:
 
 
 class _ParameterError(Exception):
-    """The model does not take a parameter."""
+    """The model rejects a parameter."""
 
     def __init__(self, problem: str, name: str) -> None:
         super().__init__(problem)
@@ -350,7 +353,7 @@ class _ParameterError(Exception):
 
 @lru_cache(maxsize=64)
 def client_for(endpoint: Endpoint) -> ChatClient:
-    """The client of an endpoint: one and the same for all agents of this process."""
+    """The client of an endpoint, shared by all agents of this process."""
     return ChatClient(endpoint)
 
 

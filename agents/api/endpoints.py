@@ -1,12 +1,12 @@
-"""Endpoints: where models are served, with which key, and how hard they may be asked.
+"""Endpoints: addresses of model servers, with keys and limits.
 
-`openai:MODEL` is served at `OPENAI_BASE_URL` (by default OpenAI) with the key `OPENAI_API_KEY`.
-`openai:MODEL@http://localhost:8000/v1` is served there, without a key. `openai:MODEL@NAME` is
-served at an endpoint of the YAML file that `LONGVIDEO_ENDPOINTS` names (see
-`configs/endpoints.yaml`); its entry `default` stands for `openai:MODEL`.
+`openai:MODEL` uses `OPENAI_BASE_URL` (by default OpenAI) with the key `OPENAI_API_KEY`.
+`openai:MODEL@http://localhost:8000/v1` uses that address, without a key. `openai:MODEL@NAME` uses
+an endpoint of the YAML file that `LONGVIDEO_ENDPOINTS` names (see `configs/endpoints.yaml`). Its
+entry `default` applies to `openai:MODEL`.
 
-A key is a `Secret`: it has no text form, so that nothing that is printed, logged, pickled into a
-message or dumped with a configuration can hold it.
+A key is a `Secret`. It has no text form, so it cannot be printed, logged, pickled or saved with a
+configuration.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ DEFAULT = "default"
 
 
 class Secret:
-    """Text that nothing shows. `reveal` gives it to the one who sends it.
+    """Text that is never shown. `reveal` returns it for sending.
 
-    From when it is made, it is cut out of all text from outside (`longvideo_env.redaction`).
+    Once created, it is removed from all text from outside (`longvideo_env.redaction`).
     """
 
     __slots__ = ("_text",)
@@ -58,7 +58,9 @@ class Secret:
         return bool(self._text)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        raise TypeError("a key is not pickled; load the endpoint again where it is needed")
+        raise TypeError(
+            "a key cannot be pickled. Fix: load the endpoint again in the other process"
+        )
 
     def reveal(self) -> str:
         """The text."""
@@ -67,27 +69,27 @@ class Secret:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One place where models are served.
+    """A model server.
 
     Attributes:
-        name: What messages call it.
-        base_url: Its address, up to `/v1`.
-        api_key: Its key; may be empty.
-        max_in_flight: Most requests at once.
-        requests_per_minute: Most requests a minute, or None.
-        tokens_per_minute: Most tokens a minute, or None; a request counts by an estimate.
-        connect_timeout_s: Longest wait for a connection.
-        read_timeout_s: Longest wait for the next bytes of a reply.
-        total_timeout_s: Longest wait for a reply with all retries. Time that a request waits here
-            for its turn within the limits does not count.
-        max_reply_bytes: Most bytes of a reply, unpacked.
-        max_reply_tokens: Most tokens of a reply, by the server's count, or by one for 16 characters
-            where that is more.
-        attempts: Most tries of one request.
-        down_after_s: Once it has failed for so long, without a success, its circuit opens.
-        down_after_failures: ... and at least so many times in a row.
-        probe_every_s: How often an endpoint whose circuit is open is tried.
-        prices: By model.
+        name: Name in messages.
+        base_url: Address, up to `/v1`.
+        api_key: Key; may be empty.
+        max_in_flight: Maximum number of concurrent requests.
+        requests_per_minute: Maximum requests per minute, or None.
+        tokens_per_minute: Maximum tokens per minute, or None. Requests are counted by an estimate.
+        connect_timeout_s: Maximum wait for a connection.
+        read_timeout_s: Maximum wait for the next bytes of a reply.
+        total_timeout_s: Maximum wait for a reply including retries. Waiting for a free place within
+            our limits does not count.
+        max_reply_bytes: Maximum bytes of a reply, decompressed.
+        max_reply_tokens: Maximum tokens of a reply: the server's count, or one per 16 characters if
+            that is more.
+        attempts: Maximum attempts of a request.
+        down_after_s: The circuit opens after this many seconds without a success,
+        down_after_failures: and at least this many failures in a row.
+        probe_every_s: Seconds between test requests while the circuit is open.
+        prices: Prices by model.
     """
 
     name: str
@@ -135,14 +137,14 @@ _IN_FILE = {f.name for f in fields(Endpoint)} - {"name", "prices"} | {"api_key_e
 def _is_positive(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return 0 < value < math.inf  # nan is refused too
+    return 0 < value < math.inf  # also refuses nan
 
 
 def load_endpoint(name: str = "") -> Endpoint:
-    """The endpoint of a name, or of a URL; without either, the default one.
+    """The endpoint with a name or a URL. Without either, the default endpoint.
 
     Raises:
-        SpecError: There is no such endpoint, or it has no key and needs one.
+        SpecError: There is no such endpoint, or it needs a key and has none.
     """
     if "://" in name:
         _check_url(name)
@@ -161,7 +163,7 @@ def load_endpoint(name: str = "") -> Endpoint:
 
 
 def named_endpoints() -> list[str]:
-    """The names in the file of endpoints; none where no file is named.
+    """The names in the file of endpoints. Empty without a file.
 
     Raises:
         SpecError: The file cannot be read.
@@ -170,10 +172,10 @@ def named_endpoints() -> list[str]:
 
 
 def load_prices() -> dict[str, Price]:
-    """The table that ships, with what `LONGVIDEO_PRICES` and the file of endpoints name.
+    """The built-in prices, updated from `LONGVIDEO_PRICES` and the file of endpoints.
 
     Raises:
-        SpecError: A table cannot be read.
+        SpecError: A price table cannot be read.
     """
     prices = default_prices()
     if path := os.environ.get(PRICES_VARIABLE):
@@ -190,7 +192,7 @@ def _read_file() -> dict[str, Any]:
         return {}
     entries = _read_yaml(Path(path), FILE_VARIABLE).get("endpoints", {})
     if not isinstance(entries, dict):
-        raise SpecError(f"{path}: expected `endpoints:` to be a mapping of names.")
+        raise SpecError(f"{path}: expected `endpoints:` with a mapping of names.")
     return entries
 
 
@@ -220,16 +222,16 @@ def _check_url(url: str) -> None:
             f"expected an address such as http://localhost:8000/v1, got {_bare(url)!r}."
         )
     if parts.username or parts.password or parts.query:
-        # Specs are written into every artefact of a run.
+        # Specs are saved in every artefact of a run.
         raise SpecError(
-            f"the address {_bare(url)!r} holds a user, password or query: keys do not belong into "
-            f"a spec. Fix: put the endpoint into the file that {FILE_VARIABLE} names, with "
+            f"the address {_bare(url)!r} contains a user, password or query, but specs must not "
+            f"contain keys. Fix: add the endpoint to the file that {FILE_VARIABLE} names, with "
             "`api_key_env`."
         )
 
 
 def _bare(url: str) -> str:
-    """An address without what could be a secret."""
+    """An address without its possibly secret parts."""
     return re.sub(r"\?.*", "?...", re.sub(r"//[^/@]*@", "//...@", url))[:100]
 
 
@@ -238,7 +240,7 @@ def _read_yaml(path: Path, variable: str) -> dict[str, Any]:
         state = path.stat()
         return _parse_yaml(path, state.st_mtime_ns)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        # The message of a YAML error quotes the file, and the file may hold keys.
+        # A YAML error quotes the file, which may contain keys.
         problem = error.strerror if isinstance(error, OSError) else "it is not YAML"
         raise SpecError(f"{variable} names {path}, which cannot be read: {problem}.") from None
 

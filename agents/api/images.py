@@ -1,6 +1,6 @@
-"""Frames as parts of a chat message: the file's own bytes, read and encoded once.
+"""Frames as parts of a chat message. Each file is read and encoded once.
 
-A JPEG or PNG goes out as it lies on disk; it is decoded only where a limit on its size asks for it.
+A JPEG or PNG is sent unchanged. It is decoded only if it must be scaled down.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from orjson import Fragment
 
 _KEPT = 2048
-"""Images kept encoded; of 640x360 they take some 100 MB. A clip is looked at again and again."""
+"""Cache size for encoded images: about 100 MB at 640x360. Clips are looked at repeatedly."""
 
 _JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
 class ImagePart:
-    """An image that is ready to be sent.
+    """An encoded image, ready to send.
 
     Attributes:
-        part: The part of the message, as JSON.
-        digest: Of the bytes that are sent.
-        n_bytes: How many there are.
+        part: The message part, as JSON.
+        digest: Hash of the bytes sent.
+        n_bytes: Number of bytes sent.
     """
 
     part: Fragment
@@ -40,16 +40,16 @@ class ImagePart:
 
 
 def image_part(path: Path, max_side: int = 0, detail: str = "auto") -> ImagePart:
-    """An image file as a part of a message.
+    """Encode an image file as a message part.
 
     Args:
         path: The file.
-        max_side: Longest side in pixels; a larger image is scaled down. 0 is no limit.
-        detail: What the model is asked to see: `low`, `high` or `auto`.
+        max_side: Longest side in pixels. Larger images are scaled down. 0 means no limit.
+        detail: The API's `detail`: `low`, `high` or `auto`.
 
     Raises:
         ToolError: The file cannot be read, or is neither JPEG nor PNG.
-        MissingExtraError: There is a limit, and Pillow is not installed.
+        MissingExtraError: The image must be scaled, and Pillow is not installed.
     """
     try:
         state = path.stat()
@@ -80,7 +80,7 @@ def _kind(data: bytes, path: Path) -> str:
 
 
 def _fit(data: bytes, kind: str, max_side: int, path: Path) -> tuple[bytes, str]:
-    """The image within a limit; its own bytes if it is."""
+    """The image, scaled down to a limit. Unchanged bytes if it is small enough."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:

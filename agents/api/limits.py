@@ -1,7 +1,7 @@
-"""A transport for HTTP clients that reads no more of a reply than was agreed (`httpx2`).
+"""An HTTP transport with a limit on the size of replies (`httpx2`).
 
-It unpacks replies itself, so that the limit holds for what a few packed bytes may grow to, and it
-does so below the client: replies that carry an error's text are read within the same limit.
+It decompresses replies itself, so the limit applies to the decompressed size. It works below the
+client, so error replies have the same limit.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import httpx2
 from longvideo_env.errors import EndpointError
 
 _PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 47}
-"""Content encodings with zlib's `wbits`."""
+"""Content encodings -> zlib's `wbits`."""
 
 
 def limit_replies(client: httpx2.AsyncClient, name: str, max_bytes: int) -> None:
-    """Put the limit under a client, under its proxies too."""
+    """Add the limit to a client, including its proxies."""
     client._transport = LimitedTransport(client._transport, name, max_bytes)
     for pattern, inner in client._mounts.items():
         if inner is not None:
@@ -29,9 +29,9 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
     """See the module's docstring.
 
     Args:
-        inner: What makes the requests.
+        inner: The transport that sends the requests.
         name: The endpoint, for messages.
-        max_bytes: The most bytes of a reply's body, unpacked.
+        max_bytes: Maximum bytes of a reply's body, decompressed.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, name: str, max_bytes: int) -> None:
@@ -43,7 +43,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
         """Send a request.
 
         Raises:
-            EndpointError: The reply is packed in a way that was not asked for.
+            EndpointError: The reply has an encoding that was not requested.
         """
         request.headers["Accept-Encoding"] = "gzip, deflate"
         response = await self._inner.handle_async_request(request)
@@ -53,8 +53,8 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
         if encoding not in ("identity", "", *_PACKED):
             await body.aclose()
             raise EndpointError(
-                f"endpoint {self._name}: expected a reply that is plain or packed with gzip, got "
-                f"content-encoding {encoding!r:.60}."
+                f"endpoint {self._name}: expected a plain or gzip reply, got content-encoding "
+                f"{encoding!r:.60}."
             )
         kept = [
             (name, value)
@@ -92,7 +92,7 @@ class _LimitedBody(httpx2.AsyncByteStream):
                 raise EndpointError(
                     f"endpoint {self._name}: the reply is larger than max_reply_bytes="
                     f"{self._max_bytes:,}{' when unpacked' * (self._unpack is not None)}. Fix: "
-                    "raise the limit in the file of endpoints if replies are meant to be so long."
+                    "raise the limit in the file of endpoints if such replies are intended."
                 )
             if part:
                 yield part

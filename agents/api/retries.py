@@ -1,7 +1,7 @@
-"""When a request is tried again, and for how long (`tenacity`).
+"""Retries of requests (`tenacity`).
 
-Waits grow and are jittered; `Retry-After` is honoured. All attempts and the waits between them have
-to fit into one total time, from which waiting for a place among our own limits takes nothing.
+Waits grow exponentially with jitter, and `Retry-After` is honoured. All attempts and waits must fit
+into one total time. Waiting for a free place within our own limits does not count.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _T = TypeVar("_T")
 
 
 class TryAgain(Exception):
-    """A failure that may pass.
+    """A temporary failure.
 
     Args:
         problem: What failed.
-        retry_after_s: How long the server asks to wait.
-        down: Whether the endpoint may be down; one that asks for patience is there.
+        retry_after_s: Seconds that the server asks to wait.
+        down: Whether the endpoint may be down. False if it only asks to wait.
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class TryAgain(Exception):
 
 @dataclass
 class TimeLeft:
-    """What is left of a call's total time.
+    """The remaining part of a call's total time.
 
     Attributes:
-        left_s: Seconds.
+        left_s: Seconds left.
     """
 
     left_s: float
 
     async def allow(self, work: Awaitable[_T]) -> _T:
-        """Wait for something, as long as there is time, and take it off.
+        """Wait for something within the remaining time, and subtract the time used.
 
         Raises:
-            asyncio.TimeoutError: The time was over before.
+            asyncio.TimeoutError: The time ran out.
         """
         start = time.perf_counter()
         try:
@@ -60,12 +60,12 @@ class TimeLeft:
 
 
 def retries(attempts: int, time_left: TimeLeft) -> AsyncRetrying:
-    """What calls a coroutine function again as long as it raises `TryAgain`.
+    """Calls a coroutine function again as long as it raises `TryAgain`.
 
     Args:
-        attempts: Most calls.
-        time_left: Waits are taken off; one that would use it up is not begun. The last `TryAgain`
-            is raised then.
+        attempts: Maximum number of calls.
+        time_left: Waits are subtracted. If a wait would exceed it, the last `TryAgain` is raised
+            instead.
     """
     from tenacity import AsyncRetrying, retry_if_exception_type
 
@@ -85,7 +85,7 @@ def retries(attempts: int, time_left: TimeLeft) -> AsyncRetrying:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a reply asks to wait for, from `Retry-After` or `Retry-After-Ms`."""
+    """Seconds to wait, from `Retry-After` or `Retry-After-Ms`, or None."""
     milliseconds = headers.get("retry-after-ms")
     text = headers.get("retry-after")
     try:

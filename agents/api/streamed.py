@@ -1,11 +1,11 @@
-"""What a chat completion says: streams (put together by the `openai` package), texts and counts."""
+"""Reads chat completions: streams (joined by the `openai` package), texts and counts."""
 
 from __future__ import annotations
 
 from typing import Any
 
 OPENING = b"data:"
-"""How a stream begins; a completion in one piece begins with a brace."""
+"""Start of a stream. A completion in one piece starts with a brace."""
 
 
 def is_streamed(content: bytes) -> bool:
@@ -14,10 +14,10 @@ def is_streamed(content: bytes) -> bool:
 
 
 def joined(content: bytes) -> dict[str, Any]:
-    """The completion that a stream of chunks makes.
+    """Join a stream of chunks into one completion.
 
     Raises:
-        ValueError: The stream breaks off, reports an error, or is none.
+        ValueError: The stream is incomplete, reports an error, or is not a stream.
     """
     import orjson
     from openai.lib.streaming.chat import ChatCompletionStreamState
@@ -34,7 +34,7 @@ def joined(content: bytes) -> dict[str, Any]:
     except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError) as error:
         raise ValueError(f"not a stream of a chat completion: {error}") from error
     if not ended:
-        raise ValueError("the stream broke off")
+        raise ValueError("the stream is incomplete")
     return completion
 
 
@@ -43,7 +43,7 @@ def _is_data(line: bytes) -> bool:
 
 
 def text_of(value: object) -> str:
-    """A text of a reply; nothing where it has none."""
+    """A text of a reply. Empty if it has none."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -52,7 +52,7 @@ def text_of(value: object) -> str:
 
 
 def count_of(value: object) -> int:
-    """A number of tokens that a server claims; its own faults are no reason to lose a reply."""
+    """The number of tokens that a server reports, or 0. A wrong count must not fail a reply."""
     if not isinstance(value, int) or isinstance(value, bool):
         return 0
     return min(max(value, 0), 1 << 40)

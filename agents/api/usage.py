@@ -1,4 +1,4 @@
-"""Tokens and money: what calls of models used, and the table of prices."""
+"""Usage of models in tokens and money, and the table of prices."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for a million tokens.
+    """US dollars per million tokens.
 
     Attributes:
-        input: Of the request.
-        output: Of the reply.
-        cached: Of what the provider had cached of the request; by default as `input`.
+        input: Price of request tokens.
+        output: Price of reply tokens.
+        cached: Price of request tokens from the provider's cache; by default as `input`.
     """
 
     input: float
@@ -32,15 +32,15 @@ class Price:
 
 @dataclass(frozen=True)
 class Usage:
-    """What one call, or several, used.
+    """Usage of one or several calls.
 
     Attributes:
-        requests: Replies that were paid for.
-        prompt_tokens: Tokens of the requests, cached ones among them.
-        cached_tokens: Those of them that the provider had cached.
-        completion_tokens: Tokens of the replies, reasoning among them.
-        reasoning_tokens: Those of them that are hidden reasoning.
-        cost_usd: Money; None where a price is not known.
+        requests: Number of paid replies.
+        prompt_tokens: Tokens of the requests, including cached ones.
+        cached_tokens: Request tokens from the provider's cache.
+        completion_tokens: Tokens of the replies, including reasoning.
+        reasoning_tokens: Reply tokens of hidden reasoning.
+        cost_usd: Cost in US dollars. None if a price is unknown.
     """
 
     requests: int = 0
@@ -52,14 +52,14 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
-        # A sum with an unknown part is unknown; what used nothing is no unknown part.
+        # A sum with an unknown cost is unknown, unless that part used no tokens.
         used = [usage.cost_usd for usage in (self, other) if usage.requests]
         known = [cost for cost in used if cost is not None]
         total = sum(known) if known and len(known) == len(used) else None
         return Usage(**counts, cost_usd=total)
 
     def record(self) -> dict[str, Any]:
-        """Plain values; what is zero or unknown is left out, but for the tokens."""
+        """Plain values. Zero and unknown values are left out, except tokens."""
         always = ("requests", "prompt_tokens", "completion_tokens")
         values = {name: getattr(self, name) for name in _NAMES}
         return {k: v for k, v in values.items() if k in always or v}
@@ -70,12 +70,12 @@ _COUNTS = tuple(name for name in _NAMES if name != "cost_usd")
 
 
 def usage_of(record: Mapping[str, Any]) -> Usage:
-    """The usage that a record of plain values holds; other keys are left alone."""
+    """Rebuild the usage from plain values. Other keys are ignored."""
     return Usage(**{name: record[name] for name in _NAMES if name in record})
 
 
 def cost_of(price: Price | None, prompt: int, cached: int, completion: int) -> float | None:
-    """US dollars for a number of tokens; None without a price."""
+    """Cost in US dollars. None without a price."""
     if price is None:
         return None
     cached_price = price.input if price.cached is None else price.cached
@@ -84,10 +84,10 @@ def cost_of(price: Price | None, prompt: int, cached: int, completion: int) -> f
 
 
 def read_prices(table: object, where: str) -> dict[str, Price]:
-    """A table of prices from YAML.
+    """Read a table of prices from YAML.
 
     Raises:
-        SpecError: It is not one.
+        SpecError: The value is not such a table.
     """
     if not isinstance(table, dict):
         raise SpecError(f"{where}: expected a mapping of models to prices, got {table!r:.80}.")
@@ -97,20 +97,20 @@ def read_prices(table: object, where: str) -> dict[str, Price]:
             prices[str(model)] = Price(**{name: float(value) for name, value in entry.items()})
         except (TypeError, ValueError, AttributeError) as error:
             raise SpecError(
-                f"{where}: expected {model}: {{input: 2.5, output: 10}} in US dollars for a "
-                f"million tokens (and `cached`), got {entry!r:.80}."
+                f"{where}: expected {model}: {{input: 2.5, output: 10}} in US dollars per million "
+                f"tokens (and `cached`), got {entry!r:.80}."
             ) from error
     return prices
 
 
 def default_prices() -> dict[str, Price]:
-    """The table that ships."""
+    """The built-in table of prices."""
     text = files("agents").joinpath("prices.yaml").read_text(encoding="utf-8")
     return read_prices(yaml.safe_load(text), "agents/prices.yaml")
 
 
 def find_price(prices: Mapping[str, Price], model: str) -> Price | None:
-    """The price of a model: by its name, else by the longest pattern that fits."""
+    """The price of a model: by its name, or by the longest matching pattern."""
     for name in (model, model.rpartition("/")[2]):
         if name in prices:
             return prices[name]

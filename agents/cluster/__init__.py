@@ -1,1 +1,1 @@
-"""Joining a cluster of Ray, and describing films on it."""
+"""Joins a Ray cluster and describes films on it."""

@@ -1,13 +1,13 @@
-"""Describing films on a cluster of Ray, as a pipeline of Ray Data over them.
+"""Describes films on a Ray cluster, as a Ray Data pipeline.
 
     with joined_cluster(options) as n_workers:
         for node, outcome in describe_films(folders, maker, options, n_workers):
-            ...                                  # as films are done, in any order
+            ...                                  # in order of completion
 
-A worker loads its model once and takes one film at a time, batch by batch, so no film waits behind
-another one and memory stays flat. What is done lies in the film's own folder: a layer that is there
-is not made again, and an unfinished one goes on at its next batch, on whichever node. The worker of
-a film that dies is replaced; after `TRIES` lost workers the film has failed, and the rest goes on.
+A worker loads its model once and processes one film at a time, batch by batch, so memory stays
+constant. Results are stored in the film's folder. An existing layer is not made again, and an
+unfinished one continues at its next batch, on any node. If a worker dies, it is replaced. After
+`TRIES` lost workers the film has failed, and the other films continue.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from longvideo_env.errors import FolderInUseError, LongVideoEnvError, MissingExt
 from longvideo_env.records.files import cache_root
 
 TRIES = 3
-"""So many workers may be lost over a film."""
+"""Number of workers that may be lost on one film."""
 
 _LOST = (
-    f"the worker that described it was lost {TRIES} times. Fix: give a worker more memory "
+    f"the worker that described it was lost {TRIES} times. Fix: give each worker more memory "
     "(--ray-workers, --cpus-per-worker), or leave this film out."
 )
 
 
 @dataclass(frozen=True)
 class FilmRecipe:
-    """What a worker is made from.
+    """Settings of a worker.
 
     Attributes:
         maker: Makes the layers.
-        folder: Where the command was started.
-        cache: Where vectors lie, the same place on all nodes.
-        tries: The actor that counts them.
+        folder: Working folder of the command.
+        cache: Folder of cached vectors, the same on all nodes.
+        tries: The actor that counts attempts.
     """
 
     maker: LayerMaker
@@ -55,7 +55,7 @@ class FilmRecipe:
 
 
 class _Tries:
-    """The body of the actor that counts how often films were begun: Ray would try without end."""
+    """Actor that counts the attempts per film, because Ray would retry forever."""
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
@@ -66,7 +66,7 @@ class _Tries:
 
 
 class _Describer:
-    """The body of a worker; rows are plain values, which Ray Data keeps in tables."""
+    """A worker. Rows are plain values, as Ray Data requires."""
 
     def __init__(self, recipe: FilmRecipe) -> None:
         work_in(recipe.folder)
@@ -85,11 +85,11 @@ class _Describer:
                 outcome = FilmOutcome("", (f"{folder.name}: {_LOST}",))
             else:
                 outcome = self._maker.attempt(folder)
-        except FolderInUseError as error:  # perhaps by a worker that was taken for lost
+        except FolderInUseError as error:  # perhaps by a worker that was wrongly taken for lost
             outcome = FilmOutcome("", (f"{folder.name}: {error}",))
         except LongVideoEnvError as error:
             return {**found, "fault": str(error)}
-        except Exception as error:  # noqa: BLE001 - such as a reader of the user's that is wrong
+        except Exception as error:  # noqa: BLE001 - such as an error in a user's reader
             why = f"{folder.name}: {type(error).__name__}: {error!s:.300}"
             outcome = FilmOutcome("", (why,))
         return {**found, "said": outcome.said, "failures": json.dumps(outcome.failures)}
@@ -98,16 +98,16 @@ class _Describer:
 def describe_films(
     folders: Sequence[Path], maker: LayerMaker, options: RayOptions, n_workers: int
 ) -> Iterator[tuple[str, FilmOutcome]]:
-    """Make a layer of each folder; gives the node and what became of a film, as films are done.
+    """Make a layer for each folder. Yields node and outcome in order of completion.
 
     Args:
-        folders: Where the films were ingested; all nodes must see them.
+        folders: Folders of ingested films. All nodes must see them.
         maker: What makes the layer.
-        options: What each worker gets.
-        n_workers: How many.
+        options: Resources of each worker.
+        n_workers: Number of workers.
 
     Raises:
-        SpecError: What makes the layer has no meaning on a node, or needs a package.
+        SpecError: The maker is invalid on a node, or needs a package there.
     """
     ray, data = load_ray(), _ray_data()
     tries = ray.remote(_Tries).options(**here(ray)).remote()
@@ -129,7 +129,10 @@ def describe_films(
             del waiting[row["at"]]
             yield row["node"], FilmOutcome(row["said"], tuple(json.loads(row["failures"])))
     for folder in waiting.values():
-        yield "no node", FilmOutcome("", (f"{folder.name}: Ray gave it up; its logs say why.",))
+        yield (
+            "no node",
+            FilmOutcome("", (f"{folder.name}: Ray gave up on this film. Fix: see Ray's logs.",)),
+        )
 
 
 def _ray_data() -> Any:
@@ -142,7 +145,7 @@ def _ray_data() -> Any:
 
 @contextmanager
 def _quiet(data: Any) -> Iterator[None]:
-    """Let a lost film be no error of the whole, and Ray Data say nothing of its own."""
+    """A lost film does not fail the whole run, and Ray Data prints nothing."""
     context = data.DataContext.get_current()
     wanted = {
         "max_errored_blocks": -1,
@@ -166,9 +169,9 @@ def _quiet(data: Any) -> Iterator[None]:
 
 @contextmanager
 def _core_silenced() -> Iterator[None]:
-    """Drop what Ray's core, which knows no Python, writes to this process's standard error.
+    """Suppress what Ray's C++ core writes to this process's standard error.
 
-    It warns of each worker of Ray Data that it could not be started again; no option hinders it.
+    It warns about each Ray Data worker that could not be restarted. No option disables this.
     """
     sys.stderr.flush()
     ours, earlier = os.dup(2), sys.stderr

@@ -1,10 +1,10 @@
-"""Joining a cluster of Ray, or starting one on this machine, for as long as a command takes.
+"""Joins a Ray cluster, or starts one on this machine, for the duration of a command.
 
     with joined_cluster(RayOptions("auto")):
         ...                                     # ray.remote(...) works in here
 
-A cluster that is started here listens on 127.0.0.1 alone, has no dashboard, reports nothing to
-anybody, and ends with the command; where that is killed, within a minute.
+A cluster started here listens only on 127.0.0.1, has no dashboard, sends no telemetry, and ends
+with the command. If the command is killed, it ends within a minute.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from longvideo_env.strict import check_fields
 
 AUTO, LOCAL = "auto", "local"
 OBJECT_STORE_BYTES = 128 * 2**20
-"""Memory for objects of a cluster started here: what goes over it is small."""
+"""Object store memory of a cluster started here. Objects are small."""
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a warning of Ray asks for it
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # avoids a warning of Ray
 }
 
 
 @dataclass(frozen=True)
 class RayOptions:
-    """Which cluster, and what each worker gets of it.
+    """The cluster, and the resources of each worker.
 
     Attributes:
-        address: `HOST:PORT`; `auto` for the cluster that this machine belongs to, or where there
-            is none, one on this machine; `local` for one on this machine.
-        workers: How many; 0: as many as the cluster has room for.
-        cpus_per_worker: CPU cores of each.
-        gpus_per_worker: GPUs of each.
+        address: `HOST:PORT`; `auto` for the cluster of this machine, or a new one if there is none;
+            `local` for a new one on this machine.
+        workers: Number of workers. 0 means as many as fit.
+        cpus_per_worker: CPU cores per worker.
+        gpus_per_worker: GPUs per worker.
 
     Raises:
         SpecError: A number is out of range.
@@ -55,7 +55,7 @@ class RayOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.address:
-            raise SpecError("--ray must be auto, local or HOST:PORT, got nothing.")
+            raise SpecError("--ray must be auto, local or HOST:PORT, got an empty value.")
         if self.workers < 0:
             raise SpecError(f"--ray-workers must be 0 or more, got {self.workers}.")
         for name in ("cpus_per_worker", "gpus_per_worker"):
@@ -65,12 +65,12 @@ class RayOptions:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What a worker asks Ray for."""
+        """Ray resources of a worker."""
         return {"num_cpus": self.cpus_per_worker, "num_gpus": self.gpus_per_worker}
 
 
 def add_ray_options(parser: OptionParser, purpose: str) -> None:
-    """`--ray`, with what it is for, and what workers get."""
+    """Add `--ray` and the options for workers."""
     group = parser.add_argument_group("cluster")
     add = group.add_argument
     add(
@@ -96,7 +96,7 @@ def add_ray_options(parser: OptionParser, purpose: str) -> None:
 
 
 def read_ray(options: Mapping[str, Any]) -> RayOptions | None:
-    """The cluster that was asked for.
+    """The cluster options from parsed arguments, or None.
 
     Raises:
         SpecError: A number is out of range.
@@ -109,18 +109,18 @@ def read_ray(options: Mapping[str, Any]) -> RayOptions | None:
 
 
 def work_in(folder: str) -> None:
-    """Be where the command was started: relative paths and parts of the user lie there."""
-    with suppress(OSError):  # a node without the folder has absolute paths, or none
+    """Change to the command's working folder, for relative paths and the user's modules."""
+    with suppress(OSError):  # a node without the folder only uses absolute paths
         os.chdir(folder)
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
 
 def load_ray() -> Any:
-    """The package.
+    """Import Ray.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: Ray is not installed.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -133,12 +133,12 @@ def load_ray() -> Any:
 
 @contextmanager
 def joined_cluster(options: RayOptions) -> Iterator[int]:
-    """Be part of a cluster; gives the number of workers that it has room for.
+    """Join a cluster. Yields the number of workers that fit.
 
-    Where this process is part of one already, it stays so.
+    If this process has already joined one, that one is used.
 
     Raises:
-        SpecError: There is no such cluster, or it has no room for a worker.
+        SpecError: There is no such cluster, or no worker fits.
         MissingExtraError: Ray is not installed.
     """
     ray = load_ray()
@@ -150,7 +150,8 @@ def joined_cluster(options: RayOptions) -> Iterator[int]:
         with _silenced(ray):
             yield _count(ray, options)
     except BaseException as error:
-        # An interrupted command has little time to write down what it has: Ray then ends with it.
+        # An interrupted command must save its results quickly, so Ray is left to end with the
+        # process.
         if ours and isinstance(error, Exception):
             ray.shutdown()
         raise
@@ -159,7 +160,7 @@ def joined_cluster(options: RayOptions) -> Iterator[int]:
 
 
 def here(ray: Any) -> dict[str, Any]:
-    """Options of an actor that lives on the node of this process, and takes no room there."""
+    """Options of an actor on this process's node that reserves no resources."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     node = ray.get_runtime_context().get_node_id()
@@ -171,7 +172,7 @@ def here(ray: Any) -> dict[str, Any]:
 
 @contextmanager
 def _silenced(ray: Any) -> Iterator[None]:
-    """Keep what Ray says of lost workers off the output of a command, which says it itself."""
+    """Suppress Ray's messages about lost workers, which the command reports itself."""
     worker = ray._private.worker
     earlier = worker.print_to_stdstream
     worker.print_to_stdstream = lambda *_, **__: None
@@ -185,7 +186,7 @@ def _join(ray: Any, options: RayOptions) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if options.address != LOCAL:
         try:
-            # Ray would ask for 127.0.0.1 under the machine's own address, where nobody listens.
+            # Ray would replace 127.0.0.1 by the machine's address, where nothing listens.
             with _loopback(ray, options.address.startswith(("127.0.0.1:", "localhost:"))):
                 ray.init(address=options.address, **quiet)
             return
@@ -193,8 +194,8 @@ def _join(ray: Any, options: RayOptions) -> None:
             if options.address != AUTO or os.environ.get("RAY_ADDRESS"):
                 where = os.environ.get("RAY_ADDRESS", options.address)
                 raise SpecError(
-                    f"no cluster of Ray answers at {where!r} ({error}). Fix: start one (`ray "
-                    "start --head`), or give --ray local for one on this machine."
+                    f"no Ray cluster at {where!r} ({error}). Fix: start one (`ray start --head`), "
+                    "or use --ray local for one on this machine."
                 ) from error
     _start(ray, options, quiet)
 
@@ -214,7 +215,7 @@ def _start(ray: Any, options: RayOptions, quiet: dict[str, Any]) -> None:
 
 @contextmanager
 def _loopback(ray: Any, on: bool = True) -> Iterator[None]:
-    """With clusters over several machines off, Ray takes 127.0.0.1 and listens nowhere else."""
+    """With multi-machine clusters disabled, Ray listens only on 127.0.0.1."""
     constants = ray._private.ray_constants
     earlier = constants.ENABLE_RAY_CLUSTER
     constants.ENABLE_RAY_CLUSTER = earlier and not on
@@ -232,15 +233,15 @@ def _count(ray: Any, options: RayOptions) -> int:
     if fits < 1:
         named = ", ".join(f"{there.get(n, 0.0):g} {n}" for n in wanted)
         raise SpecError(
-            f"a worker wants {options.cpus_per_worker:g} CPU and {options.gpus_per_worker:g} GPU, "
-            f"and the cluster has {named}. Fix: lower --cpus-per-worker or --gpus-per-worker."
+            f"a worker needs {options.cpus_per_worker:g} CPU and {options.gpus_per_worker:g} GPU, "
+            f"but the cluster has {named}. Fix: lower --cpus-per-worker or --gpus-per-worker."
         )
     return options.workers or fits
 
 
 @contextmanager
 def _own_handlers() -> Iterator[None]:
-    """Ray puts its own handler for SIGTERM in the place of the command's: put that back."""
+    """Restore the command's SIGTERM handler, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

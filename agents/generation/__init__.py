@@ -1,1 +1,1 @@
-"""Models that write replies: transformers, and vLLM in the process or as a server."""
+"""Text generation: transformers, and vLLM in the process or as a server."""

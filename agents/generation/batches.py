@@ -1,7 +1,7 @@
 """Generation with transformers, shared by evaluation and training. Imports torch.
 
-One call generates one batch of replies. Each row draws with a generator of its own, stops by
-itself, and gets back exactly the tokens up to its stop.
+One call generates one batch of replies. Each row has its own random generator, stops on its own,
+and returns exactly the tokens up to its stop.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Generated:
     """One generated reply.
 
     Attributes:
-        token_ids: The sampled tokens, the one that ended the reply included.
-        logprobs: The log-probability of each under the distribution at the sampling temperature
-            (at temperature 1 when decoding greedily), over all tokens: before top-k and top-p.
-            This is what a trainer computes again from logits divided by the temperature.
+        token_ids: The sampled tokens, including the one that ended the reply.
+        logprobs: Log-probability of each token at the sampling temperature (1 for greedy decoding),
+            over all tokens, before top-k and top-p. A trainer gets the same from logits divided by
+            the temperature.
         finish: Why the reply ended.
     """
 
@@ -53,13 +53,13 @@ class Generated:
 
 @dataclass
 class Unfinished:
-    """A unfinished reply.
+    """An unfinished reply.
 
     Attributes:
-        limit: The most tokens that it may have.
-        token_ids: Those sampled so far.
-        logprobs: As in `Generated`.
-        finish: Why it ended, once it has.
+        limit: Maximum number of tokens.
+        token_ids: Tokens sampled so far.
+        logprobs: See `Generated`.
+        finish: Why it ended, or None.
     """
 
     limit: int
@@ -68,7 +68,7 @@ class Unfinished:
     finish: FinishReason | None = None
 
     def done(self) -> Generated:
-        """What was generated."""
+        """The finished reply."""
         return Generated(tuple(self.token_ids), tuple(self.logprobs), self.finish or "length")
 
 
@@ -90,25 +90,26 @@ def generate_batch(
     abandoned: Callable[[], bool] = lambda: False,
     frames: Sequence[Sequence[FrameRef]] = (),
 ) -> list[Generated]:
-    """Generate a reply to each prompt, all in one batch.
+    """Generate a reply to each prompt in one batch.
 
-    A row stops at the model's end-of-turn or end-of-sequence token (which it keeps), as soon as
-    an action is closed, or at its limit: `max_turn_tokens`, or what the context has left. A
-    prompt that leaves no room gets an empty reply that finished for `context`.
+    A row stops at the model's end-of-turn or end-of-sequence token (which is kept), when an action
+    is closed, or at its limit: `max_turn_tokens`, or the remaining context. If the prompt leaves no
+    room, the reply is empty and its finish is `context`.
 
-    What a row draws depends on its own prompt and seed alone, not on its neighbours. The model is
-    put in evaluation mode meanwhile, and its checkpoint's generation defaults are set aside.
+    A row's tokens depend only on its own prompt and seed, not on other rows. During the call the
+    model is in evaluation mode, and its checkpoint's generation defaults are ignored.
 
     Args:
-        model: A causal language model, or a wrapper that holds one (PEFT).
-        codec: Its tokenizer.
-        prompts: Token ids, one list a row.
-        seeds: One a row.
-        settings: How to generate; `max_batch_size` is the caller's concern.
-        synced_gpus: For ZeRO-3 and FSDP: the call is then a collective of all ranks. A rank
-            without a row to generate takes part with a row of padding.
-        abandoned: Asked before each token; True ends the batch, whose replies nobody wants.
-        frames: The frames in each prompt, for a model that takes images; by default none.
+        model: A causal language model, or a wrapper around one (PEFT).
+        codec: The model's codec.
+        prompts: Token ids, one list per row.
+        seeds: One seed per row.
+        settings: Generation settings. `max_batch_size` is not used here.
+        synced_gpus: For ZeRO-3 and FSDP: the call is then a collective of all ranks. A rank without
+            rows takes part with a row of padding.
+        abandoned: Called before each token. True ends the batch, because its replies are no longer
+            needed.
+        frames: The frames of each prompt, for a model that takes images; by default none.
 
     Raises:
         PolicyError: The model's logits are not finite, or the batch was abandoned.
@@ -132,20 +133,20 @@ def generate_batch(
 
 
 def check_finite(logprob: float, n_tokens: int) -> None:
-    """Refuse a model that has broken down.
+    """Check that the model's output is finite.
 
     Raises:
-        PolicyError: The log-prob that was drawn after so many tokens is not a number.
+        PolicyError: The log-probability after `n_tokens` tokens is not finite.
     """
     if not math.isfinite(logprob):
         raise PolicyError(
             f"the model's logits are not finite after {n_tokens} tokens: its weights are broken or "
-            "training diverged. Fix: take an earlier checkpoint, or a dtype with a wider range."
+            "training diverged. Fix: use an earlier checkpoint, or a dtype with a wider range."
         )
 
 
 def to_reply(generated: Generated, codec: ChatCodec) -> Reply:
-    """A generated reply as the rollout engine wants it."""
+    """Convert a generated reply to a `Reply`."""
     reply = Reply(
         text=codec.decode(generated.token_ids),
         token_ids=generated.token_ids,
@@ -165,13 +166,13 @@ def _run(
     synced_gpus: bool,
     abandoned: Callable[[], bool],
 ) -> None:
-    """Fill in the rows' tokens, log-probs and finish."""
+    """Generate; fills in tokens, log-probs and finish of the rows."""
     stop_ids = codec.stop_ids(model.generation_config.eos_token_id)
     pad_id = codec.tokenizer.pad_token_id
     pad_id = codec.end_of_turn_id if pad_id is None else pad_id
     input_ids, mask = _pad_left([row.prompt for row in rows], pad_id)
     config = GenerationConfig(
-        do_sample=False,  # _Sampler has drawn already
+        do_sample=False,  # _Sampler draws
         max_new_tokens=max(row.limit for row in rows),
         eos_token_id=sorted(stop_ids),
         pad_token_id=pad_id,
@@ -194,7 +195,7 @@ def _run(
 def _pictures(
     codec: ChatCodec, rows: Sequence[_Row], input_ids: Tensor, device: torch.device
 ) -> dict[str, Tensor]:
-    """What a model that sees takes besides token ids; nothing for others."""
+    """Image inputs for a model that sees. Empty for others."""
     frames = [frame for row in rows for frame in row.frames]
     if not frames or not isinstance(codec, SeeingCodec):
         return {}
@@ -203,10 +204,10 @@ def _pictures(
 
 
 class _Sampler(LogitsProcessor):
-    """Draws each row's token with the row's own generator, and leaves only that one possible.
+    """Draws each row's token with the row's own generator, and masks all other tokens.
 
-    Sampling adds Gumbel noise to the logits and takes the largest, which draws from their softmax
-    and, unlike inverting its cumulative sum, hardly moves when logits differ by rounding.
+    Sampling adds Gumbel noise to the logits and takes the maximum. This draws from their softmax.
+    Unlike inversion of the cumulative sum, it is hardly affected by rounding of the logits.
     """
 
     def __init__(
@@ -244,7 +245,7 @@ class _Sampler(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)
 
     def _noise(self, logits: Tensor) -> Tensor:
-        """Gumbel noise; none is drawn for rows that are done."""
+        """Gumbel noise. No noise is drawn for finished rows."""
         noise = torch.ones_like(logits)
         for i, (row, generator) in enumerate(zip(self._rows, self._generators, strict=True)):
             if row.finish is None:
@@ -253,7 +254,7 @@ class _Sampler(LogitsProcessor):
 
 
 class _Stopper(StoppingCriteria):
-    """Says for each row whether it is done, and notes why."""
+    """Decides for each row whether it is finished, and records why."""
 
     def __init__(
         self,
@@ -268,9 +269,9 @@ class _Stopper(StoppingCriteria):
         self._abandoned = abandoned
 
     def __call__(self, input_ids: Tensor, scores: object, **kwargs: object) -> Tensor:
-        """Look at each row's newest token. Shape: (batch, tokens) -> (batch,)."""
+        """Check each row's newest token. Shape: (batch, tokens) -> (batch,)."""
         if self._abandoned():
-            raise PolicyError("nobody waits for these replies any more.")
+            raise PolicyError("these replies were cancelled.")
         for row in self._rows:
             if row.finish is None:
                 row.finish = self._reason(row)
@@ -287,14 +288,14 @@ class _Stopper(StoppingCriteria):
 
 
 def _keep_likely(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Set all but the likeliest tokens to -inf. Shape: (batch, vocabulary)."""
+    """Set all but the most likely tokens to -inf. Shape: (batch, vocabulary)."""
     if 0 < top_k < logits.shape[-1]:
         smallest = logits.topk(top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     if top_p < 1:
         ordered, order = logits.sort(dim=-1, descending=True)
         probabilities = ordered.softmax(dim=-1)
-        # A token stays if those before it do not reach top_p; the first always stays.
+        # A token is kept if the tokens before it do not reach top_p. The first is always kept.
         beyond = probabilities.cumsum(dim=-1) - probabilities >= top_p
         logits = logits.masked_fill(beyond.scatter(-1, order, beyond), -torch.inf)
     return logits
@@ -309,15 +310,15 @@ def _pad_left(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Te
 
 
 def _context_tokens(model: PreTrainedModel, settings: GenerationSettings) -> int:
-    """The most tokens that prompt and reply may have together."""
-    # Not every architecture bounds its positions; such a config lacks the attribute.
+    """Maximum number of tokens of prompt and reply together."""
+    # The attribute is missing for architectures without a limit of positions.
     bound = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     bounds = [n for n in (settings.max_context_tokens, bound) if n is not None]
     return min(bounds, default=1 << 40)
 
 
 def _find_generator(model: nn.Module) -> PreTrainedModel:
-    """The module whose `generate` it is: the model, or what a wrapper such as PEFT's holds."""
+    """The module with `generate`: the model, or the one inside a wrapper such as PEFT's."""
     for module in model.modules():
         if isinstance(module, PreTrainedModel) and isinstance(module, GenerationMixin):
             return module
@@ -326,7 +327,7 @@ def _find_generator(model: nn.Module) -> PreTrainedModel:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout, key-value cache on) for a while, module by module."""
+    """Evaluation mode (no dropout, key-value cache on) within the context, module by module."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -339,9 +340,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _without_defaults(model: PreTrainedModel) -> Iterator[None]:
-    """Set the checkpoint's generation defaults aside.
+    """Ignore the checkpoint's generation defaults within the context.
 
-    `generate` fills whatever a config leaves open with them: Qwen's ship a repetition penalty.
+    `generate` uses them for all unset options. Qwen's contain a repetition penalty.
     """
     defaults = model.generation_config
     model.generation_config = GenerationConfig()

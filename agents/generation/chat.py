@@ -1,9 +1,9 @@
-"""Messages into token ids, once: what was sampled is never decoded and encoded again.
+"""Encodes messages into token ids once. Sampled tokens are never decoded and encoded again.
 
 The first prompt is rendered by the tokenizer's chat template as a whole. After that, ids are
 carried forward, and an observation is rendered as what it adds. Rendering the whole conversation
-anew each turn would not do: templates rewrite earlier turns (Qwen3's drop their `<think>` blocks),
-and text that is encoded a second time may become other tokens.
+each turn would be wrong: templates rewrite earlier turns (Qwen3's drop `<think>` blocks), and text
+that is encoded again may give other tokens.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from longvideo_env.schema import FrameRef
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Stands for a message where only what surrounds it matters. No template writes it by itself.
+# Placeholder for a message when only the text around it matters. No template writes it.
 _DUMMY = "zqdummyqz"
 
 _N_OPTIONS = 5
-"""Options of the question for which a template is tried with the tools."""
+"""Number of options used to test a template with tools."""
 
 
 class ChatCodec:
     """Renders messages with a tokenizer's chat template: a `Codec`.
 
     Joining the `token_ids` of all segments gives exactly what the model saw. Special tokens inside
-    a message (subtitles could hold `<|im_end|>`) are broken up, so that no message can end its
-    own turn. A template without a system role gets the system message at the head of the user's.
+    a message (subtitles may contain `<|im_end|>`) are broken up, so no message can end its own
+    turn. If a template has no system role, the system message is put before the user message.
 
     Args:
         tokenizer: A tokenizer with a chat template.
@@ -46,13 +46,13 @@ class ChatCodec:
 
     Attributes:
         tokenizer: The tokenizer.
-        end_of_turn_id: The token that the template writes after an assistant's message; the
-            tokenizer's end-of-sequence token where the template writes no special one.
-        generation_prompt: What the template writes after a user's message to open a reply.
-        reply_prefix: The part of it that belongs to the reply, such as `<think>`.
+        end_of_turn_id: The token that the template writes after an assistant message. If that is no
+            special token, the tokenizer's end-of-sequence token.
+        generation_prompt: The text that the template writes after a user message to start a reply.
+        reply_prefix: The part of it that counts as reply, such as `<think>`.
 
     Raises:
-        SpecError: There is no chat template, or it cannot hold a conversation.
+        SpecError: There is no chat template, or it does not support conversations.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class ChatCodec:
 
     @property
     def protocol(self) -> ReplyProtocol:
-        """Says when a reply is complete; an engine sets its game's.
+        """Decides when a reply is complete. The engine sets the game's protocol.
 
         Raises:
-            SpecError: The protocol offers tools, and the template cannot carry them.
+            SpecError: The protocol offers tools, and the template does not support them.
         """
         return self._protocol
 
@@ -97,13 +97,13 @@ class ChatCodec:
 
     @property
     def end_ids(self) -> set[int]:
-        """The tokens that the template ends an assistant's turn with."""
+        """Tokens with which the template ends an assistant turn."""
         return {self.end_of_turn_id} | (set() if self._tools is None else {self._tools.end_id})
 
     def open(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[Segment]:
-        """The first prompt, as one segment, up to where the reply begins.
+        """The first prompt as one segment, up to the start of the reply.
 
         Raises:
             SpecError: The template refuses the messages.
@@ -123,9 +123,9 @@ class ChatCodec:
         return [Segment("assistant", self.decode([end]), turn=turn, token_ids=(end,))]
 
     def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
-        """What follows the end-of-turn token: the observation and the next generation prompt.
+        """The text after the end-of-turn token: the observation and the next generation prompt.
 
-        Where the protocol continues the assistant's turn, it is the observation alone.
+        If the protocol continues the assistant's turn, only the observation.
 
         Raises:
             SpecError: The template refuses the message.
@@ -142,21 +142,21 @@ class ChatCodec:
         return [self._suffix("user", self._end_of_turn, suffix, turn, frames)]
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
-        """What follows the end of calls: their results and the next generation prompt.
+        """The text after the calls: their results and the next generation prompt.
 
         Raises:
             SpecError: The template refuses the messages.
         """
-        assert self._tools is not None, "only a protocol with calls asks for it"
+        assert self._tools is not None, "only used by protocols with calls"
         suffix = self._tools.suffix([self._disarm(message) for message in messages])
         frames = messages[-1].get("frames", ())
         return [self._suffix("tool", self._tools.end, suffix, turn, frames)]
 
     def write(self, written: str, turn: int) -> str:
-        """A reply in the protocol's own form as this model would write it.
+        """Rewrite a reply from the protocol's form into this model's form.
 
         Args:
-            written: What the protocol reads, such as what a script wrote.
+            written: The reply in the protocol's form, such as a script's.
             turn: The turn.
 
         Raises:
@@ -168,7 +168,7 @@ class ChatCodec:
         return self._tools.write(said)
 
     def read(self, token_ids: Sequence[int]) -> Mapping[str, Any] | None:
-        """A reply as an assistant's message with its calls; None where actions are text."""
+        """Parse a reply into an assistant message with calls. None if actions are text."""
         if self._tools is None:
             return None
         ended = bool(token_ids) and token_ids[-1] in self.stop_ids(None)
@@ -176,12 +176,12 @@ class ChatCodec:
         return self._tools.read(self.decode(token_ids), self.decode(body))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """The token ids of rendered text, special tokens as such and none added."""
+        """Token ids of rendered text. Special tokens are recognised; none are added."""
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def encode_with(self, text: str, frames: tuple[FrameRef, ...]) -> tuple[int, ...]:
-        """The same, with the tokens that stand for frames; this codec has none for them."""
-        assert not frames, "only a codec that sees is given frames"
+        """The same with image tokens for frames, which this codec does not support."""
+        assert not frames, "only a seeing codec gets frames"
         return self.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -189,15 +189,15 @@ class ChatCodec:
         text = self.tokenizer.decode(
             list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        assert isinstance(text, str)  # a list of texts is for lists of lists
+        assert isinstance(text, str)  # lists of lists would give a list
         return text
 
     def cut(self, reply: Reply) -> Reply:
-        """A reply where the protocol continues the assistant's turn: up to its first closed tag.
+        """Cut a reply after its first closed tag, for protocols that continue the assistant's turn.
 
-        What was sampled beyond it, blanks around it and the end of the turn are taken away. Tokens
-        stay as they were sampled where that leaves them whole; otherwise the text is encoded anew,
-        and has no log-probs, as in the training of the checkpoints that play so.
+        Text after the tag, whitespace around the reply and the end-of-turn token are removed. If
+        the cut is between tokens, the sampled tokens are kept. Otherwise the text is encoded again,
+        without log-probs, as in the training of the released checkpoints.
         """
         protocol = self.protocol
         if not isinstance(protocol, ContinuationProtocol) or reply.token_ids is None:
@@ -210,17 +210,17 @@ class ChatCodec:
         return replace(reply, text=text, token_ids=ids, logprobs=logprobs)
 
     def has_tag_end(self, token_id: int) -> bool:
-        """Whether a token's text holds `>`, without which no action can be closed."""
+        """Whether a token's text contains `>`, which every closing tag needs."""
         known = self._has_tag_end.get(token_id)
         if known is None:
             known = self._has_tag_end[token_id] = ">" in self.decode([token_id])
         return known
 
     def stop_ids(self, eos_token_id: int | Sequence[int] | None) -> set[int]:
-        """The tokens that end a reply: the end of a turn, and every end of sequence.
+        """Tokens that end a reply: end of turn, and every end of sequence.
 
         Args:
-            eos_token_id: What the checkpoint's generation config calls end of sequence.
+            eos_token_id: End of sequence in the checkpoint's generation config.
         """
         known = self._stops.get(repr(eos_token_id))
         if known is None:
@@ -234,7 +234,7 @@ class ChatCodec:
         return known
 
     def closes_action(self, token_ids: Sequence[int]) -> bool:
-        """Whether the newest token of a unfinished reply closes an action."""
+        """Whether the newest token of an unfinished reply closes an action."""
         if not self.protocol.endings or not self.has_tag_end(token_ids[-1]):
             return False
         return self.protocol.complete(self.reply_prefix + self.decode(token_ids))
@@ -246,12 +246,12 @@ class ChatCodec:
         *,
         generate: bool = True,
     ) -> str:
-        """The text of messages.
+        """Render messages to text.
 
         Args:
             messages: Chat messages.
-            tools: JSON schemas of the tools on offer.
-            generate: Open a reply at the end.
+            tools: JSON schemas of the offered tools.
+            generate: Start a reply at the end.
 
         Raises:
             SpecError: The template refuses them.
@@ -279,23 +279,23 @@ class ChatCodec:
     def _suffix(
         self, role: str, end: str, suffix: str, turn: int, frames: tuple[FrameRef, ...]
     ) -> Segment:
-        # Encoded together with the token before it: some tokenizers put a space before the first.
+        # Encoded with the token before, because some tokenizers put a space before the first token.
         token_ids = self.encode_with(end + suffix, frames)[1 if end else 0 :]
         return Segment(role, suffix, turn=turn, token_ids=token_ids, frames=frames)
 
     def _after_dummy(self, messages: Sequence[Message]) -> str:
-        """What the template writes after the content of the first message that is the dummy."""
+        """The text that the template writes after the placeholder message."""
         _, dummy, after = self.render(messages).partition(_DUMMY)
         if not dummy:
             roles = ", ".join(message["role"] for message in messages)
             raise SpecError(
-                f"the chat template of {self.tokenizer.name_or_path!r} leaves messages out: of "
-                f"{roles}, one did not come. Fix: set a `chat_template` that keeps them all."
+                f"the chat template of {self.tokenizer.name_or_path!r} leaves messages out: one of "
+                f"{roles} is missing. Fix: set a `chat_template` that keeps them all."
             )
         return after
 
     def _renders_system_role(self) -> bool:
-        """Whether the template takes a system message; some raise, some leave it out."""
+        """Whether the template supports system messages. Some raise, some leave it out."""
         try:
             return _DUMMY in self.render([_message("system", _DUMMY), _message("user", ".")])
         except SpecError:
@@ -311,7 +311,7 @@ class ChatCodec:
         return [joined, *messages[2:]]
 
     def _find_end_of_turn(self) -> tuple[int, str]:
-        """The token that ends an assistant's turn, and how the template writes it."""
+        """The token that ends an assistant turn, and its text in the template."""
         messages = [_message("user", "."), _message("assistant", _DUMMY), _message("user", ".")]
         after = self._after_dummy(messages).lstrip()
         first = self.encode(after)[0]

@@ -1,10 +1,10 @@
-"""GGUF files, the single-file models of llama.cpp, as folders that everything else can load.
+"""Converts GGUF files, llama.cpp's single-file models, into model folders.
 
     folder = gguf_folder("models/smollm2.Q4_1.gguf")      # converted once, then from the cache
     convert_gguf("models/smollm2.Q4_1.gguf", "runs/real")  # into a folder of your own
 
-Weights become bfloat16. The tokens that end and pad a text are set as the file's own metadata say,
-because transformers 5.17 guesses them from other models of the same architecture.
+Weights become bfloat16. The end and padding tokens are set from the file's metadata, because
+transformers 5.17 guesses them from other models of the same architecture.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _VERSION = 1
-"""Of what is written: a folder of another version is made again."""
+"""Version of the conversion. Folders of another version are made again."""
 
 
 def gguf_folder(path: str | Path) -> Path:
-    """The folder of a converted GGUF file, made at the first call and kept in the cache.
+    """The folder of a converted GGUF file. Made at the first call and cached.
 
     Raises:
         MissingExtraError: transformers or gguf is not installed.
-        SpecError: There is no such file, or it holds no model that transformers can read.
+        SpecError: There is no such file, or transformers cannot read its model.
     """
     file = Path(path).expanduser().resolve()
     try:
@@ -46,11 +46,11 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
 
     Args:
         path: The file.
-        folder: Where it goes.
+        folder: The output folder.
 
     Raises:
         MissingExtraError: transformers or gguf is not installed.
-        SpecError: It holds no model that transformers can read.
+        SpecError: Transformers cannot read its model.
     """
     try:
         import torch
@@ -67,17 +67,17 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
         raise SpecError(
-            f"{path} cannot be read as a GGUF model: {' '.join(str(error).split())} Fix: name a "
-            "whole file of a text model, or convert it with the tools of its makers."
+            f"{path} cannot be read as a GGUF model: {' '.join(str(error).split())} Fix: pass a "
+            "complete file of a text model, or convert it with the tools of its makers."
         ) from error
     _set_special_tokens(tokenizer, {name: field.contents() for name, field in metadata.items()})
     tokenizer.clean_up_tokenization_spaces = False  # transformers warns of it for BPE otherwise
     config: Any = model.config
-    del config.quantization_config  # the weights are whole numbers no longer
+    del config.quantization_config  # the weights are no longer quantized
     config.dtype = torch.bfloat16
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     config.pad_token_id = tokenizer.pad_token_id
-    with torch.device("meta"):  # a fresh model: one that was read from GGUF refuses to be saved
+    with torch.device("meta"):  # a new model, because one read from GGUF cannot be saved
         fresh: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     fresh.load_state_dict(model.state_dict(), assign=True)
     fresh.tie_weights()
@@ -95,14 +95,14 @@ def _set_special_tokens(tokenizer: PreTrainedTokenizerBase, metadata: dict[str, 
         tokenizer.eos_token = eos
     if token("bos") is not None:
         tokenizer.bos_token = token("bos")
-    # Where padding would be the end of a turn, another token keeps the two apart.
+    # If padding equals the end of a turn, another token is used for padding.
     choices = (token("padding"), token("unknown"))
     tokenizer.pad_token = next((pad for pad in choices if pad and pad != eos), eos)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of transformers that speak of what is mended here."""
+    """Suppress transformers' warnings about problems that are fixed here."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -34,14 +34,14 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 class MicroBatcher(Generic[T, R]):
-    """Turns single requests into batches: what is ready together runs together.
+    """Combines single requests into batches. Requests that are ready together run together.
 
-    Batches run one after another in a thread of their own, so that the event loop goes on with
-    tools and other episodes meanwhile.
+    Batches run one after another in a separate thread, so the event loop can continue with tools
+    and other episodes.
 
     Args:
-        run: Takes a batch and returns one result a request, in order.
-        max_batch_size: The most requests in a batch.
+        run: Takes a batch and returns one result per request, in order.
+        max_batch_size: Maximum number of requests in a batch.
     """
 
     def __init__(self, run: Callable[[list[T]], Sequence[R]], max_batch_size: int) -> None:
@@ -54,11 +54,11 @@ class MicroBatcher(Generic[T, R]):
         self._running: Sequence[asyncio.Future[R]] = ()
 
     def abandoned(self) -> bool:
-        """Whether nobody waits any more for the batch that runs; for the thread that runs it."""
+        """Whether all requests of the running batch were cancelled. Called by its thread."""
         return all(future.done() for future in self._running)
 
     async def submit(self, request: T) -> R:
-        """Run a request in the next batch that has room.
+        """Run a request in the next batch with room.
 
         Raises:
             PolicyError: The batch failed, or the batcher is closed.
@@ -72,7 +72,7 @@ class MicroBatcher(Generic[T, R]):
         return await future
 
     async def aclose(self) -> None:
-        """Finish the requests that somebody waits for, then let go of the thread."""
+        """Finish the pending requests, then end the thread."""
         self._closed = True
         if self._worker is not None and not self._worker.done():
             await self._worker
@@ -83,13 +83,13 @@ class MicroBatcher(Generic[T, R]):
             await self._let_others_join()
             size = min(len(self._waiting), self._max_batch_size)
             batch = [self._waiting.popleft() for _ in range(size)]
-            # Whoever was cancelled meanwhile no longer waits for a result.
+            # Skip requests that were cancelled in the meantime.
             batch = [(request, future) for request, future in batch if not future.done()]
             if batch:
                 await self._run_batch(batch)
 
     async def _let_others_join(self) -> None:
-        """Let all coroutines that are ready run until they have submitted or have to wait."""
+        """Let all ready coroutines run until they have submitted or must wait."""
         quiet = 0
         while quiet < _QUIET_TICKS and len(self._waiting) < self._max_batch_size:
             before = len(self._waiting)
@@ -103,7 +103,7 @@ class MicroBatcher(Generic[T, R]):
         try:
             results = await loop.run_in_executor(self._thread, self._run, requests)
             paired = list(zip(batch, results, strict=True))
-        except Exception as error:  # noqa: BLE001 - the boundary: each request gets to know
+        except Exception as error:  # noqa: BLE001 - the boundary: each request gets the error
             for _, future in batch:
                 if not future.done():
                     future.set_exception(_batch_error(error, len(batch)))
@@ -114,18 +114,18 @@ class MicroBatcher(Generic[T, R]):
 
 
 class HFPolicy:
-    """A causal language model, run in this process by transformers.
+    """A causal language model, run by transformers in this process.
 
-    Requests that are ready together are generated together. A reply depends on its own context
-    and seed, not on the batch that it shares (as far as the device computes alike for batches of
-    other shapes: in float32 on a CPU the tokens are the same).
+    Requests that are ready together are generated in one batch. A reply depends on its own context
+    and seed, not on the batch, as far as the device gives equal results for other batch shapes. In
+    float32 on a CPU the tokens are identical.
 
     Args:
-        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`; with
-            `+ADAPTER` behind it, the folder of a LoRA adapter to apply.
-        settings: How it generates.
-        device: Such as `cuda:0`; by default a GPU where there is one.
-        dtype: Such as `bfloat16`; by default the checkpoint's own, and float32 on a CPU.
+        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`. `+ADAPTER`
+            adds the folder of a LoRA adapter.
+        settings: Generation settings.
+        device: Such as `cuda:0`; by default a GPU if there is one.
+        dtype: Such as `bfloat16`; by default the checkpoint's own on a GPU, and float32 on a CPU.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -150,7 +150,7 @@ class HFPolicy:
         self._batcher = MicroBatcher(self._generate, self._settings.max_batch_size)
 
     async def act(self, context: Context, /) -> Reply:
-        """Generate a reply to all that the context holds.
+        """Generate a reply to the context.
 
         Raises:
             PolicyError: Generation failed.
@@ -158,10 +158,10 @@ class HFPolicy:
         return await self._batcher.submit((context.token_ids, context.seed, context.frames))
 
     def see(self, resolution: int) -> None:
-        """Take the frames of messages as pictures.
+        """Use the frames of messages as images.
 
         Raises:
-            SpecError: The model takes no images, or lacks its processor.
+            SpecError: The model takes no images, or its processor is missing.
         """
         if not isinstance(self._chat, SeeingCodec):
             self._chat = self.codec = SeeingCodec.of(self._base)
@@ -180,7 +180,7 @@ class HFPolicy:
     def _generate(self, requests: list[tuple[list[int], int, tuple[FrameRef, ...]]]) -> list[Reply]:
         from agents.generation.batches import generate_batch, to_reply
 
-        assert self._model is not None, "the batcher runs nothing once it is closed"
+        assert self._model is not None, "the batcher runs no batch after closing"
         prompts = [prompt for prompt, _, _ in requests]
         seeds = [seed for _, seed, _ in requests]
         replies = generate_batch(
@@ -218,7 +218,7 @@ def load_model(
     codec = load_codec(base, adapter)
     try:
         kind = AutoModelForImageTextToText if takes_images(base) else AutoModelForCausalLM
-        loaded: Any = kind.from_pretrained(  # annotated as the model alone
+        loaded: Any = kind.from_pretrained(  # annotated as the model only
             base, dtype=dtype, output_loading_info=True, use_safetensors=True
         )
         model, loading = loaded
@@ -237,7 +237,7 @@ def load_model(
 
 
 def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
-    """The tokenizer of a model as a codec; the adapter's own where one was saved with it.
+    """The tokenizer of a model as a codec. If the adapter has its own tokenizer, that one.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -258,7 +258,7 @@ def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise _cannot_load(path, error) from error
     if codec.decode(codec.encode(_PROBE)).strip() != _PROBE:
-        # transformers makes up an empty tokenizer where its file is missing.
+        # transformers creates an empty tokenizer if its file is missing.
         raise SpecError(
             f"the tokenizer in {path!r} cannot write {_PROBE!r}: its vocabulary is missing. "
             "Fix: copy or save the tokenizer again."
@@ -267,23 +267,25 @@ def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
 
 
 def split_adapter(path: str) -> tuple[str, str | None]:
-    """`BASE+ADAPTER` as the base model and the adapter's folder; a path alone has no adapter.
+    """Split `BASE+ADAPTER` into base model and adapter folder.
+
+    The adapter is None for a plain path.
 
     Raises:
-        SpecError: What stands behind the `+` is not the folder of an adapter.
+        SpecError: The part after `+` is not the folder of an adapter.
     """
     base, plus, adapter = path.rpartition("+")
     if not plus or Path(path).exists():
         return resolve_model(path), None
     if not Path(adapter, "adapter_config.json").is_file():
         raise SpecError(
-            f"{adapter!r} holds no adapter: expected an adapter_config.json. Fix: name the "
-            "folder that training with LoRA wrote, as in BASE+ADAPTER."
+            f"{adapter!r} is not an adapter: expected an adapter_config.json. Fix: pass a folder "
+            "that LoRA training wrote, as in BASE+ADAPTER."
         )
     if not any(Path(adapter).glob("*.safetensors")):
         raise SpecError(
-            f"{adapter!r} holds no weights as safetensors, and others, which may run code, are "
-            "not read. Fix: save the adapter again; peft's `save_pretrained` writes safetensors."
+            f"{adapter!r} has no weights as safetensors. Other formats may run code and are not "
+            "read. Fix: save the adapter again; peft's `save_pretrained` writes safetensors."
         )
     return resolve_model(base), adapter
 
@@ -293,14 +295,14 @@ def _apply_adapter(model: Any, adapter: str) -> Any:
         from peft import PeftModel
     except ImportError as error:
         raise MissingExtraError("peft", "train") from error
-    # Merged, because a forward then costs what it costs without the adapter.
+    # Merged, so that a forward pass costs the same as without the adapter.
     return PeftModel.from_pretrained(model, adapter).merge_and_unload()
 
 
 def _cannot_load(path: str, error: Exception) -> SpecError:
     return SpecError(
-        f"no model can be loaded from {path!r}: {error} Fix: name a folder that "
-        "holds a whole model and its tokenizer, as `save_pretrained` writes them."
+        f"no model can be loaded from {path!r}: {error} Fix: pass a folder with a complete model "
+        "and its tokenizer, as `save_pretrained` writes it."
     )
 
 
@@ -309,15 +311,17 @@ def _check_path(path: str) -> None:
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             raise SpecError(
-                f"{path!r} holds no model: expected a config.json. Fix: name a folder that "
+                f"{path!r} is not a model: expected a config.json. Fix: pass a folder that "
                 "`save_pretrained` wrote, such as a checkpoint of a training run."
             )
     elif not _HUB_ID.fullmatch(path):
-        raise SpecError(f"no model in {path!r}: there is no such folder, and no hub id is like it.")
+        raise SpecError(
+            f"no model {path!r}: there is no such folder, and it is not a valid hub id."
+        )
 
 
 def _batch_error(error: Exception, size: int) -> PolicyError:
-    """An error of its own for each request of a batch: they are raised in different coroutines."""
+    """A separate error for each request of a batch: each is raised in another coroutine."""
     if isinstance(error, PolicyError):
         problem = PolicyError(str(error))
     else:

@@ -1,4 +1,4 @@
-"""Pictures for models on this machine: their processors, and frames as these take them."""
+"""Images for local models: processors, and frames in their format."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from longvideo_env.errors import ToolError
 
 
 def load_processor(name: str) -> Any:
-    """The model's own processor; without torchvision, the part of it that takes pictures.
+    """The model's processor. Without torchvision, only its part for images.
 
     Args:
         name: A folder, or a name on the hub.
 
     Raises:
-        OSError: There is none.
-        ValueError: It is none of this library's.
+        OSError: There is no processor.
+        ValueError: The library does not know it.
     """
     from transformers import AutoProcessor
 
@@ -49,7 +49,7 @@ def _processor_without_videos(name: str) -> Any:
     )
 
     class NoVideos(library.BaseVideoProcessor):  # type: ignore[misc, name-defined]
-        """Stands where videos would be taken apart: only pictures are passed."""
+        """Placeholder for the video processor. Only images are used."""
 
         merge_size = temporal_patch_size = 2
         model_input_names: tuple[str, ...] = ()
@@ -61,12 +61,12 @@ def _processor_without_videos(name: str) -> Any:
     processor = processor_class(
         images, tokenizer, NoVideos(), chat_template=tokenizer.chat_template
     )
-    processor.save_pretrained = images.save_pretrained  # there is no more of it than this
+    processor.save_pretrained = images.save_pretrained  # only the image part exists
     return processor
 
 
 def opened(path: Path, max_side: int) -> Any:
-    """A picture, made smaller where its longest side is above so many pixels.
+    """Open an image, scaled down to a longest side of `max_side` pixels.
 
     Raises:
         ToolError: It cannot be decoded.

@@ -1,9 +1,9 @@
-"""How families of models write calls, as transformers' response templates: data, not code.
+"""How model families write calls, as data: transformers' response templates.
 
-A tokenizer may bring its own; TRL ships those of many families and finds them by the text of the
-chat template. Those below are of families that neither knows, and of gpt-oss, which writes calls in
-more ways than TRL's reads. `transformers` reads replies by them
-(`parse_response`); which one fits is tried out on what the chat template itself writes.
+A tokenizer may have its own. TRL has templates of many families and finds them by the text of the
+chat template. Below are families that neither covers, and gpt-oss, which writes calls in more ways
+than TRL's template reads. `transformers` parses replies with them (`parse_response`). The matching
+one is found by testing it on the chat template's own output.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ def known_templates(tokenizer: PreTrainedTokenizerBase) -> Iterator[Mapping[str,
 def _of_trl(tokenizer: PreTrainedTokenizerBase) -> Iterator[Mapping[str, Any]]:
     try:
         from trl import chat_template_utils as trl
-    except ImportError:  # vLLM alone needs no TRL
+    except ImportError:  # vLLM works without TRL
         return
-    other = copy.copy(tokenizer)  # it is set on the tokenizer, and this one is not ours to change
-    with suppress(ValueError):  # a chat template that TRL does not know to the letter
+    other = copy.copy(tokenizer)  # a copy, because the template is set on the tokenizer
+    with suppress(ValueError):  # TRL only knows exact chat templates
         trl.add_response_schema(other)
         yield other.response_template
     yield from (

@@ -1,7 +1,7 @@
-"""A codec for vision-language models: frames become the tokens that stand for them, and pixels.
+"""A codec for vision-language models: frames become image tokens and pixels.
 
-A message with frames is rendered by the model's chat template as a list of parts, its text and then
-its images. The model's own processor says how many tokens each image takes, and makes its pixels.
+The model's chat template renders a message with frames as a list of parts: its text, then its
+images. The model's processor gives the number of tokens of each image, and its pixels.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.schema import FrameRef
 
 _KEPT = 64
-"""Frames whose pixels are kept. Of 448x252 pixels each takes 2.7 MB."""
+"""Cache size for pixels of frames. A frame of 448x252 pixels takes 2.7 MB."""
 
 _PROBE = FrameRef("probe", 1, 0.0)
 
 
 def takes_images(model: str) -> bool:
-    """Whether a model on disk, or in the hub's cache, takes images.
+    """Whether a model on disk or in the hub's cache takes images.
 
     Raises:
-        OSError: It has no configuration.
-        ValueError: Its configuration is none that the library knows.
+        OSError: There is no configuration.
+        ValueError: The library does not know its configuration.
     """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -43,15 +43,15 @@ class SeeingCodec(ChatCodec):
     """A `ChatCodec` for a model that takes images.
 
     Args:
-        processor: The model's processor, with its tokenizer.
+        processor: The model's processor with its tokenizer.
         chat_template_kwargs: Further variables of the template.
 
     Attributes:
-        processor: The same.
-        resolution: Longest side in pixels; larger frames are made smaller.
+        processor: The model's processor.
+        resolution: Longest side in pixels. Larger frames are scaled down.
 
     Raises:
-        SpecError: There is no chat template, or it cannot hold a conversation.
+        SpecError: There is no chat template, or it does not support conversations.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class SeeingCodec(ChatCodec):
         try:
             super().__init__(tokenizer, chat_template_kwargs)
         except SpecError:
-            self._only_parts = True  # templates of some models take no plain text
+            self._only_parts = True  # some templates do not accept plain text
             super().__init__(tokenizer, chat_template_kwargs)
 
     @classmethod
@@ -75,24 +75,24 @@ class SeeingCodec(ChatCodec):
         """The codec of a model.
 
         Raises:
-            SpecError: It takes no images, or lacks its processor or a chat template.
+            SpecError: It takes no images, or has no processor or chat template.
         """
         try:
             if takes_images(model):
                 return cls(load_processor(model), chat_template_kwargs)
         except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
             raise SpecError(
-                f"the processor of {model!r} cannot be loaded ({error!s:.200}). Fix: name a folder "
-                "that holds a vision-language model with its processor; pillow has to be there."
+                f"the processor of {model!r} cannot be loaded ({error!s:.200}). Fix: pass the "
+                "folder of a vision-language model with its processor, and install pillow."
             ) from error
         raise SpecError(
             f"the model {model!r} takes no images, so it cannot be shown frames. Fix: leave frames "
-            "at 0, or name a vision-language model, such as Qwen/Qwen2.5-VL-3B-Instruct."
+            "at 0, or use a vision-language model, such as Qwen/Qwen2.5-VL-3B-Instruct."
         )
 
     @property
     def protocol(self) -> ReplyProtocol:
-        """As of `ChatCodec`; with calls, the template has to show images of tools' messages too.
+        """As in `ChatCodec`. With calls, the template must also show images of tool messages.
 
         Raises:
             SpecError: It does not.
@@ -108,19 +108,19 @@ class SeeingCodec(ChatCodec):
         shown = self._tools.suffix([{**result, "frames": (_PROBE,)}])  # type: ignore[typeddict-item]
         if self.encode(shown).count(self.image_id) != 1:
             raise SpecError(
-                f"the chat template of {self.tokenizer.name_or_path!r} leaves out images of tools' "
-                "messages. Fix: give protocol=tags, or leave frames at 0."
+                f"the chat template of {self.tokenizer.name_or_path!r} leaves out images of tool "
+                "messages. Fix: use protocol=tags, or leave frames at 0."
             )
 
     @property
     def image_id(self) -> int:
-        """The token that stands for images."""
+        """The image token."""
         return int(self.processor.image_token_id)
 
     @property
     def unsayable(self) -> tuple[int, ...]:
-        """Tokens that no reply may hold, because there would be no pixels for them."""
-        video = getattr(self.processor, "video_token_id", None)  # not every model has videos
+        """Tokens that replies must not contain, because they have no pixels."""
+        video = getattr(self.processor, "video_token_id", None)  # not every model supports videos
         return (self.image_id, *([] if video is None else [int(video)]))
 
     def render(
@@ -130,7 +130,7 @@ class SeeingCodec(ChatCodec):
         *,
         generate: bool = True,
     ) -> str:
-        """The text of messages; each image is one token in it.
+        """Render messages to text. Each image is one token in it.
 
         Raises:
             SpecError: The template refuses them.
@@ -146,7 +146,7 @@ class SeeingCodec(ChatCodec):
         return parted
 
     def encode_with(self, text: str, frames: tuple[FrameRef, ...]) -> tuple[int, ...]:
-        """The token ids of rendered text, each image as many tokens as its processor says.
+        """Token ids of rendered text, with the processor's number of tokens for each image.
 
         Raises:
             PolicyError: A frame cannot be decoded, or the template left one out.
@@ -165,9 +165,9 @@ class SeeingCodec(ChatCodec):
         return tuple(out["input_ids"][0])
 
     def pictures(self, frames: Sequence[FrameRef]) -> dict[str, Any]:
-        """What the model takes for some frames, in order: `pixel_values` and what goes with them.
+        """Model inputs for frames, in order: `pixel_values` and related tensors.
 
-        Shape: as the processor has it, images one behind the other in the first dimension.
+        Shape: defined by the processor; images are concatenated in the first dimension.
         """
         import torch
 
@@ -182,7 +182,7 @@ class SeeingCodec(ChatCodec):
         return dict(self.processor.image_processor(images=images, return_tensors="pt"))
 
     def token_types(self, token_ids: Any) -> dict[str, Any]:
-        """Which tokens stand for images, for models that ask.
+        """Token types that mark image tokens, for models that need them.
 
         Args:
             token_ids: A tensor. Shape: (batch, tokens).

@@ -1,4 +1,4 @@
-"""How models generate, in plain values. Needs no torch, so that a command line can show it."""
+"""Generation settings as plain values. Needs no torch, so command lines can show them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from longvideo_env.errors import SpecError
 from longvideo_env.strict import check_fields
 
 STOPS_TAKEN = 4
-"""How many stop sequences a server takes (OpenAI's limit; vLLM's too, unless it is raised)."""
+"""Maximum number of stop sequences of a server (OpenAI's limit, and vLLM's default)."""
 
 
 @dataclass(frozen=True)
 class GenerationSettings:
-    """How a model writes its replies.
+    """How a model generates replies.
 
     Raises:
         SpecError: A value is out of range.

@@ -1,8 +1,7 @@
-"""Tools through a tokenizer's chat template: how calls are written, read, ended and answered.
+"""Tools with a tokenizer's chat template: how calls are written, parsed, ended and answered.
 
-All of it is found out from the template itself, by rendering a conversation with one call. Tokens
-stay as they were sampled: reading a reply changes nothing of them, and a result is appended as what
-the template writes behind a call.
+All of this is found by rendering a conversation with one call. Sampled tokens are not changed by
+parsing a reply. A result is appended as the text that the template writes after a call.
 """
 
 from __future__ import annotations
@@ -19,31 +18,31 @@ from longvideo_env.game.protocol.base import ANSWER, Message
 if TYPE_CHECKING:
     from agents.generation.chat import ChatCodec
 
-# They stand for texts where only what surrounds them matters. No template writes them by itself.
+# Placeholders for texts when only the text around them matters. No template writes them.
 _SAID, _RESULT, _THOUGHT = "zqsaidqz", "zqresultqz", "zqthoughtqz"
 
 _USER: Mapping[str, Any] = {"role": "user", "content": "."}
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What transformers' parsers raise for a reply that does not follow their template."""
+"""Exceptions of transformers' parsers for replies that do not match their template."""
 
 
 class ToolTemplate:
-    """What a chat template does with tools.
+    """How a chat template handles tools.
 
     Args:
         codec: Renders messages.
         schemas: JSON schemas of the tools.
-        name: What to call the template in messages.
+        name: Name of the template in messages.
         special: Matches the tokenizer's special tokens, or None.
 
     Attributes:
-        end: The special token that the template writes behind calls; empty where it writes none.
-        end_id: Its id; the end of sequence where there is none.
-        thinks_in_turns: Whether reasoning is ended by the token that ends a turn, so that this one
-            does not end a reply (gpt-oss).
+        end: The special token that the template writes after calls; empty if none.
+        end_id: Its id, or the end of sequence if there is none.
+        thinks_in_turns: Whether reasoning ends with the end-of-turn token, so that this token does
+            not end a reply (gpt-oss).
 
     Raises:
-        SpecError: The template leaves out tools, calls or results, or nobody can read its calls.
+        SpecError: The template leaves out tools, calls or results, or its calls cannot be parsed.
     """
 
     def __init__(
@@ -70,42 +69,42 @@ class ToolTemplate:
         self.thinks_in_turns = self._ends_inside()
 
     def read(self, text: str, body: str) -> dict[str, Any]:
-        """A reply as an assistant's message in the OpenAI form.
+        """Parse a reply into an assistant message in the OpenAI format.
 
         Args:
-            text: All of it, as sampled.
-            body: The same without the token that ended it.
+            text: The whole reply, as sampled.
+            body: The reply without the token that ended it.
 
         Returns:
-            `role`, `content`, `reasoning_content`, `tool_calls`; `broken` says why a call cannot
-            be read.
+            `role`, `content`, `reasoning_content`, `tool_calls`; `broken` says why a call cannot be
+            parsed.
         """
         message = self._read(text)
         if "tool_calls" not in message:
-            # Models end a turn in more ways than the response template knows.
+            # Models end turns in more ways than the response template covers.
             other = self._read(body + self.end)
             return other if "tool_calls" in other else message
         return message
 
     def write(self, message: Message) -> str:
-        """A reply with calls as the template writes it, without the token that ends it.
+        """Render a reply with calls, without the token that ends it.
 
         Raises:
             SpecError: The template refuses it.
         """
         said: dict[str, Any] = {**message, "tool_calls": [_given(c) for c in message["tool_calls"]]}
         if "reasoning_content" in message:
-            said["thinking"] = message["reasoning_content"]  # some templates call it so
+            said["thinking"] = message["reasoning_content"]  # the name in some templates
         opened = self._codec.render([_USER], self._schemas)
         text = self._codec.render([_USER, said], self._schemas, generate=False)
         written = text[_same(opened, text) :].rstrip()
         return written.removesuffix(self.end)
 
     def suffix(self, results: Sequence[Message]) -> str:
-        """What the template writes behind the end of calls, up to where the next reply begins.
+        """The text that the template writes after calls, up to the start of the next reply.
 
         Args:
-            results: The tools' messages, one for each call.
+            results: The tool messages, one for each call.
 
         Raises:
             SpecError: The template refuses them.
@@ -115,7 +114,7 @@ class ToolTemplate:
         except SpecError:
             if len(results) == 1:
                 raise
-            return self._suffix(results[:1])  # some take one call a turn only
+            return self._suffix(results[:1])  # some allow only one call per turn
 
     def _suffix(self, results: Sequence[Message]) -> str:
         names = [message["name"] for message in results]
@@ -159,7 +158,7 @@ class ToolTemplate:
             raise self._refusal("it leaves out what tools reply")
 
     def _find_reader(self, opened: str, whole: str) -> Mapping[str, Any]:
-        """The response template that reads what the chat template writes."""
+        """Find the response template that parses the chat template's calls."""
         start = _same(opened, whole)
         wanted = [_named(call) for call in _calling([ANSWER])["tool_calls"]]
         for template in known_templates(self._codec.tokenizer):
@@ -173,7 +172,7 @@ class ToolTemplate:
         raise self._refusal("no response template is known that reads its calls")
 
     def _find_end(self, after: str, special: re.Pattern[str] | None) -> tuple[str, int]:
-        """The special token that ends calls, or the one with which what follows them begins."""
+        """The special token that ends calls, or the one that starts the text after them."""
         found = [] if special is None else list(special.finditer(self._closing))
         end = found[-1][0] if found and found[-1].end() == len(self._closing) else ""
         if not end and special is not None:
@@ -186,7 +185,7 @@ class ToolTemplate:
         return "", self._codec.end_of_turn_id if eos is None else int(eos)
 
     def _ends_inside(self) -> bool:
-        """Whether the end of a turn stands between reasoning and a call."""
+        """Whether an end-of-turn token comes between reasoning and a call."""
         thought = {"reasoning_content": _THOUGHT, "thinking": _THOUGHT}
         messages = [_USER, _calling([ANSWER]) | thought, _result()]
         try:
@@ -200,8 +199,8 @@ class ToolTemplate:
 
     def _refusal(self, problem: str) -> SpecError:
         return SpecError(
-            f"{self._name} carries no tools: {problem}. Fix: play with protocol=tags, or set a "
-            "`chat_template` and a `response_template` that do."
+            f"{self._name} does not support tools: {problem}. Fix: use protocol=tags, or set a "
+            "`chat_template` and a `response_template` that support tools."
         )
 
 
@@ -222,24 +221,24 @@ def _result() -> dict[str, Any]:
 
 
 def _given(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A call as templates want it: its arguments are a dict."""
+    """A call for templates: arguments as a dict."""
     function = call["function"]
     return {**call, "function": {**function, "arguments": json.loads(function["arguments"])}}
 
 
 def _same(one: str, other: str) -> int:
-    """How many characters two texts open with alike."""
+    """Length of the common prefix of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _behind(text: str, n: int) -> str:
-    """What stands behind the n-th argument."""
+    """The text after the n-th argument."""
     return text.split(_SAID, n)[n]
 
 
 def _named(call: Any) -> dict[str, Any]:
-    """A call in the OpenAI form: its arguments are JSON text."""
+    """A call in the OpenAI format: arguments as JSON text."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         return {"type": "function", "function": {"name": "", "arguments": str(function)}}

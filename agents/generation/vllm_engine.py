@@ -1,10 +1,9 @@
 """Generation by vLLM, shared by evaluation (the spec `vllm:PATH`) and training. Imports torch.
 
-The engine is driven request by request (`add_request`, `step`), so that a reply can begin at any
-moment and stop by itself: continuous batching over all episodes in flight. A reply stops by the
-same rule as with transformers: at the end-of-turn token, at the token that closes an action (a
-closing tag inside the reasoning closes none), or at its limit. The request is taken out of the
-engine before its next step, so nothing is generated after an action.
+The engine is driven request by request (`add_request`, `step`), so a reply can start at any time
+and stop on its own: continuous batching over all episodes. A reply stops as with transformers: at
+the end-of-turn token, at the token that closes an action (not inside reasoning), or at its limit.
+The request is removed before the engine's next step, so no token is generated after an action.
 """
 
 from __future__ import annotations
@@ -39,19 +38,19 @@ CPU_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nob
 
 @dataclass
 class _Row(Unfinished):
-    key: str = ""  # the engine's own name of it
+    key: str = ""  # the engine's request id
 
 
 class TokenEngine:
-    """A vLLM engine that takes token ids and gives back exactly the tokens of each reply.
+    """A vLLM engine that takes token ids and returns exactly the tokens of each reply.
 
-    Log-probs are those that the engine sampled under: with top-k or top-p, over the tokens that
-    these left.
+    Log-probs are those of the sampling distribution. With top-k or top-p, they cover only the
+    remaining tokens.
 
     Args:
         llm: A `vllm.LLM` made with `logprobs_mode="processed_logprobs"`.
-        codec: Its tokenizer.
-        settings: How replies are drawn.
+        codec: The model's codec.
+        settings: Generation settings.
         lora: A `LoRARequest` to apply to every reply, or None.
     """
 
@@ -76,7 +75,7 @@ class TokenEngine:
         return bool(self._rows)
 
     def add(self, prompt: Sequence[int], seed: int) -> str | None:
-        """Begin a reply.
+        """Start a reply.
 
         Returns:
             Its key, or None if the prompt leaves no room for it.
@@ -95,7 +94,7 @@ class TokenEngine:
         return key
 
     def step(self) -> dict[str, Generated]:
-        """One more token for each unfinished reply. Returns those that are done, by their keys."""
+        """Generate one token for each unfinished reply. Returns finished replies by key."""
         done: dict[str, Generated] = {}
         for output in self._engine.step():
             row = self._rows.get(output.request_id)
@@ -110,7 +109,7 @@ class TokenEngine:
         return done
 
     def abort(self, key: str) -> None:
-        """Give a reply up."""
+        """Cancel a reply."""
         row = self._rows.pop(key, None)
         if row is not None:
             self._engine.abort_request([row.key], internal=True)
@@ -134,13 +133,13 @@ class TokenEngine:
             max_tokens=limit,
             seed=seed,
             stop_token_ids=sorted(self._codec.stop_ids(self._eos)),
-            logprobs=0,  # of the sampled token alone
+            logprobs=0,  # only of the sampled token
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
 
     def _append(self, row: _Row, delta: Any) -> None:
-        """Take the new tokens, up to the one that ends the reply."""
+        """Append the new tokens, up to the one that ends the reply."""
         for token, logprobs in zip(delta.token_ids, delta.logprobs, strict=True):
             logprob = logprobs[token].logprob
             check_finite(logprob, len(row.token_ids))
@@ -173,10 +172,10 @@ class _Ask:
 
 
 class EngineThread:
-    """Drives an engine in a thread of its own: coroutines ask for replies at any moment.
+    """Drives an engine in its own thread. Coroutines may request replies at any time.
 
     Args:
-        engine: The engine. Nobody else may step it while replies are unfinished.
+        engine: The engine. It must not be stepped elsewhere while replies are unfinished.
 
     Attributes:
         busy_s: Seconds spent in steps so far.
@@ -192,7 +191,7 @@ class EngineThread:
         self._thread.start()
 
     async def generate(self, prompt: Sequence[int], seed: int) -> Generated:
-        """Generate a reply. What the engine raises is raised here, for every unfinished reply."""
+        """Generate a reply. An error of the engine is raised for every unfinished reply."""
         if not self._thread.is_alive():
             raise PolicyError("the engine was closed. Fix: build a new policy.")
         loop = asyncio.get_running_loop()
@@ -201,19 +200,19 @@ class EngineThread:
         return await future
 
     def close(self) -> None:
-        """Stop the thread; unfinished replies are given up."""
+        """Stop the thread. Unfinished replies are cancelled."""
         self._inbox.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         if self._device is not None:
-            torch.cuda.set_device(self._device)  # the current device belongs to the thread
+            torch.cuda.set_device(self._device)  # the current device is a thread-local setting
         while self._take_in():
             self._drop_cancelled()
             start = time.perf_counter()
             try:
                 done = self._engine.step() if self._engine.busy else {}
-            except Exception as error:  # noqa: BLE001 - the boundary: each request gets to know
+            except Exception as error:  # noqa: BLE001 - the boundary: each request gets the error
                 self._give_up(error)
                 continue
             self.busy_s += time.perf_counter() - start
@@ -221,12 +220,12 @@ class EngineThread:
                 _resolve(self._asked.pop(key), generated)
 
     def _take_in(self) -> bool:
-        """Begin the replies that were asked for; wait for one if there is nothing to do."""
+        """Start the requested replies. If there are none, wait for a request."""
         try:
             while (ask := self._inbox.get(block=not self._engine.busy)) is not None:
                 try:
                     key = self._engine.add(ask.prompt, ask.seed)
-                except Exception as error:  # noqa: BLE001 - the request's own, such as a bad prompt
+                except Exception as error:  # noqa: BLE001 - an error of this request, such as an invalid prompt
                     _reject(ask, error)
                     continue
                 if key is None:
@@ -262,7 +261,7 @@ def _reject(ask: _Ask, error: Exception) -> None:
 def _set(
     future: asyncio.Future[Generated], value: Generated | None, error: Exception | None
 ) -> None:
-    if future.done():  # it is, if its episode was cancelled
+    if future.done():  # the case if its episode was cancelled
         return
     if value is None:
         future.set_exception(error or RuntimeError("no reply"))
@@ -271,12 +270,12 @@ def _set(
 
 
 class VLLMPolicy:
-    """A causal language model, run by vLLM: all episodes in flight share its batches.
+    """A causal language model, run by vLLM. All episodes share its batches.
 
     Args:
-        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`; with
-            `+ADAPTER` behind it, the folder of a LoRA adapter to apply.
-        settings: How it generates, and how much of the machine it takes.
+        path: Folder of a model with its tokenizer, its id on the hub, or `mini-starter`. `+ADAPTER`
+            adds the folder of a LoRA adapter.
+        settings: Generation settings, including the memory to use.
 
     Raises:
         MissingExtraError: vllm is not installed.
@@ -295,7 +294,7 @@ class VLLMPolicy:
         self._thread = EngineThread(engine)
 
     async def act(self, context: Context, /) -> Reply:
-        """Generate a reply to all that the context holds.
+        """Generate a reply to the context.
 
         Raises:
             PolicyError: Generation failed.
@@ -303,13 +302,13 @@ class VLLMPolicy:
         try:
             generated = await self._thread.generate(context.token_ids, context.seed)
         except PolicyError as error:
-            raise PolicyError(str(error)) from error  # one of its own for each coroutine
+            raise PolicyError(str(error)) from error  # a separate error for each coroutine
         except Exception as error:
             raise PolicyError(f"vLLM failed: {type(error).__name__}: {error}") from error
         return to_reply(generated, self._chat)
 
     async def aclose(self) -> None:
-        """Give the engine's memory back, so that the next checkpoint has room."""
+        """Free the engine's memory for the next checkpoint."""
         from vllm.distributed import cleanup_dist_env_and_memory
 
         await asyncio.to_thread(self._thread.close)
@@ -321,14 +320,14 @@ class VLLMPolicy:
 
 @contextmanager
 def engine_environment() -> Iterator[bool]:
-    """Where an engine is made: gives whether it will run on a CPU, and sets what it needs there."""
+    """Set the environment for creating an engine. Yields whether it will run on a CPU."""
     if torch.cuda.is_available():
         yield False
         return
     for name, value in CPU_SETTINGS.items():
         os.environ.setdefault(name, value)
-    # On a CPU vLLM looks through the attributes of all modules, and one of llvmlite's (which numba
-    # and with it bm25s import) pretends to have every attribute there is.
+    # On a CPU vLLM inspects the attributes of all modules. One of llvmlite's (imported by numba,
+    # and so by bm25s) claims to have every attribute.
     hidden = sys.modules.pop("llvmlite.binding.ffi", None)
     try:
         yield True
@@ -365,7 +364,7 @@ def _load(base: str, adapter: str | None, settings: GenerationSettings) -> Any:
 
 def _lora_rank(adapter: str) -> int:
     config = json.loads(Path(adapter, "adapter_config.json").read_text(encoding="utf-8"))
-    # vLLM takes these ranks alone, and an adapter fits the next larger one.
+    # vLLM only supports these ranks. An adapter fits the next larger one.
     return next(size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= config["r"])
 
 

@@ -1,9 +1,9 @@
 """Replies from a vLLM server: token ids in, token ids and log-probs out. Imports torch.
 
 Used in training with `--vllm_mode server`. Each reply is one request, so the server batches all
-that are unfinished. It stops at an action's closing tag, where it takes as many stop sequences;
-what comes behind the tag otherwise is cut off. Where such a tag stands inside the
-reasoning, and so closes nothing, the reply is continued by another request.
+unfinished ones. A reply stops at an action's closing tag if the server takes enough stop sequences;
+otherwise the text after the tag is cut off. If the tag was inside the reasoning and so closes no
+action, another request continues the reply.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ MAX_REPLY_BYTES = 32_000_000
 
 
 class VLLMServer:
-    """A client of `vllm serve`, for coroutines on one event loop.
+    """A client of `vllm serve` for coroutines on one event loop.
 
     Args:
         base_url: Such as `http://host:8000`.
-        codec: The model's tokenizer.
-        settings: How replies are drawn.
-        eos_token_id: What the checkpoint's generation config calls end of sequence.
+        codec: The model's codec.
+        settings: Generation settings.
+        eos_token_id: End of sequence in the checkpoint's generation config.
 
     Attributes:
-        busy_s: Seconds in which at least one request was unfinished.
+        busy_s: Seconds during which at least one request was unfinished.
         adapter: Name of the LoRA adapter that replies; None is the model itself.
 
     Raises:
@@ -80,7 +80,7 @@ class VLLMServer:
         """Generate a reply.
 
         Raises:
-            PolicyError: The server did not answer, or not with tokens.
+            PolicyError: The server did not reply, or sent no tokens.
         """
         if self._under_way == 0:
             self._busy_since = time.perf_counter()
@@ -152,8 +152,8 @@ class VLLMServer:
         found = None if choice.logprobs is None else choice.logprobs.token_logprobs
         if ids is None or found is None or len(found) != len(ids):
             raise PolicyError(
-                f"the vLLM server at {self._base_url} sent no token ids with log-probs. Fix: "
-                "it must be `vllm serve` of vLLM 0.22 or later."
+                f"the vLLM server at {self._base_url} sent no token ids with log-probs. Fix: use "
+                "`vllm serve` of vLLM 0.22 or later."
             )
         return list(ids), [float(value) for value in found]
 
@@ -165,7 +165,7 @@ class VLLMServer:
         return "length" if len(ids) >= limit else None
 
     async def _describe(self) -> tuple[str, int]:
-        """The served model's name and the most tokens that it holds."""
+        """The served model's name and the size of its context in tokens."""
         import openai
 
         async with self._lock:
@@ -173,9 +173,7 @@ class VLLMServer:
                 try:
                     models = await self._client.models.list()
                 except (openai.OpenAIError, EndpointError) as error:
-                    raise PolicyError(
-                        f"no vLLM server answers at {self._base_url}: {error}"
-                    ) from error
+                    raise PolicyError(f"no vLLM server at {self._base_url}: {error}") from error
                 served = models.data[0]
                 held = (served.model_extra or {}).get("max_model_len") or 1 << 40
                 bound = self._settings.max_context_tokens or 1 << 40

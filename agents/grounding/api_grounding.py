@@ -1,8 +1,8 @@
-"""`openai:MODEL[@ENDPOINT]` as grounding agent: a model that reads the video's subtitles.
+"""`openai:MODEL[@ENDPOINT]` as grounding agent: a model reads the video's subtitles.
 
-It gets every clip that was not visited, with its subtitles, and names one. What it names must be
-one of them; if it is not, it gets one message that says so, and is asked again. A video that does
-not fit the model's context is shortlisted by BM25, and the result says so.
+It gets every clip that was not visited, with its subtitles, and names one. If the name is not one
+of them, it is told so once and asked again. If a video does not fit the model's context, BM25
+selects clips, and the result says so.
 
 Options: `temperature`, `max_tokens`, `context` (tokens that the subtitles may take).
 """
@@ -26,7 +26,7 @@ from longvideo_env.tools.tool import ToolCall, ToolReply
 
 PROMPT_VERSION = 1
 CHARACTERS_A_TOKEN = 3.5
-"""English subtitles have rather more; clip ids have fewer."""
+"""Characters per token: English subtitles have slightly more, clip ids fewer."""
 
 SMALLEST_CONTEXT = 500
 
@@ -40,7 +40,7 @@ _CLIP = re.compile(r"<clip>\s*(.*?)\s*</clip>", re.IGNORECASE | re.DOTALL)
 
 @dataclass(frozen=True)
 class GroundingOptions:
-    """What a spec may set. `context`: tokens that subtitles may take."""
+    """Options of a spec. `context`: maximum tokens for subtitles."""
 
     temperature: float = 0.0
     max_tokens: int = 1024
@@ -57,10 +57,10 @@ class ApiGrounding(ApiAgent):
         self.options = self._spec.read(GroundingOptions)
 
     async def ground(self, request: ToolCall, /) -> ToolReply:
-        """Return the clip that the model names.
+        """Return the clip named by the model.
 
         Raises:
-            ToolError: The endpoint failed, or the model named no clip of the video twice.
+            ToolError: The endpoint failed, or the model twice named no clip of the video.
         """
         clips = request.unvisited or request.video.clip_ids
         if len(clips) == 1:
@@ -78,7 +78,7 @@ class ApiGrounding(ApiAgent):
                 raise ToolError(str(error)) from error
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on. No seed: what the model said once serves every sample."""
+        """The key of the reply. Without a seed, since one reply serves all samples."""
         return {
             "agent": "openai",
             "kind": "grounding",
@@ -119,8 +119,8 @@ class ApiGrounding(ApiAgent):
                 {"role": "user", "content": _repair(shown)},
             ]
         raise ToolError(
-            f"{self.model} named no clip of video {request.video.video_id!r} that was not visited, "
-            f"twice; its last words: {reply.text[-100:]!r}."
+            f"{self.model} twice named no unvisited clip of video {request.video.video_id!r}; the "
+            f"end of its last reply: {reply.text[-100:]!r}."
         )
 
     def _sampling(self, request: ToolCall) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class ApiGrounding(ApiAgent):
 
 
 def prompt(request: ToolCall, shown: Sequence[str]) -> str:
-    """The question, what the master wants to see, and the clips."""
+    """The prompt: the question, the master's request, and the clips."""
     question = request.question
     options = [f"{option_label(i)}: {_harmless(o)}" for i, o in enumerate(question.options)]
     wanted = f"\nLook for: {_harmless(request.query)}" if request.query else ""
@@ -140,7 +140,7 @@ def prompt(request: ToolCall, shown: Sequence[str]) -> str:
 
 
 def shortlist(request: ToolCall, clips: Sequence[str], context: float) -> tuple[str, ...]:
-    """The clips that fit so many tokens, in order of time: all, or the best by BM25."""
+    """The clips that fit into `context` tokens, in order of time: all, or the best by BM25."""
     if _tokens(request.video, clips) <= context:
         return tuple(clips)
     question = request.question
@@ -156,14 +156,14 @@ def shortlist(request: ToolCall, clips: Sequence[str], context: float) -> tuple[
 
 
 def named_clip(text: str, clips: Sequence[str]) -> str | None:
-    """The clip that a reply names: the last between tags, or the only one that it mentions."""
+    """The clip that a reply names: the last one in tags, or the only one mentioned."""
     said = after_thinking(text)
     tagged = _CLIP.findall(said)
     if tagged:
         name = tagged[-1].strip(" \t\n<>[]`'\"/")
         if name in clips:
             return str(name)
-        # Models shorten ids that all begin alike: s05e02_seg02_clip_00 becomes seg02_clip_00.
+        # Models shorten ids with a common prefix: s05e02_seg02_clip_00 becomes seg02_clip_00.
         ending = [clip_id for clip_id in clips if name and clip_id.endswith(f"_{name}")]
         return ending[0] if len(ending) == 1 else None
     mentioned = [c for c in clips if re.search(rf"(?<![\w-]){re.escape(c)}(?![\w-])", said)]
@@ -182,13 +182,13 @@ def _tokens(video: Video, clips: Sequence[str]) -> float:
 
 
 def subtitle_block(video: Video, clip_id: str) -> str:
-    """A clip's subtitles between tags of its id."""
+    """A clip's subtitles inside tags with its id."""
     return _blocks(video)[clip_id]
 
 
 @lru_cache(maxsize=2048)
 def _blocks(video: Video) -> Mapping[str, str]:
-    """Each clip's subtitles between tags of its id."""
+    """Each clip's subtitles inside tags with its id."""
     blocks = {}
     for clip in video.clips:
         lines = " ".join(_harmless(line.text) for line in clip.subtitles) or "(no subtitles)"
@@ -197,5 +197,5 @@ def _blocks(video: Video) -> Mapping[str, str]:
 
 
 def _harmless(text: str) -> str:
-    """Text from outside, in which nothing passes for a tag."""
+    """Text from outside with tags escaped."""
     return text.replace("<", "&lt;")

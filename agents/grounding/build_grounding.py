@@ -46,9 +46,9 @@ from longvideo_env.tools.toolbox import Toolbox
 
 
 def first_request(task: Task, dataset: Dataset, config: EnvConfig, seed: int) -> ToolCall:
-    """The request for the first clip, as every episode of the question makes it."""
+    """The call for the first clip, as in every episode of the question."""
     request = open_episode(task, dataset, Game.from_config(config), seed).episode.start()
-    assert request is not None, "a configuration without grounding is refused before"
+    assert request is not None, "a configuration without grounding was refused above"
     return request
 
 
@@ -56,7 +56,7 @@ def read_cache(path: Path) -> list[dict[str, Any]]:
     """The entries of the published code's grounding cache.
 
     Raises:
-        MalformedFileError: The file is not one.
+        MalformedFileError: The file is not such a cache.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -76,9 +76,12 @@ def take_cache(
     requests: Sequence[ToolCall],
     toolbox: Toolbox,
 ) -> Counter[str]:
-    """Record what a cache holds. Returns how many entries were of use, and why others were not.
+    """Record the entries of a cache.
 
-    A question is found by its text; where several videos have the same, by the video of the entry.
+    Returns the number of usable entries, and reasons for the others.
+
+    A question is found by its text. If several videos have the same question, the entry's video
+    decides.
     """
     assert isinstance(toolbox.recording, Recording)
     by_text: dict[str, list[ToolCall]] = {}
@@ -89,7 +92,7 @@ def take_cache(
         clip = str(entry.get("clip") or "").strip()
         wanted = by_text.get(str(entry["question"]).strip(), [])
         if len(wanted) > 1:
-            # The entry's own clip id begins with the id of its video.
+            # The entry's clip id starts with the id of its video.
             name = str(entry.get("vid_name") or clip)
             wanted = [r for r in wanted if name.startswith(f"{r.video.video_id}_")]
         if not wanted:
@@ -108,7 +111,7 @@ def take_cache(
 async def ask_missing(
     requests: Sequence[ToolCall], toolbox: Toolbox, concurrency: int, console: Console
 ) -> Counter[str]:
-    """Ask for every first clip that is not recorded. Returns failures, by what went wrong."""
+    """Request every first clip that is not recorded. Returns failures by reason."""
     todo = iter(requests)
     errors: Counter[str] = Counter()
     columns = (
@@ -174,7 +177,7 @@ def _open(options: argparse.Namespace) -> tuple[EnvConfig, Dataset, Toolbox]:
         recording_file=str(options.out),
     )
     if config.grounding in ("none", "oracle"):
-        raise SpecError(f"--grounding {config.grounding} names first clips that need no recording.")
+        raise SpecError(f"--grounding {config.grounding} needs no recording of first clips.")
     if options.concurrency < 1:
         raise SpecError(f"--concurrency must be at least 1, got {options.concurrency}.")
     if options.limit is not None and options.limit < 1:

@@ -1,11 +1,11 @@
-"""Grounding by meaning: `embed:MODEL`, and both ways together, `fused:bm25+embed:MODEL`.
+"""Grounding by meaning: `embed:MODEL`, and combined with BM25: `fused:bm25+embed:MODEL`.
 
     --grounding embed:models/minilm
     --grounding fused:bm25+embed:models/minilm,weight=0.5
 
-A clip is cut into passages of a few lines, and is as near to the query as the nearest of these.
-`fused` adds the scores of both, each brought to mean 0 and deviation 1 over the clips of the video;
-`weight` is what meaning counts, from 0 (BM25 alone) to 1.
+A clip is split into passages of a few lines. Its score is the similarity of its best passage.
+`fused` adds the scores of both, each standardised to mean 0 and deviation 1 over the clips of the
+video. `weight` is the weight of meaning, from 0 (only BM25) to 1.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from longvideo_env.tools.tool import ToolCall, ToolReply
 
 PASSAGE_WORDS = 60
 WEIGHT = 0.5
-"""What meaning counts in `fused`: the best of 0.1, 0.2, ... on a train split."""
+"""Default weight of meaning in `fused`: the best of 0.1, 0.2, ... on a train split."""
 
 
 @dataclass(frozen=True)
 class FusedOptions:
-    """What a spec may set.
+    """Options of a spec.
 
     Attributes:
-        weight: What meaning counts, 0 to 1.
+        weight: Weight of meaning, 0 to 1.
     """
 
     weight: float = WEIGHT
@@ -46,7 +46,7 @@ class FusedOptions:
 
 
 class EmbedGrounding:
-    """Ranks clips by the nearness of their lines to the query. Spec: `embed:MODEL`."""
+    """Ranks clips by the similarity of their lines to the query. Spec: `embed:MODEL`."""
 
     immediate = True
 
@@ -54,11 +54,11 @@ class EmbedGrounding:
         self._embedder = open_embedder(argument)
 
     async def ground(self, request: ToolCall, /) -> ToolReply:
-        """Return the nearest clip that was not visited."""
+        """Return the most similar clip that was not visited."""
         return _best(request, self._scores(request.video, query_of(request)))
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on."""
+        """The key of the reply."""
         return {
             "agent": "embed",
             "model": self._embedder.digest,
@@ -85,7 +85,7 @@ class FusedGrounding(EmbedGrounding):
         self._weight = spec.read(FusedOptions).weight
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on."""
+        """The key of the reply."""
         return {**super().record_key(request), "agent": "fused", "weight": self._weight}
 
     def _scores(self, video: Video, query: str) -> np.ndarray:
@@ -95,15 +95,15 @@ class FusedGrounding(EmbedGrounding):
 
 
 def query_of(request: ToolCall) -> str:
-    """The master's request, else the question and its options."""
+    """The master's request, or else the question and its options."""
     question = request.question
     return request.query or " ".join([question.text, *question.options])
 
 
 def nearness(video: Video, query: str, embedder: Embedder) -> np.ndarray:
-    """How near each clip is to a query: the cosine of its nearest passage. Shape: (clips,).
+    """Similarity of each clip to a query: cosine of its best passage. Shape: (clips,).
 
-    A clip without a line is as far as can be.
+    A clip without lines has the lowest similarity.
     """
     owners, vectors = _passages_of(video, embedder)
     scores = np.full(len(video.clips), -1.0, dtype=np.float32)
@@ -114,7 +114,7 @@ def nearness(video: Video, query: str, embedder: Embedder) -> np.ndarray:
 
 
 def passages(clip: Clip) -> Iterator[str]:
-    """A clip's lines, layers included, as texts of some sixty words."""
+    """A clip's lines, including layers, as texts of about sixty words."""
     words: list[str] = []
     for line in clip.searched:
         words += line.text.split()
@@ -126,13 +126,13 @@ def passages(clip: Clip) -> Iterator[str]:
 
 
 def embed_passages(video: Video, embedder: Embedder) -> int:
-    """Embed a video's passages, so that the cache holds them. Returns how many there are."""
+    """Embed a video's passages into the cache. Returns their number."""
     return len(_passages_of(video, embedder)[0])
 
 
 @lru_cache(maxsize=1024)
 def _passages_of(video: Video, embedder: Embedder) -> tuple[np.ndarray, np.ndarray]:
-    """The clip of each passage, and its vector. Shapes: (passages,), (passages, width)."""
+    """Clip and vector of each passage. Shapes: (passages,), (passages, width)."""
     placed = [(i, text) for i, clip in enumerate(video.clips) for text in passages(clip)]
     owners = np.asarray([i for i, _ in placed], dtype=np.int64)
     texts = [text for _, text in placed]

@@ -1,6 +1,6 @@
 """Grounding agents that need no network: `bm25` and `random`.
 
-`oracle` is in the core, since it alone is given gold.
+`oracle` is in the core, because only it gets gold.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from longvideo_env.schema import Video
 from longvideo_env.tools.tool import ToolCall, ToolReply
 
 _INDEXES = 2048
-"""How many videos' indexes are kept; LongTVQA has 925 videos."""
+"""Cache size for indexes of videos. LongTVQA has 925 videos."""
 
 _QUERIES = 16384
-"""How many rankings are kept, each of some 25 references."""
+"""Cache size for rankings, each with about 25 references."""
 
 
 class BM25Grounding:
     """Ranks the lines of the video's clips against the query by BM25: dialogue and all layers.
 
-    The query is the master's request, else the question and its options. A clip that was visited
-    is never named while another is left. Ties, such as a query that shares no word with any clip,
-    go to the earlier clip.
+    The query is the master's request, or else the question and its options. A visited clip is only
+    named if all clips were visited. Ties go to the earlier clip, for example if the query shares no
+    word with any clip.
     """
 
     immediate = True
@@ -43,7 +43,7 @@ class BM25Grounding:
 
 
 class RandomGrounding:
-    """Names any clip that was not visited: the floor for grounding agents."""
+    """Names a random unvisited clip: the floor for grounding agents."""
 
     immediate = True
 
@@ -57,16 +57,16 @@ class RandomGrounding:
         return ToolReply(clips[int(rng.integers(len(clips)))])
 
 
-# A question is asked again in every rollout of its group, and in every epoch.
+# Cached, because every rollout of a group and every epoch asks the same question.
 @lru_cache(maxsize=_QUERIES)
 def rank_clips(video: Video, query: str) -> tuple[str, ...]:
-    """All clips of a video, best first by BM25 of their lines."""
+    """All clips of a video, ranked by BM25 of their lines."""
     return tuple(video.clip_ids[i] for i in clip_index(video).order(query))
 
 
 @lru_cache(maxsize=_INDEXES)
 def clip_index(video: Video) -> Ranking:
-    """The index of a video's clips: their dialogue and all layers."""
+    """The index of a video's clips: dialogue and all layers."""
     return Ranking([" ".join(line.text for line in clip.searched) for clip in video.clips])
 
 

@@ -1,7 +1,7 @@
-"""Grounding by single lines: `lines`, or `lines:MODEL` with a model of embeddings.
+"""Grounding by single lines: `lines`, or `lines:MODEL` with an embedding model.
 
-A clip is as good as the line in it that speaks most of the query (see `agents.evidence`). It finds
-the one line that answers; `bm25` finds the clip that is about the whole query.
+A clip's score is that of its best line (see `agents.evidence`). This finds the one line that
+answers. `bm25` finds the clip that is about the whole query.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from longvideo_env.tools.tool import ToolCall, ToolReply
 class LineGrounding:
     """Names the clip of the best line. Spec: `lines` or `lines:MODEL`.
 
-    The query is the master's request, else the question alone: words of wrong options would find
-    their lines.
+    The query is the master's request, or else the question without options, because words of wrong
+    options would find wrong lines.
     """
 
     immediate = True
@@ -36,7 +36,7 @@ class LineGrounding:
         return ToolReply(best[0].clip_id if best else left[0])
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on."""
+        """The key of the reply."""
         return {
             "agent": "lines",
             "model": self._embedder.digest if self._embedder else None,

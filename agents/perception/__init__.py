@@ -1,1 +1,1 @@
-"""Models that hear and see: speech, text in pictures, captions, embeddings."""
+"""Perception models: speech, text in frames, captions, embeddings."""

@@ -1,9 +1,9 @@
-"""Captions of frames by a model behind an endpoint: `openai:MODEL[@ENDPOINT]`, vLLM among them.
+"""Captions of frames by a model behind an endpoint, vLLM included: `openai:MODEL[@ENDPOINT]`.
 
     longvideo-env describe data/films --with openai:gpt-4o,every_s=10
 
-The frames of a batch are asked for at once. A reply that was paid for is never asked for again
-because another one of its batch failed.
+The frames of a batch are sent concurrently. If one request of a batch fails, paid replies of the
+others are kept.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from longvideo_env.sync import background_loop
 
 @dataclass(frozen=True)
 class ApiCaptionOptions:
-    """What a spec may set.
+    """Options of a spec.
 
     Attributes:
-        every_s: Seconds from one frame that is captioned to the next.
-        batch: Frames that are asked for at once.
-        max_side: Longest side in pixels; larger frames are made smaller. 0 is no limit.
-        detail: What the model is asked to see: `low`, `high` or `auto`.
-        max_tokens: Most tokens of a caption.
+        every_s: Seconds between captioned frames.
+        batch: Number of concurrent requests.
+        max_side: Longest side in pixels. Larger frames are scaled down. 0 means no limit.
+        detail: The API's `detail`: `low`, `high` or `auto`.
+        max_tokens: Maximum tokens of a caption.
     """
 
     every_s: float = 5.0
@@ -44,7 +44,7 @@ class ApiCaptionOptions:
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.every_s <= 3600:
-            raise SpecError(f"openai: expected every_s of 0.01 to 3600, got {self.every_s}.")
+            raise SpecError(f"openai: every_s must be 0.01 to 3600, got {self.every_s}.")
         if min(self.batch, self.max_tokens) < 1 or self.max_side < 0:
             raise SpecError("openai: batch and max_tokens must be at least 1, max_side at least 0.")
 
@@ -56,7 +56,7 @@ class ApiCaptioner:
         argument: `MODEL[@ENDPOINT][,every_s=5,...]`.
 
     Raises:
-        SpecError: The spec or its endpoint has no meaning.
+        SpecError: The spec or its endpoint is invalid.
         MissingExtraError: The extra `api` is not installed.
     """
 
@@ -71,7 +71,7 @@ class ApiCaptioner:
         self.maker = Maker(CAPTIONS, f"openai:{spec.model}", "", settings)
 
     def read(self, frames: Sequence[Path], /) -> Sequence[Sequence[str]]:
-        """One caption a frame.
+        """One caption per frame.
 
         Raises:
             ToolError: A frame cannot be read, or the endpoint failed.
@@ -79,13 +79,13 @@ class ApiCaptioner:
         return [[text] for text in self.answer([[path] for path in frames], CAPTION)]
 
     def answer(self, groups: Sequence[Sequence[Path]], prompt: str) -> list[str]:
-        """What the model says to each group of frames, asked for all at once.
+        """The model's reply for each group of frames, requested concurrently.
 
         Raises:
             ToolError: A frame cannot be read, or the endpoint failed.
         """
         keys = [tuple(group) for group in groups]
-        loop = background_loop()  # one for all batches: a client belongs to a loop
+        loop = background_loop()  # one loop for all batches, because a client belongs to a loop
         asyncio.run_coroutine_threadsafe(self._ask_all(keys, prompt), loop).result()
         return [self._said[key] for key in keys]
 

@@ -1,11 +1,11 @@
-"""Captions of stretches of a film: who is seen, and what happens.
+"""Captions of stretches of a film: who is visible, and what happens.
 
     longvideo-env describe data/films --with vlm-clips:FOLDER
     longvideo-env describe data/films --with openai-clips:gpt-4o,every_s=10,frames=8
 
-A model is shown some frames of ten seconds and asked for JSON with `subjects` and `events`, in the
-manner of DeepVideoDiscovery (arXiv 2505.18079). They become two lines. A reply in another form is
-kept as one line as it is.
+A model sees some frames of a stretch of ten seconds and is asked for JSON with `subjects` and
+`events`, as in DeepVideoDiscovery (arXiv 2505.18079). They become two lines. A reply in another
+form is kept as one line.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ _MOST = 20
 
 @dataclass(frozen=True)
 class StretchOptions:
-    """What a spec may set besides the options of the captioner.
+    """Options of a spec besides those of the captioner.
 
     Attributes:
-        frames: The most frames of a stretch.
+        frames: Maximum number of frames of a stretch.
     """
 
     frames: int = 8
 
     def __post_init__(self) -> None:
         if self.frames < 2:
-            raise SpecError(f"expected frames of 2 or more, got {self.frames}.")
+            raise SpecError(f"frames must be at least 2, got {self.frames}.")
 
     def of(self, captioner: Maker) -> Maker:
-        """What makes captions of stretches by a captioner of frames."""
+        """The maker of captions of stretches, from a captioner of frames."""
         settings = {**captioner.settings, **asdict(self), "prompt": PROMPT}
         return replace(captioner, settings=settings)
 
 
 def stretch_lines(reply: str) -> list[str]:
-    """The lines of a reply: its subjects and its events; the reply itself where it is no JSON."""
+    """The lines of a reply: subjects and events, or the reply itself if it is not JSON."""
     match = _OBJECT.search(reply)
     try:
         value: Any = json.loads(match[0]) if match else None
@@ -69,14 +69,14 @@ def stretch_lines(reply: str) -> list[str]:
 
 
 def _words(value: object) -> str:
-    """Text of a reply's value: a text, or the texts in an object, as some models write subjects."""
+    """Text of a value: a text, or the texts in an object, since some models write subjects so."""
     if isinstance(value, dict):
         return ", ".join(filter(None, (_words(one) for one in value.values())))
     return " ".join(value.split()) if isinstance(value, str) else ""
 
 
 def _split(argument: str) -> tuple[str, StretchOptions]:
-    """The argument of the captioner of frames, for stretches of ten seconds; and what is left."""
+    """Split the argument into that of the frame captioner and the options for stretches."""
     spec = parse_spec(f"clips:{argument}")
     options = {"every_s": "10", **spec.options}
     own = {"frames": options.pop("frames")} if "frames" in options else {}
@@ -85,7 +85,7 @@ def _split(argument: str) -> tuple[str, StretchOptions]:
 
 
 class VlmStretchCaptioner(FrameCaptioner):
-    """Captions stretches on this machine. Spec: `vlm-clips:MODEL[,frames=8,every_s=10,...]`."""
+    """Captions stretches with a local model. Spec: `vlm-clips:MODEL[,frames=8,every_s=10,...]`."""
 
     def __init__(self, argument: str) -> None:
         rest, own = _split(argument)
@@ -102,7 +102,10 @@ class VlmStretchCaptioner(FrameCaptioner):
 
 
 class ApiStretchCaptioner(ApiCaptioner):
-    """Captions stretches behind an endpoint. Spec: `openai-clips:MODEL[@ENDPOINT][,frames=8]`."""
+    """Captions stretches with a model behind an endpoint.
+
+    Spec: `openai-clips:MODEL[@ENDPOINT][,frames=8]`.
+    """
 
     def __init__(self, argument: str) -> None:
         rest, own = _split(argument)

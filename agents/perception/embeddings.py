@@ -1,10 +1,11 @@
-"""Texts as vectors, for search by meaning: a folder of ONNX, or a model of sentence-transformers.
+"""Text embeddings for search by meaning: an ONNX folder, or a sentence-transformers model.
 
     embedder = open_embedder("models/minilm")    # holds model.onnx and tokenizer.json
-    vectors = embedder.embed(["He found the key."])    # rows of length 1. Shape: (1, 384)
+    vectors = embedder.embed(["He found the key."])    # unit vectors. Shape: (1, 384)
 
-A folder with `model.onnx` runs on onnxruntime, without torch (extra `embed`); tokens are averaged,
-as MiniLM, MPNet, E5 and GTE want. Any other name goes to sentence-transformers, if it is installed.
+A folder with `model.onnx` runs on onnxruntime, without torch (extra `embed`). Token vectors are
+averaged, as MiniLM, MPNet, E5 and GTE require. Any other name uses sentence-transformers, if
+installed.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ MOST_TOKENS = 256
 _ONNX = ("model.onnx", "onnx/model.onnx")
 _TOKENIZER = "tokenizer.json"
 AT_HAND = ("sentence-transformers/all-MiniLM-L6-v2", "Xenova/all-MiniLM-L6-v2")
-"""The models that `model_at_hand` looks for in the cache of the hub."""
+"""Models that `model_at_hand` looks for in the hub's cache."""
 
 
 class Embedder(Protocol):
     """Turns texts into vectors.
 
     Attributes:
-        digest: Equal digests make equal vectors.
+        digest: Embedders with equal digests give equal vectors.
     """
 
     digest: str
@@ -40,15 +41,15 @@ class Embedder(Protocol):
     def __hash__(self) -> int: ...
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of length 1. Shape: (texts, width)."""
+        """Unit vectors. Shape: (texts, width)."""
         ...
 
 
 class OnnxEmbedder:
-    """A model in ONNX form with its tokenizer. Texts beyond 256 tokens are cut.
+    """An ONNX model with its tokenizer. Texts are truncated to 256 tokens.
 
     Raises:
-        SpecError: The folder does not hold such a model.
+        SpecError: The folder has no such model.
         MissingExtraError: onnxruntime or tokenizers is not installed.
     """
 
@@ -74,8 +75,8 @@ class OnnxEmbedder:
         self.digest = short_hash(f"{digest_folder(folder)} {digest_file(model)} {MOST_TOKENS}")
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of length 1. Shape: (texts, width)."""
-        # Of like length together: less padding.
+        """Unit vectors. Shape: (texts, width)."""
+        # Sorted by length, for less padding.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         found: dict[int, np.ndarray] = {}
         for at in range(0, len(order), BATCH):
@@ -112,7 +113,7 @@ class SentenceEmbedder:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise SpecError(
-                f"embed: {name!r} is no folder with model.onnx and tokenizer.json, and "
+                f"embed: {name!r} is not a folder with model.onnx and tokenizer.json, and "
                 "sentence-transformers is not installed. Fix: pass such a folder, or pip install "
                 "sentence-transformers."
             ) from error
@@ -125,15 +126,15 @@ class SentenceEmbedder:
         )
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of length 1. Shape: (texts, width)."""
+        """Unit vectors. Shape: (texts, width)."""
         return _unit(np.asarray(self._model.encode(list(texts), show_progress_bar=False)))
 
 
 def model_at_hand() -> str:
-    """The folder of a model in the cache of the hub, which needs no download.
+    """The folder of a model in the hub's cache, without a download.
 
     Raises:
-        SpecError: There is none.
+        SpecError: There is no such model.
         MissingExtraError: onnxruntime or tokenizers is not installed.
     """
     try:
@@ -149,7 +150,7 @@ def model_at_hand() -> str:
             if isinstance(model, str) and isinstance(tokenizer, str):
                 return str(Path(tokenizer).parent)
     raise SpecError(
-        f"no model of embeddings is at hand. Fix: hf download {AT_HAND[0]} onnx/model.onnx "
+        f"no embedding model is installed. Fix: hf download {AT_HAND[0]} onnx/model.onnx "
         "tokenizer.json, or --meaning FOLDER."
     )
 
@@ -159,11 +160,11 @@ def open_embedder(name: str) -> Embedder:
     """The model of a folder or name.
 
     Raises:
-        SpecError: There is none.
+        SpecError: There is no such model.
         MissingExtraError: A library is not installed.
     """
     if not name:
-        raise SpecError("expected embed:MODEL, with the folder of a model, or a name on the hub.")
+        raise SpecError("expected embed:MODEL, with a model's folder or its name on the hub.")
     folder = Path(name).expanduser()
     if any((folder / file).is_file() for file in _ONNX):
         return OnnxEmbedder(folder)
@@ -171,7 +172,7 @@ def open_embedder(name: str) -> Embedder:
 
 
 def embed_cached(embedder: Embedder, texts: Sequence[str]) -> np.ndarray:
-    """The vectors of texts, kept in the user's cache. Shape: (texts, width)."""
+    """The vectors of texts, cached on disk. Shape: (texts, width)."""
     name = short_hash("\x1f".join([embedder.digest, *texts]))
     file = cache_root() / "embeddings" / f"{name}.npy"
     try:
@@ -187,7 +188,7 @@ def embed_cached(embedder: Embedder, texts: Sequence[str]) -> np.ndarray:
             np.save(target, vectors)
         partial.replace(file)
     except OSError:
-        pass  # a cache that cannot be written costs time only
+        pass  # without the cache it only takes longer
     return vectors
 
 

@@ -1,10 +1,10 @@
-"""Making one kind of layer of one film after the other, with one model that is loaded once.
+"""Makes a layer for several films, one after another, with a model that is loaded once.
 
     maker = LayerMaker("rapidocr", "text")
     outcome = maker.attempt(Path("data/talk"))
     outcome.said, outcome.failures     # "talk: text: 6 lines from 14 frames (rapidocr)", ()
 
-A layer that is there already is not made again.
+An existing layer is not made again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from longvideo_env.schema import Video
 EMBED = "embed"
 
 Tell: TypeAlias = Callable[..., object]
-"""Takes how far a film is: `completed` and `total`, or a `description`."""
+"""Takes the progress of a film: `completed` and `total`, or a `description`."""
 
 
 def _silent(**_: object) -> None:
@@ -44,11 +44,11 @@ def _silent(**_: object) -> None:
 
 
 class FilmOutcome(NamedTuple):
-    """What became of a film.
+    """The outcome for a film.
 
     Attributes:
-        said: A line for the user; empty where nothing was made.
-        failures: What failed, a line each.
+        said: A line for the user; empty if the film failed.
+        failures: Failures, one line each.
     """
 
     said: str
@@ -57,13 +57,13 @@ class FilmOutcome(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerMaker:
-    """Makes a layer of films.
+    """Makes layers of films.
 
     Attributes:
-        spec: What makes it.
+        spec: Spec of the model.
         kind: `speech`, `text`, `captions` or `embed`.
-        films: Where the films lie, for speech.
-        workers: Processes that read frames.
+        films: Folder of the films, for speech.
+        workers: Number of processes that read frames.
     """
 
     spec: str
@@ -73,23 +73,23 @@ class LayerMaker:
 
     @cached_property
     def model(self) -> Any:
-        """The reader, or the model of embeddings, loaded once.
+        """The reader or embedding model, loaded once.
 
         Raises:
-            SpecError: The spec has no meaning.
-            MissingExtraError: It needs a package that is not installed.
+            SpecError: The spec is invalid.
+            MissingExtraError: The model needs a package that is not installed.
         """
         if self.kind == EMBED:
             return open_embedder(self.spec.partition(":")[2])
         return find_reader(self.kind, self.spec)
 
     def attempt(self, folder: Path, tell: Tell = _silent) -> FilmOutcome:
-        """Make the layer of one folder; what goes wrong with it is named, and is no error.
+        """Make the layer of one folder. Failures are returned, not raised.
 
         Raises:
-            SpecError: The spec has no meaning.
-            MissingExtraError: It needs a package that is not installed.
-            FolderInUseError: Another process makes layers of the folder.
+            SpecError: The spec is invalid.
+            MissingExtraError: The model needs a package that is not installed.
+            FolderInUseError: Another process is making layers in the folder.
         """
         _ = self.model
         try:
@@ -105,11 +105,11 @@ class LayerMaker:
         return FilmOutcome(f"{folder.name}: {made}", tuple(named))
 
     def make(self, folder: Path, tell: Tell = _silent) -> Made | str:
-        """Make the layer of one folder; what is made already stays.
+        """Make the layer of one folder. Existing parts are kept.
 
         Raises:
-            DataError: The folder, or the film, is wrong.
-            SpecError: The folder holds several videos, and speech is heard film by film.
+            DataError: The folder or the film is invalid.
+            SpecError: The folder has several videos, but speech needs one film per folder.
         """
         videos = load_videos(folder)
         if self.kind == EMBED:
@@ -148,24 +148,24 @@ class LayerMaker:
 def _only(videos: Mapping[str, Video], folder: Path) -> Video:
     if len(videos) != 1:
         raise SpecError(
-            f"{folder} holds {len(videos):,} videos, and speech is heard film by film. Fix: ingest "
-            "each film into a folder of its own."
+            f"{folder} has {len(videos):,} videos, but speech needs one film per folder. Fix: "
+            "ingest each film into its own folder."
         )
     return next(iter(videos.values()))
 
 
 def _film_of(folder: Path, films: Path | None) -> Path:
-    """The film that a folder was made of.
+    """The film that a folder was made from.
 
     Raises:
-        DatasetNotFoundError: It is not there, or another film has its name.
+        DatasetNotFoundError: The film is missing, or another film has its name.
     """
     try:
         record = json.loads((folder / "film.json").read_text(encoding="utf-8"))
         name, n_bytes = str(record["film"]), int(record["n_bytes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetNotFoundError(
-            "there is no film.json, so the film is not known.", folder, None, "ingest the film."
+            "there is no film.json, so the film is unknown.", folder, None, "ingest the film."
         ) from error
     path = films / name if films is not None and films.is_dir() else films
     if path is None or not path.is_file() or path.stat().st_size != n_bytes:
@@ -173,6 +173,6 @@ def _film_of(folder: Path, films: Path | None) -> Path:
             f"expected the film {name!r} with {n_bytes:,} bytes.",
             path or folder,
             None,
-            "give the folder of the films: --films FOLDER.",
+            "pass the folder of the films: --films FOLDER.",
         )
     return path

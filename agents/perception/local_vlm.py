@@ -1,10 +1,10 @@
-"""Pictures in words by a vision-language model on this machine (library transformers).
+"""Captions and answers by a local vision-language model (library transformers).
 
     --captions vlm:FOLDER               # captions of frames, as a layer
     --vision vlm:FOLDER,frames=8        # answers about the clips in view
 
-FOLDER is a model with its processor, such as Qwen2.5-VL or Qwen3-VL, or its name on the hub. It
-answers greedily: the same pictures give the same words.
+FOLDER is a model with its processor, such as Qwen2.5-VL or Qwen3-VL, or its name on the hub.
+Decoding is greedy: the same images give the same text.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ LOOK = (
 
 @dataclass(frozen=True)
 class CaptionOptions:
-    """What a spec may set.
+    """Options of a spec.
 
     Attributes:
-        every_s: Seconds from one frame that is captioned to the next.
-        batch: Frames at once.
-        max_side: Longest side in pixels; larger frames are made smaller.
-        max_tokens: Most tokens of a caption.
+        every_s: Seconds between captioned frames.
+        batch: Frames per batch.
+        max_side: Longest side in pixels. Larger frames are scaled down.
+        max_tokens: Maximum tokens of a caption.
     """
 
     every_s: float = 5.0
@@ -51,18 +51,18 @@ class CaptionOptions:
     def __post_init__(self) -> None:
         _check(self.batch, self.max_side, self.max_tokens)
         if not 0.01 <= self.every_s <= 3600:
-            raise SpecError(f"vlm: expected every_s of 0.01 to 3600, got {self.every_s}.")
+            raise SpecError(f"vlm: every_s must be 0.01 to 3600, got {self.every_s}.")
 
 
 @dataclass(frozen=True)
 class LookOptions:
-    """What a spec may set.
+    """Options of a spec.
 
     Attributes:
-        frames: Frames of the view that are shown.
-        batch: Requests at once.
-        max_side: Longest side in pixels; larger frames are made smaller.
-        max_tokens: Most tokens of an answer.
+        frames: Number of frames of the view to show.
+        batch: Requests per batch.
+        max_side: Longest side in pixels. Larger frames are scaled down.
+        max_tokens: Maximum tokens of an answer.
     """
 
     frames: int = 8
@@ -78,7 +78,7 @@ class FrameCaptioner:
     """Captions frames. Spec: `vlm:MODEL[,every_s=5,batch=8,...]`.
 
     Raises:
-        SpecError: An option has no meaning, or there is no such model.
+        SpecError: An option is invalid, or there is no such model.
         MissingExtraError: transformers is not installed.
     """
 
@@ -95,7 +95,7 @@ class FrameCaptioner:
         )
 
     def read(self, frames: Sequence[Path], /) -> Sequence[Sequence[str]]:
-        """One caption a frame.
+        """One caption per frame.
 
         Raises:
             ToolError: A frame cannot be decoded.
@@ -103,16 +103,16 @@ class FrameCaptioner:
         return [[text] for text in self.answer([([path], CAPTION) for path in frames])]
 
     def answer(self, asked: Sequence[tuple[Sequence[Path], str]]) -> list[str]:
-        """What the model says to each question about frames, all in one batch."""
+        """The model's answer to each question about frames, in one batch."""
         model = open_vlm(self._name)
         return model.answer(asked, self._options.max_side, self._options.max_tokens)
 
 
 class VlmVision:
-    """Looks at frames of the view. Spec: `vlm:MODEL[,frames=8,...]`.
+    """Describes frames of the view. Spec: `vlm:MODEL[,frames=8,...]`.
 
     Raises:
-        SpecError: An option has no meaning, or there is no such model.
+        SpecError: An option is invalid, or there is no such model.
         MissingExtraError: transformers is not installed.
     """
 
@@ -126,7 +126,7 @@ class VlmVision:
         self._batcher = MicroBatcher(self._answer, self._options.batch)
 
     async def look(self, request: ToolCall, /) -> ToolReply:
-        """Return what the model says of the frames, and how many it was shown.
+        """Return the model's description of the frames, and the number shown.
 
         Raises:
             ToolError: There are no frames, or one cannot be decoded.
@@ -136,7 +136,7 @@ class VlmVision:
         return ToolReply(text or "(the model said nothing)", details={"n_frames": len(frames)})
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on."""
+        """The key of the reply."""
         frames = frames_in_view(request, self._options.frames)
         return {
             "agent": "vlm",
@@ -194,10 +194,10 @@ class LocalVlm:
     def answer(
         self, asked: Sequence[tuple[Sequence[Path], str]], max_side: int, max_tokens: int
     ) -> list[str]:
-        """An answer to each question about pictures, all in one batch.
+        """An answer to each question about images, in one batch.
 
         Raises:
-            ToolError: A picture cannot be decoded.
+            ToolError: An image cannot be decoded.
         """
         images = [[opened(path, max_side) for path in paths] for paths, _ in asked]
         messages = [
@@ -220,7 +220,7 @@ class LocalVlm:
 
 @lru_cache(maxsize=1)
 def open_vlm(name: str) -> LocalVlm:
-    """The model of a folder or name, loaded once."""
+    """Load the model of a folder or name, once."""
     return LocalVlm(name)
 
 

@@ -1,10 +1,10 @@
-"""Text in pictures: the spec `rapidocr` (library rapidocr, its weights are inside the package).
+"""Text in frames: the spec `rapidocr` (library rapidocr, which contains its weights).
 
     --read-text rapidocr
     --read-text rapidocr:every_s=1,score=0.8
 
-A picture that looks like the one before it is not read again. Short strings of at most three
-letters need a score of 0.9: in plain pictures such strings turn up at lower ones.
+A frame that looks like the one before is not read again. Strings of at most three letters need a
+score of 0.9, because frames without text give such strings at lower scores.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from longvideo_env.specs import parse_spec
 SHORT, SURE = 3, 0.9
 _SMALL = (160, 90)
 _CHANGE = 24
-"""Grey levels by which a point of the small picture must differ for another reading."""
+"""Difference in grey level of any point of the downscaled frame that triggers a new reading."""
 
 
 @dataclass(frozen=True)
 class ScreenTextOptions:
-    """What a spec may set.
+    """Options of a spec.
 
     Attributes:
-        every_s: Seconds from one frame that is read to the next.
-        score: Texts below it are left out.
+        every_s: Seconds between frames that are read.
+        score: Texts with a lower score are left out.
     """
 
     every_s: float = 2.0
@@ -44,8 +44,8 @@ class ScreenTextOptions:
     def __post_init__(self) -> None:
         if not (0.01 <= self.every_s <= 3600 and 0 <= self.score <= 1):
             raise SpecError(
-                f"rapidocr: expected every_s of 0.01 to 3600 and score of 0 to 1, got "
-                f"{self.every_s} and {self.score}."
+                f"rapidocr: every_s must be 0.01 to 3600 and score 0 to 1, got {self.every_s} and "
+                f"{self.score}."
             )
 
 
@@ -53,10 +53,10 @@ class ScreenTextReader:
     """See the module's docstring.
 
     Args:
-        argument: Options, as `every_s=1`.
+        argument: Options such as `every_s=1`.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option is invalid.
         MissingExtraError: rapidocr is not installed.
     """
 
@@ -82,7 +82,7 @@ class ScreenTextReader:
     def _engine(self) -> Any:
         from rapidocr import RapidOCR
 
-        logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it warns of plain pictures
+        logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it warns about frames without text
         return RapidOCR(params={"Global.log_level": "error"})
 
     def read(self, frames: Sequence[Path], /) -> Sequence[Sequence[str]]:
@@ -115,7 +115,7 @@ class ScreenTextReader:
 def _decoded(path: Path) -> np.ndarray:
     import cv2
 
-    # Not imread, which knows no path beyond the system's code page on Windows.
+    # Not imread, which fails on Windows for paths outside the system's code page.
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise ToolError(f"{path.name} cannot be decoded.")

@@ -1,4 +1,4 @@
-"""Shots of a film, from cut to cut (library scenedetect, as `scenedetect-headless`)."""
+"""Finds the shots of a film (library scenedetect, as `scenedetect-headless`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from longvideo_env.errors import MissingExtraError
 
 
 def find_shots(film: Path) -> dict[str, Any]:
-    """The shots of a film by `AdaptiveDetector`, which compares a frame with its neighbours.
+    """Find the shots of a film with `AdaptiveDetector`, which compares neighbouring frames.
 
     Returns:
-        `version`, and `shots` as `[start_s, end_s]` in order; none where there are no pictures.
+        `version`, and `shots` as `[start_s, end_s]` in order. Empty if there are no pictures.
 
     Raises:
         MissingExtraError: scenedetect is not installed.
@@ -24,7 +24,7 @@ def find_shots(film: Path) -> dict[str, Any]:
         raise MissingExtraError(error.name or "scenedetect-headless", "ocr") from error
     try:
         scenes = detect(str(film), AdaptiveDetector(), start_in_scene=True)
-    except VideoOpenFailure:  # a film of sound alone
+    except VideoOpenFailure:  # a file with sound only
         scenes = []
     shots = [[round(start.seconds, 3), round(end.seconds, 3)] for start, end in scenes]
     return {"version": f"scenedetect {version('scenedetect-headless')}", "shots": shots}

@@ -3,9 +3,8 @@
     --speech whisper:small                  # from the hub, or its cache
     --speech whisper:models/tiny.en,language=en
 
-Stretches without a voice are left out first, because Whisper invents words for music. Words are
-gathered into sentences, so that a line is cut where a sentence ends, not where a window of 30
-seconds does.
+Stretches without a voice are removed first, because Whisper invents words for music. Words are
+joined into sentences, so lines end with sentences, not with Whisper's windows of 30 seconds.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from longvideo_env.schema import TimedText
 from longvideo_env.specs import parse_spec
 
 AT_HAND = ("small", "base", "tiny", "small.en", "base.en", "tiny.en", "medium", "turbo", "large-v3")
-"""The sizes that `auto` looks for in the cache of the hub, the most fitting for a laptop first."""
+"""Sizes that `auto` looks for in the hub's cache, the best for a laptop first."""
 
 PAUSE_S = 1.5
 LONGEST_S = 20.0
@@ -37,12 +36,12 @@ _ENDS = (".", "?", "!", "…", "。", "？", "！")  # noqa: RUF001 - full-width
 
 @dataclass(frozen=True)
 class WhisperOptions:
-    """What a spec may set.
+    """Options of a spec.
 
     Attributes:
-        language: Such as `en`; found by default.
-        beam: Hypotheses that are kept while decoding.
-        compute: How weights are held: `int8`, `float32`, ...
+        language: Such as `en`; detected by default.
+        beam: Beam size.
+        compute: Type of the weights: `int8`, `float32`, ...
     """
 
     language: str = ""
@@ -54,10 +53,10 @@ class WhisperReader:
     """See the module's docstring.
 
     Args:
-        argument: `SIZE` or `FOLDER`, with options behind it.
+        argument: `SIZE` or `FOLDER`, followed by options.
 
     Raises:
-        SpecError: There is no such model, or an option has no meaning.
+        SpecError: There is no such model, or an option is invalid.
         MissingExtraError: faster-whisper is not installed.
     """
 
@@ -65,7 +64,7 @@ class WhisperReader:
         spec = parse_spec(f"whisper:{argument}")
         self._options = spec.read(WhisperOptions)
         if self._options.beam < 1:
-            raise SpecError(f"whisper: expected beam of 1 or more, got {self._options.beam}.")
+            raise SpecError(f"whisper: beam must be at least 1, got {self._options.beam}.")
         folder = _folder(spec.argument)
         name = Path(spec.argument).name if Path(spec.argument).is_dir() else spec.argument
         self.maker = Maker(
@@ -82,14 +81,14 @@ class WhisperReader:
         self._model = _load(folder, self._options)
 
     def hear(self, samples: np.ndarray, tick: Callable[[float], None] = lambda _: None, /) -> Heard:
-        """What is said, a sentence a line. The same samples give the same lines."""
+        """Transcribe; one sentence per line. The same samples give the same lines."""
         if not len(samples):
             return Heard(())
         segments, info = self._model.transcribe(
             samples,
             language=self._options.language or None,
             beam_size=self._options.beam,
-            temperature=0.0,  # others would draw at random
+            temperature=0.0,  # higher values sample at random
             vad_filter=True,
             word_timestamps=True,
             condition_on_previous_text=False,
@@ -99,23 +98,23 @@ class WhisperReader:
 
 
 def auto_reader(argument: str = "") -> WhisperReader:
-    """`auto`: a model that is at hand in the cache of the hub, and needs no download.
+    """`auto`: a model in the hub's cache, without a download.
 
     Raises:
-        SpecError: There is none.
+        SpecError: There is no such model.
         MissingExtraError: faster-whisper is not installed.
     """
     size = next((size for size in AT_HAND if _cached(size)), None)
     if size is None:
         raise SpecError(
-            "no Whisper model is at hand. Fix: --speech whisper:small takes one from the hub, "
-            "--speech whisper:FOLDER one of your own."
+            "no Whisper model is in the cache. Fix: --speech whisper:small downloads one from the "
+            "hub; --speech whisper:FOLDER uses your own."
         )
     return WhisperReader(f"{size},{argument}" if argument else size)
 
 
 def sentences(words: Iterable[tuple[str, float, float]]) -> Iterator[TimedText]:
-    """Words with their times as lines: each ends with its sentence, or at a long pause.
+    """Join words with times into lines. A line ends with its sentence or at a long pause.
 
     Args:
         words: `(word with the space before it, start_s, end_s)`, in order.
@@ -136,7 +135,7 @@ def sentences(words: Iterable[tuple[str, float, float]]) -> Iterator[TimedText]:
 
 
 def _abbreviated(text: str) -> bool:
-    """Whether the last dot belongs to a title or an initial: "Dr.", "J."."""
+    """Whether the last dot belongs to a title or an initial, such as "Dr." or "J."."""
     last = text.split()[-1].lower() if text.split() else ""
     return last in ("mr.", "mrs.", "ms.", "dr.", "st.") or (
         len(last) == 2 and last[0].isalpha() and last != "i."
@@ -161,10 +160,10 @@ def _library() -> Any:
 
 
 def _cached(size: str) -> Path | None:
-    """The folder of a size in the cache of the hub, or None."""
+    """The folder of a size in the hub's cache, or None."""
     try:
         return Path(_library().download_model(size, local_files_only=True))
-    except (OSError, ValueError):  # the hub's own errors are among these
+    except (OSError, ValueError):  # includes the hub's own errors
         return None
 
 
@@ -183,8 +182,8 @@ def _folder(name: str) -> Path:
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise SpecError(
-            f"whisper: the model {name!r} cannot be fetched from the hub ({reason:.200}). "
-            "Fix: pass the folder of a model, as whisper:FOLDER."
+            f"whisper: the model {name!r} cannot be downloaded from the hub ({reason:.200}). Fix: "
+            "pass the folder of a model, as whisper:FOLDER."
         ) from error
 
 

@@ -1,1 +1,1 @@
-"""Master policies."""
+"""Policies: the master agents that play the game."""

@@ -1,22 +1,22 @@
-"""`openai:MODEL[@ENDPOINT]` as master: the conversation as chat messages, one reply a turn.
+"""`openai:MODEL[@ENDPOINT]` as master: chat messages, one reply per turn.
 
-The assistant's own turns stay in the conversation. `<think>` blocks of earlier turns are left out
-of what is sent, as makers of reasoning models advise (`think=keep` sends them); the trajectory
-keeps them. Generation stops at an action's closing tag. Servers cut the tag off with the text
-behind it, so it is put back; where the server stopped inside the reasoning, because that mentions
-an action, it is asked again without stopping, and the reply is cut behind its action.
+The assistant's turns stay in the conversation. `<think>` blocks of earlier turns are not sent, as
+makers of reasoning models advise (`think=keep` sends them); the trajectory keeps them. Generation
+stops at an action's closing tag. Servers cut off the tag, so it is added again. If the server
+stopped inside the reasoning because it mentions an action, the request is repeated without stop
+sequences, and the reply is cut after its action.
 
 With `protocol=functions` the tools are sent as JSON schemas. A reply is the server's message, kept
-as JSON; results go back as messages of the role `tool`. Nothing stops a reply but its end.
+as JSON. Results are sent as messages with the role `tool`. There are no stop sequences.
 
-Where the master sees (`frames=N`), a message with frames is sent as a list of parts: its text, then
-the images. Images that belong to a tool's message come in a user's message behind it, because
-servers take none there.
+If the master sees frames (`frames=N`), a message with frames is sent as a list of parts: its text,
+then the images. Servers take no images in tool messages, so those are sent in a user message after
+it.
 
-Options: `detail` of images (`low`, `high`, `auto`), `stop` (false for servers that know no stop
-sequences), `think` (`drop` or `keep`), `tool_choice` (`auto` or `required`), `strict` (true lets
-the server hold arguments to the schemas), `stream` (true for servers that only stream). How replies
-are drawn is said by the generation settings, as for every model.
+Options: `detail` of images (`low`, `high`, `auto`), `stop` (false for servers without stop
+sequences), `think` (`drop` or `keep`), `tool_choice` (`auto` or `required`), `strict` (true makes
+the server enforce the schemas), `stream` (true for servers that only stream). Sampling is set by
+the generation settings, as for every model.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from longvideo_env.schema import FrameRef
 
 @dataclass(frozen=True)
 class MasterOptions:
-    """What a spec may set."""
+    """Options of a spec."""
 
     stop: bool = True
     think: str = "drop"
@@ -73,11 +73,11 @@ class ApiPolicy:
     """See the module's docstring.
 
     Args:
-        argument: What follows `openai:` in its spec.
-        settings: How replies are drawn.
+        argument: The text after `openai:` in the spec.
+        settings: Generation settings.
 
     Raises:
-        SpecError: The spec or its endpoint has no meaning.
+        SpecError: The spec or its endpoint is invalid.
         MissingExtraError: The extra `api` is not installed.
     """
 
@@ -90,17 +90,20 @@ class ApiPolicy:
         self.options = spec.spec.read(MasterOptions)
         self._settings = settings
         self._client = client_for(load_endpoint(spec.endpoint))
-        self._resolution: int | None = None  # None reads
+        self._resolution: int | None = None  # None: reads text only
 
     def see(self, resolution: int) -> None:
-        """Send the frames of messages as images. Whether the model takes them, its server knows."""
+        """Send the frames of messages as images.
+
+        The server decides whether the model takes them.
+        """
         self._resolution = resolution
 
     async def act(self, context: Context, /) -> Reply:
-        """Ask the model for the reply of one turn.
+        """Request the reply of one turn.
 
         Raises:
-            PolicyError: The endpoint gave none.
+            PolicyError: The endpoint gave no reply.
         """
         try:
             return await (self._call(context) if context.tools else self._write(context))
@@ -110,10 +113,10 @@ class ApiPolicy:
             raise PolicyError(str(error)) from error
 
     async def aclose(self) -> None:
-        """Nothing: connections are closed with the event loop."""
+        """Does nothing: connections are closed with the event loop."""
 
     async def _call(self, context: Context) -> Reply:
-        """A reply by calls of functions: the server's message as JSON."""
+        """A reply with function calls: the server's message as JSON."""
         tools = map(strict, context.tools) if self.options.strict else context.tools
         offered = {"tools": list(tools), "tool_choice": self.options.tool_choice}
         keep = self.options.think == "keep"
@@ -127,7 +130,7 @@ class ApiPolicy:
         messages = self._sent(context, keep_thinking=self.options.think == "keep")
         sampling = self._sampling(context)
         protocol = context.game.protocol
-        # The answer's is the last, and so always among them.
+        # The answer's tag is last, so it is always included.
         stops = protocol.stop_strings[-STOPS_TAKEN:] if self.options.stop else []
         reply = await self._ask(messages, sampling | ({"stop": stops} if stops else {}))
         usage = Usage() + reply.usage
@@ -172,14 +175,14 @@ class ApiPolicy:
 
 
 def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[dict[str, Any]]:
-    """The conversation as it is sent."""
+    """The conversation in the form sent to the server."""
     sent = []
     for message in messages:
         copied: dict[str, Any] = dict(message)
         if message["role"] == "assistant" and not keep_thinking:
             copied["content"] = without_thinking(message["content"])
             copied.pop("reasoning_content", None)
-        copied.pop("name", None)  # of a tool: the id says which call it answers
+        copied.pop("name", None)  # the name of a tool; the id identifies the call
         sent.append(copied)
     return sent
 
@@ -187,14 +190,14 @@ def sent_messages(messages: Sequence[Message], *, keep_thinking: bool) -> list[d
 def with_images(
     messages: Sequence[dict[str, Any]], part_of: Callable[[Path], Any]
 ) -> list[dict[str, Any]]:
-    """Messages whose frames are parts of their content.
+    """Messages with frames as parts of their content.
 
     Args:
-        messages: As `sent_messages` gives them, with references to frames.
-        part_of: The part of a frame's file.
+        messages: Result of `sent_messages`, with references to frames.
+        part_of: Makes the message part of a frame's file.
 
     Raises:
-        ToolError: A file cannot be read, or is no image.
+        ToolError: A file cannot be read or is not an image.
     """
     sent: list[dict[str, Any]] = []
     for message in messages:
@@ -211,9 +214,9 @@ def with_images(
 
 
 def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool whose arguments the server enforces: all are required, and optional ones may be null.
+    """A strict schema: all arguments are required, and optional ones may be null.
 
-    Source: OpenAI's "Structured Outputs"; vLLM goes by the same flag.
+    Source: OpenAI's "Structured Outputs". vLLM uses the same flag.
     """
     function = schema["function"]
     parameters = function["parameters"]
@@ -227,7 +230,7 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_message(reply: ChatReply) -> str:
-    """A reply as an assistant's message in the OpenAI form, as JSON."""
+    """A reply as an assistant message in the OpenAI format, as JSON."""
     message: dict[str, Any] = {"role": "assistant", "content": reply.text}
     if reply.reasoning:
         message["reasoning_content"] = reply.reasoning
@@ -237,7 +240,7 @@ def as_message(reply: ChatReply) -> str:
 
 
 def _plain(call: Any) -> Any:
-    """A call without what streams and servers add to it."""
+    """A call without extra fields of streams and servers."""
     if not isinstance(call, dict) or not isinstance(call.get("function"), dict):
         return call
     function = {name: call["function"].get(name) for name in ("name", "arguments")}
@@ -245,7 +248,7 @@ def _plain(call: Any) -> Any:
 
 
 def closed(reply: ChatReply, stops: Sequence[str], protocol: ReplyProtocol) -> str | None:
-    """A reply with the closing tag at which the server stopped; None if that was in reasoning."""
+    """A reply with the closing tag at which the server stopped. None if that was in reasoning."""
     text = reply.text
     if reply.finish != "stop" or not stops or protocol.complete(text):
         return text
@@ -259,7 +262,7 @@ def closed(reply: ChatReply, stops: Sequence[str], protocol: ReplyProtocol) -> s
 
 
 def cut_behind_action(text: str, protocol: ReplyProtocol) -> str:
-    """A reply up to the end of its first action: what follows would not have been generated."""
+    """A reply up to the end of its first action. The rest would not have been generated."""
     if not protocol.complete(text):
         return text
     for mark in re.finditer("|".join(map(re.escape, protocol.endings)), text, re.IGNORECASE):

@@ -1,4 +1,4 @@
-"""From a spec, or a function, to a master policy."""
+"""Builds a policy from a spec or a function."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ POLICY_SPECS = (
 
 
 def check_policy_spec(spec: Any) -> None:
-    """Refuse what names no policy, before any time is spent.
+    """Check the spec of a policy early, without loading a model.
 
     Raises:
-        SpecError: No such policy.
+        SpecError: There is no such policy.
     """
     if callable(spec) or hasattr(spec, "act"):
         return
     parsed = parse_spec(spec)
     if parsed.name in _BUILDERS:
         if bool(parsed.argument) == (parsed.name != "random"):
-            if parsed.name in ("scripted", "teacher"):  # costs nothing, and checks the argument
+            if parsed.name in ("scripted", "teacher"):  # building is cheap and checks the argument
                 _BUILDERS[parsed.name](spec.partition(":")[2], GenerationSettings())
             return
     elif parsed.name in entry_point_names("policies"):
@@ -57,14 +57,14 @@ def check_policy_spec(spec: Any) -> None:
 
 
 def build_policy(spec: Any, settings: GenerationSettings | None = None) -> Policy:
-    """The policy that a spec names; a function `messages -> str`, or a `Policy`, is one already.
+    """Build the policy of a spec. Also takes a function `messages -> str` or a `Policy`.
 
     Args:
         spec: One of `POLICY_SPECS`, a function, or a policy.
-        settings: How models generate; policies without a model take no notice.
+        settings: Generation settings. Policies without a model ignore them.
 
     Raises:
-        SpecError: No such policy, or its model cannot be loaded.
+        SpecError: There is no such policy, or its model cannot be loaded.
         MissingExtraError: Its libraries are not installed.
     """
     check_policy_spec(spec)
@@ -82,45 +82,45 @@ def build_policy(spec: Any, settings: GenerationSettings | None = None) -> Polic
 
 
 def policy_name(spec: Any) -> str:
-    """What a policy is called in tables and folders."""
+    """Name of a policy in tables and folders."""
     return str(spec_of(spec)) if callable(spec) or isinstance(spec, str) else type(spec).__name__
 
 
 def game_of(policies: Sequence[Any]) -> str:
-    """The game that policies play where none is named.
+    """The game of the policies if none was named.
 
-    The released checkpoints of LongVideoAgent play as they were trained.
+    The released checkpoints of LongVideoAgent play the game of their training.
 
     Raises:
-        SpecError: They play different ones.
+        SpecError: The policies play different games.
     """
     found = {RELEASED if _is_released(spec) else DEFAULT_GAME for spec in policies}
     if len(found) > 1:
         raise SpecError(
             "released checkpoints (hf:longvideoagent/...) play another game than other policies. "
-            f"Fix: play them apart, or give --game, such as --game {DEFAULT_GAME}."
+            f"Fix: evaluate them separately, or set --game, such as --game {DEFAULT_GAME}."
         )
     return found.pop() if found else DEFAULT_GAME
 
 
 def check_protocol(spec: Any, protocol: str) -> None:
-    """Refuse a policy that cannot play by a protocol.
+    """Check that a policy can use a protocol.
 
     Raises:
-        SpecError: It cannot.
+        SpecError: It cannot use it.
     """
     if protocol == ContinuationProtocol.name and policy_name(spec).startswith("openai:"):
         raise SpecError(
-            "a server's chat cannot go on with one long reply (protocol=continuation). Fix: load "
-            "the model with hf: or vllm:, or give another game."
+            "a chat server cannot continue one long reply (protocol=continuation). Fix: load the "
+            "model with hf: or vllm:, or choose another game."
         )
 
 
 def check_frames(spec: Any, frames: int) -> None:
-    """Refuse a policy that cannot see, where it is to be shown frames.
+    """Check that a policy can see, if frames are requested.
 
     Raises:
-        SpecError: It reads text alone.
+        SpecError: It reads text only.
     """
     if not frames:
         return
@@ -135,7 +135,7 @@ def check_frames(spec: Any, frames: int) -> None:
             try:
                 sees = takes_images(base)
             except (OSError, ValueError, ImportError):
-                return  # building it says what is wrong
+                return  # building it reports the error
             if not sees:
                 raise reads_only(name)
         elif parsed.name in _BUILDERS and parsed.name != "openai":
@@ -153,7 +153,7 @@ def _is_released(spec: Any) -> bool:
 
 
 def _part(part: Any, spec: Spec) -> Any:
-    """What an entry point names: a policy, or a class that takes the spec's argument."""
+    """The object of an entry point: a policy, or a class that takes the spec's argument."""
     return part(spec.argument) if isinstance(part, type) else part
 
 
@@ -194,4 +194,4 @@ _BUILDERS: Mapping[str, Callable[[str, GenerationSettings], Policy]] = {
 }
 
 POLICY_KINDS = frozenset(_BUILDERS)
-"""The names with which specs of policies that ship begin."""
+"""Names of the built-in policies in specs."""

@@ -1,10 +1,10 @@
-"""Any function from messages to text is a policy, sync or async.
+"""Any function from messages to text as a policy, sync or async.
 
-With `protocol="functions"` the text is JSON (see `longvideo_env.game.protocol.functions`); a dict,
-an assistant's message in the OpenAI form, will do as well. A function that has a parameter `tools`
-is given their JSON schemas. One that has a parameter `frames` sees (`frames=N`): it is given a list
-with an entry for each message, the frames that come with it, each with `path`, `clip_id` and
-`time_s`; it opens the images itself, so `resolution` does not count.
+With `protocol="functions"` the text is JSON (see `longvideo_env.game.protocol.functions`). A dict
+with an assistant message in the OpenAI format also works. If the function has a parameter `tools`,
+it gets their JSON schemas. If it has a parameter `frames`, it can see (`frames=N`): it gets a list
+with the frames of each message, each with `path`, `clip_id` and `time_s`. It opens the images
+itself, so `resolution` is ignored.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from longvideo_env.errors import PolicyError, SpecError
 from longvideo_env.game.policy import Context, Reply
 
 _THREADS = 64
-"""The most sync functions that wait at once."""
+"""Maximum number of concurrent sync functions."""
 
 
 class FunctionPolicy(TextPolicy):
-    """A function `messages -> str`, with `tools` or `frames` beside them; messages are dicts.
+    """A function `messages -> str`, optionally with `tools` or `frames`. Messages are dicts.
 
-    A sync function runs in a thread of its own, so that one that waits does not block others.
+    A sync function runs in its own thread, so that it does not block others.
 
     Args:
         function: The function.
@@ -43,19 +43,19 @@ class FunctionPolicy(TextPolicy):
         self._threads = None if self._is_async else ThreadPoolExecutor(_THREADS, "policy")
 
     def see(self, resolution: int) -> None:
-        """Hand the frames to the function.
+        """Pass frames to the function.
 
         Raises:
             SpecError: It has no parameter `frames`.
         """
         if not self._takes_frames:
             raise SpecError(
-                "the function of this policy has no parameter `frames`, so it cannot be shown any. "
-                "Fix: give it one, as in `def policy(messages, frames)`; or leave frames at 0."
+                "the function of this policy has no parameter `frames`, so it cannot be shown "
+                "frames. Fix: add one, as in `def policy(messages, frames)`, or leave frames at 0."
             )
 
     async def act(self, context: Context, /) -> Reply:
-        """Ask the function.
+        """Call the function.
 
         Raises:
             PolicyError: It raised, or returned something other than text.
@@ -82,7 +82,7 @@ class FunctionPolicy(TextPolicy):
         return Reply(text)
 
     async def aclose(self) -> None:
-        """Let go of the threads."""
+        """End the threads."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -91,5 +91,5 @@ def takes(function: Callable[..., Any], name: str) -> bool:
     """Whether a function has a parameter of that name."""
     try:
         return name in inspect.signature(function).parameters
-    except (TypeError, ValueError):  # some that are written in C
+    except (TypeError, ValueError):  # some functions written in C
         return False

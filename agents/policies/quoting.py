@@ -1,8 +1,8 @@
-"""The offline answerer of `ask`: `quote`, or `quote:MODEL` with a model of embeddings.
+"""The offline policy of `ask`: `quote`, or `quote:MODEL` with an embedding model.
 
-It reads the clip that it was given and the next best one, with what is known of their pictures, and
-quotes the line that speaks most of the question; with options it takes the one that such lines
-name. It understands nothing: a floor for answers.
+It reads the first clip and the next best one, with their captions, and quotes the line that matches
+the question best. With options it takes the one that such lines name. It has no understanding: a
+floor for answers.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from longvideo_env.schema import TimedText
 PLAN = ("look", "ground", "look")
 NOTHING = "nothing in the film speaks of this"
 _ANY_LINE = 0.2
-"""What an option counts in a line that has nothing to do with the question."""
+"""Weight of an option in a line that does not match the question."""
 
 
 class QuotePolicy(TextPolicy):
     """See the module's docstring.
 
     Args:
-        argument: A model of embeddings, or empty to go by words alone.
+        argument: An embedding model, or empty to use words only.
     """
 
     def __init__(self, argument: str = "") -> None:
@@ -56,14 +56,14 @@ class QuotePolicy(TextPolicy):
 
 
 def named_option(lines: FilmLines, question: str, options: Sequence[str], seed: int) -> int:
-    """The option whose own words stand in a line that speaks of the question; ties are drawn."""
+    """The option whose own words occur in a line that matches the question. Ties are drawn."""
     values = option_values(lines, question, options)
     best = [i for i, value in enumerate(values) if value >= max(values) - 1e-9]
     return best[int(np.random.default_rng(seed).integers(len(best)))]
 
 
 def option_values(lines: FilmLines, question: str, options: Sequence[str]) -> list[float]:
-    """How far lines name each option; 0 where none does."""
+    """How strongly lines name each option; 0 if no line does."""
     asked = lines.scores(question)
     if not len(asked):
         return [0.0] * len(options)
@@ -72,7 +72,7 @@ def option_values(lines: FilmLines, question: str, options: Sequence[str]) -> li
 
 
 def own_stems(question: str, options: Sequence[str]) -> list[list[str]]:
-    """The stems of each option that stand neither in the question nor in every option."""
+    """The stems of each option that are neither in the question nor in every option."""
     found = [stems(option) for option in options]
     common = set(stems(question)).union(set.intersection(*map(set, found)))
     return [[stem for stem in words if stem not in common] for words in found]

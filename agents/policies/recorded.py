@@ -1,7 +1,7 @@
-"""A remote policy whose replies are recorded, so that a run can be played again without a server.
+"""A remote policy with recorded replies, so that a run can be repeated without a server.
 
-A reply is keyed by the model and its endpoint, the messages with their frames, how replies are
-drawn, and the seed: each sample of a question keeps its own. They lie in the recording of the tool
+The key of a reply consists of model, endpoint, messages with frames, generation settings and seed,
+so each sample of a question has its own reply. Replies are stored in the recording of the tool
 calls.
 """
 
@@ -34,7 +34,7 @@ _SPEED = ("max_batch_size", "max_model_len", "tensor_parallel_size", "gpu_memory
 def recorded(
     policy: Policy, spec: str, settings: GenerationSettings, recording: Recorder | None
 ) -> Policy:
-    """The policy, with its replies recorded if it is a remote one and there is a recording."""
+    """The policy, with recorded replies if it is remote and there is a recording."""
     if recording is None or not spec.startswith(REMOTE):
         return policy
     return RecordedPolicy(policy, spec, settings, recording)
@@ -44,10 +44,10 @@ class RecordedPolicy:
     """See the module's docstring.
 
     Args:
-        policy: Who is asked for what is not recorded.
+        policy: The policy for replies that are not recorded.
         spec: Its spec, `openai:MODEL[@ENDPOINT][,name=value...]`.
-        settings: How replies are drawn.
-        recording: Where replies are kept.
+        settings: Generation settings.
+        recording: The recording for replies.
     """
 
     codec: Codec
@@ -72,7 +72,7 @@ class RecordedPolicy:
         }
 
     def record_key(self, context: Context) -> Mapping[str, Any]:
-        """What a reply depends on."""
+        """The key of a reply."""
         protocol = context.game.protocol
         offered: dict[str, Any] = {"tags": protocol.tags.name}
         if context.tools:
@@ -86,22 +86,22 @@ class RecordedPolicy:
         }
 
     def see(self, resolution: int) -> None:
-        """As the policy does."""
+        """Passed on to the policy."""
         let_see(self._policy, self._spec, resolution)
         self._resolution = resolution
 
     def _keyed(self, message: Message) -> dict[str, Any]:
-        """A message with the digests of its frames' bytes, as they are sent, in their place."""
+        """A message with frames replaced by the digests of the bytes sent."""
         keyed: dict[str, Any] = dict(message)
         if frames := message.get("frames", ()):
             keyed["frames"] = [image_part(one.file, self._resolution).digest for one in frames]
         return keyed
 
     async def act(self, context: Context, /) -> Reply:
-        """The recorded reply, or one that is asked for.
+        """The recorded reply, or a new one.
 
         Raises:
-            PolicyError: The policy gave none, or it is not in a recording that is replayed.
+            PolicyError: The policy gave no reply, or the reply is missing in a replayed recording.
         """
 
         async def ask() -> tuple[ToolReply, bool]:
@@ -124,5 +124,5 @@ class RecordedPolicy:
         )
 
     async def aclose(self) -> None:
-        """Let go of what the policy holds."""
+        """Release what the policy holds."""
         await self._policy.aclose()

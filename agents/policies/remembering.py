@@ -1,9 +1,9 @@
-"""A policy that knows the earlier questions of a chat, and what it answered.
+"""A policy that sees the earlier questions of a chat and its answers.
 
     master = RememberingPolicy(policy)
     master.remember("Who opens the box?", "the old man")
 
-They stand before the first message of the user, in messages as in tokens. Tools do not see them.
+They are put before the first user message, in messages and in tokens. Tools do not see them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from longvideo_env.records.trajectory import Segment
 from longvideo_env.schema import FrameRef
 
 MOST = 10
-"""How many questions are remembered: the last ones."""
+"""Number of questions remembered: the last ones."""
 
 _HEAD = "Earlier questions about this video, and what you answered:"
 
 
 class _Earlier:
-    """A codec whose first prompt holds the earlier questions."""
+    """A codec whose first prompt contains the earlier questions."""
 
     def __init__(self, inner: Codec, kept: deque[str]) -> None:
         self._inner, self._kept = inner, kept
@@ -67,19 +67,19 @@ class RememberingPolicy:
         self.codec: Codec = _Earlier(inner.codec, self._kept)
 
     def remember(self, question: str, answer: str) -> None:
-        """Keep a question with its answer, as the policy is to read them."""
+        """Store a question with its answer."""
         self._kept.append(f"- {question}\n  {answer}")
 
     def see(self, resolution: int) -> None:
-        """As the policy does."""
+        """Passed on to the policy."""
         let_see(self._inner, type(self._inner).__name__, resolution)
 
     async def act(self, context: Context, /) -> Reply:
-        """Reply as the policy does, which reads the earlier questions."""
+        """Reply, with the earlier questions in the conversation."""
         return await self._inner.act(replace(context, messages=_told(context.messages, self._kept)))
 
     async def aclose(self) -> None:
-        """Let go of what the policy holds."""
+        """Release what the policy holds."""
         await self._inner.aclose()
 
 

@@ -1,6 +1,6 @@
 """Master policies without a model: `random`, and scripts such as `scripted:ground-look-answer`.
 
-They read the fields of observations, never a sentence of the words file.
+They read the fields of observations and do not parse text.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from longvideo_env.game.protocol.base import ANSWER, Action, option_label
 from longvideo_env.spans import Span, merge_spans, write_spans
 
 _STAMP = re.compile(r"^\[[^\]]*\] ")
-"""The time that a tool may write before a line."""
+"""Matches a time before a line of a tool's text."""
 
 
 class TextPolicy:
-    """What policies without tokens share."""
+    """Base of policies without tokens."""
 
     codec: Codec
 
@@ -31,40 +31,40 @@ class TextPolicy:
         self.codec = TextCodec()
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing."""
 
 
 class RandomPolicy(TextPolicy):
-    """Draws evenly among the actions on offer; in the last turn it answers at random."""
+    """Draws uniformly from the offered actions. In the last turn it answers at random."""
 
     async def act(self, context: Context, /) -> Reply:
         """Write a random well-formed action."""
         rng = np.random.default_rng(context.seed)
         n_options = len(context.question.options)
         if not n_options and context.game.config.ask != WHEN:
-            raise PolicyError("the policy random needs options to choose from.")
+            raise PolicyError("the policy `random` needs a question with options.")
         if context.is_last:
-            rng.integers(1)  # the draw of an action, of which there is one
+            rng.integers(1)  # the draw of the only action, to keep the sequence of draws
             return Reply(context.write(random_answer(context.game, n_options, rng)))
         return Reply(context.write(random_action(context.game, n_options, rng)))
 
 
 class ScriptedPolicy(TextPolicy):
-    """Uses some tools in order, then answers by overlap of words.
+    """Uses some tools in order, then answers by word overlap.
 
-    The answer is the option that shares most words with what the policy has read; in words, it is
-    the line that shares most with the question, and to "when?" the clips shown that do.
+    The answer is the option that shares most words with the text read so far. Free text: the line
+    that shares most words with the question. "When?": the shown clips that do.
 
-    Words of the question say nothing about which option is right, and a word that stands in every
-    option neither: both are left out. Longer options share more words by chance, so the shared
-    words are divided by the square root of the option's. Ties are drawn with the turn's seed.
+    Words of the question and words in every option do not help to choose, so both are ignored.
+    Longer options share more words by chance, so the number of shared words is divided by the
+    square root of the option's length. Ties are drawn with the turn's seed.
 
     Args:
-        argument: Names of tools with `-` between, and `answer` at the end. Those not on offer are
-            left out, and the last turn is kept for the answer.
+        argument: Names of tools joined by `-`, ending with `answer`. Tools that are not offered are
+            skipped, and the last turn is kept for the answer.
 
     Raises:
-        SpecError: It does not end in `answer`.
+        SpecError: It does not end with `answer`.
     """
 
     def __init__(self, argument: str) -> None:
@@ -77,7 +77,7 @@ class ScriptedPolicy(TextPolicy):
             )
 
     async def act(self, context: Context, /) -> Reply:
-        """Write the next action of the plan, or the answer."""
+        """Write the next action of the script, or the answer."""
         tools = {tool.name: tool for tool in context.game.offered}
         plan = [tools[name] for name in self._plan if name in tools][: context.game.max_turns - 1]
         if context.turn <= len(plan):
@@ -94,7 +94,7 @@ class ScriptedPolicy(TextPolicy):
 
 
 def lines_read(context: Context) -> Sequence[str]:
-    """All that was read: lines of dialogue, and what tools said."""
+    """All text read so far: dialogue and tool replies."""
     lines: list[str] = []
     for seen in context.observations:
         lines += [line.text for line in seen.lines]
@@ -103,9 +103,9 @@ def lines_read(context: Context) -> Sequence[str]:
 
 
 def best_line(context: Context) -> str:
-    """The line of all that was read which shares most words with the question; the first of these.
+    """The line read that shares most words with the question. Ties go to the first.
 
-    It quotes and does not understand: a floor for answers in words.
+    It only quotes: a floor for free-text answers.
     """
     wanted = content_words(context.question.text)
     lines = [line for line in lines_read(context) if line.strip()]
@@ -114,7 +114,7 @@ def best_line(context: Context) -> str:
 
 
 def best_view(context: Context) -> Sequence[Span]:
-    """Times of the clips shown whose dialogue shares most words with the question; the first."""
+    """Times of the shown clips whose dialogue shares most words with the question."""
     wanted = content_words(context.question.text)
 
     def shared(seen: Observation) -> int:
@@ -125,7 +125,7 @@ def best_view(context: Context) -> Sequence[Span]:
 
 
 def best_option(context: Context) -> int:
-    """Index of the option that shares most words with what came from subtitles and tools."""
+    """Index of the option that shares most words with subtitles and tool replies."""
     question = context.question
     options = [content_words(option) for option in question.options]
     empty = content_words(question.text) | set.intersection(*options)

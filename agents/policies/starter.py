@@ -1,23 +1,22 @@
-"""What a model's name stands for: the starter policy that ships, a GGUF file, or a folder."""
+"""Resolves a model's name: the built-in starter policy, a GGUF file, or a folder."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 
 STARTER = "mini-starter"
-"""Its name, wherever a model is named: `hf:mini-starter`, `--model_name_or_path mini-starter`."""
+"""Its name in all options for models: `hf:mini-starter`, `--model_name_or_path mini-starter`."""
 
 GGUF = ".gguf"
 
 
 def resolve_model(name: str) -> str:
-    """The folder that holds a model; a folder's path or an id of the hub is returned as it is.
+    """The folder of a model. A path or a hub id is returned unchanged.
 
-    The starter policy's name stands for its folder. A GGUF file is converted at its first use and
-    kept in the cache.
+    The starter policy's name gives its folder. A GGUF file is converted at first use and cached.
 
     Raises:
-        MissingExtraError: The name is a GGUF file's, and what reads it is not installed.
+        MissingExtraError: The name is a GGUF file, and the package to read it is not installed.
         SpecError: There is no such GGUF file, or it cannot be read.
     """
     if name.endswith(GGUF):

@@ -1,8 +1,8 @@
-"""A teacher for the `mini` world: where a policy's first steps come from.
+"""A scripted teacher for the `mini` world, for the first demonstrations.
 
-It knows how `mini` asks and tells, so it can play a question to the end. On purpose it may guess
-at each decision, or ask a tool that it does not need: then its episodes show every step, and many
-of them in the wrong place, and to find out when to ask and when to answer is left to learn.
+It knows the phrases of `mini`, so it can solve its questions. On purpose it sometimes guesses, or
+calls a tool that it does not need. Its episodes then show every kind of step, often at the wrong
+time, so that training still has to learn when to ask and when to answer.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ DRILL = "drill"
 COMPARE, FEW = "compare", "few"
 N_RECITED = 3
 N_HELD = 3
-"""Things in each of two clips that are compared."""
+"""Number of things in each of two compared clips."""
 
 
 class MiniTeacher:
     """Plays `mini` one step at a time, and makes mistakes on purpose.
 
     Spec: `teacher:mini` or `teacher:mini:GUESS:DETOUR`. Before each right step it guesses an answer
-    with probability GUESS, else asks a tool without need with probability DETOUR; neither where
-    nothing is said. Questions that compare two clips it always guesses. It plays every game that
-    ships, by the tools that are on offer.
+    with probability GUESS, or else calls an unneeded tool with probability DETOUR. Without these
+    numbers it does neither. It always guesses questions that compare two clips. It plays every
+    built-in game with the offered tools.
 
     `teacher:mini:GUESS:DETOUR:compare` can compare. It looks at one clip, grounds, and looks at the
-    other with the names of what it saw in the first: what is in both then comes first. Such a
-    question takes twice as many steps, so before each it guesses half as often.
+    other with the names of the things in the first; things in both then come first. Such a question
+    takes twice as many steps, so it guesses half as often before each.
 
-    A `:few` at the end makes results short enough for a tiny model: a search asks for two captions
-    and not for sixteen, a crop takes one minute and not four.
+    A `:few` at the end makes results short enough for a tiny model: a search requests two captions
+    instead of sixteen, a crop one minute instead of four.
 
-    `teacher:mini:drill` does not play. It says of three options, in random order, which label they
-    have, and answers with the last: looking labels up is what a small model learns last, and here
-    it is shown three times an episode. Of all five, the last could be told from those before it.
+    `teacher:mini:drill` does not play. It names the labels of three options in random order and
+    answers with the last. A small model learns to look up labels last, so each episode shows it
+    three times. Three, not all five: otherwise the last could be inferred from the others.
 
     Raises:
-        SpecError: A probability is not from 0 to 1.
+        SpecError: A probability is not in 0 to 1.
     """
 
     codec: Codec
@@ -131,7 +131,7 @@ def _look_step(
             found = f"{person} holds a {looked[1]}"
             return _conclude(found, looked[1], context, rng)
     if told[-1] != max(i for i, one in enumerate(context.observations) if one.moved):
-        return _guess(context, rng)  # it has gone past the clip, and there is no way back
+        return _guess(context, rng)  # the clip was passed, and there is no way back
     look = _tool(context, moves=False)
     if look is None:
         return _guess(context, rng)
@@ -142,8 +142,8 @@ def _look_step(
 def _compare_step(
     topics: list[str], context: Context, rng: np.random.Generator
 ) -> tuple[str, Action]:
-    here: str | None = None  # the topic that the clip in view tells of
-    things: dict[str, list[str]] = {}  # what was seen where a topic is told
+    here: str | None = None  # the topic of the clip in view
+    things: dict[str, list[str]] = {}  # the things seen in the clip of a topic
     for one in context.observations:
         if one.lines:
             said = "\n".join(line.text for line in one.lines)
@@ -154,7 +154,7 @@ def _compare_step(
     if here is None or (things.get(here) is known is not None):
         left = next((topic for topic in topics if topic not in things), None)
         if left is None:
-            return _guess(context, rng)  # it went past a clip before it saw all things
+            return _guess(context, rng)  # a clip was passed before all its things were seen
         told = f"{' , '.join(known)} , " if known else ""
         reasoning, action = _elsewhere(left, context, rng)
         return f"{told}{reasoning}", action
@@ -167,7 +167,7 @@ def _compare_step(
 
 
 def _tool(context: Context, *, moves: bool) -> Tool | None:
-    """The tool that shows another clip, or the one that says more of this one."""
+    """The tool that moves to another clip, or the one about the clip in view."""
     return next((tool for tool in context.game.offered if tool.moves is moves), None)
 
 
@@ -217,7 +217,7 @@ def _detour(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
 
 
 def _without(argument: str, word: str) -> tuple[str, bool]:
-    """An argument without the word at its end, and whether it was there."""
+    """An argument without a word at its end, and whether it had that word."""
     rest = argument.removesuffix(f":{word}")
     return rest, rest != argument
 

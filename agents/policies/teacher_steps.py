@@ -1,8 +1,7 @@
-"""What the teacher of `mini` does next in games whose tools search by time or by text.
+"""The next step of the `mini` teacher in games whose tools search by time or text.
 
-A step is an action, or a word that was found and is to be looked up among the options. None is a
-guess. Each function reads the fields of observations; what it searches in them are the lines of
-`mini` itself, which are always told and shown in the same words.
+A step is an action, or a word that was found and is looked up in the options. None means a guess.
+Each function searches the fields of observations for the fixed phrases of `mini`.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from longvideo_env.game.protocol.base import Action
 from longvideo_env.schema import TimedText
 
 SWEEP_S = 240.0
-"""Seconds that are read at once while a line is looked for."""
+"""Seconds read per step while searching for a line."""
 
 N_FEW = 2
-"""Captions that a search asks for where few are wanted: mostly the line is among them."""
+"""Captions per search with `few`. The line is usually among them."""
 
 _TELLS = re.compile(r"the (\w+) is on \w+ \.")
 
 SEGMENTS = 8
-"""Parts of the film in each of which a frame is asked for."""
+"""Number of parts of the film in each of which a frame is requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a question of `mini` asks for.
+    """The parts of a question of `mini`.
 
     Attributes:
-        topic: The day of this is told in one line.
-        person: Who tells it.
-        thing: The colour of this, which they hold meanwhile; None where the day is asked for.
-        few: Ask for little at a time: two captions, one minute.
+        topic: The topic whose day is stated in one line.
+        person: The person who states it.
+        thing: The thing they hold, whose colour is asked; None if the day is asked.
+        few: Request little at a time: two captions, one minute.
     """
 
     topic: str
@@ -47,24 +46,24 @@ class Wanted:
 
     @property
     def told(self) -> re.Pattern[str]:
-        """The line that tells the topic's day."""
+        """Matches the line that states the topic's day."""
         return re.compile(rf"the {self.topic} is on (\w+) \.")
 
     @property
     def held(self) -> re.Pattern[str]:
-        """The description of what the person holds."""
+        """Matches the description of what the person holds."""
         return re.compile(rf"{self.person} holds a (\w+) {self.thing} \.")
 
 
 class Step(NamedTuple):
-    """What to think, and what to do: an action, or an option to choose."""
+    """A thought with an action, or with a word to look up in the options."""
 
     reasoning: str
     then: Action | str
 
 
 def crop_step(wanted: Wanted, context: Context) -> Step | None:
-    """LongVT: read four minutes at a time; then crop the moment, and answer from it."""
+    """LongVT: read four minutes at a time, then crop the moment and answer from it."""
     if wanted.few:
         return _next_minute(wanted, context)
     crops = [one for one in context.observations if one.moved]
@@ -88,7 +87,7 @@ def crop_step(wanted: Wanted, context: Context) -> Step | None:
 
 
 def _next_minute(wanted: Wanted, context: Context) -> Step | None:
-    """Read a minute at a time, and first say of what it tells: then one word is to be compared."""
+    """Read a minute at a time, and name its topic first, so that only one word must be compared."""
     crops = [one for one in context.observations if one.moved]
     lines = crops[-1].lines if crops else ()
     told = _line(wanted, lines)
@@ -108,7 +107,7 @@ def _next_minute(wanted: Wanted, context: Context) -> Step | None:
 
 
 def search_step(wanted: Wanted, context: Context) -> Step | None:
-    """Deep Video Discovery: search the line, inspect its minute, finish."""
+    """Deep Video Discovery: search for the line, inspect its minute, finish."""
     lines = [line for seen in context.observations for line in seen.lines]
     told = _line(wanted, lines)
     if told is None:
@@ -135,7 +134,7 @@ def search_step(wanted: Wanted, context: Context) -> Step | None:
 
 
 def retrieve_step(wanted: Wanted, context: Context) -> Step | None:
-    """VideoAgent: fetch the frame of the line, then one of its minute, and answer."""
+    """VideoAgent: fetch the frame of the line, then one of its minute, then answer."""
     lines = [line for seen in context.observations for line in seen.lines]
     told = _line(wanted, lines)
     if told is None:
@@ -164,7 +163,7 @@ STEPS: Mapping[str, Callable[[Wanted, Context], Step | None]] = {
     "clip_search_tool": search_step,
     "retrieve_frames": retrieve_step,
 }
-"""A tool that tells which game it is, and the next step in that game."""
+"""Name of a tool that identifies the game -> the function for its next step."""
 
 
 def _line(wanted: Wanted, lines: list[TimedText] | tuple[TimedText, ...]) -> TimedText | None:
@@ -177,13 +176,13 @@ def _word(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _minute(line: TimedText) -> tuple[float, float]:
-    """The clip in which a line is told."""
+    """Start and end of the clip of a line."""
     start = (line.start_s or 0.0) // CLIP_S * CLIP_S
     return start, start + CLIP_S
 
 
 def _moment(wanted: Wanted, line: TimedText) -> tuple[float, float]:
-    """The line alone where it is all that is asked for; else its clip."""
+    """Start and end of the line if only its day is asked; otherwise of its clip."""
     if wanted.thing is None:
         return line.start_s or 0.0, line.end_s or 0.0
     return _minute(line)

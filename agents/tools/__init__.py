@@ -1,1 +1,1 @@
-"""The tools that ship, one file each; found by the entry points `longvideo_env.tools`."""
+"""The built-in tools, one file each. Found through the entry points `longvideo_env.tools`."""

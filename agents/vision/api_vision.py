@@ -1,8 +1,8 @@
-"""`openai:MODEL[@ENDPOINT]` as vision agent: a model that is shown frames of the evidence window.
+"""`openai:MODEL[@ENDPOINT]` as vision agent: a model sees frames of the evidence window.
 
-Frames are spread evenly over all that the window's clips have on disk, whatever their length.
+Frames are spread evenly over all frames of the window's clips.
 
-Options: `frames` (how many), `max_side` (longest side in pixels; larger ones are scaled down),
+Options: `frames` (number), `max_side` (longest side in pixels; larger frames are scaled down),
 `detail` (`low`, `high`, `auto`), `temperature`, `max_tokens`.
 """
 
@@ -30,7 +30,7 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class VisionOptions:
-    """What a spec may set."""
+    """Options of a spec."""
 
     frames: int = 16
     max_side: int = 0
@@ -41,8 +41,8 @@ class VisionOptions:
     def __post_init__(self) -> None:
         if self.frames < 1 or self.max_side < 0:
             raise SpecError(
-                f"expected frames of 1 or more and max_side of 0 (no limit) or more, got "
-                f"{self.frames} and {self.max_side}."
+                f"frames must be at least 1 and max_side at least 0 (no limit), got {self.frames} "
+                f"and {self.max_side}."
             )
         if self.detail not in ("low", "high", "auto"):
             raise SpecError(f"expected detail=low, high or auto, got {self.detail!r}.")
@@ -58,7 +58,7 @@ class ApiVision(ApiAgent):
         self.options = self._spec.read(VisionOptions)
 
     async def look(self, request: ToolCall, /) -> ToolReply:
-        """Return what the model says of the frames.
+        """Return the model's description of the frames.
 
         Raises:
             ToolError: There are no frames, or the endpoint failed.
@@ -91,7 +91,7 @@ class ApiVision(ApiAgent):
         return ToolReply(after_thinking(reply.text), details=details)
 
     def record_key(self, request: ToolCall, /) -> Mapping[str, Any]:
-        """What the reply depends on, the frames' bytes among it. No seed, as for grounding."""
+        """The key of the reply, including the frames' bytes. Without a seed, as for grounding."""
         options = self.options
         frames = self._frames(request)
         return {
@@ -113,7 +113,7 @@ class ApiVision(ApiAgent):
 
 
 def prompt(request: ToolCall, frames: Sequence[PlacedFrame]) -> str:
-    """What the frames are, and what is asked; the number named is the number sent."""
+    """The prompt: the number and times of the frames sent, and the request."""
     several = len(request.view) > 1
     times = ", ".join(
         f"{f.clip_id} {f.frame.time_s:.1f} s" if several else f"{f.frame.time_s:.1f} s"

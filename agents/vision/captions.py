@@ -1,4 +1,4 @@
-"""Vision agents that need no network: `captions`, and `text` for what was read in the frames."""
+"""Offline vision agents: `captions`, and `text` for text read in the frames."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ EMPTY = {
 
 
 class CaptionVision:
-    """Answers from descriptions of the clips: the best `k`, ranked against the query by BM25.
+    """Answers from descriptions of the clips: the best `k` for the query by BM25.
 
-    What matches best comes first. Spec: `captions` or `captions:K`.
+    The best match comes first. Spec: `captions` or `captions:K`.
     """
 
     immediate = True
@@ -35,7 +35,7 @@ class CaptionVision:
         self.k = int(argument) if argument else DEFAULT_CAPTIONS
 
     async def look(self, request: ToolCall, /) -> ToolReply:
-        """Return the best captions of the window, one a line, with their times."""
+        """Return the best captions of the window, one per line, with times."""
         query = request.query or ""
         if request.spans:
             return _reply_about(request.video, request.spans, query, self.k, self.kind)
@@ -43,13 +43,13 @@ class CaptionVision:
 
 
 class TextVision(CaptionVision):
-    """Answers from the text that was read in the frames. Spec: `text` or `text:K`."""
+    """Answers from text read in the frames. Spec: `text` or `text:K`."""
 
     kind = TEXT
 
 
 def described(clip: Clip, kind: str) -> tuple[TimedText, ...]:
-    """What is known of a clip's pictures: captions, or text that was read in them."""
+    """The captions of a clip, or the text read in its frames."""
     return (*clip.captions, *clip.layer(CAPTIONS)) if kind == CAPTIONS else clip.layer(kind)
 
 
@@ -57,7 +57,7 @@ Placed: TypeAlias = tuple[str, TimedText]
 """A caption with its clip."""
 
 
-# A question is asked again in every rollout of its group, and in every epoch.
+# Cached, because every rollout of a group and every epoch asks the same question.
 @lru_cache(maxsize=4096)
 def _reply(video: Video, clip_ids: tuple[str, ...], query: str, k: int, kind: str) -> ToolReply:
     captions, ranking = _index_captions(video, clip_ids, kind)
@@ -70,7 +70,7 @@ def _reply(video: Video, clip_ids: tuple[str, ...], query: str, k: int, kind: st
 
 @lru_cache(maxsize=4096)
 def _reply_about(video: Video, spans: tuple[Span, ...], query: str, k: int, kind: str) -> ToolReply:
-    """The same over stretches, with times in the whole video."""
+    """The same for stretches, with times in the whole video."""
     known = descriptions(video) if kind == CAPTIONS else read_in_frames(video)
     there = within(known, spans)
     best = [there[i] for i in Ranking([one.text for one in there]).order(query)[:k]]

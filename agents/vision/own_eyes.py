@@ -1,4 +1,4 @@
-"""`self`: no agent looks, because the master sees the frames itself (`frames=N`)."""
+"""`self`: there is no vision agent, because the master sees the frames itself (`frames=N`)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ SAID = "The frames come with this message."
 
 
 class OwnEyes:
-    """Says nothing of what there is to see, and which stretch it was asked about. Spec: `self`.
+    """Returns only the stretch that was asked about, without a description. Spec: `self`.
 
-    The frames of that stretch come with the reply.
+    The frames of that stretch are shown with the reply.
     """
 
     immediate = True
 
     def __init__(self, argument: str = "") -> None:
         if argument:
-            raise SpecError(f"expected vision=self without more, got {argument!r}.")
+            raise SpecError(f"vision=self takes no argument, got {argument!r}.")
 
     async def look(self, request: ToolCall, /) -> ToolReply:
-        """The stretch that is asked about: that of the request, or the clips in view."""
+        """The stretch asked about: that of the request, or the clips in view."""
         spans = request.spans or tuple(map(request.video.clip_times, request.view))
         return ToolReply(SAID, spans=spans)

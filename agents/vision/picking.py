@@ -1,4 +1,4 @@
-"""Which frames of some clips a vision agent is shown."""
+"""Picks the frames that a vision agent sees."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from longvideo_env.tools.tool import ToolCall
 
 @lru_cache(maxsize=8192)
 def pick_frames(video: Video, clip_ids: tuple[str, ...], n: int) -> tuple[PlacedFrame, ...]:
-    """`n` frames, spread evenly over all frames of some clips. Listed once for each request."""
+    """Pick `n` frames, spread evenly over all frames of some clips."""
     return spread(frames_of_clips(video, clip_ids), n)
 
 
 @lru_cache(maxsize=8192)
 def _pick_in_spans(video: Video, spans: tuple[Span, ...], n: int) -> tuple[PlacedFrame, ...]:
-    """`n` frames, spread evenly over all frames of some stretches of the whole video."""
+    """Pick `n` frames, spread evenly over all frames of some stretches of the whole video."""
     return spread(frames_in_spans(video, spans), n)
 
 
 def frames_in_view(request: ToolCall, n: int) -> tuple[PlacedFrame, ...]:
-    """The frames of a request's view.
+    """Pick the frames of a request's view.
 
     Raises:
-        ToolError: There are none.
+        ToolError: There are no frames.
     """
     if request.spans:
         frames = _pick_in_spans(request.video, request.spans, n)
@@ -38,7 +38,7 @@ def frames_in_view(request: ToolCall, n: int) -> tuple[PlacedFrame, ...]:
         root = request.video.frames_root
         raise ToolError(
             f"there are no frames of {', '.join(request.view)} under "
-            f"{root.name + '/' if root else 'any folder'}. Fix: give --frames-root, the "
-            "folder that holds <clip>/ or <show>_frames/<clip>/; or another --vision."
+            f"{root.name + '/' if root else 'any folder'}. Fix: set --frames-root to the folder "
+            "with <clip>/ or <show>_frames/<clip>/, or choose another --vision."
         )
     return frames

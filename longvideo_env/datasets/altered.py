@@ -1,11 +1,11 @@
-"""A dataset with one thing changed in every question: what a policy does without it.
+"""Ablated datasets: one thing is changed in every question, to see how much a policy needs it.
 
     load_dataset("variant:no-question@mini", "test")
     load_dataset("variant:none-of-the-others@data/tvqa", "val")
 
-A variant has the ids of the dataset, so that runs on both are paired question by question, and its
-texts are its own, so that its hashes are, too. Questions that a change would make wrong or empty
-are left out and counted in `coverage`.
+A variant keeps the question ids, so that runs on both can be compared question by question. Its
+texts and hashes differ. Questions that a change would make wrong or empty are left out and counted
+in `coverage`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ POINTS = "with an option that speaks of others"
 TWIN = "with an option that says the same as the right one"
 
 _Altered: TypeAlias = Task | str
-"""The changed task, or why it is left out."""
+"""Gives the changed task, or the reason why it is left out."""
 
 
 def alter(dataset: Dataset, name: str) -> Dataset:
@@ -53,7 +53,7 @@ def split_variant(spec: str) -> tuple[str, str]:
     """The variant's name and the dataset of `variant:NAME@DATASET`.
 
     Raises:
-        SpecError: It is no such spec.
+        SpecError: The spec has another form.
     """
     name, at, dataset = spec.removeprefix(PREFIX).partition("@")
     if not (at and dataset):
@@ -134,7 +134,7 @@ def _none_of_the_others(task: Task) -> _Altered:
 
 
 def in_words(task: Task) -> Task | str:
-    """The task with its options taken away, or why it cannot be asked so."""
+    """The task without its options, or the reason why it cannot be asked that way."""
     question, gold = task.question, task.gold
     if not question.options:
         return NO_ANSWER if gold.text is None else task
@@ -155,6 +155,6 @@ VARIANTS: Mapping[str, Callable[[Task], _Altered]] = {
     NO_OPTIONS: in_words,
     NO_SUBTITLES: lambda task: task,
 }
-"""`no-question`: the question is `ASKED_INSTEAD`. `none-of-the-others`: the right option is
-`NONE_OF_THE_OTHERS`, and still right. `no-options`: an answer in words is wanted, the text of the
-right option. `no-subtitles`: the videos have none."""
+"""`no-question`: the question is `ASKED_INSTEAD`. `none-of-the-others`: the text of the right
+option is `NONE_OF_THE_OTHERS`. `no-options`: the answer is free text; gold is the text of the right
+option. `no-subtitles`: the videos have no subtitles."""

@@ -1,4 +1,4 @@
-"""From a benchmark with whole videos to a `Dataset` with clips: what every reader of one shares."""
+"""Turns a benchmark with whole videos into a `Dataset` with clips. Every reader uses this."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def assemble(
     frames_root: Path | None = None,
     source: str = "",
 ) -> Dataset:
-    """Cut the videos into clips, and turn the items into tasks.
+    """Cut the videos into clips and turn the items into tasks.
 
     Raises:
         InvalidRowError: An item is wrong, and invalid rows are not skipped.
@@ -106,7 +106,7 @@ def _tasks(
 
 
 def _apart(task: Task, first: int, place: RowPlace, seen: dict[str, int], rejects: Rejects) -> Task:
-    """A question that shares another's id, under an id of its own.
+    """The task under a new, unique id, because another question has the same one.
 
     Raises:
         DuplicateQidError: Invalid rows are not skipped.
@@ -125,10 +125,10 @@ def _apart(task: Task, first: int, place: RowPlace, seen: dict[str, int], reject
 
 
 def make_task(item: Item, place: RowPlace, cutter: Cutter, columns: Mapping[str, str]) -> Task:
-    """A question, checked.
+    """Check an item and turn it into a task.
 
     Raises:
-        InvalidRowError: Or one of its kinds: it is wrong.
+        InvalidRowError: Or a subclass: the item is invalid.
     """
     qid = _checked_qid(item.qid, place, columns.get("qid", "qid"))
     if not is_clean_text(item.text) or not item.text.strip():

@@ -1,4 +1,4 @@
-"""What of a dataset was read and what was not: said wherever a result is printed.
+"""How much of a dataset was read. Printed with every result.
 
 for line in load_dataset("videomme:DIR", "test").coverage.lines():
     print(line)         # subtitles: 744 of 900 videos; 154 have none, 2 could not be read: ...
@@ -12,7 +12,7 @@ from typing import Any
 
 _SHOWN = 3
 LARGE_LOSS = 0.05
-"""From this share of rows left out, the accuracy says so beside itself."""
+"""From this share of left-out rows on, the number is printed beside the accuracy."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Coverage:
 
     Attributes:
         n_questions: Questions that were read.
-        left_out: Why rows were left out -> how many.
+        left_out: Reason for leaving rows out -> number of rows.
         n_videos: Videos of the dataset.
-        n_with_subtitles: Those of them that have dialogue.
-        unread: Side file -> why it could not be read.
-        partly: Side file -> which of its lines could not be read.
-        notes: What else should be known -> how many questions.
+        n_with_subtitles: Videos that have dialogue.
+        unread: Side file -> reason why it could not be read.
+        partly: Side file -> the lines that could not be read.
+        notes: Other remark -> number of questions.
     """
 
     n_questions: int
@@ -44,14 +44,14 @@ class Coverage:
 
     @property
     def large_loss(self) -> str:
-        """What to say beside an accuracy where over a twentieth was left out; else empty."""
+        """Note to print beside an accuracy if more than 5 % was left out; otherwise empty."""
         total = self.n_questions + self.n_left_out
         if not self.n_left_out or self.n_left_out <= LARGE_LOSS * total:
             return ""
         return f"{self.n_left_out:,} of {total:,} questions left out"
 
     def lines(self) -> list[str]:
-        """One or two lines; none where everything was read and every video has subtitles."""
+        """One or two lines. Empty if everything was read and every video has subtitles."""
         found = []
         if self.left_out or self.notes:
             total = self.n_questions + self.n_left_out
@@ -73,7 +73,7 @@ class Coverage:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Coverage:
-        """What `as_json` gave; parts of another release are left out."""
+        """Rebuild from `as_json`. Fields that this release does not know are dropped."""
         known = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in known})
 

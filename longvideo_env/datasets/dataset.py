@@ -1,4 +1,4 @@
-"""A split of a dataset: its tasks, and its videos, which are built when they are asked for."""
+"""A split of a dataset: its tasks and its videos. Videos are built on demand."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from longvideo_env.schema import Clip, Layer, Qid, Question, Task, Video
 
 
 class LazyVideos(Mapping[str, Video]):
-    """Videos by id. Each is built at its first use and then stays the same object.
+    """Videos by id. Each is built at first use and then cached.
 
     Args:
         clip_ids: Video id -> the ids of its clips, in order of time.
         subtitles: Clip id -> text with `<eos>` after each utterance.
         captions: Clip id -> checked captions.
         frames_root: Folder of the frames, or None.
-        timed: Clip id -> checked dialogue with its times; goes before `subtitles`.
-        times: Where clips lie in their videos.
-        layers: What models heard, read or saw. In a video without any dialogue, what was heard is
-            its dialogue.
+        timed: Clip id -> checked dialogue with times. Used instead of `subtitles` where present.
+        times: Start and end of the clips in their videos.
+        layers: What models heard, read or saw. If a video has no dialogue, the recognised speech is
+            used as its dialogue.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LazyVideos(Mapping[str, Video]):
         times: ClipTimes | None = None,
         layers: Sequence[RawLayer] = (),
     ) -> None:
-        """Keep what videos are built from."""
+        """Store the texts that videos are built from."""
         self._clip_ids = clip_ids
         self._subtitles = subtitles
         self._captions = captions
@@ -72,7 +72,7 @@ class LazyVideos(Mapping[str, Video]):
         return len(self._clip_ids)
 
     def __contains__(self, video_id: object) -> bool:
-        """Whether there is a video of that id; does not build it."""
+        """Whether there is a video with that id. Does not build it."""
         return video_id in self._clip_ids
 
     def digest(self) -> str:
@@ -91,7 +91,7 @@ class LazyVideos(Mapping[str, Video]):
         return found.hexdigest()
 
     def has_subtitles(self, video_id: str) -> bool:
-        """Whether any clip of a video has dialogue; does not build it."""
+        """Whether any clip of a video has dialogue. Does not build the video."""
         speech = [layer.lines for layer in self._layers if layer.kind == SPEECH]
         return any(
             any(texts.get(clip_id) for texts in (self._timed, self._subtitles, *speech))
@@ -132,19 +132,19 @@ def _speech_as_dialogue(clip: Clip) -> Clip:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """One split of a dataset. Compared and hashed by identity; can be pickled.
+    """One split of a dataset. Compared and hashed by identity. Can be pickled.
 
     Attributes:
         name: `embedded`, or the name of the folder or of the file without its suffix.
-        split: The split, as it was asked for.
-        tasks: The questions with their gold, in the order of the file. In a large split each is
-            made from its row when it is asked for.
-        videos: All videos of the dataset by id, those of other splits included where subtitles or
-            captions name them. A video is built when it is asked for.
+        split: Name of the split, as requested.
+        tasks: The questions with their gold, in file order. In a large split each task is built on
+            demand.
+        videos: All videos of the dataset by id. Includes videos of other splits that subtitles or
+            captions name. A video is built on demand.
         skipped: The rows left out by `skip_invalid`.
         root: Folder of the files, or None if there is none.
-        source: What identifies rows that lie in no file: a hash of their content; else empty.
-        read: What was read and what was not, where the reader kept count.
+        source: For rows in memory: a hash of their content. Otherwise empty.
+        read: How much was read, if the reader counted it.
     """
 
     name: str
@@ -196,13 +196,13 @@ class Dataset:
 
     @cached_property
     def fewest_options(self) -> int:
-        """The fewest options that a question has; at least 2."""
+        """Smallest number of options of any question; at least 2."""
         if isinstance(self.tasks, LazyTasks):
             return self.tasks.fewest_options
         return min((len(task.question.options) for task in self.tasks), default=2)
 
     def gold_clips(self) -> Mapping[str, str]:
-        """`str(qid)` to gold clip id, where it is known: for the oracle and metrics alone."""
+        """`str(qid)` -> gold clip id, where known. Only for the oracle and metrics."""
         if isinstance(self.tasks, LazyTasks):
             return self.tasks.gold_clips()
         return {str(task.qid): task.gold.clip_id for task in self.tasks if task.gold.clip_id}
@@ -220,16 +220,16 @@ class Dataset:
         return self.tasks[index]
 
     def task(self, qid: Qid) -> Task:
-        """The question of an id, given as it is in the file or as text.
+        """The question with an id. The id may be given as in the file or as text.
 
         Raises:
-            SpecError: There is no such question.
+            SpecError: No question has this id.
         """
         position = self._positions.get(str(qid))
         if position is None:
             raise SpecError(
-                f"no question {qid!r} among the {len(self):,} of {self.name}, split {self.split}."
-                f"{_close(str(qid), self._positions)} Fix: pass the qid of one of them."
+                f"no question {qid!r} in {self.name}, split {self.split} ({len(self):,} in "
+                f"all).{_close(str(qid), self._positions)} Fix: pass a qid of this split."
             )
         return self.tasks[position]
 
@@ -242,8 +242,8 @@ class Dataset:
         question = item.question if isinstance(item, Task) else item
         if question.video_id not in self.videos:
             raise SpecError(
-                f"no video {question.video_id!r} among the {len(self.videos):,} of {self.name}."
-                f"{_close(question.video_id, self.videos)} Fix: pass a task or question of "
+                f"no video {question.video_id!r} in {self.name} ({len(self.videos):,} in "
+                f"all).{_close(question.video_id, self.videos)} Fix: pass a task or question of "
                 "this dataset."
             )
         return self.videos[question.video_id]

@@ -1,8 +1,8 @@
-"""Which questions `--limit N` takes: drawn over the videos, so that few questions come from many.
+"""Chooses the questions for `--limit N`: drawn evenly over the videos.
 
 first_hundred = draw_order(dataset, range(len(dataset)), seed=0)[:100]
 
-Any first N of the order is a fair sample: a larger N adds questions and drops none.
+The first N of the order are a fair sample for any N. A larger N keeps them and adds more.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from longvideo_env.seeding import derive_seed
 
 
 def draw_order(dataset: Dataset, places: Iterable[int], seed: int) -> list[int]:
-    """Places of questions in an order drawn from a seed; any first N of it is a fair sample.
+    """Indices of questions in a random order. Its first N are a fair sample for any N.
 
-    A video with n questions is given the points (u + 0) / n, (u + 1) / n, ... with u drawn from 0
-    to 1, and its questions take them in a drawn order. Sorted by points, the first N hold of each
-    video its share of N, rounded up or down at random (systematic sampling).
+    A video with n questions gets the points (u + 0) / n, (u + 1) / n, ..., with u drawn from 0 to
+    1. Its questions are assigned to these points in random order. Sorted by point, the first N
+    contain each video's share of N, rounded up or down at random (systematic sampling).
     """
     videos, qids = video_ids(dataset), dataset.qids
     of: dict[str, list[int]] = {}

@@ -1,11 +1,11 @@
-"""Which reader a dataset is read with: a benchmark by its name, or a function of one's own.
+"""Finds the reader of a dataset: a benchmark's by name, or your own function.
 
     videomme:DIR                 # a file of `datasets/readers/`; of other packages, an entry point
                                  # of the group `longvideo_env.datasets`
     my_reader.py:read@DIR        # a function of a file; `module:function@DIR` of a module
 
-A function takes the folder, or the folder and the split. It returns rows (as `datasets.own` reads
-them), a `Benchmark` or a `Dataset`; `(folder, split, rejects)` is what the readers here take.
+Your function takes the folder, or the folder and the split. It returns rows (see `datasets.own`), a
+`Benchmark` or a `Dataset`. The readers in this package take `(folder, split, rejects)`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TABLES = (
 
 
 def named_reader(dataset: str) -> tuple[str, str] | None:
-    """Name and folder of `NAME:FOLDER`, or of `MODULE:FUNCTION@FOLDER`; None for other datasets."""
+    """Name and folder of `NAME:FOLDER` or `MODULE:FUNCTION@FOLDER`. None for other datasets."""
     name, colon, folder = dataset.partition(":")
     if colon and (name in _own_readers() or name in entry_point_names("datasets")):
         return name, folder
@@ -52,11 +52,11 @@ def named_reader(dataset: str) -> tuple[str, str] | None:
 def load_benchmark(
     name: str, folder: str, split: str, frames_root: str | Path | None, skip_invalid: bool
 ) -> Dataset:
-    """Read a benchmark. A second call gives the same object until its files change.
+    """Read a benchmark. Another call returns the same object until its files change.
 
     Raises:
         DataError: As `load_dataset`.
-        SpecError: There is no such function, or it fails.
+        SpecError: The function does not exist, or it failed.
     """
     if folder.startswith(PREFIX):
         root = hub_folder(folder, TABLES)
@@ -72,7 +72,7 @@ def load_benchmark(
 
 
 def _state(root: Path) -> tuple[tuple[str, int, int], ...]:
-    """Time of change and size of what lies in a folder, two levels deep."""
+    """Modification time and size of the files in a folder, two levels deep."""
     paths = sorted([*root.glob("*"), *root.glob("*/*")])
     stats = [(str(path), path.stat()) for path in paths]
     return tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
@@ -125,7 +125,7 @@ def _call(name: str, root: Path, split: str, frames: Path | None, skip_invalid: 
         return assemble(short, split or "all", found, rejects, root, frames, source=name)
     rows = rows_of(found)
     if rows is None:
-        raise SpecError(f"the reader {name!r} should return rows, got {found!r:.60}.")
+        raise SpecError(f"the reader {name!r} must return rows, got {found!r:.60}.")
     return read_rows(
         rows,
         root,

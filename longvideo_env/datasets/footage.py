@@ -1,7 +1,8 @@
-"""What a benchmark's reader returns: what its videos hold and what is asked, in its own words.
+"""What a benchmark's reader returns: the contents of its videos, and its questions.
 
-`Footage`, `Item` and `Benchmark` are in the video's own time. `Cutter` cuts videos into clips;
-`datasets.assembling` makes a `Dataset` of it, and `datasets.finding` says how a reader is found.
+Times in `Footage`, `Item` and `Benchmark` are seconds from the start of the video. `Cutter` cuts
+videos into clips. `datasets.assembling` builds a `Dataset` from them. `datasets.finding` finds the
+reader.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from longvideo_env.schema import (
 CLIP_S = 60.0
 MAX_CLIPS = 100_000
 SPAN_SLACK_S = 1.0
-"""How far a span may run over the length of its video: lengths are rounded."""
+"""Seconds by which a span may exceed the length of its video, since lengths are rounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """What is known of one video, in its own time.
+    """What is known about one video. Times are seconds from its start.
 
     Attributes:
         subtitles: Dialogue.
-        captions: What is to be seen.
-        length_s: Its length, where it is known; else the last text or span ends it.
+        captions: Descriptions of what is seen.
+        length_s: Its length, if known. Otherwise it ends with the last text or span.
     """
 
     subtitles: Sequence[TimedText] = ()
@@ -49,16 +50,17 @@ class Item:
     """One question as a benchmark asks it.
 
     Attributes:
-        row: Its place in the file, for messages.
+        row: Its row in the file, for error messages.
         qid: Its id.
         text: The question.
-        options: Two to sixteen, without labels; None where an answer in words is wanted.
-        answer: Index of the right one, or what `read_answer` understands; None where unknown.
+        options: Two to sixteen texts without labels. None if the answer is free text.
+        answer: Index of the right option, or a form that `read_answer` understands. None if
+            unknown.
         video: The video's name, as in `Benchmark.footage`.
-        spans: `(start_s, end_s)` in the video of what shows the answer.
-        show: What accuracy is grouped by: such as a category.
-        facts: `(name, value)` of the benchmark's own groups.
-        file: The row's file, where a benchmark has several.
+        spans: `(start_s, end_s)` in the video where the answer is shown.
+        show: The group for accuracy, such as a category.
+        facts: `(name, value)` pairs: further groups of the benchmark.
+        file: The row's file, if the benchmark has several.
     """
 
     row: int
@@ -78,13 +80,13 @@ class Benchmark:
     """What a reader returns.
 
     Attributes:
-        file: The questions' file, for messages.
+        file: The questions' file, for error messages.
         items: The questions.
-        footage: Videos by name; those that no question is about are left out.
-        clip_s: How long a clip is, in seconds; at least 1.
-        columns: What messages call `question`, `options`, `answer`, `video`, `span` and `qid`: the
-            file's own names.
-        films: Videos that are cut into clips already, by name; they go before `footage`.
+        footage: Videos by name. Videos without a question are left out.
+        clip_s: Length of a clip in seconds; at least 1.
+        columns: The file's own names for `question`, `options`, `answer`, `video`, `span` and
+            `qid`, used in error messages.
+        films: Videos that are already cut into clips, by name. Used instead of `footage`.
     """
 
     file: Path
@@ -96,7 +98,7 @@ class Benchmark:
 
 
 Reader: TypeAlias = Callable[[Path, str, Rejects], Benchmark]
-"""Takes the folder, the split, and what takes the errors of invalid rows."""
+"""A reader: takes the folder, the split, and the collector of invalid rows."""
 
 
 _NONE = Footage()
@@ -128,7 +130,7 @@ class Cutter:
 
     def _cut(self, video: str, footage: Footage, end_s: float) -> None:
         texts = (*footage.subtitles, *footage.captions)
-        # The length of a video goes before what subtitles say of it: those may run on.
+        # A known length wins over the subtitles, which may run past the end.
         length = footage.length_s or max([end_s, *(text.end_s or 0.0 for text in texts)])
         n = min(MAX_CLIPS, max(1, -int(-length // self.clip_s)))
         video_id = self.video_ids[video] = safe_video_id(video)
@@ -147,7 +149,10 @@ class Cutter:
         self.lengths[video] = film.clips[-1].end_s
 
     def clues(self, item: Item) -> tuple[tuple[str, float, float], ...]:
-        """The clip and times in it of each span; a span over several clips counts in each."""
+        """Clip and times within it for each span.
+
+        A span over several clips counts in each of them.
+        """
         if item.video in self.films:
             return _clues_in(self.films[item.video], item.spans)
         clip_ids = self.clip_ids[self.video_ids[item.video]]
@@ -167,7 +172,7 @@ class Cutter:
 def _clues_in(
     film: Video, spans: Sequence[tuple[float, float]]
 ) -> tuple[tuple[str, float, float], ...]:
-    """The same for a film that is cut already; clips without times show nothing known."""
+    """The same for a film that is already cut. Clips without times are skipped."""
     found = []
     for start, end in spans:
         for clip in film.clips:
@@ -180,10 +185,10 @@ def _clues_in(
 
 
 def read_spans(value: object, file: Path, row: int) -> list[tuple[float, float]]:
-    """`[[start_s, end_s], ...]`; none for null.
+    """Read `[[start_s, end_s], ...]`. Empty for null.
 
     Raises:
-        InvalidRowError: It is of another shape.
+        InvalidRowError: The value has another shape.
     """
     pairs: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     spans = []

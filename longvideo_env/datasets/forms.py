@@ -1,10 +1,10 @@
-"""The questions of a dataset, asked in another form: in words, or "when is it shown?".
+"""Asks the questions of a dataset in another form: free text, or "when is it shown?".
 
-    open_questions(config)                  # the dataset of a configuration, asked as it says
+    open_questions(config)                  # the dataset of a configuration, in its form
     ask_as(load_dataset("mini", "test"), "when")
 
-A question keeps its id, so that runs in several forms are paired question by question. Those that
-cannot be asked so (no known answer, no known span) are left out and counted in `coverage`.
+A question keeps its id, so that runs in several forms can be compared question by question.
+Questions without a known answer or span are left out and counted in `coverage`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ NO_SPAN = "without a known span"
 
 
 def open_questions(config: EnvConfig, *, skip_invalid: bool | None = None) -> Dataset:
-    """The dataset of a configuration, asked in its form (`EnvConfig.ask`).
+    """The dataset of a configuration, in the form that `EnvConfig.ask` names.
 
     Args:
         config: The environment.
-        skip_invalid: In place of the configuration's.
+        skip_invalid: Overrides the configuration's value.
 
     Raises:
         DataError: The dataset cannot be read.
@@ -43,14 +43,14 @@ def open_questions(config: EnvConfig, *, skip_invalid: bool | None = None) -> Da
 
 
 def ask_as(dataset: Dataset, ask: str) -> Dataset:
-    """A dataset with every question asked in a form. A second call gives the same object."""
+    """A dataset with every question in another form. Another call returns the same object."""
     return dataset if ask == CHOICE else _ask_as(dataset, ask)
 
 
 def gold_spans(video: Video, gold: Gold) -> tuple[Span, ...]:
-    """The stretches that show the answer, in seconds of the whole video. Empty where unknown.
+    """The stretches that show the answer, in seconds of the whole video. Empty if unknown.
 
-    A stretch that was cut at the ends of clips is whole again.
+    Parts that were cut at clip boundaries are joined again.
     """
     if gold.clues:
         placed = [(clip_id, (start, end)) for clip_id, start, end in gold.clues]

@@ -1,7 +1,7 @@
-"""JSON from disk, with errors that say where a file breaks.
+"""Reads JSON from disk. Errors say where a file is broken.
 
-Whether a file is one JSON value or JSON Lines is decided by its content: LongTVQA's `.jsonl`
-files hold one array or one object, TVQA's hold one object a line.
+The content decides whether a file is one JSON value or JSON Lines, because LongTVQA's `.jsonl`
+files hold one array or object, and TVQA's hold one object per line.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from longvideo_env.errors import DatasetNotFoundError, InvalidRowError, Malforme
 Rows: TypeAlias = list[tuple[int, object]]
 """Values with their positions from 1: places in an array, or line numbers in JSON Lines."""
 
-# json raises ValueError beyond JSONDecodeError (numbers too long), and RecursionError on deep
-# nesting.
+# Besides JSONDecodeError, json raises ValueError (numbers too long) and RecursionError (deep
+# nesting).
 _JSON_ERRORS = (ValueError, RecursionError)
 _MEND_FILE = "download or copy the file again, and compare its size with the original's."
 MAX_FILE_BYTES = 900_000_000
 _COMMA = re.compile(r"\s*,\s*")
 _DECODER = json.JSONDecoder()
-# What may be left behind the place where json gives up when a file ends within a token.
+# Text that may follow the reported position when a file ends within a token.
 _CUT_TOKEN = re.compile(r"u?[0-9a-f]{0,4}|\.?(?:e[+-]?)?|-?[a-z]*", re.IGNORECASE)
 
 
@@ -45,7 +45,7 @@ def read_object(path: Path) -> dict[str, object]:
     """Read a file that holds one JSON object.
 
     Raises:
-        MalformedFileError: It holds something else.
+        MalformedFileError: The file does not hold one JSON object.
     """
     text = read_text(path)
     try:
@@ -62,11 +62,11 @@ def read_object(path: Path) -> dict[str, object]:
 def read_rows(path: Path, rejects: Rejects) -> Rows:
     """Read a file of questions: one JSON array, or JSON Lines.
 
-    A broken line within JSON Lines is an invalid row. A broken last line means a truncated file,
-    unless invalid rows are skipped.
+    In JSON Lines, a broken line is an invalid row. A broken last line is a truncated file, unless
+    invalid rows are skipped.
 
     Raises:
-        MalformedFileError: It is neither, it is truncated, or it holds no row.
+        MalformedFileError: The file is neither, is truncated, or has no row.
         InvalidRowError: A line is broken, and invalid rows are not skipped.
     """
     text = read_text(path)
@@ -81,7 +81,7 @@ def read_rows(path: Path, rejects: Rejects) -> Rows:
             f"expected a JSON array of questions, or one question a line; {found}.",
             path,
             None,
-            "pass a file of questions, or download it again.",
+            "pass a file with questions, or download it again.",
         )
     if not rows and not rejects.errors:
         raise MalformedFileError("expected questions, got an empty array.", path, None, _MEND_FILE)
@@ -93,7 +93,7 @@ def read_text(path: Path) -> str:
 
     Raises:
         DatasetNotFoundError: It cannot be read.
-        MalformedFileError: It is not UTF-8, or larger than any dataset's.
+        MalformedFileError: It is not UTF-8, or it is too large.
     """
     try:
         size = path.stat().st_size
@@ -112,7 +112,7 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # A byte order mark is dropped before decoding, so its bytes are not counted.
+        # A byte order mark is dropped before decoding, so the offset does not count its bytes.
         offset = error.start + len(data) - len(error.object)
         raise MalformedFileError(
             f"expected UTF-8 text, got the byte 0x{data[offset]:02x} at byte offset {offset} of "
@@ -142,7 +142,7 @@ def _object_rows(path: Path, text: str, rejects: Rejects) -> Rows:
             return _single_row(path, value)
     rows: Rows = []
     broken: list[tuple[int, BaseException]] = []
-    # Not splitlines(): JSON strings may hold U+2028 and other separators as they are.
+    # Not splitlines(): JSON strings may contain U+2028 and other separators.
     lines = [(i, line) for i, line in enumerate(text.split("\n"), start=1) if line.strip()]
     for number, line in lines:
         try:
@@ -162,7 +162,7 @@ def _single_row(path: Path, value: dict[str, object]) -> Rows:
             f"expected a JSON array of questions, or one question a line, got {_describe(value)}.",
             path,
             None,
-            "pass a file of questions; subtitles and captions are found beside it.",
+            "pass a file with questions. Subtitles and captions are found beside it.",
         )
     return [(1, value)]
 
@@ -170,7 +170,7 @@ def _single_row(path: Path, value: dict[str, object]) -> Rows:
 def _reject_line(
     path: Path, number: int, last: bool, error: BaseException, rejects: Rejects
 ) -> None:
-    problem = f"expected one whole JSON object on line {number}, but it is broken ({error})."
+    problem = f"expected one JSON object on line {number}, but it is broken ({error})."
     if last and not rejects.skip_invalid:
         raise MalformedFileError(
             f"the file breaks off: {problem}", path, number, _MEND_FILE
@@ -179,7 +179,7 @@ def _reject_line(
 
 
 def _malformed(path: Path, text: str, error: BaseException) -> MalformedFileError:
-    """Say where JSON breaks: at the end of the file, or before it."""
+    """The error for broken JSON. It says where the file breaks, and whether it was truncated."""
     if not isinstance(error, json.JSONDecodeError):
         return MalformedFileError(f"expected JSON, but {error}.", path, None, _MEND_FILE)
     body = text.rstrip()
@@ -201,7 +201,7 @@ def _malformed(path: Path, text: str, error: BaseException) -> MalformedFileErro
 
 
 def _row_of(text: str, error: json.JSONDecodeError) -> int | None:
-    """The place, from 1, of the element at which an array breaks."""
+    """Position, from 1, of the array element that is broken."""
     if error.msg.startswith("Extra data"):
         return None
     start = text.index("[") + 1

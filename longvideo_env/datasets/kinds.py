@@ -1,4 +1,4 @@
-"""What a question asks for, by its question word: what, who, where, why, how, when, which."""
+"""Kind of a question by its question word: what, who, where, why, how, when, which."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""Layers: what models heard, read or saw in a film, each a file of lines with times.
+"""Layers: what a model heard, read or saw in a film. Each is a file of timed lines.
 
     films/layers/speech-whisper-tiny.en-3f2a91c0.json
     {"kind": "speech", "model": "whisper:tiny.en", "version": "faster-whisper 1.2.1",
      "settings": {"language": null}, "number": 1, "failed": {},
      "clips": {"film_seg01_clip_00": [{"start_s": 1.2, "end_s": 2.5, "text": "He is here."}]}}
 
-Another model, version or setting makes another layer, in a file of its own. Of each kind the newest
-is read, the one with the highest `number`: layers never mix. To go back to an older one, delete the
-newer file.
+Each model, version and setting writes its own file. For each kind only the layer with the highest
+`number` is read; layers are never mixed. To return to an older layer, delete the newer file.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _MEND = "make it again with longvideo-env describe, or delete it."
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """What makes a layer. Equal makers make equal layers.
+    """The model that makes a layer. Equal makers make equal layers.
 
     Attributes:
         kind: One of `KINDS`.
         model: Such as `whisper:tiny.en`.
-        version: Of the library, such as `faster-whisper 1.2.1`.
-        settings: Plain values that the lines depend on.
+        version: Library version, such as `faster-whisper 1.2.1`.
+        settings: Settings that change the lines; plain values.
     """
 
     kind: str
@@ -50,7 +49,7 @@ class Maker:
 
     @property
     def file_name(self) -> str:
-        """The layer's file: kind, model and a digest of all that makes it."""
+        """The layer's file name: kind, model and a digest of the maker."""
         text = json.dumps(asdict(self), sort_keys=True, default=str)
         slug = re.sub(r"[^A-Za-z0-9.]+", "-", self.model).strip("-.")[-40:]
         return f"{self.kind}-{slug}-{sha256(text.encode()).hexdigest()[:8]}.json"
@@ -58,12 +57,12 @@ class Maker:
 
 @dataclass(frozen=True, slots=True)
 class RawLayer:
-    """A layer as it was read.
+    """A layer, as read from its file.
 
     Attributes:
         kind: One of `KINDS`.
         model: What made it.
-        number: Of two layers of a kind, the later one has the higher number.
+        number: Of two layers of the same kind, the later one has the higher number.
         lines: Clip id -> checked lines.
     """
 
@@ -77,7 +76,7 @@ def read_layers(files: Sequence[Path], rejects: Rejects) -> tuple[RawLayer, ...]
     """Read the newest layer of each kind.
 
     Raises:
-        MalformedFileError: A file is of another shape.
+        MalformedFileError: A file has another shape.
         InvalidRowError: A clip's lines are wrong, and invalid rows are not skipped.
     """
     newest: dict[str, RawLayer] = {}
@@ -111,13 +110,13 @@ def write_layer(
     clips: Mapping[str, Iterable[Mapping[str, Any]]],
     failed: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a layer into the folder of a dataset or film, in the place of one by the same maker.
+    """Write a layer into the folder of a dataset or film. Replaces a layer of the same maker.
 
     Args:
         folder: Of the dataset or film.
         maker: What made it.
         clips: Clip id -> `{start_s, end_s, text}`, in seconds of the clip.
-        failed: Clip id -> why nothing was made of it.
+        failed: Clip id -> reason why the clip has no lines.
 
     Returns:
         The file.
@@ -135,7 +134,7 @@ def write_layer(
 
 
 def _number(file: Path) -> int:
-    """The number of the file's layer; of a new one, one more than there is."""
+    """The number of the file's layer. A new layer gets the highest number plus 1."""
     numbers = {}
     for path in file.parent.glob("*.json"):
         number = read_object(path).get("number")

@@ -30,7 +30,7 @@ from longvideo_env.schema import Task
 _QUESTION_KEY = re.compile(rb'"(q|question)"\s*:')
 
 INDEX_FROM_BYTES = 20_000_000
-"""From this size of all its files on, a split is read through an index on disk."""
+"""Total file size from which a split is read through an index on disk."""
 
 
 def load_dataset(
@@ -40,11 +40,11 @@ def load_dataset(
     frames_root: str | Path | None = None,
     skip_invalid: bool = False,
 ) -> Dataset:
-    """Load one split of a dataset. A second call gives the same object until a file changes.
+    """Load one split of a dataset. Another call returns the same object until a file changes.
 
-    The clips of a video are those that the subtitles, the captions and the split's questions
-    name. Without subtitles, as in raw TVQA, the questions of the other splits in the folder count
-    as well, so that a split's haystack is not made of its own needles alone.
+    A video has the clips that the subtitles, the captions and the split's questions name. Without
+    subtitles, as in raw TVQA, clips named by the other splits' questions are added. Otherwise a
+    video would consist of gold clips only.
 
     Args:
         dataset: `embedded`; `mini`, or such as `mini:videos=200,seed=3,difficulty=0.5` (see
@@ -52,19 +52,19 @@ def load_dataset(
             `NAME:hf:OWNER/NAME` for the reader of another benchmark, `module:function@FOLDER` for
             one of your own (see `datasets.finding`); `variant:NAME@DATASET`, a dataset with one
             thing changed (see `datasets.altered`); a folder; or one file of questions (see
-            `datasets.own` for tables), beside which subtitles, captions and frames are looked for.
-            Also a list of dicts, a pandas DataFrame, a `datasets.Dataset` (see `datasets.own`), or
-            a `Dataset`, which is given back.
-        split: Such as train, val or test. A file with an unknown name may be called any split. May
-            be left out where there is but one.
+            `datasets.own` for tables), with subtitles, captions and frames beside it. Also a list
+            of dicts, a pandas DataFrame, a `datasets.Dataset` (see `datasets.own`), or a `Dataset`,
+            which is returned unchanged.
+        split: Such as train, val or test. May be left out if there is only one. A file with an
+            unknown name may be called any split.
         frames_root: Folder of the frames; `frames` in the dataset's folder by default.
         skip_invalid: Leave invalid rows out and list them in `Dataset.skipped`.
 
     Raises:
         DatasetNotFoundError: No such dataset, split or file.
-        MalformedFileError: A file is truncated, not UTF-8, not JSON, or of another shape.
-        InvalidRowError: Or one of its kinds: a row is wrong, and `skip_invalid` is False.
-        SpecError: An option of `mini` has no meaning.
+        MalformedFileError: A file is truncated, not UTF-8, not JSON, or has another shape.
+        InvalidRowError: Or a subclass: a row is wrong, and `skip_invalid` is False.
+        SpecError: An option of `mini` is invalid.
     """
     if isinstance(dataset, Dataset):
         return dataset
@@ -77,7 +77,7 @@ def load_dataset(
         full = load_dataset(whole, split, frames_root=frames_root, skip_invalid=skip_invalid)
         return alter(full, variant)
     if name.partition(":")[0] == "mini":
-        # Not imported above, so that `python -m` finds a module that nobody has imported yet.
+        # Imported here, because `python -m` warns about a module that is already imported.
         from longvideo_env.datasets.mini.generator import load_mini_spec
 
         return load_mini_spec(name, _needed(split, ("train", "val", "test"), name), frames_root)
@@ -92,7 +92,7 @@ def load_dataset(
         raise
     except (OSError, ValueError) as error:  # ValueError: a null byte in a path
         raise DatasetNotFoundError(
-            f"the dataset {dataset!r:.200} cannot be looked into ({error!s:.200}).",
+            f"the dataset {dataset!r:.200} cannot be opened ({error!s:.200}).",
             mend="check the path and its permissions.",
         ) from error
     return _load(sources, state, skip_invalid)
@@ -107,7 +107,7 @@ def _needed(split: str | None, there: Sequence[str], dataset: str) -> str:
 
 
 def _table(dataset: str) -> Path | None:
-    """The path of a table of questions; None for the layouts of TVQA and for folders."""
+    """The path of a table of questions. None for TVQA's layouts and for folders."""
     path = Path(dataset).expanduser()
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return None
@@ -124,7 +124,7 @@ def _only_split(dataset: str) -> str:
     return _needed(None, there, dataset) if there else "all"
 
 
-# The state of the files belongs to the key only: a changed file makes another key.
+# The files' state is part of the cache key, so a changed file is read again.
 @lru_cache(maxsize=8)
 def _load(sources: Sources, state: object, skip_invalid: bool) -> Dataset:
     if sources.n_bytes() >= INDEX_FROM_BYTES:
@@ -134,7 +134,7 @@ def _load(sources: Sources, state: object, skip_invalid: bool) -> Dataset:
             folder = cached_folder(group, key, lambda new: build_index(new, sources, skip_invalid))
             return open_index(folder, sources)
         except (OSError, IrregularFileError):
-            pass  # the cache cannot be written, or a file needs the patient reader
+            pass  # the cache cannot be written, or a file needs the slower reader
     return _read(sources, skip_invalid)
 
 
@@ -165,7 +165,7 @@ def _read(sources: Sources, skip_invalid: bool) -> Dataset:
 def _with_clips(
     tasks: list[tuple[int, Task]], videos: set[str], file: Path, rejects: Rejects
 ) -> tuple[Task, ...]:
-    """The tasks whose video has a clip; a row may name a video without a clip."""
+    """The tasks whose video has at least one clip."""
     kept: list[Task] = []
     for row, task in tasks:
         if task.question.video_id in videos:

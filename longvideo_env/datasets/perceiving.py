@@ -1,10 +1,10 @@
-"""What hears and sees: found by spec, as agents are, so that the library imports no model.
+"""Finds models that transcribe, read or caption, by spec, so that the library imports no model.
 
     reader = find_reader("speech", "whisper:tiny.en")    # of the group `longvideo_env.speech`
     heard = reader.hear(samples)                         # Heard(lines, "en")
 
-A reader of speech takes samples; readers of text and of captions take frames. An entry point names
-a callable that takes what follows the colon in the spec and returns the reader.
+A speech reader takes samples. Text and caption readers take frames. An entry point names a callable
+that takes the text after the colon in the spec and returns the reader.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from longvideo_env.schema import TimedText
 from longvideo_env.specs import entry_point_names, find_part, is_attribute
 
 GROUPS = {SPEECH: "speech", TEXT: "screen_text", CAPTIONS: "captioners"}
-"""The kind of layer, and the group of entry points of what makes it."""
+"""Kind of layer -> group of entry points for its readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Heard:
     """What was said.
 
     Attributes:
-        lines: In seconds of the film, a sentence each.
-        language: Such as `en`, found or given; empty where nobody speaks.
+        lines: One sentence each, in seconds of the film.
+        language: Such as `en`, detected or given. Empty if nobody speaks.
     """
 
     lines: tuple[TimedText, ...]
@@ -42,13 +42,13 @@ class SpeechReader(Protocol):
     """Turns sound into lines.
 
     Attributes:
-        maker: What it is.
+        maker: Model, version and settings.
     """
 
     maker: Maker
 
     def hear(self, samples: np.ndarray, tick: Callable[[float], None] = lambda _: None, /) -> Heard:
-        """What is said in samples at 16,000 a second, one channel. Shape: (samples,)."""
+        """Transcribe mono samples at 16,000 Hz. Shape: (samples,)."""
         ...
 
 
@@ -56,9 +56,9 @@ class FrameReader(Protocol):
     """Turns frames into texts.
 
     Attributes:
-        maker: What it is.
-        every_s: Seconds from one frame that it wants to the next.
-        batch: How many frames it wants at once.
+        maker: Model, version and settings.
+        every_s: Seconds between two frames.
+        batch: Frames per call.
     """
 
     maker: Maker
@@ -66,7 +66,7 @@ class FrameReader(Protocol):
     batch: int
 
     def read(self, frames: Sequence[Path], /) -> Sequence[Sequence[str]]:
-        """The texts of each frame; none where there is nothing.
+        """The texts of each frame; empty if there are none.
 
         Raises:
             ToolError: A frame cannot be read.
@@ -76,13 +76,13 @@ class FrameReader(Protocol):
 
 @runtime_checkable
 class GroupReader(Protocol):
-    """Turns several frames of a stretch into texts, as `FrameReader` does with one.
+    """Turns several frames of a stretch into texts. `FrameReader` does so for one frame.
 
     Attributes:
-        maker: What it is.
-        every_s: Seconds of a stretch.
-        batch: How many stretches it wants at once.
-        together: The most frames of a stretch, spread evenly over it.
+        maker: Model, version and settings.
+        every_s: Length of a stretch in seconds.
+        batch: Stretches per call.
+        together: Maximum frames per stretch, spread evenly over it.
     """
 
     maker: Maker

@@ -1,7 +1,7 @@
-"""What was not read: invalid rows, side files, and what a reader of the result should know.
+"""Collects what was not read: invalid rows, side files, and remarks.
 
-Without `skip_invalid` the first invalid row ends the loading, or, with `collect`, the end of the
-file does, so that one message names all kinds of faults.
+Without `skip_invalid`, loading stops at the first invalid row. With `collect`, it stops at the end
+of the file, and one message names all kinds of faults.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Rejects:
     """Takes the errors of invalid rows.
 
     Args:
-        skip_invalid: Keep the errors and go on.
-        collect: Otherwise keep them until `finish`, which raises one for all.
+        skip_invalid: Keep the errors and continue.
+        collect: Keep the errors until `finish`, which raises one error for all.
     """
 
     def __init__(self, skip_invalid: bool, *, collect: bool = False) -> None:
@@ -41,25 +41,28 @@ class Rejects:
         self._collect = collect
 
     def add(self, error: InvalidRowError, cause: BaseException | None = None) -> None:
-        """Raise the error, or keep it without its traceback, which would keep the file alive."""
+        """Raise the error, or keep it.
+
+        The traceback is dropped, because it would keep the file open.
+        """
         if not self.skip_invalid and not self._collect:
             raise error from cause
         self.errors.append(error.with_traceback(None))
 
     def leave_out(self, error: InvalidRowError) -> None:
-        """Count a row that nobody can play or correct: a fault of the published file itself."""
+        """Count a row that is broken in the published file and cannot be corrected."""
         self.left_out.append(error)
 
     def side_file(self, file: Path | str, error: DataError | str) -> None:
-        """Note that a file beside the questions could not be read; its video plays without."""
+        """Note that a side file could not be read. Its video is played without it."""
         name = file.name if isinstance(file, Path) else file
         self.unread[name] = error if isinstance(error, str) else error.problem
 
     def finish(self) -> None:
-        """Raise one error for all, unless they are to be left out.
+        """Raise one error for all invalid rows, unless they are skipped.
 
         Raises:
-            InvalidRowError: Of the first error's kind.
+            InvalidRowError: Has the type of the first error.
         """
         if self.skip_invalid or not self.errors:
             return
@@ -87,18 +90,18 @@ def _row(error: InvalidRowError) -> int:
 
 
 def kind_of(error: InvalidRowError) -> str:
-    """What was expected, without what came: alike for all rows with the same fault."""
+    """The expected part of an error's message: the same for all rows with the same fault."""
     return _CAME.sub("", _HEAD.sub("", error.problem)).rstrip(" .,;")[:160]
 
 
 def kinds_of(errors: Iterable[InvalidRowError]) -> Counter[str]:
-    """How many rows have which fault."""
+    """Kind of fault -> number of rows."""
     return Counter(map(kind_of, errors))
 
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Rows live for a moment and hold no cycles: looking for cycles would take half the time."""
+    """Pause the garbage collector: rows hold no cycles, and collecting would take half the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

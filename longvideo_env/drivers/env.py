@@ -35,13 +35,13 @@ class LongTVQAEnv(gym.Env[str, str]):
     """Answer a multiple-choice question about a long video, turn by turn, in text.
 
     ## Description
-    The player is the *master agent* of LongVideoAgent (arXiv 2512.20618). It cannot see the video.
-    It reads the question, its options and the subtitles of one evidence window, and in each turn
-    asks the grounding agent for another clip, asks the vision agent what the frames of the window
-    show, or answers.
+    The player is the *master agent* of LongVideoAgent (arXiv 2512.20618). It does not see the
+    video. It reads the question, the options and the subtitles of one evidence window. In each turn
+    it does one of three things: ask the grounding agent for another clip, ask the vision agent
+    about the frames of the window, or answer.
 
     ## Action Space
-    A `ReplySpace`: any text. It should hold reasoning and then exactly one action:
+    A `ReplySpace`: any text. It should contain reasoning and then exactly one action:
 
     | action | written as |
     |---|---|
@@ -50,42 +50,43 @@ class LongTVQAEnv(gym.Env[str, str]):
     | answer | `<answer>a0</answer>` |
 
     Tags inside `<reasoning>` or `<think>` do not count. A reply without exactly one action is a
-    malformed turn: the observation says what is wrong, and the turn is spent.
-    `action_space.sample()` draws well-formed actions.
+    malformed turn: the observation says what is wrong, and the turn counts. `action_space.sample()`
+    draws well-formed actions.
 
-    With `protocol="functions"` an action is JSON: one call, `{"name": "look", "arguments":
-    {"query": "who?"}}`, or a whole assistant message in the OpenAI form.
+    With `protocol="functions"` an action is JSON: either one call, `{"name": "look", "arguments":
+    {"query": "who?"}}`, or an assistant message in the OpenAI format.
 
     ## Observation Space
     A `TextSpace`. After a reset: the rules, the question, its options, and the first window's
-    subtitles. After a step: the vision agent's description inside `<information>`, the new
-    window's subtitles inside `<New_clip>`, or what was malformed; and the turns left. The last
-    turn says that it is the last.
+    subtitles. After a step: the vision agent's description inside `<information>`, the new window's
+    subtitles inside `<New_clip>`, or what was wrong with the reply; then the number of turns left.
+    The observation before the last turn says that it is the last.
 
     ## Starting State
-    `reset(seed=...)` starts a seeded shuffle of the split; each further `reset()` takes its next
-    question. `reset(options={"qid": 122636})` picks one. The grounding agent chooses the first
-    clip; without one (`grounding="none"`) the video opens at its first clip.
+    `reset(seed=...)` shuffles the split by the seed and opens the first question. Each further
+    `reset()` opens the next one. `reset(options={"qid": 122636})` opens a given question. The
+    grounding agent chooses the first clip. With `grounding="none"` the video opens at its first
+    clip.
 
     ## Rewards
-    0 until the episode ends, then the weighted sum of the reward's terms. `reward="paper"`: 1 for
-    the right answer + 0.1 * the share of well-formed turns; `reward="reference"`: 1 + 0.2 for a
+    0 until the episode ends, then the weighted sum of the reward terms. `reward="paper"`: 1 for the
+    right answer + 0.1 * the share of well-formed turns; `reward="reference"`: 1 + 0.2 for a
     reasoning block + 0.2 for an answer block; `reward="paper,grounding=0.3"` adds 0.3 where the
-    gold clip was visited. A failed tool call, or a question without a gold
-    answer, gives 0 and `info["reward_valid"] = False`: leave such episodes out.
+    gold clip was visited. If a tool failed or the question has no gold answer, the reward is 0 and
+    `info["reward_valid"]` is False. Leave such episodes out.
 
     ## Episode End
-    Terminated when the master answers. Truncated when its turns are used up, or a tool fails.
+    Terminated when the master answers. Truncated when no turn is left, or when a tool fails.
 
     ## Information
     Always: `qid`, `video_id`, `turn` (turns taken), `turns_left`, `visited` (clips shown), `window`
     (clips seen now), `opened_by` (who chose the first clip), `messages` (the conversation as chat
-    messages). With functions `tools` (their JSON schemas); with `frames=N` `frames` (for each
-    message those that come with it, with `path`, `clip_id` and `time_s`). After a step: `action`
-    (`look`, `ground`, `answer` or None) and `malformed` (the kind of mistake, or None). At the end:
+    messages). With `protocol="functions"`: `tools` (JSON schemas). With `frames=N`: `frames` (for
+    each message its frames, with `path`, `clip_id` and `time_s`). After a step: `action` (`look`,
+    `ground`, `answer` or None) and `malformed` (the kind of mistake, or None). At the end:
     `status`, `reward_valid`, `reward_terms`, `is_success`, `grounded`, `error`; with `ask="words"`
-    or `ask="when"` also `answer_scores`, and with a judge `judged`. Nothing gold is shown before
-    the end.
+    or `ask="when"` also `answer_scores`, and with a judge `judged`. No gold is shown before the
+    end.
 
     ## Arguments
     The fields of `longvideo_env.EnvConfig`:
@@ -118,16 +119,17 @@ class LongTVQAEnv(gym.Env[str, str]):
     )
     ```
 
-    `mini` is a procedural world of small videos; `dataset="embedded"` is a handful that were
-    written by hand; or give a folder. `instructions=False` leaves the rules out of the prompt, for
-    policies that know them. `render_mode="ansi"` makes `render()` return the transcript so far.
+    `dataset="mini"` is a procedural world of small videos, `dataset="embedded"` a few that were
+    written by hand; or pass a folder. `instructions=False` leaves the rules out of the prompt, for
+    policies that were trained on the game. `render_mode="ansi"` makes `render()` return the
+    transcript so far.
 
     ## Version History
     - v0: first release.
 
     Raises:
-        SpecError: An option has no meaning.
-        DataError: The dataset is missing or wrong.
+        SpecError: An option is invalid.
+        DataError: The dataset is missing or invalid.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 - as gym.Env
@@ -149,12 +151,12 @@ class LongTVQAEnv(gym.Env[str, str]):
         """Open a question.
 
         Args:
-            seed: Restarts the shuffled walk through the split.
-            options: `{"qid": ...}` picks a question.
+            seed: Shuffles the split anew.
+            options: `{"qid": ...}` opens a given question.
 
         Raises:
             SpecError: An option is unknown.
-            DataError: There is no such question.
+            DataError: No question has this id.
             ToolError: The grounding agent failed on the first clip.
         """
         call = self._begin(seed, options)
@@ -164,7 +166,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         """Take one turn with the master's reply.
 
         Raises:
-            ActionError: It is no text.
+            ActionError: The action is not text.
             EpisodeStateError: `reset` was not called, or the episode is over.
         """
         move = self._playing.reply(action)
@@ -177,12 +179,12 @@ class LongTVQAEnv(gym.Env[str, str]):
     async def reset_async(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """`reset` for an event loop: others run while a tool is waited for."""
+        """`reset` for an event loop: other coroutines run while a tool works."""
         call = self._begin(seed, options)
         return self._opened(None if call is None else await self.toolbox.call(call))
 
     async def step_async(self, action: str) -> StepReturn:
-        """`step` for an event loop: others run while a tool is waited for."""
+        """`step` for an event loop: other coroutines run while a tool works."""
         move = self._playing.reply(action)
         if isinstance(move, ToolCall):
             move = self._playing.receive(await self.toolbox.call(move))
@@ -191,12 +193,12 @@ class LongTVQAEnv(gym.Env[str, str]):
         return self._end(await score_async(*await self._judged()))
 
     def stop(self) -> StepReturn:
-        """End the episode because the player cannot go on, as where a model's context is full."""
+        """End the episode because the player cannot continue, for example with a full context."""
         self._playing.stop_for_context()
         return self._finish()
 
     def twin(self) -> LongTVQAEnv:
-        """Another environment of the same configuration. It shares the dataset and the agents."""
+        """Another environment with the same configuration. It shares the dataset and the agents."""
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin._clear()
@@ -204,7 +206,7 @@ class LongTVQAEnv(gym.Env[str, str]):
 
     @property
     def observation(self) -> Observation:
-        """The newest observation, as fields."""
+        """The latest observation, as fields."""
         return self._playing.observations[-1]
 
     @property
@@ -220,7 +222,7 @@ class LongTVQAEnv(gym.Env[str, str]):
     @property
     def _playing(self) -> Episode:
         if self._episode is None:
-            raise EpisodeStateError("there is no episode yet. Fix: call reset() first.")
+            raise EpisodeStateError("no episode was started. Fix: call reset() first.")
         return self._episode
 
     def render(self) -> str | None:
@@ -230,15 +232,15 @@ class LongTVQAEnv(gym.Env[str, str]):
         return render_transcript(self._episode, self._score)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The dataset, the game and the agents are made again from the configuration. An episode
-        # that is being played is left behind.
+        # Only the configuration is pickled. Dataset, game and agents are built again; an unfinished
+        # episode is not kept.
         for name in live_parts(self.config):
             try:
                 pickle.dumps(getattr(self.config, name))
             except Exception as error:
                 raise SpecError(
                     f"the environment cannot be pickled: its option {name} holds an object that "
-                    f"cannot be ({error}). Fix: name it as module:attribute."
+                    f"cannot be pickled ({error}). Fix: name it as module:attribute."
                 ) from error
         state = self.__dict__.copy()
         for name in ("dataset", "toolbox", "_judge"):
@@ -255,7 +257,7 @@ class LongTVQAEnv(gym.Env[str, str]):
         if not self.dataset.tasks:
             raise DatasetNotFoundError(
                 f"expected questions in {config.dataset!r}, split {config.split!r}, but all "
-                f"{len(self.dataset.skipped)} rows were left out as invalid.",
+                f"{len(self.dataset.skipped)} rows were left out because they are invalid.",
                 mend="look at the rows with load_dataset(..., skip_invalid=True).skipped.",
             )
         self.toolbox: Toolbox = build_toolbox(config, self.dataset)
@@ -341,16 +343,19 @@ class LongTVQAEnv(gym.Env[str, str]):
     def _step_info(self) -> dict[str, Any]:
         assert self._episode is not None
         last = self._episode.turns[-1] if self._episode.turns else None
-        action, malformed = (None, None) if last is None else (last.action, last.malformed)
-        return self._info() | {"action": action, "malformed": malformed}
+        info = self._info()
+        info["action"] = None if last is None else last.action
+        info["malformed"] = None if last is None else last.malformed
+        return info
 
     def _info(self) -> dict[str, Any]:
         episode = self._episode
         assert episode is not None
         tools = self.game.schemas(len(episode.question.options))
-        frames = [list(message.get("frames", ())) for message in episode.messages]
-        more = {"tools": list(tools)} if tools else {}
-        return (more | {"frames": frames} if self.config.frames else more) | {
+        info: dict[str, Any] = {"tools": list(tools)} if tools else {}
+        if self.config.frames:
+            info["frames"] = [list(message.get("frames", ())) for message in episode.messages]
+        return info | {
             "qid": episode.question.qid,
             "video_id": episode.video.video_id,
             "turn": len(episode.turns),

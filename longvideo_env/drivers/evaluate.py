@@ -8,7 +8,7 @@
     result = lv.evaluate(shout, dataset="mini", split="test", limit=20)
     print(result.accuracy, result.interval)
 
-The result also compares, reports, and becomes a table: see `Result`.
+The result can also be compared, reported, and turned into a table: see `Result`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from longvideo_env.specs import entry_point_names
 
 
 class Result(Protocol):
-    """What a run came to. `eval.runs.one_call.RunResult` is one."""
+    """The result of a run. `eval.runs.one_call.RunResult` implements it."""
 
     folder: Path
     summary: dict[str, Any]
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right answers among the episodes that were scored; None where none was."""
+        """Share of right answers among scored episodes. None if no episode was scored."""
         ...
 
     @property
@@ -36,15 +36,15 @@ class Result(Protocol):
         ...
 
     def to_pandas(self) -> Any:
-        """A table with a row for each episode."""
+        """A DataFrame with one row per episode."""
         ...
 
     def compare(self, other: Result) -> dict[str, Any]:
-        """This run less the other, question by question."""
+        """Compare with another run, question by question: this run minus the other."""
         ...
 
     def report(self, path: str | Path) -> Path:
-        """Write one HTML page of every episode."""
+        """Write one HTML page with every episode."""
         ...
 
 
@@ -70,7 +70,7 @@ def evaluate(
     generation: dict[str, Any] | None = None,
     **options: Any,
 ) -> Result:
-    """Play questions with a policy, and sum up how it did.
+    """Play questions with a policy and return the result.
 
     Args:
         policy: A spec, such as `openai:gpt-4o` or `my_parts:guess`; or a function
@@ -78,30 +78,30 @@ def evaluate(
         dataset: A spec or a folder, a list of dicts, a pandas DataFrame, a `datasets.Dataset`, or
             a `Dataset`.
         split: Its split.
-        out: Where the run's folder goes, the same that `longvideo-env evaluate --out` writes; the
-            same call resumes it. Without it nothing is kept once the result is let go.
-        questions: Only these: ids in a list, or text as `--questions` takes it, such as
+        out: Folder for the run, as `longvideo-env evaluate --out` writes it. The same call resumes
+            the run. Without it, a temporary folder is deleted together with the result.
+        questions: Only these questions: a list of ids, or text as for `--questions`, such as
             `12,40-60`, `@FILE`, `failed:RUN` or `wrong:RUN`.
-        limit: Only so many questions, drawn over the videos.
-        shuffle: Seed of that draw; if given, questions are also played in the order drawn.
+        limit: Number of questions to play, drawn evenly over the videos.
+        shuffle: Seed of that draw. If given, questions are also played in the order drawn.
         samples: Plays of each question.
-        seed: Seed of everything drawn.
+        seed: Seed of all random draws.
         concurrency: Episodes in flight.
-        overwrite: Start anew where a run lies already.
+        overwrite: Replace a run that is already in `out`.
         progress: Whether to draw a progress bar.
-        budget: The most that the run may use: `usd`, `tokens` and `seconds`.
-        episode_budget: The same of each episode.
-        fail_above: Stop once more than this share of all episodes have failed.
-        ray: Play on a cluster of Ray: `auto`, `local` or `HOST:PORT`, or a dict with `address`,
-            `workers`, `cpus_per_worker` and `gpus_per_worker`. `concurrency` is then that of each
+        budget: Limits of the run: `usd`, `tokens` and `seconds`.
+        episode_budget: The same limits for each episode.
+        fail_above: Stop when more than this share of all episodes has failed.
+        ray: Play on a Ray cluster: `auto`, `local` or `HOST:PORT`, or a dict with `address`,
+            `workers`, `cpus_per_worker` and `gpus_per_worker`. `concurrency` then applies to each
             worker.
-        allow_blind: Go on where the vision or grounding agent has nothing to go on in any video.
-        generation: How a model writes: the fields of `GenerationSettings`.
+        allow_blind: Continue even if the vision or grounding agent has no input in any video.
+        generation: Sampling settings: the fields of `GenerationSettings`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
     Raises:
-        BlindAgentError: An agent has nothing to go on: no frames, no captions, no lines.
-        LongVideoEnvError: An option has no meaning, or the data is wrong.
+        BlindAgentError: An agent has no input: no frames, no captions, no subtitles.
+        LongVideoEnvError: An option or the data is invalid.
     """
     result: Result = entry_point_names("api")["evaluate"].load()(
         policy,

@@ -1,4 +1,4 @@
-"""A transcript of an episode, as a person would want to read it."""
+"""A transcript of an episode for people to read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def render_transcript(episode: Episode, result: Score | None = None) -> str:
     """Question, options, then each turn: what the master wrote and what came back.
 
     Args:
-        episode: Under way or ended.
+        episode: The episode; it may be unfinished.
         result: Its score, once it has ended.
     """
     question, video = episode.question, episode.video
@@ -61,7 +61,7 @@ def _conversation(episode: Episode) -> list[str]:
 
 
 def _opening(episode: Episode) -> list[str]:
-    """The first view, from the fields of the opening; question and options stand above."""
+    """The first view, from the fields of the opening. Question and options are printed above."""
     lines = []
     for clip_id in episode.opened_at:
         lines += [f"  [{clip_id}]"]
@@ -90,7 +90,7 @@ def _ending(episode: Episode, result: Score | None) -> list[str]:
 
 
 def _wrapped(text: str, head: str) -> list[str]:
-    """Wrapped lines behind `head`, which stands on the first one only unless it draws a bar."""
+    """Wrapped lines. `head` is put before the first line, or before every line if it is a bar."""
     rest = "         │ " if "│" in head else " " * len(head)
     lines: list[str] = []
     for paragraph in text.strip().splitlines() or [""]:

@@ -1,7 +1,7 @@
-"""The rollout engine: plays episodes, one coroutine each, with a bound on those in flight.
+"""The rollout engine plays episodes, one coroutine each, with a limit on those in flight.
 
-While some episodes wait for a tool, others generate; a policy may batch underneath. The engine is
-a driver of `Episode`: the rules of the game are not here.
+While some episodes wait for a tool, others generate. A policy may batch its requests. The engine
+only drives `Episode`, which holds the rules of the game.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from longvideo_env.tools.tool import ToolCall, ToolResult
 from longvideo_env.tools.toolbox import Toolbox
 
 IsOver: TypeAlias = Callable[[TurnRecord | None, Sequence[TurnRecord], Sequence[Segment]], bool]
-"""The opening call, the turns and the segments so far -> whether no further turn may be played."""
+"""Takes the opening call, the turns and the segments so far. True: no further turn may be
+played."""
 
 
 @dataclass
 class _Record:
-    """What a coroutine notes down while it plays."""
+    """What a coroutine records while it plays."""
 
     seed: int
     segments: list[Segment] = field(default_factory=list)
@@ -54,18 +55,18 @@ class RolloutEngine:
     """Plays tasks with a policy.
 
     Args:
-        dataset: Where the tasks' videos are.
+        dataset: The dataset with the tasks' videos.
         config: The environment.
         toolbox: Its agents (see `longvideo_env.tools.registry.build_toolbox`).
         policy: The master agent.
-        policy_spec: Its spec, for the record.
-        seed: Every episode's seed derives from it, the question and the sample.
-        concurrency: The most episodes in flight at once.
-        is_over: Says, before each turn, whether the episode has used up what it may use.
-        episode_s: The most seconds of an episode; beyond them it has failed.
+        policy_spec: The policy's spec, kept in the trajectory.
+        seed: Each episode's seed is derived from this, the question and the sample.
+        concurrency: Maximum number of episodes in flight.
+        is_over: Called before each turn. True ends the episode because its budget is used up.
+        episode_s: Maximum seconds of an episode. A longer episode fails.
 
     Raises:
-        SpecError: The configuration's reward has no meaning.
+        SpecError: The configuration's reward is invalid.
         ValueError: `concurrency` is below 1.
     """
 
@@ -107,15 +108,17 @@ class RolloutEngine:
         seed: int | None = None,
         question_seed: int | None = None,
     ) -> Trajectory:
-        """Play one episode. A tool or policy that fails makes a failed trajectory, not an error.
+        """Play one episode.
+
+        If a tool or the policy fails, the trajectory is `failed`; no error is raised.
 
         Args:
-            task: The question with its gold; only the reward sees the gold.
-            sample: Which of several plays of the same question.
-            seed: The episode's seed; by default it derives from the engine's, the question and
+            task: The question with its gold. Only the reward sees the gold.
+            sample: Index of this play among several plays of the same question.
+            seed: The episode's seed. By default derived from the engine's seed, the question and
                 the sample.
-            question_seed: Seeds what all samples of a question share: the order of its options,
-                and what its tools draw; by default the engine's.
+            question_seed: Seed of what all samples of a question share: the order of options and
+                the random draws of tools. By default the engine's seed.
         """
         if seed is None:
             seed = derive_seed(self.seed, task.qid, sample)
@@ -133,12 +136,12 @@ class RolloutEngine:
         return await self._trajectory(task, episode, record, sample, order)
 
     async def give_up(self, task: Task, sample: int, reason: str) -> Trajectory:
-        """The failed episode of a question that cannot be played here.
+        """Return a failed trajectory for a question that cannot be played.
 
         Args:
             task: The question.
-            sample: Which of its plays.
-            reason: Why.
+            sample: Index of this play.
+            reason: The reason, kept in the trajectory's `error`.
         """
         shuffle = self.config.shuffle_options
         opened = open_episode(task, self.dataset, self.game, self.seed, shuffle=shuffle)
@@ -147,9 +150,10 @@ class RolloutEngine:
         return await self._trajectory(opened.task, opened.episode, record, sample, opened.order)
 
     async def play_all(self, jobs: Iterable[tuple[Task, int]]) -> AsyncGenerator[Trajectory, None]:
-        """Play many episodes, each a task and its sample, and yield them as they finish.
+        """Play many episodes, given as (task, sample), and yield them as they finish.
 
-        At most as many as are in flight wait to be taken: who takes them slowly slows them down.
+        At most `concurrency` finished episodes are buffered, so a slow consumer slows down the
+        play.
         """
         todo = iter(jobs)
         room = asyncio.Semaphore(2 * self.concurrency)
@@ -159,12 +163,12 @@ class RolloutEngine:
             for task, sample in todo:
                 await room.acquire()
                 done.put_nowait(await self.play(task, sample))
-                # Episodes come out as they finish, even if none ever has to wait.
+                # Give finished episodes out at once, even if no coroutine ever suspends.
                 await asyncio.sleep(0)
 
         workers = [asyncio.ensure_future(work()) for _ in range(self.concurrency)]
         for worker in workers:
-            worker.add_done_callback(done.put_nowait)  # whatever ended it
+            worker.add_done_callback(done.put_nowait)  # for any ending
         try:
             left = len(workers)
             while left:
@@ -175,7 +179,7 @@ class RolloutEngine:
                     continue
                 left -= 1
                 if item.cancelled():
-                    raise PolicyError(f"policy ({self.policy_spec}): it cancelled its own episode.")
+                    raise PolicyError(f"policy ({self.policy_spec}): it raised CancelledError.")
                 item.result()
         finally:
             for worker in workers:
@@ -207,7 +211,8 @@ class RolloutEngine:
             over = isinstance(step, Ended)
             goes_on = self.game.protocol.continues and not over
             if not goes_on and not (over and reply.finish == "length"):
-                # A reply that was cut off at the very end stays open: it really is truncated.
+                # If the last reply was cut off, its turn stays open in the segments: it is really
+                # truncated.
                 record.segments += codec.close(reply, turn)
             if not isinstance(step, Observation | Ended):
                 step = episode.receive(await self._call(step, record))
@@ -234,7 +239,7 @@ class RolloutEngine:
             reply = await self.policy.act(context)
         except PolicyError:
             raise
-        except Exception as error:  # the boundary: what a policy raises is its episode's failure
+        except Exception as error:  # the boundary: a policy's exception fails its episode
             raise PolicyError(f"{type(error).__name__}: {error}") from error
         finally:
             record.model_s += time.perf_counter() - start
@@ -305,8 +310,8 @@ class Opened(NamedTuple):
 
     Attributes:
         episode: The episode.
-        task: Its question as it is shown, with its gold.
-        order: Original index of each option shown, if they are shuffled.
+        task: The question as shown, with its gold.
+        order: Original index of each shown option, if options are shuffled.
     """
 
     episode: Episode
@@ -317,16 +322,16 @@ class Opened(NamedTuple):
 def open_episode(
     task: Task, dataset: Dataset, game: Game, seed: int = 0, *, shuffle: bool = False
 ) -> Opened:
-    """An episode of a question.
+    """Make the episode of a question.
 
-    What all plays of it share, the order of its options and what its tools draw, derives from the
-    seed and its id alone.
+    The order of options and the random draws of tools depend only on the seed and the question's
+    id, so all samples of a question share them.
 
     Args:
         task: The question with its gold.
-        dataset: Where its video is.
+        dataset: The dataset with its video.
         game: The game.
-        seed: The run's.
+        seed: The run's seed.
         shuffle: Whether the options are shuffled.
     """
     order = None
@@ -339,7 +344,7 @@ def open_episode(
 
 
 def frames_shown(observations: Iterable[Observation]) -> dict[str, int]:
-    """What a master who sees was shown, counted; empty for others."""
+    """Counts of the frames shown to a master that sees. Empty for others."""
     sights = [one.sight for one in observations if one.sight is not None]
     if not sights:
         return {}
@@ -351,7 +356,7 @@ def frames_shown(observations: Iterable[Observation]) -> dict[str, int]:
 
 
 def play_of(episode: Episode) -> Play:
-    """What reward and metrics need to know of an episode that has ended."""
+    """The facts of an ended episode for reward and metrics."""
     assert episode.status is not None, "the episode goes on"
     return Play(
         episode.status,

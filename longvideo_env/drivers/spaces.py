@@ -1,8 +1,8 @@
 """Gymnasium spaces for prose.
 
-`gymnasium.spaces.Text` wants a character set, which prose does not have: with all of Unicode it
-takes seconds to build and its vectorised form pads strings. This space checks type and length.
-Vectorise it without shared memory (`vector_kwargs={"shared_memory": False}`).
+`gymnasium.spaces.Text` requires a character set. With all of Unicode it takes seconds to build, and
+its vectorised form pads strings. This space checks only type and length. In async vector
+environments pass `vector_kwargs={"shared_memory": False}`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from longvideo_env.spans import write_spans
 from longvideo_env.tools.tool import Tool
 
 MAX_TEXT_LENGTH = 4_000_000
-"""Longest text in characters. A bound that nothing real reaches: it is there to catch mistakes."""
+"""Maximum length of a text in characters. Far above real texts; it catches mistakes."""
 
 
 class TextSpace(Space[str]):
@@ -39,18 +39,18 @@ class TextSpace(Space[str]):
         return False
 
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
-        """A short random string. The masks of other spaces have no meaning here.
+        """A short random string. Masks are not supported.
 
         Raises:
             ValueError: A mask was given.
         """
         if mask is not None or probability is not None:
-            raise ValueError(f"{self} samples without a mask; got one.")
+            raise ValueError(f"{self} takes no mask, got one. Fix: call sample() without a mask.")
         letters = self.np_random.choice(list(string.ascii_letters + " "), size=20)
         return "".join(letters)[: self.max_length]
 
     def contains(self, x: Any) -> bool:
-        """Whether `x` is a string of allowed length."""
+        """Whether `x` is a string of at most `max_length` characters."""
         return isinstance(x, str) and len(x) <= self.max_length
 
     def to_jsonable(self, sample_n: Iterable[str]) -> list[str]:
@@ -73,11 +73,11 @@ class TextSpace(Space[str]):
 
 
 class ReplySpace(TextSpace):
-    """Replies of the master agent. Any text is allowed; `sample` draws well-formed ones.
+    """Replies of the master agent. Any text is allowed; `sample` draws well-formed replies.
 
     Args:
-        game: Which actions there are, and how they are written.
-        n_options: Options of a question, for sampled answers.
+        game: Defines the actions and how they are written.
+        n_options: Number of options, for sampled answers.
         max_length: Longest reply in characters.
         seed: Seed of the space's generator.
     """
@@ -96,12 +96,12 @@ class ReplySpace(TextSpace):
     def sample(self, mask: Any | None = None, probability: Any | None = None) -> str:
         """A random well-formed action, as text."""
         if mask is not None or probability is not None:
-            raise ValueError(f"{self} samples without a mask; got one.")
+            raise ValueError(f"{self} takes no mask, got one. Fix: call sample() without a mask.")
         return self.game.protocol.write(random_action(self.game, self.n_options, self.np_random))
 
 
 def random_action(game: Game, n_options: int, rng: np.random.Generator) -> Action:
-    """Draw one of the actions on offer; an answer is drawn evenly from the options."""
+    """Draw one of the offered actions. An answer is drawn uniformly from the options."""
     name = game.actions[int(rng.integers(len(game.actions)))]
     if name == ANSWER:
         return random_answer(game, n_options, rng)
@@ -109,7 +109,10 @@ def random_action(game: Game, n_options: int, rng: np.random.Generator) -> Actio
 
 
 def random_answer(game: Game, n_options: int, rng: np.random.Generator) -> Action:
-    """Draw an answer evenly from the options; without any, a minute of the first hour, or words."""
+    """Draw an answer uniformly from the options.
+
+    Without options: a minute of the first hour, or words.
+    """
     if n_options:
         return Action(ANSWER, option_label(int(rng.integers(n_options))))
     if game.protocol.answers.ask == WHEN:
@@ -121,12 +124,12 @@ def random_answer(game: Game, n_options: int, rng: np.random.Generator) -> Actio
 def some_call(
     tool: Tool, rng: np.random.Generator | int, text: str = "What is happening?"
 ) -> Action:
-    """A call of a tool: what it must be given is drawn, or is `text` where that is text.
+    """A call of a tool. Required arguments are drawn at random; text arguments are `text`.
 
     Args:
         tool: The tool.
-        rng: A generator, or a seed: then one is made where something has to be drawn.
-        text: What stands for text.
+        rng: A generator, or a seed from which one is made if needed.
+        text: Value of text arguments.
     """
     properties, parts = tool.schema.get("properties", {}), tool.schema.get("$defs", {})
     arguments = {name: _drawn(properties[name], rng, text, parts) for name in tool.required}

@@ -1,1 +1,1 @@
-"""The game: its rules, language, words and reward, and the state machine that plays it."""
+"""The game: its rules, protocol, words and reward, and the state machine that plays it."""

@@ -1,12 +1,12 @@
 """The state machine of one episode. It does no I/O and holds no client, model, clock or thread.
 
     episode = Episode(question, video, game, seed)
-    call = episode.start()               # a call of the opening tool, or None: opened at the start
-    episode.receive(result)              # its result -> Observation, or Ended if it failed
+    call = episode.start()               # a call of the opening tool, or None if no tool opens the
+    video episode.receive(result)              # its result -> Observation, or Ended if it failed
     move = episode.reply(text)           # a ToolCall, an Observation (malformed), or Ended
     episode.receive(result)              # -> Observation, or Ended
 
-The Gymnasium env and the rollout engine drive this one machine. No picture is read here.
+The Gymnasium environment and the rollout engine both use this class. It reads no images.
 """
 
 from __future__ import annotations
@@ -62,23 +62,23 @@ class Episode:
         question: The question; no gold.
         video: Its video.
         game: The game.
-        seed: Seeds the tools' calls.
+        seed: Seed of the tool calls.
 
     Attributes:
         messages: The conversation so far, as chat messages.
-        observations: What the master was shown, as fields.
+        observations: What the master agent was shown, as fields.
         turns: What happened in each finished turn.
-        replies: What the master wrote, as the protocol read it.
-        parsed: Each reply, understood.
+        replies: The master's replies, as the protocol read them.
+        parsed: Each reply, parsed.
         visited: Clips shown, in order, without repeats.
-        view: The clips seen now.
-        span: The stretch of the video that is seen now, where a tool moved the view to one.
-        seen: All that was shown or spoken of, as stretches of clips.
-        opened_at: The clips seen at the start.
+        view: The clips in view now.
+        span: The stretch of the video in view, if a tool moved the view to one.
+        seen: Everything that was shown or described, as stretches of clips.
+        opened_at: The clips in view at the start.
         first: The record of the call that chose the first clip, or None.
-        status: How it ended, or None while it goes on.
+        status: How the episode ended, or None if unfinished.
         choice: Index of the option chosen, or None.
-        error: What failed, if something did.
+        error: What failed, or None.
     """
 
     def __init__(self, question: Question, video: Video, game: Game, seed: int = 0) -> None:
@@ -108,30 +108,30 @@ class Episode:
 
     @property
     def words(self) -> str | None:
-        """The answer in words, to a question without options."""
+        """The free-text answer to a question without options."""
         if self.status != "answered" or self.question.options:
             return None
         return self.turns[-1].argument
 
     @property
     def turns_left(self) -> int:
-        """Turns that the master agent still has."""
+        """Number of turns that the master agent has left."""
         return self.game.max_turns - len(self.turns)
 
     @property
     def turn(self) -> int:
-        """The present turn, counted from 1."""
+        """The current turn, from 1."""
         return len(self.turns) + 1
 
     def start(self) -> ToolCall | None:
         """Open the video.
 
         Returns:
-            A call for the first clip; None if no tool opens the video, which then is open at its
+            A call for the first clip. None if no tool opens the video: it is then open at its
             start.
         """
         if self._pending is not None or self.messages:
-            raise EpisodeStateError("start() was called on an episode that has been started.")
+            raise EpisodeStateError("start() was called twice on one episode.")
         if self.game.opening is None:
             self._open(ToolReply(view=self.video.clip_ids[0]))
             return None
@@ -151,15 +151,15 @@ class Episode:
         """Take the master's reply.
 
         Args:
-            text: All of it, with what the chat template opened it with.
-            finish: Why it ended.
-            usage: What it used.
+            text: The full reply, including the part that the chat template wrote.
+            finish: Why the reply ended.
+            usage: Tokens, requests and money that it used.
 
         Returns:
-            A tool request to run and hand to `receive`; an observation; or the end.
+            A tool call to run, whose result goes to `receive`; an observation; or the end.
 
         Raises:
-            ActionError: It is no text.
+            ActionError: The reply is not text.
         """
         self._check_waiting("reply")
         text = plain_text(text)
@@ -167,11 +167,11 @@ class Episode:
         return self._take(parsed, self.game.protocol.said(text, self.turn), text, finish, usage)
 
     def act(self, outcome: Outcome, text: str, *, has_reasoning: bool = False) -> Move:
-        """Take an action that is no text of the game's protocol, such as a call of a function.
+        """Take an action that is not text of the game's protocol, such as a function call.
 
         Args:
-            outcome: The action, its arguments checked; or what is wrong with it.
-            text: How it stands in the conversation.
+            outcome: The action with checked arguments, or what is wrong with it.
+            text: Its text in the conversation.
             has_reasoning: Whether reasoning came with it.
 
         Returns:
@@ -182,17 +182,17 @@ class Episode:
         return self._take(ParsedReply(outcome, has_reasoning), message, text)
 
     def stop(self) -> Ended:
-        """End the episode as if its turns were used up: no turn will follow."""
+        """End the episode as if no turn were left."""
         return self._end("out_of_turns")
 
     def receive(self, result: ToolResult) -> Observation | Ended:
-        """Take the result of the tool call that is pending."""
+        """Take the result of the pending tool call."""
         call = self._pending
         if call is None:
-            raise EpisodeStateError("receive() was called while no tool call is pending.")
+            raise EpisodeStateError("receive() was called, but no tool call is pending.")
         self._pending = None
         opening = not self.messages
-        record = self._record(call, result, opening)
+        record = self._record(call, result, None if opening else self._action)
         if opening:
             self.first = record
         else:
@@ -206,7 +206,7 @@ class Episode:
         return self._open(result.reply)
 
     def fail(self, error: str) -> Ended:
-        """End the episode because a tool or the policy failed: it will have no reward."""
+        """End the episode as failed, because a tool or the policy failed. It has no reward."""
         self.error = error
         return self._end("failed")
 
@@ -215,14 +215,14 @@ class Episode:
         return self._end("out_of_context")
 
     def stop_for_budget(self) -> Ended:
-        """End the episode because it has used up the tokens or the money that it may use."""
+        """End the episode because its budget of tokens or money is used up."""
         return self._end("out_of_budget")
 
     def _check_waiting(self, name: str) -> None:
         if self.status is not None or self._pending is not None or not self.messages:
             raise EpisodeStateError(
-                f"{name}() was called while the episode "
-                + ("is over." if self.status else "waits for a tool, or has not been started.")
+                f"{name}() was called, but the episode "
+                + ("is over." if self.status else "waits for a tool or was not started.")
             )
 
     def _take(
@@ -282,7 +282,7 @@ class Episode:
 
     def _use(self, tool: Tool, action: Action, spans: tuple[Span, ...]) -> Move:
         if self.turns_left == 1:
-            # A tool called in the last turn could tell nobody anything, so it is not called.
+            # No turn follows in which the master could read the reply, so the tool is not called.
             self._finish_turn(action)
             return self._end("out_of_turns")
         call = self._ask(tool, action.arguments, spans)
@@ -313,50 +313,50 @@ class Episode:
         if problem.kind is MalformedKind.WRONG_ARGUMENTS and tool and tool.spans is not None:
             limits = f"{details['problem']}; the video runs from 0 to {self._length_s:g} s"
             problem = Malformed(problem.kind, {**details, "problem": limits})
-        spent = self._spent() | {"finish": self._finish}
-        self.turns.append(TurnRecord(self.turn, malformed=kind, **spent))
+        self._finish_turn(malformed=kind)
         if self.turns_left == 0:
             return self._end("out_of_turns")
         text = self.game.malformed_text(problem, self.turns_left, len(self.question.options))
         return self._observe(text, "malformed", problem=kind)
 
-    def _finish_turn(self, action: Action) -> None:
-        spent = self._spent() | {"finish": self._finish, "moves": self._moves(action)}
-        self.turns.append(TurnRecord(self.turn, action.name, action.argument, **spent))
-
     def _window(self, reply: ToolReply | None) -> tuple[str, ...]:
-        """The clips that a reply moves the view to."""
+        """The clips to which a reply moves the view."""
         if reply is None or reply.clip is None:
             return () if reply is None else clips_at(self.video, reply.shown)
         return self.video.window(reply.clip, self.game.window)
 
-    def _moves(self, action: Action) -> bool:
-        return action.name != ANSWER and self.game.tool(action.name).moves
-
-    def _record(self, call: ToolCall, result: ToolResult, opening: bool) -> TurnRecord:
-        action = None if opening else self._action
-        return TurnRecord(
-            turn=0 if opening else self.turn,
-            action=action.name if action else None,
-            argument=action.argument if action else None,
+    def _record(self, call: ToolCall, result: ToolResult, action: Action | None) -> TurnRecord:
+        """The record of a call: of the opening where there is no action."""
+        return self._turn(
+            action,
+            result.reply,
+            turn=self.turn if action else 0,
             request=call.record(),
             result=result.record(),
-            finish=None if opening else self._finish,
+            finish=self._finish if action else None,
             moves=self.game.tool(call.tool).moves,
             shown=self._window(result.reply),
             seen=pieces_of(self.video, result.reply.shown) if result.reply else (),
-            **self._spent(result.reply),
         )
 
-    def _spent(self, reply: ToolReply | None = None) -> dict[str, Any]:
-        """What the turn used: the reply, and the tool if one was called."""
+    def _finish_turn(self, action: Action | None = None, malformed: str | None = None) -> None:
+        """Record a turn without a tool call."""
+        moves = action is not None and action.name != ANSWER and self.game.tool(action.name).moves
+        more = {"turn": self.turn, "finish": self._finish, "moves": moves}
+        self.turns.append(self._turn(action, None, malformed=malformed, **more))
+
+    def _turn(self, action: Action | None, reply: ToolReply | None, **more: Any) -> TurnRecord:
+        """The record of a turn, with the usage of the reply and, if called, the tool."""
         tool = None if reply is None else reply.details.get("cost_usd")
-        master = self._usage.get("cost_usd") if self._usage is not None else None
-        known = [cost for cost in (master, tool) if cost is not None]
-        return {"usage": self._usage, "cost_usd": sum(known) if known else None}
+        cost = None if self._usage is None else self._usage.get("cost_usd")
+        if tool is not None:
+            cost = tool if cost is None else cost + tool
+        if action is not None:
+            more["action"], more["argument"] = action.name, action.argument
+        return TurnRecord(usage=self._usage, cost_usd=cost, **more)
 
     def _see(self, reply: ToolReply) -> None:
-        """Move the view, and note what was shown."""
+        """Move the view and record what was shown."""
         if reply.clip is not None:
             self.view, self.span = self.video.window(reply.clip, self.game.window), None
             self.seen += whole_clips(self.video, self.view)
@@ -375,14 +375,14 @@ class Episode:
         return tuple(line for clip_id in self.view for line in self.video[clip_id].subtitles)
 
     def _sight(self, reply: ToolReply) -> Sight | None:
-        """The frames that come with a tool's reply; None where the master reads."""
+        """The frames shown with a tool's reply. None for a master that reads text only."""
         most = self.game.config.frames
         return sight_of(self.video, self.view, self.span, reply, most) if most else None
 
     def _observe(self, text: str, kind: str, **fields: Any) -> Observation:
         if (sight := fields.get("sight")) is not None:
             text = f"{text.rstrip()}\n{self.game.frames_text(self.video, sight).rstrip()}"
-        # A plain copy: the words' own type must not leave the game.
+        # A plain copy: the type `Shown` must not leave the game.
         text = str.__str__(text)
         user: Message = {"role": "user", "content": text}
         last = self.messages[-1] if self.messages else user

@@ -23,20 +23,14 @@ from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.hermes import HermesProtocol
 from longvideo_env.game.protocol.tags import TagProtocol
 from longvideo_env.game.reward import Reward, parse_reward
+from longvideo_env.game.shown_clips import shown_clip, shown_span
 from longvideo_env.game.sight import Sight
-from longvideo_env.game.words.fields import (
-    Shown,
-    ShownClip,
-    ShownLine,
-    ShownOption,
-    ShownTags,
-    ShownTool,
-)
+from longvideo_env.game.words.fields import Shown, ShownOption, ShownTags, ShownTool
 from longvideo_env.game.words.templates import Speaker, Words, load_words
-from longvideo_env.schema import Question, TimedText, Video, clock
+from longvideo_env.schema import Question, Video
 from longvideo_env.spans import Span
 from longvideo_env.specs import find_part, is_attribute
-from longvideo_env.timeline import dialogue, length_s, within
+from longvideo_env.timeline import length_s
 from longvideo_env.tools.registry import find_tools
 from longvideo_env.tools.tool import Tool, as_tool
 
@@ -46,39 +40,35 @@ _PROTOCOLS: Mapping[str, Callable[..., ReplyProtocol]] = {
 }
 
 Where: TypeAlias = tuple[str, ...] | Span
-"""What the master sees: clips by their ids, or a stretch of the video in seconds."""
-
-MOST_LINES = 128
-"""Lines of dialogue that one stretch shows; how many were left out is said below them."""
+"""The view: clips by id, or a stretch of the video in seconds."""
 
 _SENTENCES = 256
-"""How many short sentences of a kind a game keeps."""
+"""Cache size for short texts of one kind."""
 
 _VIEWS = 1024
-"""How many rendered views a game keeps. A question's first view is shown in every rollout."""
+"""Cache size for rendered views. All samples of a question show the same first view."""
 
 
 @dataclass(frozen=True)
 class GameSpec:
-    """A named bundle of parts, each of which the option of the same name replaces.
+    """A named bundle of parts. The option of the same name replaces a part.
 
     Attributes:
-        tools: Names, `module:attribute`, or functions, in the order in which they are offered.
-        opening: The tool that opens a video, by its name among `tools` or as a function that is
-            not offered: it names the first clip, or says what is to be read first. None opens a
-            video at its start.
+        tools: Names, `module:attribute`, or functions, in the order offered.
+        opening: The tool that opens a video: a name in `tools`, or a function that is not offered.
+            It names the first clip, or gives the first text. None opens a video at its start.
         protocol: How actions are written.
         prompts: A file of words, or None for the default ones.
-        max_turns: Turns the master has.
-        window: Adjacent clips seen at once.
-        tags: The tag set shown.
-        instructions: Whether the prompt opens with the rules.
+        max_turns: Number of turns.
+        window: Number of adjacent clips in view.
+        tags: The tag set in the prompt.
+        instructions: Whether the prompt starts with the rules.
         reward: The reward's terms and weights.
         labels: Labels of the options.
-        words: Blocks of Jinja over the default ones, below a file of one's own.
-        tag_set: The tags that it shows, where they are none of the sets that `tags` names. Its
-            `answer` is what the answer is called, among functions too.
-        generation: How a model writes, where nothing else is said: fields of `GenerationSettings`.
+        words: Jinja blocks that replace default ones. A file given by the user replaces these.
+        tag_set: The game's own tags, if no set of `tags` fits. Its `answer` names the answer, also
+            as a function.
+        generation: Default sampling settings: fields of `GenerationSettings`.
     """
 
     tools: Sequence[Any] = ()
@@ -96,31 +86,31 @@ class GameSpec:
     generation: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # By their places, so that a run's options can be written down and read back.
+        # As `module:attribute`, so that a run's options can be saved and read back.
         named = (p.spec if isinstance(p, Tool) and is_attribute(p.spec) else p for p in self.tools)
         object.__setattr__(self, "tools", tuple(named))
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The defaults of the options of `EnvConfig` that the game sets."""
+        """The game's defaults for the options of `EnvConfig`."""
         names = ("tools", "protocol", "prompts", "max_turns", "window", "tags", "instructions")
         return {name: getattr(self, name) for name in (*names, "reward", "labels")}
 
 
 @dataclass(frozen=True, eq=False)
 class Game:
-    """What an episode needs to know: the rules, ready to play.
+    """The rules of a configured game, ready to play.
 
     Attributes:
-        config: What it was made from.
-        tools: All tools, those that are not offered among them.
-        offered: Those that the master may use.
+        config: The configuration that it was made from.
+        tools: All tools, including those that are not offered.
+        offered: The tools that the master may use.
         opening: The tool that names the first clip, or None.
-        max_turns: Turns the master has.
-        window: Adjacent clips seen at once.
-        instructions: Whether the prompt opens with the rules.
+        max_turns: Number of turns.
+        window: Number of adjacent clips in view.
+        instructions: Whether the prompt starts with the rules.
         protocol: Reads and writes replies.
-        words: What is said.
+        words: The templates of all texts.
         reward: The reward's terms and weights.
     """
 
@@ -140,7 +130,7 @@ class Game:
         """The game that a configuration describes.
 
         Raises:
-            SpecError: A part of it does not exist, or is wrong.
+            SpecError: A part does not exist or is invalid.
         """
         spec: GameSpec = find_part("games", config.game)
         tools = find_tools(config.tools, spec.tools)
@@ -170,7 +160,7 @@ class Game:
 
     @cached_property
     def actions(self) -> tuple[str, ...]:
-        """Names of the actions on offer; `answer` is the last."""
+        """Names of the offered actions; `answer` is last."""
         return (*(tool.name for tool in self.offered), ANSWER)
 
     def tool(self, name: str) -> Tool:
@@ -183,14 +173,14 @@ class Game:
         return {tool.name: tool for tool in (*opening, *self.tools)}
 
     def tool_tagged(self, tag: str) -> Tool | None:
-        """The tool that is shown under a tag; None for every other tag."""
+        """The tool with a tag. None for other tags."""
         return next((tool for tool in self.tools if self.protocol.tag(tool.name) == tag), None)
 
     @cached_property
     def schemas(self) -> Callable[[int], tuple[dict[str, Any], ...]]:
-        """`n_options -> JSON schemas`: the tools that are offered beside the messages.
+        """`n_options -> JSON schemas` of the tools that are sent beside the messages.
 
-        Empty where the rules name the tools. They are shared: nobody may change them.
+        Empty if the rules in the prompt name the tools. The schemas are shared; do not change them.
         """
         return lru_cache(maxsize=16)(self._schemas)
 
@@ -203,11 +193,11 @@ class Game:
         )
         return self.protocol.schemas(n_options, purpose, argument)
 
-    # What is said. Each gives text that is ready to be shown.
+    # Texts for the master agent, rendered.
 
     @cached_property
     def rules_text(self) -> Callable[[int], Shown]:
-        """`n_options -> text`: the rules, for the actions on offer."""
+        """`n_options -> text`: the rules, for the offered actions."""
         return lru_cache(maxsize=16)(
             lambda n_options: self._speaker.say("rules", self._fields(self.max_turns, n_options))
         )
@@ -236,7 +226,7 @@ class Game:
         return self._speaker.say("opening", fields)
 
     def reply_text(self, tool: str, text: str, view: str, turns_left: int, n_options: int) -> str:
-        """What came of a tool: its text, and the view if it was moved."""
+        """The observation after a tool call: its text, and the view if it moved."""
         fields = self._fields(turns_left, n_options) | {
             "tool": tool,
             "reply": text.strip(),
@@ -246,17 +236,18 @@ class Game:
         return self._speaker.say("reply", fields)
 
     def frames_text(self, video: Video, sight: Sight) -> str:
-        """Which frames come with a message."""
+        """The text that lists the frames of a message."""
         return self._speaker.say("frames", self._fields(0, 0) | sight.fields(video))
 
     def refused_text(self, tool: str, reason: str, turns_left: int, n_options: int) -> str:
-        """That a tool has nothing to give."""
-        fields = self._fields(turns_left, n_options)
-        fields |= {"tool": tool, "reason": reason, "turns": self._turns(turns_left)}
+        """The observation after a refused tool call."""
+        turns = self._turns(turns_left)
+        own = {"tool": tool, "reason": reason, "turns": turns}
+        fields = self._fields(turns_left, n_options) | own
         return self._speaker.say("refused", fields)
 
     def malformed_text(self, problem: Malformed, turns_left: int, n_options: int) -> str:
-        """What was wrong with a reply."""
+        """The observation after a malformed reply."""
         return self._malformed(problem.kind, tuple(problem.details.items()), turns_left, n_options)
 
     @cached_property
@@ -264,15 +255,15 @@ class Game:
         def render(
             kind: MalformedKind, details: tuple[tuple[str, Any], ...], left: int, n_options: int
         ) -> Shown:
-            fields = self._fields(left, n_options)
             problem = self.problem_text(Malformed(kind, dict(details)))
-            fields |= {"problem": problem, "turns": self._turns(left)}
+            own = {"problem": problem, "turns": self._turns(left)}
+            fields = self._fields(left, n_options) | own
             return self._speaker.say("malformed", fields)
 
         return lru_cache(maxsize=_SENTENCES)(render)
 
     def problem_text(self, problem: Malformed) -> Shown:
-        """The bare reason why a reply does not count."""
+        """The reason why a reply is malformed."""
         details: dict[str, Any] = {"tag": "", "n": 0, "said": "", "expected": "", "problem": ""}
         details |= problem.details
         details["tags_found"] = details.pop("tags", ())
@@ -280,13 +271,13 @@ class Game:
         return self._speaker.say(problem.kind.value, self._fields(0, 0) | details | labels)
 
     def judge_text(self, question: str, right: str, said: str) -> str:
-        """What a judge is asked about an answer in words. It holds the right answer."""
+        """The judge's prompt for a free-text answer. It contains the right answer."""
         fields = {"question": question, "right": right, "said": said}
         return str.__str__(self._speaker.say("judge", fields))
 
     @cached_property
     def ended_text(self) -> Callable[[int | None, str], Shown]:
-        """`(choice, status) -> text`: the last words."""
+        """`(choice, status) -> text`: the text after the end of an episode."""
 
         def render(choice: int | None, status: str) -> Shown:
             label = "" if choice is None else self.protocol.answers.label(choice)
@@ -302,23 +293,11 @@ class Game:
 
     def _view(self, video: Video, view: Where) -> Shown:
         if isinstance(view[0], str):
-            clips = tuple(self._shown_clip(video, str(clip_id)) for clip_id in view)
+            when = self.protocol.answers.ask == WHEN
+            clips = tuple(shown_clip(video, str(clip_id), seconds=when) for clip_id in view)
         else:
-            clips = (_shown_span(video, (float(view[0]), float(view[1]))),)
+            clips = (shown_span(video, (float(view[0]), float(view[1]))),)
         return self._speaker.say("view", self._fields(0, 0) | {"clips": clips})
-
-    def _shown_clip(self, video: Video, clip_id: str) -> ShownClip:
-        start, end = video.clip_times(clip_id)
-        when = self.protocol.answers.ask == WHEN
-
-        def time(line: TimedText) -> str:
-            if line.start_s is None:
-                return ""
-            # Who is asked for seconds of the whole video reads them.
-            return f"{start + line.start_s:g} s" if when else clock(line.start_s)
-
-        lines = tuple(ShownLine(line.text, time(line)) for line in video[clip_id].subtitles)
-        return ShownClip(clip_id, lines, f"{start:g}-{end:g}")
 
     @cached_property
     def _turns(self) -> Callable[[int], Shown]:
@@ -352,16 +331,22 @@ class Game:
             "max_turns": self.max_turns,
         }
 
-    def _fields(self, turns_left: int, n_options: int) -> dict[str, Any]:
+    @cached_property
+    def _fields(self) -> Callable[[int, int], dict[str, Any]]:
+        """`(turns_left, n_options) -> fields` of every block. They are shared: copy, then add."""
         answers = self.protocol.answers
-        return {
-            **self._constant_fields,
-            "turns_left": turns_left,
-            "n_options": n_options,
-            "first_label": answers.label(0) if n_options else "",
-            "last_label": answers.label(n_options - 1) if n_options else "",
-            "ask": answers.ask,
-        }
+
+        def fields(turns_left: int, n_options: int) -> dict[str, Any]:
+            return {
+                **self._constant_fields,
+                "turns_left": turns_left,
+                "n_options": n_options,
+                "first_label": answers.label(0) if n_options else "",
+                "last_label": answers.label(n_options - 1) if n_options else "",
+                "ask": answers.ask,
+            }
+
+        return lru_cache(maxsize=_SENTENCES)(fields)
 
 
 def _opening_tool(spec: GameSpec, there: Sequence[Tool], agents: Mapping[str, str]) -> Tool | None:
@@ -371,19 +356,8 @@ def _opening_tool(spec: GameSpec, there: Sequence[Tool], agents: Mapping[str, st
     return None if agents.get(tool.role or "") == "none" else tool
 
 
-def _shown_span(video: Video, span: Span) -> ShownClip:
-    """A stretch as the words show it, its lines with their times in the whole video."""
-    lines = within(dialogue(video), [span])
-    shown = [ShownLine(line.text, clock(line.start_s or 0.0)) for line in lines[:MOST_LINES]]
-    if len(lines) > MOST_LINES:
-        left = f"({len(lines) - MOST_LINES} more lines: ask for a shorter stretch)"
-        shown.append(ShownLine(left, ""))
-    name = f"{span[0]:g}-{span[1]:g} s"
-    return ShownClip(name, tuple(shown), f"{span[0]:g}-{span[1]:g}")
-
-
 def extra_words(config: EnvConfig) -> tuple[str, ...]:
-    """The words that a configuration lays over the default ones; see `LAID_OVER`."""
+    """Names of the word files in `LAID_OVER` that a configuration adds."""
     other = config.labels != "a0" or config.ask == WHEN
     judged = config.judge != NO_JUDGE
     over = {"answers": other, "judge": judged, "frames": config.frames > 0}
@@ -392,5 +366,5 @@ def extra_words(config: EnvConfig) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def default_game() -> Game:
-    """The default game, for whoever reads a reply without knowing of another."""
+    """The default game, for parsing replies when no game is known."""
     return Game.from_config(EnvConfig())

@@ -1,15 +1,15 @@
-"""A judge: an agent that is shown an answer, and the right one, when the episode is over.
+"""A judge: an agent that compares an answer with the right one after the episode.
 
-    judge = build_judge(game, toolbox)              # None where the configuration names none
-    play = await judge.see(play, question, gold)    # the play, with what the judge said of it
+    judge = build_judge(game, toolbox)              # None if no judge is configured play = await
+    judge.see(play, question, gold)    # the play, with the judge's verdict
 
-It says whether an answer in words is right. Where the question has options, it is asked about the
-words of the option chosen, and changes nothing: there the truth is known, so that this says how far
-the judge can be trusted (`eval.metrics.judge_agreement`).
+The judge decides whether a free-text answer is right. If the question has options, it is asked
+about the text of the chosen option. Its verdict then changes no score; it only measures how often
+the judge is right (`eval.metrics.judge_agreement`).
 
-Judges are found through the entry points `longvideo_env.judges`. Such a callable takes what follows
-the colon in the spec and returns an object with `votes` (how many are asked for) and
-`async vote(prompt, number) -> ToolReply`, whose text holds CORRECT or INCORRECT.
+Judges are found through the entry points `longvideo_env.judges`. Such a callable takes the text
+after the colon in the spec. It returns an object with `votes` (the number of votes) and `async
+vote(prompt, number) -> ToolReply`, whose text contains CORRECT or INCORRECT.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ class JudgeAgent(Protocol):
     """Who is asked.
 
     Attributes:
-        votes: How many votes make a verdict; odd.
+        votes: Number of votes for a verdict; odd.
     """
 
     votes: int
 
     async def vote(self, prompt: str, number: int, /) -> ToolReply:
-        """The text of one vote, and what it used.
+        """The text of one vote, and its usage.
 
         Raises:
-            ToolError: It could not be had.
+            ToolError: The vote failed.
         """
         ...
 
     def record_key(self, prompt: str, number: int, /) -> Mapping[str, Any]:
-        """What a vote depends on, besides the prompt."""
+        """What a vote depends on besides the prompt."""
         ...
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge in a game.
+    """A judge in the words of a game.
 
     Attributes:
-        agent: Who is asked.
+        agent: The agent that votes.
         spec: Its spec.
-        game: Whose words it is asked in.
-        recording: Where votes are kept, or None.
+        game: The game whose words make the prompt.
+        recording: Recording of the votes, or None.
     """
 
     agent: JudgeAgent
@@ -73,7 +73,7 @@ class Judge:
     recording: Recorder | None = None
 
     async def see(self, play: Play, question: Question, gold: Gold) -> Play:
-        """The play with the judge's verdict; as it is where there is nothing to judge.
+        """The play with the judge's verdict. Unchanged if there is no answer to judge.
 
         Raises:
             StorageError: The recording cannot be written.
@@ -84,7 +84,7 @@ class Judge:
         return replace(play, judged=await self.judge(question.text, *answers))
 
     async def judge(self, question: str, said: str, right: str) -> Judged:
-        """The verdict on an answer: that of most votes. What fails is said in it.
+        """The verdict of the majority of votes. If a vote fails, `Judged.error` says why.
 
         Raises:
             StorageError: The recording cannot be written.
@@ -98,7 +98,7 @@ class Judge:
             raise
         except LongVideoEnvError as error:
             return Judged(self.spec, error=cleanse(str(error)))
-        except Exception as error:  # noqa: BLE001 - the boundary: what a judge raises is data
+        except Exception as error:  # noqa: BLE001 - the boundary: a judge's exception is data
             return Judged(self.spec, error=cleanse(f"{type(error).__name__}: {error}"))
         votes = tuple(read_verdict(reply.text) for reply in replies)
         usage = tuple(reply.details for reply in replies if reply.details)
@@ -115,7 +115,8 @@ class Judge:
 
         if self.recording is None:
             return (await ask())[0]
-        # The prompt holds the right answer, and a recording is made to be published: its hash does.
+        # The prompt contains the right answer and recordings get published, so only its hash is
+        # stored.
         digest = blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         key = {**self.agent.record_key(prompt, number), "kind": "judge", "prompt": digest}
         return await self.recording.call({**key, "vote": number}, ask)
@@ -128,9 +129,9 @@ def build_judge(game: Game, toolbox: Toolbox) -> Judge | None:
 
 
 def answers_to_judge(play: Play, question: Question, gold: Gold) -> tuple[str, str] | None:
-    """`(said, right)` in words; None where there is no answer, or none in words.
+    """`(said, right)` as texts. None if there is no answer or no text for it.
 
-    An option that speaks of others ("both A and B") says nothing by itself: None, too.
+    Also None for an option that refers to others ("both A and B").
     """
     if play.status != "answered":
         return None
@@ -146,7 +147,7 @@ def answers_to_judge(play: Play, question: Question, gold: Gold) -> tuple[str, s
 
 
 def settled(judged: Judged) -> Judged:
-    """The verdict that follows from the votes: that of most; None where as many say otherwise."""
+    """The verdict of the majority of votes. None for a tie."""
     yes, no = judged.votes.count(1), judged.votes.count(0)
     return replace(judged, right=None if yes == no else yes > no)
 

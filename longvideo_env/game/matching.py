@@ -1,11 +1,11 @@
-"""How close an answer without options is to the gold: words by equality, time by what is common.
+"""Scores for answers without options: word overlap for text, temporal overlap for stretches.
 
 answer_scores("The red mug.", Gold(text="a red mug"))     # exact_match 1.0, token_f1 1.0
 answer_scores("10-20", Gold(when=((15.0, 30.0),)))        # iou 0.25, recall 0.333...
 
-Words are compared as in SQuAD (Rajpurkar et al., arXiv 1606.05250): without case, punctuation and
-the articles a, an, the. Token F1 is the harmonic mean of precision and recall of words, with
-repetitions. `RIGHT_FROM_IOU` says from which temporal IoU on a stretch counts as right.
+Words are compared as in SQuAD (Rajpurkar et al., arXiv 1606.05250): case, punctuation and the
+articles a, an, the are ignored. Token F1 is the harmonic mean of precision and recall over words,
+counted with repetitions. A stretch counts as right from a temporal IoU of `RIGHT_FROM_IOU`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _WORDS = re.compile(r"\w+")
 
 
 def answer_scores(said: str | None, gold: Gold) -> dict[str, float]:
-    """The scores of an answer, each 0 to 1; an episode without an answer has 0.
+    """The scores of an answer, each from 0 to 1. Without an answer they are 0.
 
     Args:
         said: The answer as the protocol read it, or None.
-        gold: The gold. Empty scores where it has an option, or nothing at all.
+        gold: The gold. If it has an option or is unknown, the result is empty.
     """
     if gold.answer is not None:
         return {}
@@ -46,11 +46,11 @@ def answer_scores(said: str | None, gold: Gold) -> dict[str, float]:
 
 
 def plain_words(text: str) -> list[str]:
-    """The words of a text as they are compared."""
+    """The words of a text, normalised for comparison."""
     return _WORDS.findall(_ARTICLES.sub(" ", text.lower()))
 
 
 def token_f1(said: list[str], gold: list[str]) -> float:
-    """Harmonic mean of the shares of words of each that the other has, too."""
+    """Token F1: harmonic mean of precision and recall over words."""
     common = (Counter(said) & Counter(gold)).total() if said and gold else 0
     return 2 * common / (len(said) + len(gold)) if common else 0.0

@@ -1,7 +1,7 @@
-"""What a master agent, or policy, is: text and tokens in, a reply out.
+"""The interface of a policy, or master agent: text and tokens in, a reply out.
 
-A policy never sees a `Gold`. A policy that works on tokens brings a `Codec`, which turns messages
-into token ids once, when they are appended: what was sampled is never decoded and encoded again.
+A policy never sees a `Gold`. A policy that works on tokens has a `Codec`. It encodes each message
+once, when it is appended. Sampled tokens are never decoded and encoded again.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from longvideo_env.schema import FrameRef, Question, TimedText
 from longvideo_env.spans import Span
 
 FinishReason: TypeAlias = Literal["stop", "end_of_turn", "length", "context"]
-"""Why a reply ended: an action's closing tag, the model's end-of-turn token, the limit of tokens
-a turn, or no room left in the model's context (the reply is then empty)."""
+"""Why a reply ended: an action's closing tag, the model's end-of-turn token, the token limit per
+turn, or a full context (the reply is then empty)."""
 
 
 class Observation(NamedTuple):
-    """What the master agent gets to read next: fields, and the text that was made of them once.
+    """What the master agent reads next: fields, and the text rendered from them.
 
     Attributes:
-        text: As the master reads it.
+        text: The text that the master reads.
         kind: `opening`, `reply` (of a tool), `refused`, or `malformed`.
-        turns_left: Turns that it still has.
-        view: Ids of the clips before it.
-        moved: Whether these clips are new, so that their lines are shown.
-        lines: Lines of dialogue that this observation shows, clip by clip.
+        turns_left: Number of turns left.
+        view: Ids of the clips in view.
+        moved: Whether the view is new, so that its lines are shown.
+        lines: Lines of dialogue in this observation, per clip.
         options: The options, in the opening.
         tool: The tool that replied or refused.
         reply: The tool's text.
-        problem: What was wrong with the reply before.
+        problem: What was wrong with the previous reply.
         length_s: Seconds of the whole video, in the opening.
-        times: Start and end of each clip of the view, in seconds of the video, where the question
-            asks when.
-        sight: The frames that come with it, where the master sees and there is a view to see.
+        times: Start and end of each clip of the view, in seconds of the video, if the question asks
+            "when".
+        sight: The frames shown with it, if the master sees frames.
     """
 
     text: str
@@ -61,26 +61,25 @@ class Observation(NamedTuple):
 
     @property
     def frames(self) -> tuple[FrameRef, ...]:
-        """The frames that come with it."""
+        """The frames shown with it."""
         return () if self.sight is None else self.sight.frames
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the policy wrote in one turn.
+    """The policy's reply in one turn.
 
     Attributes:
-        text: Its words, as sampled.
+        text: The text as sampled.
         token_ids: The sampled tokens, or None for a policy without tokens.
-        logprobs: Log-probability of each sampled token among all tokens at the sampling
-            temperature (at temperature 1 where decoding is greedy), before top-k and top-p; or
-            None.
-        prefix: What the chat template put at the head of the reply, such as `<think>`; belongs
-            to the reply when it is parsed.
-        finish: Why it ended.
-        usage: What it used, for policies that count: tokens, requests, money.
-        message: The same as an assistant's message, where calls of functions are read off the
-            tokens (see `game.protocol.functions`).
+        logprobs: Log-probability of each sampled token at the sampling temperature (at 1 for greedy
+            decoding), before top-k and top-p; or None.
+        prefix: What the chat template wrote before the reply, such as `<think>`. It is parsed as
+            part of the reply.
+        finish: Why the reply ended.
+        usage: Tokens, requests and money used, if the policy counts them.
+        message: The reply as an assistant message, if function calls were parsed from the tokens
+            (see `game.protocol.functions`).
     """
 
     text: str
@@ -93,22 +92,22 @@ class Reply:
 
     @property
     def written(self) -> str:
-        """What the protocol reads."""
+        """The text that the protocol parses."""
         return written_as(self.message, self.prefix + self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that a policy may know when it replies.
+    """Everything that a policy may use to reply.
 
     Attributes:
         question: The question; no gold.
-        game: The game: which tools there are, and how actions are written.
+        game: The game, with its tools and protocol.
         messages: The conversation so far, as chat messages.
-        observations: What the master was shown, as fields; the last one is new.
-        segments: The same as the policy's codec rendered it.
-        turn: This turn, counted from 1.
-        seed: Seeds whatever the policy draws in this turn.
+        observations: All observations so far, as fields; the last one is new.
+        segments: The conversation as rendered by the policy's codec.
+        turn: This turn, from 1.
+        seed: Seed for the policy's random draws in this turn.
     """
 
     question: Question
@@ -121,12 +120,12 @@ class Context:
 
     @property
     def token_ids(self) -> list[int]:
-        """Everything so far as token ids; empty for a policy without tokens."""
+        """The whole conversation as token ids. Empty for a policy without tokens."""
         return [i for segment in self.segments for i in segment.token_ids or ()]
 
     @property
     def frames(self) -> tuple[FrameRef, ...]:
-        """Every frame that was shown so far, in order."""
+        """All frames shown so far, in order."""
         return tuple(frame for segment in self.segments for frame in segment.frames)
 
     @property
@@ -135,20 +134,23 @@ class Context:
         return self.turn >= self.game.max_turns
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
-        """An action as the game's protocol has it, behind reasoning."""
+        """Write an action in the game's protocol, after the reasoning."""
         return self.game.protocol.write(action, reasoning)
 
     @property
     def tools(self) -> tuple[dict[str, Any], ...]:
-        """The JSON schemas that are sent beside the messages; empty where the rules name them."""
+        """JSON schemas of the tools sent beside the messages.
+
+        Empty if the prompt names the tools.
+        """
         return self.game.schemas(len(self.question.options))
 
 
 class Codec(Protocol):
-    """Renders messages into segments. What it renders is never sampled (masked 0).
+    """Renders messages into segments. These are not sampled, so the loss mask is 0.
 
     Attributes:
-        protocol: Says when a reply is complete; the engine sets it.
+        protocol: Decides when a reply is complete. Set by the engine.
     """
 
     protocol: ReplyProtocol
@@ -156,30 +158,30 @@ class Codec(Protocol):
     def open(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[Segment]:
-        """The segments of the first prompt, up to where the reply begins.
+        """The segments of the first prompt, up to the start of the reply.
 
         Args:
             messages: The messages.
-            tools: JSON schemas; given only where the protocol offers tools beside the messages.
+            tools: JSON schemas. Only given if the protocol sends tools beside the messages.
         """
         ...
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
-        """What ends the assistant's turn, if the reply did not: the end-of-turn token."""
+        """The end-of-turn token, if the reply did not end with it."""
         ...
 
     def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
-        """The segments of an observation, up to where the next reply begins.
+        """The segments of an observation, up to the start of the next reply.
 
         Args:
             text: The observation.
             turn: The turn.
-            frames: What comes with it; given only to policies that see, where there are some.
+            frames: Its frames. Only given to policies that see.
         """
         ...
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
-        """The same for the results of calls; only protocols with calls ask for it.
+        """The segments of tool results. Only used by protocols with function calls.
 
         Args:
             messages: The tools' messages, one for each call of the reply.
@@ -189,29 +191,29 @@ class Codec(Protocol):
 
 
 class TextCodec:
-    """For policies that read messages and write text: one segment a message, no tokens."""
+    """For policies that read messages and write text: one segment per message, no tokens."""
 
-    protocol: ReplyProtocol  # set by the engine; text needs none
+    protocol: ReplyProtocol  # set by the engine; not used for text
 
     def open(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[Segment]:
-        """One segment a message, behind one for the tools if there are some."""
+        """One segment per message, after one for the tools if there are any."""
         offered = [Segment("tools", json.dumps(list(tools), ensure_ascii=False))] if tools else []
         return offered + [
             Segment(m["role"], m["content"], turn=0, frames=m.get("frames", ())) for m in messages
         ]
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
-        """Nothing: text needs no end-of-turn token."""
+        """Empty: text needs no end-of-turn token."""
         return []
 
     def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
-        """The observation as a user's message."""
+        """The observation as a user message."""
         return [Segment("user", text, turn=turn, frames=frames)]
 
     def answer(self, messages: Sequence[Message], turn: int) -> list[Segment]:
-        """The results as one message: all of a reply's calls get the same."""
+        """The results as one message. All calls of a reply get the same result."""
         frames = messages[-1].get("frames", ())
         return [Segment("tool", messages[0]["content"], turn=turn, frames=frames)]
 
@@ -220,33 +222,35 @@ class Policy(Protocol):
     """The master agent.
 
     Attributes:
-        codec: How it wants messages rendered.
+        codec: Renders the messages for it.
     """
 
     codec: Codec
 
     async def act(self, context: Context, /) -> Reply:
-        """Write the reply of one turn. Many may be unfinished at once; a policy may batch them.
+        """Write the reply of one turn.
+
+        Called concurrently for many episodes; a policy may batch them.
 
         Raises:
-            PolicyError: No reply could be had. The episode counts as failed.
+            PolicyError: No reply could be produced. The episode counts as failed.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of whatever the policy holds (a model, connections)."""
+        """Release what the policy holds: a model, connections."""
         ...
 
 
 @runtime_checkable
 class SeeingPolicy(Protocol):
-    """A policy whose model takes images: it is told so before anything is played."""
+    """A policy whose model takes images. `see` is called before the first episode."""
 
     def see(self, resolution: int) -> None:
-        """Take the frames of messages (`Message.frames`, `Segment.frames`) as pictures.
+        """Send the frames of messages (`Message.frames`, `Segment.frames`) to the model as images.
 
         Args:
-            resolution: Longest side in pixels; larger frames are made smaller.
+            resolution: Longest side in pixels. Larger frames are scaled down.
 
         Raises:
             SpecError: The model takes no images.
@@ -255,10 +259,10 @@ class SeeingPolicy(Protocol):
 
 
 def let_see(policy: Policy, spec: str, resolution: int) -> None:
-    """Tell a policy to look at frames.
+    """Switch a policy to seeing frames.
 
     Raises:
-        SpecError: It cannot.
+        SpecError: The policy takes no images.
     """
     if not isinstance(policy, SeeingPolicy):
         raise reads_only(spec)
@@ -266,9 +270,9 @@ def let_see(policy: Policy, spec: str, resolution: int) -> None:
 
 
 def reads_only(spec: str) -> SpecError:
-    """That a policy cannot see."""
+    """The error for a policy that cannot see frames."""
     return SpecError(
-        f"the policy {spec} reads text: it cannot be shown frames. Fix: leave frames at 0, or take "
+        f"the policy {spec} reads text: it cannot be shown frames. Fix: leave frames at 0, or use "
         "a model that takes images (openai:MODEL, or hf:PATH of a vision-language model), or a "
         "function with a parameter `frames`."
     )

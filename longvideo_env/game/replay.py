@@ -1,4 +1,4 @@
-"""What happened in an episode that was kept, as reward terms see it."""
+"""Rebuilds the facts of a saved episode for reward terms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from longvideo_env.records.trajectory import Status, Trajectory
 
 
 def replay(played: Trajectory, game: Game) -> Play:
-    """The play of a trajectory, with its replies read again by the game's protocol."""
+    """The play of a trajectory. Its replies are parsed again by the game's protocol."""
     words = [s.written for s in played.segments if s.sampled]
     parsed = [game.protocol.parse(text, played.options) for text in words]
     choice, said = None, None
@@ -40,7 +40,7 @@ def _status(was: Status, answered: bool) -> Status:
 
 
 def after_turn(play: Play, n_turns: int) -> Play:
-    """What had happened after so many turns: of a play's last turn, the play itself."""
+    """The play as it was after `n_turns` turns. After the last turn, the play itself."""
     if n_turns >= len(play.parsed):
         return play
     visited = list(play.opened_at)

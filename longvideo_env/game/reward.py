@@ -1,8 +1,9 @@
-"""Reward: terms with weights, computed from what happened and the gold.
+"""Reward: weighted terms, computed from the play and the gold.
 
-A term is a function `(play, gold) -> float | None`, sync or async. None leaves it out for this
-episode. One that raises makes the episode's reward invalid: it is kept and counted, not trained on,
-and never 0. Terms are named as `module:attribute`, or by the entry points `longvideo_env.terms`.
+A term is a function `(play, gold) -> float | None`, sync or async. A term that returns None is left
+out for this episode. If a term raises, the episode has no reward: it is kept and counted, but not
+used for training, and its reward is never 0. Terms are given as `module:attribute`, or by name
+through the entry points `longvideo_env.terms`.
 
 Presets (LongVideoAgent, arXiv 2512.20618):
 
@@ -11,11 +12,11 @@ Presets (LongVideoAgent, arXiv 2512.20618):
 - `reference`: the published code's 1.0 for the right answer + 0.2 for a reasoning block + 0.2 for
   an answer block.
 
-Games bring presets of their own: mappings of term to weight, by the entry points
+Games may define their own presets: mappings of term to weight, found through the entry points
 `longvideo_env.rewards`, or as `module:attribute`.
 
-The term `answer` is exact match where there are options. Of an answer in words it is the judge's
-verdict, or exact match where there is no judge; of an answer to "when?" it is the temporal IoU.
+The term `answer` is exact match for questions with options. For a free-text answer it is the
+judge's verdict, or exact match without a judge. For an answer to "when?" it is the temporal IoU.
 
 Weights follow the preset: `paper,validity=0.2,tool_calls=-0.05`, or `paper,my_parts:thrift=0.5`.
 """
@@ -49,19 +50,19 @@ PRESETS: Mapping[str, Mapping[str, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What happened in an episode, as far as reward and metrics need it.
+    """The facts of an episode that reward and metrics use.
 
     Attributes:
         status: How it ended.
         choice: Index of the option chosen, or None.
-        parsed: Each reply, understood.
+        parsed: Each reply, parsed.
         turns: The record of each turn.
         visited: Clips shown.
         opened_at: Clips shown at the start.
-        replies: What the master wrote, turn by turn.
-        said: The answer to a question without options, as the protocol read it; else None.
-        judged: What a judge said of the answer, where one was asked.
-        ask: As `Question.ask`.
+        replies: The master's replies, turn by turn.
+        said: The answer to a question without options, as parsed; otherwise None.
+        judged: The judge's verdict on the answer, if a judge was asked.
+        ask: See `Question.ask`.
     """
 
     status: Status
@@ -81,17 +82,18 @@ class Score:
     """Reward and facts of one episode.
 
     Attributes:
-        reward: Weighted sum of the terms; None if the episode failed, has no gold answer, or a
-            term raised.
-        terms: The terms that have a weight, unweighted; empty where `reward` is None.
-        correct: Whether the answer is right; None if it failed or has no gold answer. In words, the
-            judge says so (None where it failed), or else exact match; a stretch of time is right
-            from a temporal IoU of 0.5 on.
-        grounded: Whether the gold clip was shown; None if it failed or is unknown.
-        grounded_first: Whether it was shown at the start; None likewise.
-        error: Which term raised, and what; or why the judge failed.
-        answer: How close an answer without options is to the gold, by the names of
-            `game.matching.answer_scores`; empty where there are options.
+        reward: Weighted sum of the terms. None if the episode failed, has no gold answer, or a term
+            raised.
+        terms: Unweighted values of the terms that have a weight. Empty if `reward` is None.
+        correct: Whether the answer is right. None if the episode failed or has no gold answer. For
+            free text: the judge's verdict (None if the judge failed), or exact match without a
+            judge. A stretch of time is right from a temporal IoU of 0.5.
+        grounded: Whether the gold clip was shown. None if the episode failed or the clip is
+            unknown.
+        grounded_first: Whether the gold clip was shown at the start. None in the same cases.
+        error: The term that raised, with its error; or why the judge failed.
+        answer: Scores of an answer without options, by the names of `game.matching.answer_scores`.
+            Empty if there are options.
     """
 
     reward: float | None
@@ -120,7 +122,7 @@ def _answer(play: Play, gold: Gold) -> float:
 
 
 def _in_form(name: str) -> Callable[[Play, Gold], float | None]:
-    """A term for one of the answer's scores; None where the question has another form."""
+    """A term for one of the answer's scores. It is None if the question has another form."""
     return lambda play, gold: answer_scores(play.said, gold).get(name)
 
 
@@ -142,14 +144,14 @@ TERMS: Mapping[str, Term] = {
     "tool_calls": lambda play, _: float(sum(turn.request is not None for turn in play.turns)),
     "grounding": lambda play, gold: float(_any_in(gold.clip_ids, play.visited) or False),
 }
-"""The terms that ship. `tool_calls` counts the master's calls of tools; `grounding` is 1 if a gold
-clip was visited, 0 if not or if none is known, and has a weight in no preset. `exact_match`,
-`token_f1` and `judge` are of answers in words, `iou` and `recall` of answers to "when?"."""
+"""The built-in terms. `tool_calls` is the number of tool calls. `grounding` is 1 if a gold clip was
+visited, and 0 if not or if no gold clip is known; no preset gives it a weight. `exact_match`,
+`token_f1` and `judge` are for free-text answers, `iou` and `recall` for answers to "when?"."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reward(Mapping[str, float]):
-    """Terms and their weights: a mapping of term to weight.
+    """A mapping of reward terms to weights.
 
     Attributes:
         weights: Term to weight; none is 0.
@@ -170,16 +172,16 @@ class Reward(Mapping[str, float]):
 
     @cached_property
     def own(self) -> tuple[str, ...]:
-        """The terms that do not ship."""
+        """Names of the terms that are not built in."""
         return tuple(term for term in self.weights if term not in TERMS)
 
 
 def parse_reward(spec: Any) -> Reward:
-    """Turn a reward spec into terms with weights.
+    """Parse a reward spec into terms with weights.
 
     Args:
-        spec: Text, such as `paper,validity=0.2`; or a mapping of terms, as names or functions, to
-            weights, in which `preset` may name a preset to start from.
+        spec: Text such as `paper,validity=0.2`; or a mapping of terms (names or functions) to
+            weights. The key `preset` may name a preset to start from.
 
     Raises:
         SpecError: No such preset or term, or a weight that is not a number.
@@ -229,8 +231,8 @@ def _weight(term: str, value: Any) -> float:
         weight = float(value)
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"the weight of reward term {term!r} must be a number, got {value!r}. Fix: write it "
-            f"behind the name, as in {term}=0.5."
+            f"the weight of reward term {term!r} must be a number, got {value!r}. Fix: write the "
+            f"weight after the name, as in {term}=0.5."
         ) from error
     if isinstance(value, bool) or not math.isfinite(weight):
         raise SpecError(f"the weight of reward term {term!r} must be finite, got {value!r}.")
@@ -247,18 +249,20 @@ def _reward(weights: Mapping[str, float], functions: Mapping[str, Term]) -> Rewa
 
 
 def score(play: Play, gold: Gold, reward: Reward) -> Score:
-    """Reward and facts of one episode. A failed episode has none: it is never a wrong answer."""
+    """Reward and facts of one episode.
+
+    A failed episode has no reward and is never a wrong answer.
+    """
+    if reward.own:
+        return run_blocking(score_async(play, gold, reward))
     facts = _facts(play, gold)
     if facts.correct is None:
         return facts
-    if reward.own:
-        return run_blocking(score_async(play, gold, reward))
-    values = {term: reward.functions[term](play, gold) for term in reward}
-    return _weighted(facts, values, reward)
+    return _weighted(facts, {term: reward.functions[term](play, gold) for term in reward}, reward)
 
 
 async def score_async(play: Play, gold: Gold, reward: Reward) -> Score:
-    """`score` for drivers with an event loop: own terms wait without blocking other episodes."""
+    """`score` for an event loop: async terms do not block other episodes."""
     facts = _facts(play, gold)
     if facts.correct is None:
         return facts
@@ -275,7 +279,7 @@ async def score_async(play: Play, gold: Gold, reward: Reward) -> Score:
             value = values[term]
             if value is not None and not math.isfinite(float(value)):
                 raise ValueError(f"returned {value!r}")
-        except Exception as error:  # noqa: BLE001 - an own term may raise anything
+        except Exception as error:  # noqa: BLE001 - a user's term may raise anything
             message = f"reward term {term!r}: {type(error).__name__}: {error}"
             return replace(facts, error=message)
     return _weighted(facts, values, reward)
@@ -285,7 +289,7 @@ def _facts(play: Play, gold: Gold) -> Score:
     if play.status == "failed":
         return Score(None, {}, None, None, None)
     judged = play.judged
-    # Options say themselves what is right; a judge that failed costs words their score, no more.
+    # With options, the gold decides. If the judge failed, only free-text answers lose their score.
     lost = play.ask == WORDS and judged is not None and judged.right is None
     return Score(
         reward=None,
@@ -304,7 +308,7 @@ def _is_right(play: Play, gold: Gold) -> bool | None:
     if gold.when:
         return answer_scores(play.said, gold)["iou"] >= RIGHT_FROM_IOU
     if gold.text is None or play.ask != WORDS:
-        return None  # words that the run did not ask for have no reward
+        return None  # a free-text answer that was not asked for has no reward
     if play.judged is not None:
         return play.judged.right
     return answer_scores(play.said, gold)["exact_match"] == 1.0
@@ -313,9 +317,17 @@ def _is_right(play: Play, gold: Gold) -> bool | None:
 def _weighted(facts: Score, values: Mapping[str, Any], reward: Reward) -> Score:
     terms = {term: float(value) for term, value in values.items() if value is not None}
     total = sum(weight * terms[term] for term, weight in reward.items() if term in terms)
-    return replace(facts, reward=total, terms=terms)
+    return Score(
+        total,
+        terms,
+        facts.correct,
+        facts.grounded,
+        facts.grounded_first,
+        facts.error,
+        facts.answer,
+    )
 
 
 def _any_in(clip_ids: Sequence[str], shown: Sequence[str]) -> bool | None:
-    """Whether one of the gold clips was shown; None where none is known."""
+    """Whether one of the gold clips was shown. None if no gold clip is known."""
     return any(clip_id in shown for clip_id in clip_ids) if clip_ids else None

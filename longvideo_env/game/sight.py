@@ -1,9 +1,9 @@
-"""The frames that a master who sees is shown with a view: names of files, no pictures.
+"""Picks the frames that a master that sees is shown with a view. Gives file names, not images.
 
     look_at(video, ("s01_clip_00",), (), 4)    # Sight(frames=(FrameRef(...), ...), there=180)
 
-The folders are listed once a view. A file that is no whole JPEG or PNG is passed over for the
-nearest that is one, and counted.
+The folders are listed once per view. A file that is not a complete JPEG or PNG is replaced by the
+nearest complete one, and counted.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Sight(NamedTuple):
     """Frames of a view.
 
     Attributes:
-        frames: Those that are shown, in order of time.
-        there: How many the view has on disk.
-        unreadable: How many of these were tried and passed over.
-        spans: The stretches of the whole video that the view is; empty where it is whole clips.
+        frames: The frames shown, in order of time.
+        there: Number of frames that the view has on disk.
+        unreadable: Number of broken files that were skipped.
+        spans: The stretches of the whole video in view. Empty if the view is whole clips.
     """
 
     frames: tuple[FrameRef, ...] = ()
@@ -34,7 +34,7 @@ class Sight(NamedTuple):
     spans: tuple[Span, ...] = ()
 
     def fields(self, video: Video) -> dict[str, Any]:
-        """What the words say of it: times in the clip, or where it is stretches in the video."""
+        """Fields for the words: times in the clip, or in the video if the view is stretches."""
         shown, before = [], None
         for one in self.frames:
             start = video.clip_times(one.clip_id)[0] if self.spans else 0.0
@@ -46,13 +46,13 @@ class Sight(NamedTuple):
 
 @lru_cache(maxsize=8192)
 def look_at(video: Video, clip_ids: tuple[str, ...], spans: tuple[Span, ...], most: int) -> Sight:
-    """At most so many frames, spread evenly over a view.
+    """Pick at most `most` frames, spread evenly over a view.
 
     Args:
         video: The video.
-        clip_ids: The clips of the view; of no account where there are stretches.
+        clip_ids: The clips of the view. Ignored if there are stretches.
         spans: Stretches of the whole video, in seconds.
-        most: How many frames.
+        most: Maximum number of frames.
     """
     there = frames_in_spans(video, spans) if spans else frames_of_clips(video, clip_ids)
     places, bad = pick_whole([one.frame.path for one in there], most)
@@ -67,14 +67,14 @@ def look_at(video: Video, clip_ids: tuple[str, ...], spans: tuple[Span, ...], mo
 def sight_of(
     video: Video, view: tuple[str, ...], span: Span | None, reply: ToolReply, most: int
 ) -> Sight | None:
-    """The frames that come with what a tool gave; None where it shows and speaks of no stretch.
+    """The frames shown with a tool's reply. None if the reply shows or describes no stretch.
 
     Args:
         video: The video.
-        view: The clips that are seen now.
-        span: The stretch that is seen now, where it is one.
-        reply: What the tool gave.
-        most: How many frames.
+        view: The clips in view.
+        span: The stretch in view, if the view is a stretch.
+        reply: The tool's reply.
+        most: Maximum number of frames.
     """
     if reply.view is not None:
         return look_at(video, view, () if span is None else (span,), most)

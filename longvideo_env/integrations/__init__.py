@@ -1,1 +1,1 @@
-"""Doors to other systems, one file each. Only the commands import them."""
+"""Integrations with other systems, one file each. Only the commands import them."""

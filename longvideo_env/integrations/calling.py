@@ -1,13 +1,11 @@
-"""The game for systems that call functions: each tool by its schema, and `answer` as a tool too.
+"""The game for systems with function calling. `answer` is a tool, too.
 
     stage = CallStage(EnvConfig(dataset="mini", split="test"))
-    play = stage.open("mini-7")          # `seed=` draws as `env.reset(seed=...)` does
-    print(play.start())                  # the opening
-    print(play.call("look", {"query": "who is there"}))
-    play.call("answer", {"answer": "a0"})
-    print(play.score().reward)
+    play = stage.open("mini-7")          # `seed=` as in `env.reset(seed=...)` print(play.start())
+    # the opening print(play.call("look", {"query": "who is there"})) play.call("answer", {"answer":
+    "a0"}) print(play.score().reward)
 
-The state machine, the tools, the words' fields and the reward are those of `gym.make`.
+State machine, tools, words and reward are the same as with `gym.make`.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ def answer(request: Any, answer: str) -> str:  # noqa: D417 - the request is no 
 
 
 def answer_tool(game: Game) -> Callable[..., str]:
-    """`answer`, as a game calls it and describes it where its answers have another form."""
+    """The tool `answer`, with the game's name for it and a description of its form."""
     form, name = game.protocol.answers, game.protocol.tag(ANSWER)
     usual = form.labels == "a0" and form.ask != WHEN
     if usual and name == ANSWER:
@@ -67,32 +65,34 @@ def answer_tool(game: Game) -> Callable[..., str]:
 
 @dataclass(frozen=True)
 class CallStage:
-    """Where episodes of one configuration are played by calls.
+    """Plays episodes of one configuration by function calls.
 
     Attributes:
         config: The environment.
 
     Raises:
-        LongVideoEnvError: An option has no meaning, or the dataset is missing or wrong.
+        LongVideoEnvError: An option or the dataset is invalid.
     """
 
     config: EnvConfig
 
     def __post_init__(self) -> None:
-        self.config.text_only("a player by calls through a door")
+        self.config.text_only("an integration with function calls")
 
     @cached_property
     def game(self) -> Game:
-        """The game, played by function calls."""
+        """The game with the protocol `functions`."""
         return Game.from_config(replace(self.config, protocol="functions"))
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The questions, with their gold: a door gives out a `Question` and a `Video` only."""
+        """The questions with their gold. An integration may pass on only `Question` and `Video`."""
         config = self.config
         dataset = open_questions(config)
         if not len(dataset):
-            raise DatasetNotFoundError(f"{config.dataset!r}, split {config.split!r} is empty.")
+            raise DatasetNotFoundError(
+                f"{config.dataset!r}, split {config.split!r} has no questions."
+            )
         return dataset
 
     @cached_property
@@ -107,45 +107,45 @@ class CallStage:
 
     @cached_property
     def tools(self) -> tuple[Tool, ...]:
-        """The tools on offer; `answer` is the last."""
+        """The offered tools; `answer` is last."""
         return (*self.game.offered, as_tool(answer_tool(self.game)))
 
     def open(self, qid: Qid, seed: int = 0) -> CalledEpisode:
-        """An episode of a question, not started.
+        """A new episode of a question, not started yet.
 
         Args:
             qid: The question's id.
-            seed: As in `env.reset(seed=seed, options={"qid": qid})`.
+            seed: Same as in `env.reset(seed=seed, options={"qid": qid})`.
 
         Raises:
-            DataError: There is no such question.
+            DataError: No question has this id.
         """
         return self.open_task(self.dataset.task(qid), seed)
 
     def open_task(self, task: Task, seed: int = 0) -> CalledEpisode:
-        """`open`, for a question that is at hand."""
+        """`open`, for a given task."""
         shuffle = self.config.shuffle_options
         opened = open_episode(task, self.dataset, self.game, seed, shuffle=shuffle)
         return CalledEpisode(self, opened)
 
     def rules(self, n_options: int) -> str | None:
-        """The system message; None where the game is played without."""
+        """The system message. None if the game has none."""
         return str.__str__(self.game.rules_text(n_options)) if self.game.instructions else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config}  # all else is made again from it
+        return {"config": self.config}  # the rest is built again from it
 
 
 class CalledEpisode:
-    """One episode, played by calls. What a tool does wrong ends it; it never raises.
+    """One episode, played by calls. A failing tool ends the episode; it does not raise.
 
     Args:
-        stage: Where it is played.
+        stage: The stage that it belongs to.
         opened: The episode and its task.
 
     Attributes:
-        has_reasoning: Whether reasoning comes with the next call. A door that sees whole replies
-            says so; where only calls can be seen it stays False.
+        has_reasoning: Whether the next call has reasoning. An integration that sees whole replies
+            sets it; otherwise it stays False.
     """
 
     def __init__(self, stage: CallStage, opened: Opened) -> None:
@@ -173,39 +173,39 @@ class CalledEpisode:
         return self.messages[-1]["content"]
 
     async def start_async(self) -> str:
-        """`start`, on an event loop."""
+        """`start` for an event loop."""
         call = self.episode.start()
         if call is not None:
             return self._say(self.episode.receive(await self._stage.toolbox.call(call)))
         return self.messages[-1]["content"]
 
     def call(self, name: str, values: Mapping[str, Any]) -> str:
-        """Take a call of a tool. Returns what the master reads next; the last words at the end."""
+        """Take a tool call. Returns the next text for the master."""
         move = self._move(name, values)
         if not isinstance(move, Observation | Ended):
             move = self.episode.receive(self._stage.toolbox.call_blocking(move))
         return self._say(move)
 
     async def call_async(self, name: str, values: Mapping[str, Any]) -> str:
-        """`call`, on an event loop."""
+        """`call` for an event loop."""
         move = self._move(name, values)
         if not isinstance(move, Observation | Ended):
             move = self.episode.receive(await self._stage.toolbox.call(move))
         return self._say(move)
 
     def refuse(self, kind: MalformedKind, text: str, **details: Any) -> str:
-        """Take a reply that is not one call. Returns what the master reads next."""
+        """Take a reply that is not one call. Returns the next text for the master."""
         return self._say(self.episode.act(Malformed(kind, details), text))
 
     def score(self) -> Score:
-        """Reward and facts. An episode that goes on is ended: its turns count as used up."""
+        """Reward and facts. An unfinished episode is ended first, as if no turn were left."""
         self._end()
         if self._stage.judge is not None:
             return run_blocking(self.score_async())
         return score(play_of(self.episode), self.task.gold, self._stage.game.reward)
 
     async def score_async(self) -> Score:
-        """`score`, on an event loop."""
+        """`score` for an event loop."""
         self._end()
         play, judge = play_of(self.episode), self._stage.judge
         if judge is not None:

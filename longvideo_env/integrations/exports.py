@@ -1,10 +1,10 @@
-"""Saved episodes in the forms that other tools read.
+"""Converts saved episodes into the formats of other tools.
 
     rows, counts = conversations("runs/gpt/openai-gpt-4o", "openai", min_reward=1.0)
 
-An episode becomes a conversation with calls of tools: it is played again from its record, without
-any tool, in the words that a caller of functions reads. So what is learned from it has the form in
-which TRL and inspect_ai play. Every episode becomes a sample of lmms-eval, right or wrong.
+An episode becomes a conversation with tool calls. It is replayed from its record, without calling
+tools, in the words of the protocol `functions`. A model trained on it therefore sees the same
+format as with TRL and inspect_ai. For lmms-eval, every episode becomes a sample, right or wrong.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Turn:
     """One call of a conversation.
 
     Attributes:
-        thought: What was written before it, or empty.
-        reasoning: Reasoning that the model's server or template kept apart, or empty.
+        thought: Text written before the call, or empty.
+        reasoning: Reasoning that the model's server or template returned separately, or empty.
         name: The tool.
-        arguments: What it was given.
-        reply: What came back; the last words after an answer.
+        arguments: The arguments.
+        reply: The tool's reply. After an answer, the closing text.
     """
 
     thought: str
@@ -60,18 +60,18 @@ class Turn:
 
     @property
     def said(self) -> str:
-        """Both, for forms with one place for them."""
+        """Reasoning and text together, for formats with one field for both."""
         return "\n".join(filter(None, (self.reasoning, self.thought)))
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """An episode as calls.
+    """An episode as a conversation of calls.
 
     Attributes:
         rules: The system message, or None.
         opening: The first user message.
-        turns: The calls; the last one answers.
+        turns: The calls. The last one is the answer.
         tools: JSON schemas of the tools.
     """
 
@@ -82,34 +82,34 @@ class Conversation:
 
 
 class SkippedError(Exception):
-    """Why an episode is no conversation to learn from."""
+    """Why an episode is left out of the conversations."""
 
 
 def openai(conversation: Conversation) -> Row:
-    """Messages and tools as OpenAI's chat completions and fine-tuning take them."""
+    """Messages and tools for OpenAI's chat completions and fine-tuning."""
     messages = _messages(conversation)
     for message in messages:
         for call in message.get("tool_calls", ()):
             call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
-        if reasoning := message.pop("reasoning_content", ""):  # the form has no place for it
+        if reasoning := message.pop("reasoning_content", ""):  # the format has no field for it
             message["content"] = "\n".join(filter(None, (reasoning, message["content"])))
     return {"messages": messages, "tools": list(conversation.tools)}
 
 
 def trl(conversation: Conversation) -> Row:
-    """The same with arguments as objects, as chat templates and TRL's trainers take them."""
+    """The same with arguments as objects, for chat templates and TRL's trainers."""
     return {"messages": _messages(conversation), "tools": list(conversation.tools)}
 
 
 def sharegpt(conversation: Conversation) -> Row:
-    """ShareGPT's form with tools, as LLaMA-Factory reads it."""
+    """ShareGPT's format with tools, for LLaMA-Factory."""
     said: list[Row] = [{"from": "human", "value": conversation.opening}]
     for turn in conversation.turns:
         call = json.dumps({"name": turn.name, "arguments": dict(turn.arguments)})
         value = f"<think>\n{turn.said}\n</think>\n\n{call}" if turn.said else call
         said.append({"from": "function_call", "value": value})
         said.append({"from": "observation", "value": turn.reply})
-    # A conversation ends with the assistant there.
+    # In this format a conversation ends with the assistant.
     said.append({"from": "gpt", "value": conversation.turns[-1].reply})
     tools = json.dumps([tool["function"] for tool in conversation.tools], ensure_ascii=False)
     system = {} if conversation.rules is None else {"system": conversation.rules}
@@ -132,7 +132,7 @@ def _messages(conversation: Conversation) -> list[Row]:
         apart = {"reasoning_content": turn.reasoning} if turn.reasoning else {}
         said = {"role": "assistant", "content": turn.thought, **apart}
         messages.append({**said, "tool_calls": [call]})
-        if number < len(conversation.turns):  # nothing is said after the answer
+        if number < len(conversation.turns):  # no message follows the answer
             named = {"name": turn.name, "content": turn.reply}
             messages.append({"role": "tool", "tool_call_id": call["id"], **named})
     return messages
@@ -141,18 +141,19 @@ def _messages(conversation: Conversation) -> list[Row]:
 def conversations(
     run: str | Path, form: str, *, min_reward: float | None = None
 ) -> tuple[Iterator[Row], Counter[str]]:
-    """The right episodes of a run as conversations.
+    """The correct episodes of a run as conversations.
 
     Args:
         run: The run's folder.
         form: One of `FORMS`.
-        min_reward: Instead of right ones, those that reached a reward.
+        min_reward: Instead of correct episodes, take those with at least this reward.
 
     Returns:
-        The rows, made as they are read; and why others were left out, counted while they are.
+        An iterator of rows, and a counter of reasons for left-out episodes, filled during
+        iteration.
 
     Raises:
-        SpecError: There is no run, or its dataset is not what it was.
+        SpecError: There is no run, or its dataset has changed.
     """
     stage = CallStage(_config(Path(run)))
     counts: Counter[str] = Counter()
@@ -174,8 +175,8 @@ def conversations(
 def lmms_samples(run: str | Path) -> Iterator[Row]:
     """Every episode as a line of lmms-eval's `*_samples_TASK.jsonl`.
 
-    `longvideo_env_score` is 1 for a right answer and 0 for a wrong one, and is missing where a tool
-    failed or the right answer is unknown. Of several plays of a question each is a line.
+    `longvideo_env_score` is 1 for a right answer and 0 for a wrong one. It is missing if a tool
+    failed or the right answer is unknown. Several plays of a question give several lines.
     """
     stage = CallStage(_config(Path(run)))
     for trajectory in read_trajectories(Path(run) / "episodes.jsonl"):
@@ -204,14 +205,14 @@ def lmms_samples(run: str | Path) -> Iterator[Row]:
 
 
 def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Conversation:
-    """Play an episode again from its record; no tool is called.
+    """Replay an episode from its record. No tool is called.
 
     Raises:
-        SkippedError: A turn of it is malformed, or it does not end with an answer.
+        SkippedError: A turn is malformed, or the episode does not end with an answer.
         SpecError: The dataset has changed.
     """
     if any(segment.frames for segment in trajectory.segments):
-        raise SkippedError("its master saw frames, which text cannot hold")
+        raise SkippedError("its master saw frames, which text cannot contain")
     task = _task(stage, trajectory)
     video = stage.dataset.video(task)
     episode = Episode(task.question, video, stage.game, trajectory.seed)
@@ -238,7 +239,7 @@ def replay(stage: CallStage, trajectory: Trajectory, tools: Sequence[Row]) -> Co
 
 
 def schema_of(tool: Tool) -> Row:
-    """A tool's declaration in the OpenAI form."""
+    """A tool's declaration in the OpenAI format."""
     parameters = {key: value for key, value in tool.schema.items() if key != "additionalProperties"}
     function = {"name": tool.name, "description": tool.purpose, "parameters": parameters}
     return {"type": "function", "function": function}
@@ -264,7 +265,7 @@ def _task(stage: CallStage, trajectory: Trajectory) -> Any:
     if trajectory.options and task.question.options != trajectory.options:
         raise SpecError(
             f"question {trajectory.qid!r} has other options in {stage.config.dataset!r} than in "
-            "the run. Fix: put back the dataset that the run was made of."
+            "the run. Fix: restore the dataset that the run was made with."
         )
     return task
 
@@ -298,7 +299,7 @@ def _result(record: TurnRecord) -> ToolResult:
 
 
 def _thoughts(segment: Segment, by_calls: bool) -> tuple[str, str]:
-    """What stands beside the action of a reply, and what reasoning was kept apart from it."""
+    """The text beside the action of a reply, and the separate reasoning."""
     if by_calls:
         written = read_written(segment.written)
         return written.content.strip(), written.reasoning.strip()
@@ -307,7 +308,7 @@ def _thoughts(segment: Segment, by_calls: bool) -> tuple[str, str]:
 
 
 _NOT_HERE = {"prompts", "protocol", "frames", "resolution"}
-"""Options of the run that say how it was shown to its master, and not what was played."""
+"""Options of the run that change how the game is shown, but not what is played."""
 
 
 def _config(run: Path) -> EnvConfig:
@@ -316,10 +317,10 @@ def _config(run: Path) -> EnvConfig:
         known = {item.name for item in fields(EnvConfig)} - _NOT_HERE
         options = {name: value for name, value in kept.items() if name in known}
         if options.get("vision") == OWN_EYES:
-            options["vision"] = "captions"  # nobody is asked
+            options["vision"] = "captions"  # no agent is called
     except (OSError, ValueError, AttributeError) as error:
         raise SpecError(
-            f"{run} holds no run ({error}). Fix: pass the folder with episodes.jsonl."
+            f"no run in {run} ({error}). Fix: pass the folder with episodes.jsonl."
         ) from error
     if not {"dataset", "split"} <= set(options):
         raise SpecError(f"{run / 'config.json'} names no dataset and split.")

@@ -1,11 +1,11 @@
-"""The game as a task of inspect_ai, which finds it by its entry point.
+"""The game as a task of inspect_ai, found by its entry point.
 
     inspect eval longvideo_env/longtvqa --model openai/gpt-4o -T dataset=mini -T split=test
 
 Tools are offered by function calling. `-T` takes every field of `EnvConfig`, and `limit` and
-`seed`. Accuracy has a standard error clustered by video; an episode in which a tool failed has no
-score and is counted by inspect_ai as unscored. The log holds the right label of each question,
-as inspect_ai's logs do: no model is shown it.
+`seed`. The standard error of the accuracy is clustered by video. An episode in which a tool failed
+has no score; inspect_ai counts it as unscored. As usual for inspect_ai, the log contains the right
+label of each question. Models never see it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ except ImportError as error:
     raise MissingExtraError("inspect_ai", "inspect") from error
 
 _SCORES = "longtvqa"
-"""Where a sample's store keeps what the episode came to."""
+"""Key in a sample's store for the result of the episode."""
 
 
 @task
@@ -50,11 +50,11 @@ def longtvqa(limit: int | None = None, seed: int = 0, **options: Any) -> Task:
 
     Args:
         limit: Only the first N questions.
-        seed: Seeds what tools draw and the order of shuffled options.
+        seed: Seed of the tools' random draws and of the order of shuffled options.
         options: The fields of `EnvConfig`; the default split is `test`.
 
     Raises:
-        LongVideoEnvError: An option has no meaning, or the dataset is wrong.
+        LongVideoEnvError: An option or the dataset is invalid.
     """
     if limit is not None and limit < 1:
         raise SpecError(f"limit must be at least 1, got {limit}.")
@@ -84,7 +84,7 @@ def _sample(task: Question) -> Sample:
 
 @solver
 def play_by_calls(stage: CallStage, seed: int) -> Solver:
-    """Plays one episode: the model calls tools until it answers or its turns are used up."""
+    """Plays one episode: the model calls tools until it answers or no turn is left."""
     schemas = [(tool, ToolParams.model_validate(_parameters(tool))) for tool in stage.tools]
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
@@ -111,7 +111,7 @@ def play_by_calls(stage: CallStage, seed: int) -> Solver:
 async def _heard(
     play: CalledEpisode, message: ChatMessageAssistant, messages: list[ChatMessage], tools: Any
 ) -> list[ChatMessage]:
-    """What follows a reply: each reply is one turn, whatever is wrong with its calls."""
+    """The messages after a reply. Each reply is one turn, even if its calls are invalid."""
     calls = message.tool_calls or []
     if not calls:
         return [ChatMessageUser(content=play.refuse(MalformedKind.NO_ACTION, message.text))]
@@ -124,7 +124,7 @@ async def _heard(
     replies: list[ChatMessage] = (await execute_tools(messages, tools)).messages
     if len(play.episode.parsed) > taken:
         return replies
-    # inspect_ai refused the call before it reached the game: the turn is spent all the same.
+    # inspect_ai rejected the call before it reached the game. The turn counts all the same.
     return [_replied(call, await play.call_async(call.function, call.arguments))]
 
 
@@ -146,7 +146,7 @@ def _tool_def(tool: Tool, parameters: ToolParams, play: CalledEpisode) -> ToolDe
 
 
 def _parameters(tool: Tool) -> dict[str, Any]:
-    """A tool's schema with a description of each argument, which inspect_ai asks for."""
+    """A tool's schema with a description of each argument, as inspect_ai requires."""
     schema: dict[str, Any] = json.loads(json.dumps(tool.schema))
     for name, item in schema.get("properties", {}).items():
         item.setdefault("description", tool.described(name))
@@ -184,7 +184,7 @@ def _facts(play: CalledEpisode, score: GameScore) -> dict[str, Any]:
     name="longtvqa",
 )
 def game_scorer() -> Scorer:
-    """The game's reward and facts, as the episode left them."""
+    """The game's reward and facts for the episode."""
 
     async def score(state: TaskState, target: Target) -> Score:
         facts = state.store.get(_SCORES)

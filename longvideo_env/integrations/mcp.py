@@ -1,10 +1,10 @@
-"""The tools of the game over a dataset's videos, for any client of the Model Context Protocol.
+"""An MCP server (Model Context Protocol) with the game's tools for a dataset's videos.
 
     server = make_server(VideoTools(EnvConfig(dataset="data/films", split="val")))
 
-A client lists the videos, reads subtitles, and asks the agents that the game asks: `ground` for a
-clip, `look` for what its frames show. There is no question and no game on this door, and nothing
-gold: questions are let go once the videos are read.
+A client lists the videos, reads subtitles, and calls the game's agents: `ground` names a clip,
+`look` describes its frames. The server has no questions, no game and no gold: questions are dropped
+once the videos are loaded.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_LINES = 500
-"""Lines of subtitles in one reply; what is left out is counted in it."""
+"""Maximum lines of subtitles in one reply. The reply says how many were left out."""
 
 MOST_VIDEOS = 100
-"""Videos in one reply."""
+"""Maximum number of videos in one reply."""
 
 _TEXT: Mapping[str, Any] = {"type": "string", "maxLength": 4000}
 _VIDEO = {"video_id": {**_TEXT, "description": "id of the video, from list_videos"}}
@@ -75,19 +75,19 @@ _OWN: Mapping[str, Mapping[str, Any]] = {
 
 
 class _WrongCallError(Exception):
-    """What is wrong with a call, for the client to read."""
+    """An invalid call. The client reads the message."""
 
 
 class VideoTools:
     """The tools, without the protocol.
 
     Args:
-        config: The environment: dataset, split, agents, tools and window count.
-        in_flight: Calls that run at once; others wait.
-        tool_timeout_s: The most seconds of a call.
+        config: The environment. Dataset, split, agents, tools and window are used.
+        in_flight: Maximum number of concurrent calls. Others wait.
+        tool_timeout_s: Maximum seconds of a call.
 
     Raises:
-        LongVideoEnvError: An option has no meaning, would show gold, or the dataset is wrong.
+        LongVideoEnvError: An option is invalid or would show gold, or the dataset is invalid.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class VideoTools:
     ) -> None:
         if config.grounding == "oracle" or config.unsafe_boxes:
             raise SpecError(
-                "grounding=oracle and unsafe_boxes show the right answer, and this door has none. "
-                "Fix: leave them out."
+                "grounding=oracle and unsafe_boxes use the right answer, which an MCP server never "
+                "gives out. Fix: leave them out."
             )
         if in_flight < 1 or tool_timeout_s <= 0:
             raise SpecError("in_flight must be at least 1, and tool_timeout_s above 0.")
@@ -136,7 +136,7 @@ class VideoTools:
         ]
 
     async def call(self, name: str, values: Mapping[str, Any]) -> tuple[str, bool]:
-        """The text of a call's reply, and whether it went well. Never raises."""
+        """The text of a call's reply, and whether the call succeeded. Never raises."""
         try:
             if name == "list_videos":
                 return self._list(**_checked(values, {"offset": int})), True
@@ -227,8 +227,8 @@ def _check_free(tool: Tool) -> None:
     taken = {"video_id", "clip_id", "seen"} & set(tool.parameters)
     if taken or tool.name in _OWN:
         raise SpecError(
-            f"tool {tool.name!r} uses a name of this door ({', '.join(taken) or tool.name}). Fix: "
-            "give it another name."
+            f"tool {tool.name!r} uses a name that the MCP server needs "
+            f"({', '.join(taken) or tool.name}). Fix: rename it."
         )
 
 
@@ -257,7 +257,7 @@ def _read(clip: Clip) -> str:
 
 
 def _between(clip: Clip, shift: float, low: float, high: float) -> list[str]:
-    """The lines of a clip in a span of seconds; one without a time is left out."""
+    """The lines of a clip in a span of seconds. Lines without a time are left out."""
     found = []
     for line in clip.subtitles:
         if line.start_s is None:
@@ -270,7 +270,7 @@ def _between(clip: Clip, shift: float, low: float, high: float) -> list[str]:
 
 
 def make_server(tools: VideoTools) -> Server[Any]:
-    """The tools as a server of the protocol.
+    """The tools as an MCP server.
 
     Raises:
         MissingExtraError: mcp is not installed.
@@ -299,7 +299,7 @@ def make_server(tools: VideoTools) -> Server[Any]:
 
 
 def guard(app: Any, token: str | None) -> Callable[..., Any]:
-    """An ASGI app that asks every HTTP request for `Authorization: Bearer TOKEN`."""
+    """An ASGI app that requires `Authorization: Bearer TOKEN` in every HTTP request."""
     if token is None:
         return app  # type: ignore[no-any-return]
     wanted = f"Bearer {token}".encode()
@@ -317,7 +317,7 @@ def guard(app: Any, token: str | None) -> Callable[..., Any]:
 
 
 async def serve_stdio(tools: VideoTools) -> None:
-    """Serve one client over standard input and output, until it closes them."""
+    """Serve one client over standard input and output until it closes them."""
     server = make_server(tools)
     from mcp.server.stdio import stdio_server
 
@@ -335,23 +335,24 @@ async def serve_http(
     idle_s: float = 600.0,
     ready: Callable[[str], None] = lambda url: None,
 ) -> None:
-    """Serve clients over HTTP, until the process is stopped.
+    """Serve clients over HTTP until the process is stopped.
 
     Args:
         tools: The tools.
-        host: Where to listen.
+        host: The address to listen on.
         port: The port; 0 takes a free one.
-        token: What every request must carry; a host beyond this machine needs one.
-        sessions: Sessions at once.
+        token: Token that every request must send. Required unless the host is this machine.
+        sessions: Maximum number of sessions.
         idle_s: Seconds after which a session without requests is closed.
-        ready: Is called with the URL once requests are taken.
+        ready: Called with the URL once the server accepts requests.
 
     Raises:
-        SpecError: The host lies beyond this machine and there is no token, or it is taken.
+        SpecError: The host is not this machine and there is no token, or the address is in use.
     """
     if host not in LOOPBACK and not token:
         raise SpecError(
-            f"serving at {host} lets others in, and needs a token. Fix: set LONGVIDEO_MCP_TOKEN."
+            f"serving at {host} is open to other machines and needs a token. Fix: set "
+            "LONGVIDEO_MCP_TOKEN."
         )
     server = make_server(tools)
     import uvicorn
@@ -365,7 +366,7 @@ async def serve_http(
     listening = _bind(host, port)
     config = uvicorn.Config(guard(app, token), log_level="warning", limit_concurrency=sessions * 4)
     serving = uvicorn.Server(config)
-    # uvicorn would raise a signal once more after it has stopped for it.
+    # uvicorn raises the signal again after it has stopped.
     serving.capture_signals = nullcontext  # type: ignore[method-assign, assignment]
     _stop_by_signal(serving)
     task = asyncio.ensure_future(serving.serve(sockets=[listening]))
@@ -388,10 +389,10 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _stop_by_signal(serving: Any) -> None:
-    """Finish what is being served and stop, at Ctrl-C and SIGTERM."""
+    """On Ctrl-C and SIGTERM, finish the requests in flight and stop."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows: Ctrl-C is a KeyboardInterrupt there
+        with suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
             loop.add_signal_handler(number, setattr, serving, "should_exit", True)

@@ -6,10 +6,10 @@
         result = env.reset(seed=0)
         result = env.step({"text": "<answer>a1</answer>"})
 
-It speaks OpenEnv's protocol by itself: OpenEnv's `create_app` hands each step to a thread and each
-message to several models. Sessions here share dataset and agents, and wait for tools on one event
-loop. Unlike there, an HTTP `/reset` opens a session (`metadata.session_id`), which `/step` and
-`/state` may name, so that an episode can be played by HTTP alone.
+It implements OpenEnv's protocol itself, because OpenEnv's `create_app` runs each step in a thread
+and validates each message several times. Here sessions share dataset and agents, and wait for tools
+on one event loop. In addition, an HTTP `/reset` opens a session (`metadata.session_id`). `/step`
+and `/state` may name it, so an episode can be played by HTTP alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine alone."""
+    """Whether a host is only reachable from this machine."""
     if host == "localhost":
         return True
     try:
@@ -68,17 +68,17 @@ def is_loopback(host: str) -> bool:
 
 
 class OpenEnvServer:
-    """The application, and what it holds.
+    """The application with its sessions.
 
     Args:
-        env: The environment. Each session gets a twin of it.
-        limits: What is taken at most.
-        token: What a client must show, as `Authorization: Bearer TOKEN` or as the password of the
-            URL; None asks for nothing.
+        env: The environment. Each session gets its own twin.
+        limits: Limits of the server.
+        token: Token that a client must send, as `Authorization: Bearer TOKEN` or as the password in
+            the URL. None requires no token.
 
     Attributes:
         app: The aiohttp application.
-        sessions: The sessions, and counts of what happened.
+        sessions: The sessions, with counts of events.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class OpenEnvServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Ask for the token, bound what is worked on, and turn errors into replies."""
+        """Check the token, limit concurrent requests, and turn errors into replies."""
         counts = self.sessions.counts
         try:
             if request.path != "/health":
@@ -135,7 +135,7 @@ class OpenEnvServer:
             status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
             counts["bad requests"] += status < 500
             return _problem(status, str(error))
-        except Exception as error:  # noqa: BLE001 - the boundary: the server lives on
+        except Exception as error:  # noqa: BLE001 - the boundary: the server keeps running
             _LOG.exception("a request was not answered")
             return _problem(500, f"the server failed: {type(error).__name__}")
 
@@ -144,17 +144,17 @@ class OpenEnvServer:
             if not _shows(request.headers.get("Authorization", ""), self._token):
                 raise web.HTTPUnauthorized(
                     text="expected the server's token. Fix: send `Authorization: Bearer TOKEN`, "
-                    "or http://user:TOKEN@HOST as the URL."
+                    "or use the URL http://user:TOKEN@HOST."
                 )
         elif "Origin" in request.headers:
-            # A page in somebody's browser can reach 127.0.0.1; OpenEnv's clients send no Origin.
+            # Web pages in a browser can reach 127.0.0.1. OpenEnv's clients send no Origin.
             raise web.HTTPForbidden(text="web pages may not use a server without a token.")
 
     async def _body(self, request: web.Request) -> bytes:
         try:
             return await asyncio.wait_for(request.read(), _BODY_S)
         except asyncio.TimeoutError:
-            raise web.HTTPRequestTimeout(text=f"no whole body within {_BODY_S:g} s.") from None
+            raise web.HTTPRequestTimeout(text=f"no complete body within {_BODY_S:g} s.") from None
 
     async def _object(self, request: web.Request) -> dict[str, Any]:
         try:
@@ -212,8 +212,8 @@ class OpenEnvServer:
         call, text = jsonrpc.read_action(body["action"])
         if "session_id" not in body:
             raise EpisodeStateError(
-                "there is no episode yet. Fix: POST /reset first, and send its "
-                "metadata.session_id as session_id."
+                "no episode was started. Fix: POST /reset first, and send its metadata.session_id "
+                "as session_id."
             )
         session = self.sessions.find(body["session_id"])
         return _json(await (session.step(text) if call is None else jsonrpc.act(session, call)))
@@ -238,12 +238,12 @@ class OpenEnvServer:
         return _json(splits(self.sessions.env))
 
     async def _tasks(self, request: web.Request) -> web.Response:
-        """OpenEnv's four routes about tasks, none of which tells more than ids."""
+        """OpenEnv's four routes about tasks. They give ids only."""
         body = await self._object(request)
         env, what = self.sessions.env, request.path.rpartition("/")[2]
         n = len(env.dataset)
         if body.get("split") != env.dataset.split:
-            raise SpecError(f"split must be {env.dataset.split!r}, which this server plays.")
+            raise SpecError(f"split must be {env.dataset.split!r}, the split of this server.")
         numbers = [body.get(name) for name in ("index", "start", "stop")]
         if not all(number is None or type(number) is int for number in numbers):
             raise SpecError("index, start and stop must be whole numbers.")
@@ -258,10 +258,10 @@ class OpenEnvServer:
         found = {"tasks": tasks(env, first, min(last, first + _MOST_TASKS))}
         return _json(found | {"env_name": wire.ENV_NAME} if what == "tasks" else found)
 
-    # While it runs
+    # In the background
 
     async def _sweeping(self, _: web.Application) -> AsyncIterator[None]:
-        """End idle sessions also while nobody asks for anything."""
+        """End idle sessions, even if no requests arrive."""
 
         async def sweep() -> None:
             while True:
@@ -276,7 +276,7 @@ class OpenEnvServer:
 
 
 def _shows(header: str, token: str) -> bool:
-    """Whether a header holds the token."""
+    """Whether a header contains the token."""
     scheme, _, given = header.partition(" ")
     if scheme.lower() == "basic":
         try:

@@ -1,4 +1,4 @@
-"""Train on the game with TRL's own trainers, by its `environment_factory`.
+"""Train on the game with TRL's own trainers through `environment_factory`.
 
     from trl import GRPOConfig, GRPOTrainer
     from longvideo_env.integrations.trl import LongTVQA
@@ -11,10 +11,10 @@
         environment_factory=spec.environment_factory,
     )
 
-The environment's public methods are the game's tools and `answer`; its reward is the game's. TRL
-ends a rollout at the first reply without a call: that reply counts as a malformed turn, and the
-turns that are left are lost. Of several calls in a reply each costs a turn. A call of a tool that
-does not exist is answered by TRL itself and costs none.
+The environment's public methods are the game's tools and `answer`. The reward is the game's. TRL
+ends a rollout at the first reply without a call. That reply counts as a malformed turn, and the
+remaining turns are lost. If a reply has several calls, each costs a turn. TRL itself answers calls
+of unknown tools; these cost no turn.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 RESERVED = ("reset", "get_reward")
-"""Methods that TRL calls itself: no tool may have their names."""
+"""Methods that TRL calls itself. No tool may have these names."""
 
 
 class LongTVQA:
-    """A split of the game, as TRL's trainers take it.
+    """A split of the game for TRL's trainers.
 
     Args:
-        dataset: As in `EnvConfig`.
+        dataset: See `EnvConfig`.
         split: Its split.
         limit: Only the first N questions.
-        seed: Seeds what tools draw and the order of shuffled options, as `env.reset(seed=...)`.
+        seed: Seed of the tools' random draws and of shuffled options, as in `env.reset(seed=...)`.
         options: The other fields of `EnvConfig`, such as `tools`, `reward` or `max_turns`.
 
     Raises:
-        LongVideoEnvError: An option has no meaning, the dataset is wrong, or a tool's types do
-            not fit into a chat template.
+        LongVideoEnvError: An option or the dataset is invalid, or a tool's types do not fit into a
+            chat template.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class LongTVQA:
 
     @cached_property
     def train_dataset(self) -> Dataset:
-        """A row a question: `prompt`, to which the environment adds the opening, and `qid`.
+        """One row per question: `qid`, and `prompt`, to which the environment adds the opening.
 
-        Nothing gold is in it.
+        Contains no gold.
         """
         try:
             from datasets import Dataset
@@ -92,7 +92,7 @@ class LongTVQA:
 
     @property
     def environment_factory(self) -> Callable[[], Any]:
-        """Makes an environment; survives pickling, as the asynchronous trainer needs."""
+        """A factory of environments. It can be pickled, as the asynchronous trainer requires."""
         return self._make
 
     def _make(self) -> Any:
@@ -111,9 +111,7 @@ class LongTVQA:
     def _check(self) -> None:
         for tool in self._stage.tools:
             if tool.name in RESERVED or tool.name.startswith("_"):
-                raise SpecError(
-                    f"TRL keeps the name {tool.name!r} for itself. Fix: give the tool another name."
-                )
+                raise SpecError(f"the name {tool.name!r} is reserved by TRL. Fix: rename the tool.")
         try:
             from transformers.utils.chat_template_utils import get_json_schema
         except ImportError as error:
@@ -137,7 +135,7 @@ class LongTVQA:
 
 
 class _Environment:
-    """What TRL plays with; the tools are methods of a subclass."""
+    """The environment for TRL. The tools are methods of a subclass."""
 
     def __init__(self, stage: CallStage, seed: int) -> None:
         self._stage = stage
@@ -150,7 +148,7 @@ class _Environment:
         return self._playing.start()
 
     def get_reward(self) -> float | None:
-        """The game's reward; None where a tool failed or the answer is unknown."""
+        """The game's reward. None if a tool failed or the answer is unknown."""
         play = self._now()
         if not play.over:
             play.refuse(MalformedKind.NO_ACTION, "")
@@ -158,12 +156,12 @@ class _Environment:
 
     def _now(self) -> CalledEpisode:
         if self._playing is None:
-            raise EpisodeStateError("there is no episode yet. Fix: call reset(qid=...) first.")
+            raise EpisodeStateError("no episode was started. Fix: call reset(qid=...) first.")
         return self._playing
 
 
 def _method(tool: Tool) -> Callable[..., str]:
-    """A tool as a method: signature, type hints and docstring say what its declaration says."""
+    """A tool as a method, with signature, type hints and docstring from its declaration."""
 
     def method(self: _Environment, **values: Any) -> str:
         return self._now().call(tool.name, values)

@@ -2,13 +2,13 @@
 
     vf-eval longtvqa --env.taskset.dataset mini --env.taskset.split test -n 20 --no-push
 
-Each question is a task, the rules are its system prompt, and the environment is the user: what the
-model writes is a turn, and what came of it is the next message. The reward is the game's, and so
-are the metrics: its terms, `correct`, `grounded`, `turns` and `malformed`. An episode in which a
-tool failed raises, so that verifiers counts it as an error, and never as a wrong answer.
+Each question is a task. The rules are its system prompt, and the environment plays the user: each
+reply of the model is a turn, and the observation is the next message. The reward is the game's. The
+metrics are its terms, `correct`, `grounded`, `turns` and `malformed`. If a tool fails, the episode
+raises, so verifiers counts it as an error and never as a wrong answer.
 
-verifiers finds a taskset by the name of a top-level module: `longtvqa` is this one. Its packages do
-not fit beside the trainer's pins; requirements-doors.txt has what fits.
+verifiers finds a taskset by the name of a top-level module, here `longtvqa`. Its packages conflict
+with the trainer's pins. requirements-doors.txt has versions that work together.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ __all__ = ["LongTVQAPlay", "LongTVQATaskset"]
 
 
 class LongTVQATasksetConfig(vf.TasksetConfig):
-    """Which questions are played, and by which rules."""
+    """The questions and the rules."""
 
     dataset: str = "mini"
-    """As in `EnvConfig.dataset`."""
+    """See `EnvConfig.dataset`."""
     split: str = "test"
-    """As in `EnvConfig.split`."""
+    """See `EnvConfig.split`."""
     seed: int = Field(0, ge=0)
-    """What tools draw, and the order of shuffled options, derives from it and the question."""
+    """Seed of the tools' random draws and of shuffled options, together with the question."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Other fields of `EnvConfig`, such as `max_turns`, `reward` or `vision`."""
 
 
 class LongTVQAData(vf.TaskData):
-    """One question: what is needed to open it, and no gold."""
+    """What is needed to open one question. No gold."""
 
     qid: Qid
     seed: int
@@ -51,7 +51,7 @@ class LongTVQAData(vf.TaskData):
 
 
 class LongTVQATask(vf.Task[LongTVQAData]):
-    """A question, known by its id."""
+    """A question, identified by its id."""
 
     @property
     def key(self) -> str:
@@ -84,7 +84,7 @@ class LongTVQATaskset(vf.Taskset[LongTVQATask, LongTVQATasksetConfig]):
 
 
 class LongTVQAPlayConfig(vf.EnvConfig):
-    """Who plays: by default a plain chat with the model, in a process of this machine."""
+    """The player: by default a plain chat with the model, in a local process."""
 
     player: vf.AgentConfig = vf.AgentConfig(
         harness={"id": "null"}, runtime=vf.SubprocessConfig(), network_notice=False
@@ -92,13 +92,13 @@ class LongTVQAPlayConfig(vf.EnvConfig):
 
 
 class LongTVQAPlay(vf.Env[LongTVQAPlayConfig]):
-    """One question is one episode; the environment is the player's user."""
+    """One question is one episode. The environment plays the user."""
 
     async def run(self, task: LongTVQATask, agents: Any) -> None:
         """Play an episode and record its reward and metrics.
 
         Raises:
-            ToolError: A tool failed, so that there is no reward.
+            ToolError: A tool failed, so there is no reward.
         """
         data = task.data
         env = _environment(data.environment).twin()
@@ -117,7 +117,7 @@ class LongTVQAPlay(vf.Env[LongTVQAPlayConfig]):
         if ended is None:
             if trace.has_error:
                 return
-            ended = env.stop()  # by a limit of the agent, such as its tokens
+            ended = env.stop()  # by a limit of the agent, such as tokens
         _, reward, _, _, info = ended
         if not info["reward_valid"]:
             raise ToolError(f"question {data.qid}: no reward: {info['error']}")
@@ -126,7 +126,7 @@ class LongTVQAPlay(vf.Env[LongTVQAPlayConfig]):
 
 
 def _metrics(env: LongTVQAEnv, info: dict[str, Any]) -> dict[str, float]:
-    """Facts of an episode by name; what is not known is left out."""
+    """Facts of an episode by name. Unknown ones are left out."""
     found = {f"term_{name}": value for name, value in info["reward_terms"].items()}
     found |= {"correct": info["is_success"], "grounded": info["grounded"]}
     turns = env.turns

@@ -1,7 +1,7 @@
 """A film file, decoded once from start to end (library PyAV): its length, cuts and pictures.
 
-Times count from the start of the container, by the pictures' own time stamps: so a variable frame
-rate, a video stream that starts late, and missing pictures all come out right.
+Times count from the start of the container and use the pictures' time stamps. So variable frame
+rates, video streams that start late, and missing pictures are handled correctly.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from longvideo_env.media.captions.stamps import read_stamp
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TINY = (32, 18)  # pictures are compared at this size to find cuts
+_TINY = (32, 18)  # size at which pictures are compared to find cuts
 MISSING_END_S = 2.0
-"""How much of the announced length may be missing at the end before a film counts as cut off."""
+"""Seconds of the announced length that may be missing before a film counts as cut off."""
 
 _PLAYLISTS = (b"#EXTM3U", b"<?xml", b"<MPD", b"<Smooth", b"ffconcat", b"v=0")
 _OPEN_OTHERS = frozenset(
     {"avisynth", "concat", "concatf", "dash", "hls", "image2", "image2pipe", "imf", "lavfi", "rtp",
      "rtsp", "sap", "sdp", "vapoursynth", "webm_dash_manifest"}
 )  # fmt: skip
-"""Formats that load other files or addresses than the one that was named."""
+"""Formats that load other files or addresses. They are refused."""
 
 _MEND = "check that the file plays, or copy it again."
 
 
 @dataclass(frozen=True, slots=True)
 class FilmInfo:
-    """What is known of a film once it was decoded.
+    """What is known about a film after decoding.
 
     Attributes:
-        length_s: From the start of the container to the end of what could be decoded.
-        announced_s: The length that the container gives, or None.
-        n_pictures: Decoded pictures.
-        first_picture_s: When the first picture is shown, or None without any.
-        changes: `(time_s, difference from the picture before, 0 to 1)`, three a second.
-        fault: What stopped decoding early, or None.
+        length_s: Seconds from the start of the container to the last decoded part.
+        announced_s: The length that the container states, or None.
+        n_pictures: Number of decoded pictures.
+        first_picture_s: Time of the first picture, or None without pictures.
+        changes: `(time_s, difference from the previous picture, 0 to 1)`, three per second.
+        fault: Why decoding stopped early, or None.
     """
 
     length_s: float
@@ -57,16 +57,16 @@ class FilmInfo:
 
 
 def survey(path: Path, fps: float, tick: Callable[[float], None] = lambda _: None) -> FilmInfo:
-    """Decode a film once, to know its length and where pictures change.
+    """Decode a film once, to find its length and where the picture changes.
 
     Args:
         path: The film, in any container and codec that FFmpeg knows.
-        fps: How many pictures a second to compare.
+        fps: Number of pictures per second to compare.
         tick: Called with the time reached.
 
     Raises:
         DatasetNotFoundError: The file cannot be opened.
-        MalformedFileError: It is no film, or it has neither pictures nor sound.
+        MalformedFileError: The file is not a film, or has neither pictures nor sound.
         MissingExtraError: PyAV or Pillow is not installed.
     """
     with open_film(path) as container:
@@ -99,7 +99,7 @@ def survey(path: Path, fps: float, tick: Callable[[float], None] = lambda _: Non
             _MEND,
         )
     if fault is None and announced is not None and end < announced - MISSING_END_S:
-        end = max(end, _sound_end(path))  # a last stretch may be sound alone
+        end = max(end, _sound_end(path))  # the end may have only sound
         fault = "the file ends early" if end < announced - MISSING_END_S else None
     if fault is None:
         end = max(end, announced or 0.0)
@@ -112,12 +112,12 @@ def pictures_at(
     longest_side: int,
     tick: Callable[[float], None] = lambda _: None,
 ) -> Iterator[tuple[int, Image]]:
-    """The pictures that a viewer sees at some times, upright, as `(position in times_s, image)`.
+    """The pictures shown at some times, upright, as `(position in times_s, image)`.
 
     Args:
         path: The film.
-        times_s: In order. Times before the first picture and after the last have none.
-        longest_side: Larger pictures are made smaller.
+        times_s: Times in order. There are no pictures before the first and after the last one.
+        longest_side: Larger pictures are scaled down to this.
         tick: Called with the time reached.
 
     Raises:
@@ -154,12 +154,12 @@ def pictures_at(
 def _next_or_none(pictures: Iterator[tuple[Any, float, float]]) -> tuple[Any, float, float] | None:
     try:
         return next(pictures, None)
-    except av_error():  # `survey` has reported it; what was decoded before it is good
+    except av_error():  # `survey` has reported it; pictures decoded before it are valid
         return None
 
 
 def _film_stream(container: Any, path: Path) -> Any:
-    """The video stream with the longest pictures, or None: a cover picture is no film."""
+    """The longest video stream, or None. A cover picture does not count."""
     from av.stream import Disposition
 
     streams = [x for x in container.streams.video if not x.disposition & Disposition.attached_pic]
@@ -174,28 +174,28 @@ def _film_stream(container: Any, path: Path) -> Any:
 
 
 def _stream_length(stream: Any) -> float:
-    """Seconds, as the container says; 0 where it does not."""
+    """Length in seconds by the container. 0 if unknown."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return read_stamp(stream.metadata.get("DURATION", "")) or 0.0
 
 
 def _pictures(container: Any, stream: Any) -> Iterator[tuple[Any, float, float]]:
-    """Each picture with its time from the start of the container, and how long it is shown."""
+    """Each picture with its time from the start of the container and its duration."""
     stream.thread_type = "AUTO"
     start_s = (container.start_time or 0) / 1_000_000
     rate = float(stream.average_rate or 25)
     last = -1.0
     for frame in container.decode(stream):
         time_s = last + 1 / rate if frame.time is None else float(frame.time) - start_s
-        if time_s > last:  # damaged time stamps may go back: such pictures are not shown again
+        if time_s > last:  # damaged time stamps may go back; such pictures are skipped
             last = max(time_s, 0.0)
             duration = float((frame.duration or 0) * (frame.time_base or 0)) or 1 / rate
             yield frame, last, duration
 
 
 def _survey_sound(container: Any, announced: float | None, path: Path) -> FilmInfo:
-    """A film without pictures: its sound says how long it is."""
+    """Survey a film without pictures. Its sound gives the length."""
     if not container.streams.audio:
         raise MalformedFileError(
             "expected a film, but there is neither a video nor an audio stream.", path, None, _MEND
@@ -215,7 +215,7 @@ def _sound_end(path: Path) -> float:
 
 
 def _demux(container: Any, stream: Any) -> tuple[float, str | None]:
-    """Where a stream ends, and what stopped reading it early."""
+    """The end of a stream in seconds, and why reading stopped early, or None."""
     end, start_s = 0.0, (container.start_time or 0) / 1_000_000
     try:
         for packet in container.demux(stream):
@@ -233,7 +233,7 @@ def _tiny(frame: Any) -> np.ndarray:
 
 
 def _upright(frame: Any, pixel_ratio: float, longest_side: int) -> Image:
-    """The picture as it is meant to be seen: square pixels, turned, not too large."""
+    """The picture with square pixels, rotated upright, and scaled down if needed."""
     image: Image = frame.to_image()
     width, height = image.width * pixel_ratio, float(image.height)
     scale = min(1.0, longest_side / max(width, height))
@@ -249,12 +249,12 @@ def open_film(path: Path) -> Iterator[Any]:
 
     Raises:
         DatasetNotFoundError: The file cannot be opened.
-        MalformedFileError: It is no film.
+        MalformedFileError: The file is not a film.
         MissingExtraError: PyAV or Pillow is not installed.
     """
     try:
         import av
-        import PIL  # noqa: F401 - PyAV makes images with it
+        import PIL  # noqa: F401 - PyAV needs it to make images
     except ImportError as error:
         raise MissingExtraError(error.name or "av", "video") from error
     if not path.is_file():
@@ -265,16 +265,15 @@ def open_film(path: Path) -> Iterator[Any]:
     except OSError as error:
         problem = f"the film cannot be read ({error.strerror})."
         raise DatasetNotFoundError(problem, path, None, "check its permissions.") from error
-    if head.startswith(_PLAYLISTS):  # FFmpeg would wait for the rest of a broadcast
+    if head.startswith(_PLAYLISTS):  # FFmpeg would wait for more of a broadcast
         raise MalformedFileError(
-            "expected a film, but this is a list of places to load one from.",
+            "expected a film, but this is a playlist.",
             path,
             None,
             "pass the film itself.",
         )
     try:
-        # An absolute path, so that no name is taken for an address; and what is called a film opens
-        # nothing elsewhere.
+        # An absolute path cannot be taken for an address. The allowed formats open no other file.
         options = {"protocol_whitelist": "file", "format_whitelist": _formats()}
         container = av.open(str(path.absolute()), container_options=options)
     except av.error.FFmpegError as error:
@@ -287,14 +286,14 @@ def open_film(path: Path) -> Iterator[Any]:
 
 @cache
 def _formats() -> str:
-    """Every format that FFmpeg knows, but for those that open other files."""
+    """All formats of FFmpeg except those that open other files."""
     import av
 
     return ",".join(sorted(av.formats_available - _OPEN_OTHERS))
 
 
 def av_error() -> type[Exception]:
-    """What PyAV raises."""
+    """The exception type of PyAV."""
     import av
 
     error: type[Exception] = av.error.FFmpegError

@@ -1,6 +1,6 @@
-"""Frames of a clip on disk, listed only when a vision agent asks.
+"""Frames of a clip on disk. They are listed only when a vision agent asks for them.
 
-TVQA's frames are numbered from 1 at 3 frames a second, in a folder for each clip.
+TVQA's frames are numbered from 1 at 3 frames per second, with a folder for each clip.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from longvideo_env.spans import Span
 from longvideo_env.timeline import clips_at
 
 FPS = 3
-"""Frames a second, in TVQA's frames and in its boxes; `Video.frames_fps` is what counts."""
+"""Frames per second in TVQA's frames and boxes. `Video.frames_fps` has the value for a video."""
 
 _FRAME_NAME = re.compile(r"([0-9]{1,9})\.(?:jpg|jpeg|png)\Z", re.IGNORECASE)
 
-_TAIL = 4096  # cameras append thumbnails' data and zeros
+_TAIL = 4096  # cameras append thumbnail data and zeros
 _MARKS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"))
-"""How a whole JPEG, and a whole PNG, begin and end."""
+"""First and last bytes of a complete JPEG and PNG."""
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,7 @@ class Frame:
 
     Attributes:
         path: The image.
-        frame_index: Its number in the file's name, from 1.
+        frame_index: Number in the file's name, from 1.
         time_s: Seconds from the start of the clip.
     """
 
@@ -56,12 +56,12 @@ class PlacedFrame:
 def list_frames(video: Video, clip_id: str) -> tuple[Frame, ...]:
     """List a clip's frames in order of time: `<root>/<clip>` or `<root>/<show>_frames/<clip>`.
 
-    Any zero padding and any step between the numbers will do. The list is empty where the video
-    has no `frames_root` or the clip no folder.
+    Numbers may have any zero padding and any step. The list is empty if the video has no
+    `frames_root` or the clip has no folder.
 
     Raises:
-        SpecError: The clip is not one of the video's, so no path is made of it.
-        DatasetNotFoundError: The folder is there and cannot be read.
+        SpecError: The clip does not belong to the video.
+        DatasetNotFoundError: The folder exists but cannot be read.
     """
     name = parse_clip_id(clip_id)
     if clip_id not in video:
@@ -85,7 +85,7 @@ def frames_of_clips(video: Video, clip_ids: Sequence[str]) -> list[PlacedFrame]:
 def frames_in_spans(video: Video, spans: Sequence[Span]) -> list[PlacedFrame]:
     """All frames of some stretches of the whole video, in order of time.
 
-    A stretch between two frames has none of its own: it gets the nearest.
+    If a stretch contains no frame, it gets the nearest one.
     """
     there = []
     for clip_id in clips_at(video, spans):
@@ -107,8 +107,8 @@ class FrameSample:
     """Frames picked from a clip.
 
     Attributes:
-        frames: In order of time; every one can be shown.
-        skipped: `(path, what is wrong with it)` for each file that was passed over.
+        frames: In order of time. All files are complete.
+        skipped: `(path, fault)` for each file that was skipped.
     """
 
     frames: tuple[Frame, ...]
@@ -116,11 +116,11 @@ class FrameSample:
 
 
 def sample_frames(video: Video, clip_id: str, n: int) -> FrameSample:
-    """Pick `n` frames spread evenly over those that exist; the nearest good one for a bad one.
+    """Pick `n` frames, spread evenly. A broken file is replaced by the nearest complete one.
 
     Raises:
-        SpecError: The clip is not one of the video's.
-        DatasetNotFoundError: The folder is there and cannot be read.
+        SpecError: The clip does not belong to the video.
+        DatasetNotFoundError: The folder exists but cannot be read.
     """
     frames = list_frames(video, clip_id)
     taken, problems = pick_whole([frame.path for frame in frames], n)
@@ -130,10 +130,10 @@ def sample_frames(video: Video, clip_id: str, n: int) -> FrameSample:
 
 
 def pick_whole(paths: Sequence[Path], n: int) -> tuple[list[int], dict[int, str]]:
-    """Places of `n` images spread evenly over a list; the nearest good one for a bad one.
+    """Indices of `n` images, spread evenly. A broken file is replaced by the nearest complete one.
 
     Returns:
-        The places, in order; and what is wrong with those that were passed over.
+        The indices, in order; and the faults of the skipped files by index.
     """
     problems: dict[int, str | None] = {}
     taken: set[int] = set()
@@ -150,9 +150,9 @@ def pick_whole(paths: Sequence[Path], n: int) -> tuple[list[int], dict[int, str]
 
 
 def frame_problem(path: Path) -> str | None:
-    """What is wrong with a file that should be a whole JPEG or PNG; None if nothing is.
+    """The fault of a file that should be a complete JPEG or PNG; otherwise None.
 
-    Looks at its first and last bytes; the picture is not decoded.
+    Checks the first and last bytes. The picture is not decoded.
     """
     try:
         with open(path, "rb") as file:
@@ -173,7 +173,7 @@ def frame_problem(path: Path) -> str | None:
 def spread(items: Sequence[_T], n: int) -> tuple[_T, ...]:
     """Pick `n` items evenly over the whole sequence, the first and the last included.
 
-    All of them if there are no more than `n`; the middle one for `n = 1`; none for `n < 1`.
+    All of them if there are at most `n`, the middle one for `n = 1`, none for `n < 1`.
     """
     if n < 1 or not items:
         return ()
@@ -181,7 +181,7 @@ def spread(items: Sequence[_T], n: int) -> tuple[_T, ...]:
         return (items[(len(items) - 1) // 2],)
     if n >= len(items):
         return tuple(items)
-    # Whole numbers, rounded to nearest: no float error, and no item twice.
+    # Integers, rounded to nearest: no float error, and no item twice.
     last, gaps = len(items) - 1, n - 1
     return tuple(items[(2 * i * last + gaps) // (2 * gaps)] for i in range(n))
 
@@ -199,7 +199,7 @@ def _scan(folder: Path, fps: float) -> tuple[Frame, ...]:
             None,
             "check its permissions.",
         ) from error
-    # One frame for a number: a set of .png beside a set of .jpg is the same frames again.
+    # One frame per number: .png files beside .jpg files are the same frames.
     numbered = {
         int(match[1]): name
         for name in sorted(names, reverse=True)

@@ -1,4 +1,4 @@
-"""The sound track of a film as samples on the film's own clock (library PyAV).
+"""The sound track of a film as samples, aligned with the film's start (library PyAV).
 
 sound = read_sound(Path("film.mkv"))
 sound.samples     # float32, one channel, 16,000 a second; sample 0 is the film's start
@@ -17,10 +17,10 @@ import numpy as np
 from longvideo_env.media.film import av_error, open_film
 
 RATE = 16_000
-"""Samples a second: what speech models take."""
+"""Samples per second, as speech models expect."""
 
 _GAP_S = 0.1
-"""A gap in the time stamps from here on is filled with silence."""
+"""Gaps in the time stamps of at least this many seconds are filled with silence."""
 
 _LONGEST_GAP_S = 24 * 3600.0
 
@@ -31,7 +31,7 @@ class Sound:
 
     Attributes:
         samples: Between -1 and 1. Shape: (samples,). Empty without a sound track.
-        fault: What stopped decoding early, or None.
+        fault: Why decoding stopped early, or None.
         has_track: Whether there is a sound track at all.
     """
 
@@ -41,12 +41,12 @@ class Sound:
 
     @property
     def length_s(self) -> float:
-        """Seconds of sound, silence at the start included."""
+        """Length in seconds, including silence at the start."""
         return len(self.samples) / RATE
 
 
 def read_sound(path: Path, tick: Callable[[float], None] = lambda _: None) -> Sound:
-    """Decode the first sound track of a film: 115 MB of memory an hour, twice that at the end.
+    """Decode the first sound track of a film. Needs 230 MB of memory per hour of film at the end.
 
     Args:
         path: The film, in any container that FFmpeg knows.
@@ -54,7 +54,7 @@ def read_sound(path: Path, tick: Callable[[float], None] = lambda _: None) -> So
 
     Raises:
         DatasetNotFoundError: The file cannot be opened.
-        MalformedFileError: It is no film.
+        MalformedFileError: The file is not a film.
         MissingExtraError: PyAV is not installed.
     """
     pieces: list[np.ndarray] = []
@@ -72,7 +72,7 @@ def read_sound(path: Path, tick: Callable[[float], None] = lambda _: None) -> So
                     if _GAP_S < gap < _LONGEST_GAP_S:
                         n += _add(pieces, np.zeros(round(gap * RATE), np.int16))
                         tick(n / RATE)
-                frame.pts = None  # the resampler counts by itself
+                frame.pts = None  # the resampler counts on its own
                 for part in resampler.resample(frame):
                     n += _add(pieces, part.to_ndarray().reshape(-1))
             for part in resampler.resample(None):

@@ -1,13 +1,13 @@
-"""Files of subtitles as lines with times: the one entrance is `read_subtitles`.
+"""Reads subtitle files as timed lines, with `read_subtitles`.
 
     found = read_subtitles(Path("film.srt"))
     found.lines     # (TimedText("Where is he?", 1.0, 2.5), ...)
     str(found)      # "612 lines read, 2 not: line 40: its times cannot be read: ..."
 
-Read are SRT, WebVTT, ASS, SSA, MicroDVD, MPL2, TMP, SAMI, TTML, JSON of YouTube, Whisper and
-pysubs2, and transcripts with times. What a file holds decides, not its name. What comes out is
-plain text: markup, drawings, positions and comments are gone, entities are resolved once, captions
-that roll come once, and the speaker of a WebVTT voice tag stands before the words, as in TVQA.
+Formats: SRT, WebVTT, ASS, SSA, MicroDVD, MPL2, TMP, SAMI, TTML, JSON of YouTube, Whisper and
+pysubs2, and transcripts with times. The content decides, not the file name. The result is plain
+text: markup, drawings, positions and comments are removed, entities are resolved once, and rolling
+captions appear once. The speaker of a WebVTT voice tag is put before the words, as in TVQA.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ _MEND = "check that it is a file of subtitles."
 
 @dataclass(frozen=True, slots=True)
 class Subtitles:
-    """What was read of a file of subtitles, and what was not.
+    """The lines of a subtitle file, and what could not be read.
 
     Attributes:
         lines: In order of time. A film without speech has none.
-        problems: One for each cue that was not read, with its line and what is wrong.
-        encoding: What the file is written in, such as `utf-8`.
+        problems: One message per cue that was not read, with its line and fault.
+        encoding: The file's encoding, such as `utf-8`.
         format: Such as `srt`.
     """
 
@@ -68,7 +68,7 @@ class Subtitles:
     format: str = ""
 
     def __str__(self) -> str:
-        """`612 lines read, 2 not: line 12: ...; line 40: ...`, as it stands beside a result."""
+        """`612 lines read, 2 not: line 12: ...; line 40: ...`, for messages."""
         read = f"{len(self.lines):,} {'line' if len(self.lines) == 1 else 'lines'} read"
         if not self.problems:
             return read
@@ -78,15 +78,15 @@ class Subtitles:
 
 
 def read_subtitles(path: Path, encoding: str | None = None) -> Subtitles:
-    """Read a file of subtitles. An empty file is a film without speech.
+    """Read a subtitle file. An empty file is a film without speech.
 
     Args:
         path: The file.
-        encoding: Of the file; found out by default.
+        encoding: The file's encoding; detected by default.
 
     Raises:
         DatasetNotFoundError: The file cannot be read.
-        MalformedFileError: It is too large, or no file of subtitles.
+        MalformedFileError: It is too large, or not a subtitle file.
         MissingExtraError: A library is not installed.
     """
     data = _bytes(path)
@@ -122,7 +122,7 @@ def _malformed(what: str, path: Path) -> MalformedFileError:
 
 
 def _format_of(text: str, suffix: str) -> str:
-    """What a text is written in: by how it begins, by its first lines, then by its name."""
+    """The format of a text: by its start, its first lines, then its file name."""
     text = text.lstrip("\ufeff \n\t")
     for name, pattern in _BEGINNINGS:
         if pattern.match(text):
@@ -144,7 +144,7 @@ def _format_of(text: str, suffix: str) -> str:
 
 
 def _reader(format_: str) -> Callable[[str], Cues]:
-    """The reader of a format; the libraries that it needs are imported here."""
+    """The reader of a format. Imports the libraries that it needs."""
     if format_ in ("microdvd", "mpl2", "tmp"):
         from longvideo_env.media.captions.cue_rows import reader_of
 
@@ -160,7 +160,7 @@ def _reader(format_: str) -> Callable[[str], Cues]:
 def cut_to_clips(
     lines: Sequence[TimedText], spans: Sequence[tuple[float, float]]
 ) -> list[list[dict[str, object]]]:
-    """Cut lines to clips: each goes to the clip in which its middle lies, in that clip's time.
+    """Assign lines to clips by their middle, with times from the start of the clip.
 
     Args:
         lines: In order of time.

@@ -1,1 +1,1 @@
-"""What is kept of a run: trajectories and logged metrics."""
+"""Records of a run: trajectories and logged metrics."""

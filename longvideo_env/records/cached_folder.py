@@ -1,7 +1,7 @@
-"""Folders of files made from other files: each made once, whole or not at all, by one process.
+"""Cached folders of derived files. Each is made once by one process, completely or not at all.
 
-It lies in `$LONGVIDEO_ENV_CACHE`, else in `longvideo-env` under `$XDG_CACHE_HOME` or `~/.cache`.
-All of it can be deleted at any time: it is made again.
+The cache is in `$LONGVIDEO_ENV_CACHE`, otherwise in `longvideo-env` under `$XDG_CACHE_HOME` or
+`~/.cache`. It can be deleted at any time and is rebuilt.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from pathlib import Path
 from longvideo_env.records.files import cache_root
 
 _MANY = 4
-"""How many states of one dataset are kept: more than a split's each."""
+"""Number of cached states per dataset; more than it has splits."""
 
 
 def digest(*parts: object) -> str:
-    """A short name for values, the same in every process."""
+    """A short hash of values. The same in every process."""
     return sha256(repr(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def cached_folder(group: str, state: str, make: Callable[[Path], None]) -> Path:
-    """The folder for a state; `make` fills it if it is not there.
+    """The folder for a state. `make` fills it if it does not exist.
 
     Args:
-        group: What is cached, such as a dataset's split; of each group the newest few are kept.
-        state: Identifies what the folder is made from.
-        make: Gets an empty folder to fill. What it raises goes through, and leaves nothing behind.
+        group: What is cached, such as a dataset's split. The newest few folders of a group are
+            kept.
+        state: Identifies the sources of the folder.
+        make: Fills an empty folder. If it raises, the folder is removed and the error passes
+            through.
 
     Raises:
         OSError: The cache cannot be written.
@@ -43,7 +45,7 @@ def cached_folder(group: str, state: str, make: Callable[[Path], None]) -> Path:
     with _locked(root / f"{group}.lock") as alone:
         if final.is_dir():  # another process made it while this one waited
             return final
-        for left in root.glob(f".{group}-*") if alone else ():  # by a process that was killed
+        for left in root.glob(f".{group}-*") if alone else ():  # left by a killed process
             shutil.rmtree(left, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(dir=root, prefix=f".{group}-"))
         try:
@@ -57,7 +59,7 @@ def cached_folder(group: str, state: str, make: Callable[[Path], None]) -> Path:
 
 
 def _drop_old(root: Path, group: str) -> None:
-    """Who has an old folder's files open keeps them: only their names go."""
+    """Delete old folders. Processes that have their files open can still read them."""
     folders = [path for path in root.glob(f"{group}-*") if path.is_dir()]
     folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in folders[_MANY:]:
@@ -66,7 +68,7 @@ def _drop_old(root: Path, group: str) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock that ends with the process; False where the system has none."""
+    """Hold a lock that ends with the process. Yields False if the system has no such lock."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,10 +1,10 @@
-"""Files that others may read while they are written, and folders that one process owns at a time.
+"""Atomic writing of files, and locks on folders.
 
-    write_json(folder / "summary.json", numbers)     # whole or not at all
-    with hold_folder(folder):                        # a second process is refused, and reads why
+    write_json(folder / "summary.json", numbers)     # completely or not at all with
+    hold_folder(folder):                        # a second process gets FolderInUseError
         ...
 
-A lock ends with its process, also when that is killed.
+A lock ends with its process, even if the process is killed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from longvideo_env.errors import FolderInUseError, StorageError
 
 LOCK = ".lock"
 ESCAPED = "backslashreplace"
-"""Half a pair of UTF-16, which UTF-8 cannot hold, is written as JSON escapes it."""
+"""Error handler: a lone surrogate, which UTF-8 cannot encode, is written as a JSON escape."""
 
 
 def cache_root() -> Path:
-    """Where files lie that can be made again: `$LONGVIDEO_ENV_CACHE`, or the user's cache.
+    """The cache folder: `$LONGVIDEO_ENV_CACHE`, or the user's cache.
 
     Raises:
-        StorageError: The user has none.
+        StorageError: The user has no cache folder.
     """
     own = os.environ.get("LONGVIDEO_ENV_CACHE")
     if own:
@@ -41,40 +41,40 @@ def cache_root() -> Path:
         return (Path(base) if base else Path.home() / ".cache") / "longvideo-env"
     except RuntimeError as error:
         raise StorageError(
-            "there is no HOME to keep a cache in. Fix: set LONGVIDEO_ENV_CACHE to a folder."
+            "no place for a cache: HOME is not set. Fix: set LONGVIDEO_ENV_CACHE to a folder."
         ) from error
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """What to say where a file cannot be written."""
+    """The error for a file that cannot be written."""
     why = error.strerror or str(error)
     return StorageError(
-        f"{path} cannot be written: {why}. Fix: make room, or give a place that may be written; "
-        "what was finished before is kept."
+        f"{path} cannot be written: {why}. Fix: free some space, or choose a writable folder. "
+        "Finished work is kept."
     )
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader never sees half of it.
+    """Write a file atomically: readers never see a partial file.
 
     Raises:
-        StorageError: It cannot be written. What was there before is still there.
+        StorageError: It cannot be written. An existing file is unchanged.
     """
     write_chunks(path, [text.encode("utf-8", ESCAPED)])
 
 
 def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file of any size so that a reader never sees half of it.
+    """Write a file of any size atomically: readers never see a partial file.
 
     Raises:
-        StorageError: It cannot be written. What was there before is still there.
+        StorageError: It cannot be written. An existing file is unchanged.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:
             file.writelines(chunks)
             file.flush()
-            os.fsync(file.fileno())  # or the name could outlive a crash of the machine, empty
+            os.fsync(file.fileno())  # otherwise a crash of the machine could leave an empty file
         os.replace(partial, path)
     except OSError as error:
         with suppress(OSError):
@@ -83,17 +83,18 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON so that a reader never sees half of it."""
+    """Write JSON atomically: readers never see a partial file."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager
 def hold_folder(folder: Path, name: str = LOCK) -> Iterator[None]:
-    """Be the only one who writes a folder, or that of its files which `name` stands for.
+    """Lock a folder for writing, or the files of it that `name` stands for.
 
     Raises:
-        FolderInUseError: Another process, or another part of this one, holds it; says which.
-        StorageError: It cannot be made or written.
+        FolderInUseError: Another process, or another part of this one, holds it. The message names
+            it.
+        StorageError: The folder cannot be made or written.
     """
     lock, holder = FileLock(folder / name, timeout=0), folder / f"{name}.holder.json"
     try:
@@ -102,7 +103,7 @@ def hold_folder(folder: Path, name: str = LOCK) -> Iterator[None]:
     except Timeout as error:
         raise FolderInUseError(
             f"{folder} is being written by {_read_holder(holder)}. Fix: wait until it has "
-            "finished, stop it, or give another --out."
+            "finished, stop it, or choose another --out."
         ) from error
     except (OSError, NotImplementedError) as error:
         raise storage_error(folder, _as_os_error(error)) from error
@@ -118,12 +119,12 @@ def hold_folder(folder: Path, name: str = LOCK) -> Iterator[None]:
 
 
 def _as_os_error(error: Exception) -> OSError:
-    """The lock's own word for a disk without locks is no OSError."""
+    """An OSError for the lock library's error on disks without locks."""
     return error if isinstance(error, OSError) else OSError(str(error))
 
 
 def _read_holder(file: Path) -> str:
-    """Who holds a lock, as it wrote down itself."""
+    """The holder of a lock, as written in the lock file."""
     try:
         by = json.loads(file.read_text(encoding="utf-8"))
         return f"process {by['pid']} on {by['host']}, since {by['since']}"

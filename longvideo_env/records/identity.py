@@ -1,9 +1,9 @@
-"""What a run is: hashes of all that it was made of. Resume, compare and rescore ask here.
+"""The identity of a run: hashes of everything it depends on. Used by resume, compare and rescore.
 
     identity = Identity({"questions": ..., "texts": ..., "checkpoint": ...})
-    identity.difference(earlier)       # ["the answer key"], or [] where nothing differs
+    identity.difference(earlier)       # ["the answer key"], or [] if equal
 
-Hashes are of content, not of names or times: a moved dataset is the same one.
+Hashes are of content, not of names or times. A moved dataset keeps its identity.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ PARTS = {
     "draw": "how --limit draws its questions (--shuffle)",
     "version": "the version of longvideo-env",
 }
-"""What a run is made of, and what a message calls it."""
+"""The parts of an identity -> their names in messages."""
 
 _SHORT = 6
 _PIECE = 1 << 24
 _CACHED_FROM = 1_000_000
 _SETTLED_S = 2.0
-"""A file changed more recently may change once more without a new time stamp: not cached."""
+"""Hashes of files changed within this many seconds are not cached: the time stamp is too coarse."""
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".model", ".tiktoken", ".jinja", ".py")
 _TRAINING = ("training_args", "optimizer", "scheduler", "rng_state", "trainer_state", "scaler")
@@ -46,16 +46,16 @@ _TEXTS = ("merges.txt", "vocab.txt")
 
 
 class QuestionSource(Protocol):
-    """What is asked of a dataset here."""
+    """The part of a dataset that is used here."""
 
     @property
     def tasks(self) -> Sequence[Task]:
-        """Its questions."""
+        """The questions."""
         ...
 
     @property
     def videos(self) -> Mapping[str, Video]:
-        """Its videos."""
+        """The videos."""
         ...
 
 
@@ -64,13 +64,13 @@ class Identity:
     """The hashes of a run.
 
     Attributes:
-        parts: By the names of `PARTS`. A part that could not be hashed is left out.
+        parts: Hashes by the names of `PARTS`. A part that could not be hashed is left out.
     """
 
     parts: Mapping[str, str]
 
     def difference(self, earlier: Mapping[str, Any]) -> list[str]:
-        """What is not as it was, in words. Parts that either side does not know are not compared.
+        """The parts that differ, by their names in messages. Parts unknown to one side are skipped.
 
         Args:
             earlier: The parts of the other identity.
@@ -83,12 +83,12 @@ class Identity:
 
 
 def short_hash(text: str) -> str:
-    """A digest of a text, for the parts of an identity."""
+    """A short digest of a text."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def question_digests(tasks: Iterable[Task]) -> dict[str, list[str]]:
-    """`str(qid)` -> a short digest of what is shown of a question, and one of its gold."""
+    """`str(qid)` -> digests of the question as shown, and of its gold."""
     return {str(task.qid): [_short(_shown(task)), _short(_gold(task))] for task in tasks}
 
 
@@ -106,12 +106,13 @@ def changed_questions(
     now: Mapping[str, Sequence[str]],
     qids: Iterable[str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Which questions differ: those whose text or options do, and those where only the gold does.
+    """Questions that differ in text or options, and questions that differ only in gold.
 
     Args:
-        earlier: From `question_digests`.
-        now: The same, of the other side.
-        qids: Only these; by default all of either side. One that a side lacks counts as changed.
+        earlier: Result of `question_digests`.
+        now: Result of `question_digests` for the other side.
+        qids: Only these questions; by default all. A question that one side lacks counts as
+            changed.
     """
     asked = sorted({*earlier, *now} if qids is None else set(qids))
     missing = ("", "")
@@ -122,14 +123,14 @@ def changed_questions(
 
 
 def name_some(qids: Sequence[str], most: int = 5) -> str:
-    """A few ids, and how many more there are."""
+    """A few ids, and the number of the others."""
     more = f" and {len(qids) - most:,} more" if len(qids) > most else ""
     return ", ".join(qids[:most]) + more
 
 
 def digest_texts(dataset: QuestionSource) -> str:
     """A digest of all videos: their clips, subtitles and captions."""
-    # A large dataset knows its texts without building its videos.
+    # A large dataset can digest its texts without building its videos.
     own = getattr(dataset.videos, "digest", None)
     if own is not None:
         return str(own())
@@ -149,10 +150,10 @@ def video_digest(video: Video) -> str:
 
 
 def digest_folder(path: str | Path) -> str:
-    """A digest of a checkpoint: its weights, configuration and tokenizer, byte by byte.
+    """A digest of a checkpoint: the bytes of its weights, configuration and tokenizer.
 
-    What training leaves beside them (optimizer, logs, older checkpoints) does not count. A large
-    file is read once: its hash is kept in the user's cache until its size, time or inode changes.
+    Other training files (optimizer, logs, older checkpoints) do not count. The hash of a large file
+    is kept in the user's cache until its size, time or inode changes.
 
     Raises:
         OSError: The folder or a file in it cannot be read.
@@ -184,12 +185,12 @@ def digest_file(path: Path) -> str:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_text(kept, f"{state} {found}")
     except OSError:
-        pass  # a cache that cannot be written costs time only
+        pass  # without the cache it only takes longer
     return found
 
 
 def digest_code(part: object) -> str:
-    """A digest of the code of a function, class, module or object: of the file that holds it."""
+    """A digest of the source file of a function, class, module or object."""
     known = inspect.isroutine(part) or inspect.isclass(part) or inspect.ismodule(part)
     cls: Any = part if known else type(part)
     try:
@@ -198,7 +199,7 @@ def digest_code(part: object) -> str:
             return _hash_bytes(Path(file))
         return short_hash(inspect.getsource(cls))
     except (OSError, TypeError):
-        code = getattr(cls, "__code__", None)  # typed at a prompt: no source is left
+        code = getattr(cls, "__code__", None)  # defined interactively: there is no source file
         return short_hash(repr((getattr(cls, "__qualname__", ""), code and code.co_code)))
 
 

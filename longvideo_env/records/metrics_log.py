@@ -1,4 +1,7 @@
-"""Reading what a training run logged: `metrics.jsonl` as arrays. Imports neither torch nor TRL."""
+"""Reads the metrics of a training run, `metrics.jsonl`, as arrays.
+
+Imports neither torch nor TRL.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from longvideo_env.errors import DataError, DatasetNotFoundError, MalformedFileE
 
 METRICS = "metrics.jsonl"
 ENVIRONMENT = "environment.json"
-"""Beside it: the fields of `EnvConfig` that the run was trained with, and `rollouts`."""
+"""File beside it: the run's `EnvConfig` fields, and `rollouts`."""
 ROLLOUTS = "rollouts"
 RUN = "run"
-"""In `environment.json` beside saved rollouts: where the run's own folder lies."""
+"""Key in `environment.json` beside saved rollouts: path of the run's folder."""
 STEP_FILES = "step-*.jsonl*"
 
 Floats = NDArray[np.float64]
 
 
 def rollout_files(folder: Path) -> list[Path]:
-    """A run's saved rollouts: in the folder, in `rollouts` below it, or where the run says."""
+    """A run's saved rollouts: in the folder, in `rollouts` below it, or where the run put them."""
     places = [folder, folder / ROLLOUTS]
     if ROLLOUTS in (record := _read_object(folder / ENVIRONMENT)):
         places.append(folder / str(record[ROLLOUTS]))
@@ -35,9 +38,9 @@ def rollout_files(folder: Path) -> list[Path]:
 
 
 def run_of_rollouts(folder: Path) -> Path | None:
-    """The run whose rollouts lie in a folder; None where the folder is no folder of rollouts.
+    """The run that a folder of rollouts belongs to. None if there are no rollouts in the folder.
 
-    It is the one that the rollouts name, or else the folder above, where a run lies there.
+    The rollouts name their run. Otherwise it is the parent folder, if that is a run.
     """
     if (folder / METRICS).is_file() or not any(folder.glob(STEP_FILES)):
         return None
@@ -49,9 +52,9 @@ def run_of_rollouts(folder: Path) -> Path | None:
 
 
 def environment_of(path: Path) -> dict[str, Any]:
-    """What a run was trained with, given its folder, its rollouts or one file of them.
+    """The environment of a run, given its folder, its rollouts or one of their files.
 
-    Empty where no training run of ours lies there.
+    Empty if there is no training run.
     """
     folder = path.parent if path.is_file() else path
     return _read_object(folder / ENVIRONMENT) or _read_object(folder.parent / ENVIRONMENT)
@@ -65,14 +68,14 @@ def _read_object(path: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-@dataclass(frozen=True, eq=False)  # one is another even if it logged the same
+@dataclass(frozen=True, eq=False)  # compared by identity
 class TrainingLog:
-    """What one run logged.
+    """The logged metrics of one run.
 
     Attributes:
-        name: What the legend calls it.
-        steps: The training steps logged, rising. Shape: (records,)
-        columns: The metrics by name, NaN where none was logged. Shape of each: (records,)
+        name: Name in the legend.
+        steps: The logged training steps, increasing. Shape: (records,)
+        columns: The metrics by name, NaN if not logged. Shape of each: (records,)
     """
 
     name: str
@@ -80,14 +83,14 @@ class TrainingLog:
     columns: dict[str, Floats]
 
     def has(self, key: str) -> bool:
-        """Whether there is anything to draw."""
+        """Whether a metric has any value."""
         return key in self.columns and bool(np.isfinite(self.columns[key]).any())
 
     def mean(self, key: str, window: int) -> Floats:
-        """The centred mean over a window of steps; over what of it there is, at the ends.
+        """The centred mean over a window of steps. At the ends, over the part that exists.
 
-        The window is one of steps, not of records: a record already is the mean over
-        `logging_steps`, and runs that differ in those stay comparable.
+        The window counts steps, not records, so runs with different `logging_steps` stay
+        comparable.
         """
         values = self.columns[key]
         first = np.searchsorted(self.steps, self.steps - (window - 1) // 2, side="left")
@@ -103,10 +106,10 @@ def read_run(path: Path, name: str) -> TrainingLog:
 
     Args:
         path: The run's folder, or the file.
-        name: What to call it.
+        name: Name for the run.
 
     Raises:
-        DataError: There is no such file, it cannot be read, or it holds no rewards.
+        DataError: The file does not exist, cannot be read, or has no rewards.
     """
     file = path / METRICS if path.is_dir() else path
     try:
@@ -115,19 +118,19 @@ def read_run(path: Path, name: str) -> TrainingLog:
         raise DatasetNotFoundError(
             f"expected a training run's metrics: {error.strerror}.",
             file,
-            mend="name a folder that train/grpo.py trained into (its --output_dir).",
+            mend="pass the --output_dir of a training run.",
         ) from error
     records: list[dict[str, Any]] = []
     for row, line in enumerate(lines, 1):
         try:
             record = _parse(line)
         except ValueError as error:
-            if row == len(lines):  # every whole line ends in a line break
-                sys.stderr.write(f"{file}: the last line is torn, and left out.\n")
+            if row == len(lines):  # every complete line ends with a line break
+                sys.stderr.write(f"{file}: the last line is incomplete and was left out.\n")
                 break
             raise MalformedFileError(str(error), file, row, "remove this line.") from error
         evaluation = "eval/accuracy" in record
-        if "reward" not in record and not evaluation:  # the summary at the end
+        if "reward" not in record and not evaluation:  # the final summary
             continue
         last = record["step"] + (1 if evaluation else 0)
         while records and records[-1]["step"] >= last:  # resumed from before it
@@ -147,7 +150,7 @@ def read_run(path: Path, name: str) -> TrainingLog:
 
 
 def _parse(line: bytes) -> dict[str, Any]:
-    """A record; an empty one for an empty line. Raises ValueError where it is none."""
+    """Parse a record. Empty for an empty line. Raises ValueError if it is not a record."""
     if not line.strip():
         return {}
     record = json.loads(line)

@@ -1,4 +1,4 @@
-"""How the project's pictures look and how they are written. matplotlib is imported by callers."""
+"""Style and saving of the project's plots. Callers import matplotlib."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
-# Okabe and Ito's colours without yellow, which is lost on white, and two of Paul Tol's: readers
-# with a colour vision deficiency can tell them apart.
+# Colours of Okabe and Ito without yellow, which is hard to see on white, and two of Paul Tol's.
+# Readers with a colour vision deficiency can distinguish them.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     *("#882255", "#999933"),
@@ -39,19 +39,19 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": DARK,
     "legend.frameon": False,
     "legend.fontsize": 9,
-    "text.parse_math": False,  # a dollar sign in a name is one
-    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
-    "svg.hashsalt": "longvideo-env",  # otherwise the ids in the file are drawn anew each time
+    "text.parse_math": False,  # a dollar sign in a name is literal
+    "svg.fonttype": "none",  # keep text as text, for search and screen readers
+    "svg.hashsalt": "longvideo-env",  # otherwise ids in the file differ each time
 }
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write STEM.png and STEM.svg, each whole or not at all.
+    """Write STEM.png and STEM.svg atomically.
 
     Raises:
-        StorageError: The place cannot be written to.
+        StorageError: The files cannot be written.
     """
-    # Without date and version: the same curves give the same bytes.
+    # Without date and version, the same curves give the same bytes.
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     written = []
     try:

@@ -1,7 +1,7 @@
 """Trajectories: one played episode, saved as one line of JSON.
 
-Joining the segments reproduces exactly what the model saw and wrote. `Segment.sampled` is the loss
-mask; it is never inferred from roles or tags.
+Joining the segments gives exactly what the model saw and wrote. `Segment.sampled` is the loss mask.
+It is never inferred from roles or tags.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Status: TypeAlias = Literal["answered", "out_of_turns", "out_of_context", "out_o
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of what the model saw or wrote.
+    """A piece of what the model saw or wrote.
 
     Attributes:
-        role: `system`, `user` or `assistant`; `prompt` where a chat template rendered several
-            messages into one.
+        role: `system`, `user` or `assistant`; `prompt` if a chat template rendered several messages
+            into one.
         text: Its text.
-        sampled: True if the policy wrote it: only these tokens carry a gradient.
-        turn: The turn that it belongs to; 0 is the first prompt.
+        sampled: True if the policy wrote it. Only these tokens carry a gradient.
+        turn: The turn that it belongs to. 0 is the first prompt.
         token_ids: Its tokens, or None for a policy without tokens.
-        logprobs: A log-probability for each token, for sampled segments where known.
-        prefix: What the chat template opened the reply with, such as `<think>`: it stands in the
-            segment before, and belongs to the reply when it is read.
-        message: A sampled reply as an assistant's message in the OpenAI form, where calls of
-            functions were read off its tokens.
-        frames: The frames that a master who sees was shown with it. Behind the segment's text;
-            where there are tokens, these stand for them among the others.
+        logprobs: Log-probability of each token, for sampled segments if known.
+        prefix: What the chat template wrote before the reply, such as `<think>`. It is part of the
+            previous segment, and is parsed as part of the reply.
+        message: A sampled reply as an assistant message in the OpenAI format, if function calls
+            were parsed from its tokens.
+        frames: The frames shown with it, after the segment's text. If there are tokens, `token_ids`
+            contains the image tokens.
     """
 
     role: str
@@ -54,7 +54,7 @@ class Segment:
 
     @property
     def written(self) -> str:
-        """What the protocol read."""
+        """The text that the protocol parsed."""
         return written_as(self.message, self.prefix + self.text)
 
 
@@ -63,19 +63,19 @@ class TurnRecord:
     """What happened in one turn, in plain values.
 
     Attributes:
-        turn: Counted from 1.
+        turn: Number of the turn, from 1.
         action: A tool's name, or `answer`; None if the reply was malformed.
-        argument: What was written for it: a query, JSON, or the option's label.
-        shown: Clips whose lines it showed.
-        seen: Stretches that it showed or spoke of, where it asked for such: `(clip_id, start_s,
+        argument: The text written for it: a query, JSON, or the option's label.
+        shown: Clips whose lines were shown.
+        seen: Stretches that were shown or described, if it asked for stretches: `(clip_id, start_s,
             end_s)` in seconds of the clip.
-        moves: Whether it asked for other clips, rather than for more about these.
-        malformed: The kind of mistake, if there was one.
-        request: The tool request, if one was made.
-        result: `{"agent", "text", "view", "error", "details"}` of its result.
+        moves: Whether it asked for other clips, not for more about those in view.
+        malformed: The kind of fault, or None.
+        request: The tool call, if one was made.
+        result: The call's result: `{"agent", "text", "view", "error", "details"}`.
         finish: Why the reply ended (see `policy.FinishReason`).
-        usage: What the reply used, where the policy says so: tokens, requests, money.
-        cost_usd: Money of the whole turn, reply and tool together, as far as it is known.
+        usage: Tokens, requests and money of the reply, if the policy reports them.
+        cost_usd: Cost of reply and tool together, as far as known.
     """
 
     turn: int
@@ -93,20 +93,20 @@ class TurnRecord:
 
     @property
     def looks(self) -> bool:
-        """Whether it asked a tool for more about the clips in view."""
+        """Whether it asked a tool about the clips in view."""
         return self.action not in (None, "answer") and not self.moves
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a judge said of an answer.
+    """A judge's verdict on an answer.
 
     Attributes:
-        judge: Its spec.
-        right: The verdict of most votes; None where no verdict could be had.
-        votes: Each vote: 1 right, 0 wrong, None where the reply held no verdict.
+        judge: The judge's spec.
+        right: The verdict of the majority of votes. None if there is no verdict.
+        votes: Each vote: 1 right, 0 wrong, None if the reply had no verdict.
         error: Why there is no verdict.
-        usage: What each vote used: tokens, requests, money.
+        usage: Tokens, requests and money of each vote.
     """
 
     judge: str
@@ -118,7 +118,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Wall-clock seconds, by where they went. Left out of comparisons."""
+    """Wall-clock seconds by activity. Ignored in comparisons."""
 
     model_s: float = 0.0
     tools_s: float = 0.0
@@ -132,42 +132,42 @@ class Trajectory:
 
     Attributes:
         qid: The question's id.
-        video_id: Its video.
-        question: Its text.
-        options: Its options, in the order in which they were shown.
-        show: The show, or in `mini` the kind of question, where the source gives it.
+        video_id: The question's video.
+        question: The question's text.
+        options: The options, in the order shown.
+        show: The show, or in `mini` the kind of question, if the source gives it.
         policy: Spec of the policy.
-        sample: Which of several plays of the same question, from 0.
+        sample: Index of this play among several plays of the same question, from 0.
         seed: The episode's seed.
         status: How it ended.
-        error: What failed, if something did.
-        n_options: How many options were shown.
-        option_order: Original index of each option shown, if they were shuffled.
+        error: What failed, or None.
+        n_options: Number of options shown.
+        option_order: Original index of each shown option, if options were shuffled.
         choice: Index of the option chosen, as shown, or None.
         opened_at: Clips shown at the start.
         visited: Clips shown, in order, without repeats.
-        turns: What happened in each.
+        turns: A record of each turn.
         segments: What the model saw and wrote.
-        protocol: How actions were written: `tags` or `functions`.
-        first: Request and result of the grounding that chose the first clip, as in a turn.
-        correct: Whether the choice is right; None if there is no gold answer or it failed.
-        grounded: Whether the gold clip was visited; None if there is no gold clip.
-        grounded_first: Whether it was among the clips shown at the start.
-        reward: Weighted sum of the terms; None if failed, if there is no gold answer, or if a term
+        protocol: The protocol of the actions, such as `tags` or `functions`.
+        first: Call and result of the grounding that chose the first clip, as in a turn.
+        correct: Whether the answer is right. None if there is no gold answer or the episode failed.
+        grounded: Whether the gold clip was visited. None if there is no gold clip.
+        grounded_first: Whether the gold clip was shown at the start.
+        reward: Weighted sum of the terms. None if the episode failed, has no gold answer, or a term
             raised.
-        reward_terms: Each term of the reward, unweighted.
-        reward_error: Which term raised, and what.
-        kind: What the question asks for (see `longvideo_env.datasets.kinds`).
-        leaky: Whether agents were shown boxes (`unsafe_boxes`), which name the answer's words.
-        ask: `words` or `when`, where the run asked for that (`EnvConfig.ask`).
-        answer_scores: How close an answer without options is to the gold: `exact_match` and
-            `token_f1`, or `iou` and `recall`.
-        judged: What a judge said of the answer.
-        frames: Of a master who sees: how many frames were `shown`, how many files were
-            `unreadable` and passed over, and how many views had none (`views_without`).
-        seen_s: Seconds of the video that were shown or spoken of; what was shown twice counts once.
-        timings: Where the time went.
-        schema_version: Of this record.
+        reward_terms: Unweighted value of each reward term.
+        reward_error: The term that raised, with its error.
+        kind: Kind of the question (see `longvideo_env.datasets.kinds`).
+        leaky: Whether agents were shown boxes (`unsafe_boxes`), which contain words of the answer.
+        ask: `words` or `when`, if the run asked that way (`EnvConfig.ask`).
+        answer_scores: Scores of an answer without options: `exact_match` and `token_f1`, or `iou`
+            and `recall`.
+        judged: A judge's verdict on the answer.
+        frames: For a master that sees: numbers of frames `shown`, of files `unreadable` and
+            skipped, and of views without frames (`views_without`).
+        seen_s: Seconds of the video that were shown or described. Overlaps count once.
+        timings: Wall-clock seconds by activity.
+        schema_version: Version of this record's format.
     """
 
     qid: Qid
@@ -207,21 +207,21 @@ class Trajectory:
 
     @property
     def said(self) -> str | None:
-        """The answer to a question without options: words, or a stretch of time."""
+        """The answer to a question without options: free text, or a stretch of time."""
         if self.options or self.status != "answered" or not self.turns:
             return None
         return self.turns[-1].argument
 
     @property
     def n_turns(self) -> int:
-        """Turns played."""
+        """Number of turns played."""
         return len(self.turns)
 
     def to_json(self, *, timings: bool = True) -> str:
         """One line of JSON.
 
         Args:
-            timings: False leaves them out: the same seed, config and tool calls then give the
+            timings: False leaves out timings, so that the same seed, config and tool calls give the
                 same bytes.
         """
         record = _shallow(self)
@@ -247,13 +247,13 @@ class Trajectory:
         """Read a line that `to_json` wrote.
 
         Raises:
-            TrajectoryError: The line is torn, or of another schema.
+            TrajectoryError: The line is incomplete, or has another schema version.
         """
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise TrajectoryError(
-                f"expected one JSON object, got a line that breaks off or is not JSON ({error})."
+                f"expected one JSON object, got a line that is incomplete or not JSON ({error})."
             ) from error
         version = record.get("schema_version") if isinstance(record, dict) else None
         if version != SCHEMA_VERSION:
@@ -261,7 +261,7 @@ class Trajectory:
                 f"expected a trajectory of schema version {SCHEMA_VERSION}, got {version!r}. "
                 "Fix: read the file with the release that wrote it."
             )
-        record.pop("rollout", None)  # what a training run notes of its rollouts
+        record.pop("rollout", None)  # added by training runs
         try:
             return _from_record(cls, record)
         except (TypeError, KeyError, AttributeError) as error:
@@ -271,11 +271,11 @@ class Trajectory:
 
 
 def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
-    """Read a JSON Lines file of trajectories, one at a time; one packed with zstd by its suffix.
+    """Read trajectories from a JSON Lines file, one at a time. A name ending in `.zst` is unpacked.
 
     Raises:
-        TrajectoryError: A line cannot be read; names the file and the line.
-        MissingExtraError: The file is packed, and zstandard is not installed.
+        TrajectoryError: A line cannot be read. The message names file and line.
+        MissingExtraError: The file is compressed, and zstandard is not installed.
     """
     for number, line in enumerate(read_lines(path), start=1):
         try:
@@ -285,11 +285,11 @@ def read_trajectories(path: str | Path) -> Iterator[Trajectory]:
 
 
 def read_lines(path: str | Path) -> Iterator[str]:
-    """The lines of a text file, or of one packed with zstd whose name ends in `.zst`.
+    """The lines of a text file. A name ending in `.zst` is unpacked with zstd.
 
     Raises:
-        TrajectoryError: It was cut off, or is not what its name says.
-        MissingExtraError: It is packed, and zstandard is not installed.
+        TrajectoryError: It is incomplete, or not compressed with zstd.
+        MissingExtraError: It is compressed, and zstandard is not installed.
     """
     if Path(path).suffix != ".zst":
         with open(path, encoding="utf-8") as file:
@@ -300,18 +300,18 @@ def read_lines(path: str | Path) -> Iterator[str]:
     except ImportError as error:
         raise MissingExtraError("zstandard", "train") from error
     with open(path, "rb") as packed:
-        # Each step adds a frame of its own to the file.
+        # The file may contain several frames: each append adds one.
         reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
         try:
             yield from io.TextIOWrapper(reader, encoding="utf-8")
         except (zstandard.ZstdError, UnicodeDecodeError) as error:
             raise TrajectoryError(
-                f"{path}: it is torn, or not packed with zstd: {error}"
+                f"{path}: it is incomplete, or not compressed with zstd: {error}"
             ) from error
 
 
 def written_as(message: Mapping[str, Any] | None, text: str) -> str:
-    """What a protocol reads of a reply: its message as JSON, or its text where it has none."""
+    """The text that a protocol parses: the message as JSON, or else the reply's text."""
     return text if message is None else json.dumps(message, ensure_ascii=False)
 
 
@@ -335,7 +335,7 @@ def _turn_record(turn: TurnRecord) -> dict[str, Any]:
 
 
 def _shallow(record: Any) -> dict[str, Any]:
-    # `dataclasses.asdict` copies every token id on its own; this leaves containers as they are.
+    # `dataclasses.asdict` copies every token id one by one; this keeps containers unchanged.
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 

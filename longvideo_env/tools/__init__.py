@@ -1,1 +1,1 @@
-"""Tools of the master agent, and the one place where they are called."""
+"""Tools of the master agent, and the toolbox that calls them."""

@@ -1,4 +1,4 @@
-"""What a tool is asked, and what it gives: plain records, without gold."""
+"""Tool calls and replies: plain records without gold."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from longvideo_env.spans import Span
 
 
 class ToolCall:
-    """What a tool is asked for. It holds no gold.
+    """A call of a tool. Contains no gold.
 
     Args:
         question: The question.
         video: Its video.
         tool: The tool's name.
-        arguments: What the model wrote, checked against the tool's schema.
-        view: Ids of the clips that the master sees now; empty before the first.
-        visited: Ids of every clip shown so far, in order.
-        seed: For tools that draw at random: a number, or what it is derived from when it is read.
-        spans: The stretches of the video that it asks for, in seconds of the whole video; empty
-            for a tool that asks about the clips in view. `view` then holds the clips they touch.
-        query: What it asks, where that is not the argument `query`.
+        arguments: The arguments, checked against the tool's schema.
+        view: Ids of the clips in view. Empty before the first view.
+        visited: Ids of all clips shown so far, in order.
+        seed: Seed for random draws: a number, or the parts from which it is derived on first use.
+        spans: The requested stretches, in seconds of the whole video. `view` then has the clips
+            that they touch. Empty for tools about the clips in view.
+        query: The query, if it is not the argument `query`.
 
     Attributes:
-        agent: The agent behind the tool, if it has one.
-        boxes: Labels of boxes; empty unless `unsafe_boxes` is set, because they name words of the
-            right answer.
-        seed_was_read: Whether the tool took the seed: its reply then depends on it.
+        agent: The agent behind the tool, or None.
+        boxes: Labels of boxes. Empty unless `unsafe_boxes` is set, because they contain words of
+            the right answer.
+        seed_was_read: Whether the tool read the seed. Its reply then depends on it.
     """
 
     __slots__ = (
@@ -65,20 +65,20 @@ class ToolCall:
 
     @property
     def seed(self) -> int:
-        """For tools that draw at random."""
+        """Seed for random draws. Reading it is recorded in `seed_was_read`."""
         self.seed_was_read = True
         return self.given_seed
 
     @property
     def given_seed(self) -> int:
-        """The same, for whoever only notes it down."""
+        """The seed, without marking it as read."""
         if not isinstance(self._seed, int):
             self._seed = derive_seed(*self._seed)
         return self._seed
 
     @property
     def query(self) -> str | None:
-        """What is asked, mostly the argument `query`; None where the model wrote none."""
+        """The query, usually the argument `query`. None if the model wrote none."""
         return self.arguments.get("query") if self._query is None else self._query
 
     @property
@@ -89,7 +89,7 @@ class ToolCall:
 
     def record(self) -> dict[str, Any]:
         """Plain values that identify the call; the seed only where the tool took it."""
-        return {
+        record: dict[str, Any] = {
             "tool": self.tool,
             "qid": self.question.qid,
             "video_id": self.video.video_id,
@@ -97,22 +97,25 @@ class ToolCall:
             "view": list(self.view),
             "visited": list(self.visited),
             "seed": self.seed if self.seed_was_read else None,
-            **({"spans": [list(span) for span in self.spans]} if self.spans else {}),
-            **({"boxes": list(self.boxes), "leaky": True} if self.boxes else {}),
         }
+        if self.spans:
+            record["spans"] = [list(span) for span in self.spans]
+        if self.boxes:
+            record |= {"boxes": list(self.boxes), "leaky": True}
+        return record
 
 
 @dataclass(frozen=True, slots=True)
 class ToolReply:
-    """What a tool gives back: text, a new view, or both.
+    """A tool's reply: text, a new view, or both.
 
     Attributes:
-        text: Words for the master to read.
-        view: What the view is moved to: the id of a clip, around which the game's window is laid,
-            or a stretch `(start_s, end_s)` of the whole video. None leaves it.
-        details: Plain values worth keeping: scores, tokens used, frames sent.
+        text: Text for the master.
+        view: The new view: the id of a clip, around which the game puts its window, or a stretch
+            `(start_s, end_s)` of the whole video. None keeps the view.
+        details: Plain values for the record: scores, tokens used, frames sent.
         spans: The stretches of the whole video that the text is about.
-        lines: What the text says as fields, with times in the whole video, for scripts.
+        lines: The text's lines as fields, with times in the whole video.
     """
 
     text: str = ""
@@ -122,7 +125,7 @@ class ToolReply:
     lines: tuple[TimedText, ...] = ()
 
     def kept(self) -> dict[str, Any]:
-        """All but the details as plain values, as `from_record` reads them."""
+        """Everything except the details, as plain values for `from_record`."""
         lines = [[line.text, line.start_s, line.end_s] for line in self.lines]
         return {
             "text": self.text,
@@ -133,7 +136,7 @@ class ToolReply:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ToolReply:
-        """The reply of a `ToolResult.record`, which leaves out `lines`, or of a recording."""
+        """Rebuild a reply from `ToolResult.record` (which has no `lines`) or from a recording."""
         view = record.get("view")
         return cls(
             record.get("text", ""),
@@ -145,12 +148,12 @@ class ToolReply:
 
     @property
     def shown(self) -> tuple[Span, ...]:
-        """The stretches that it shows or speaks of."""
+        """The stretches that it shows or describes."""
         return (*self.spans, self.view) if isinstance(self.view, tuple) else self.spans
 
     @property
     def clip(self) -> str | None:
-        """The clip that the view is moved to; None where it is a stretch or stays."""
+        """The clip of the new view. None if the view is a stretch or unchanged."""
         return self.view if isinstance(self.view, str) else None
 
 
@@ -160,10 +163,10 @@ class ToolResult:
 
     Attributes:
         tool: The tool's name.
-        agent: Spec of what did the work.
-        reply: What it gave; None if it failed.
-        error: Why it failed; None if it did not.
-        latency_s: Wall-clock seconds that the call took.
+        agent: Spec of the agent or tool that did the work.
+        reply: The reply. None if the call failed.
+        error: Why the call failed, or None.
+        latency_s: Wall-clock seconds of the call.
     """
 
     tool: str
@@ -174,18 +177,19 @@ class ToolResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the tool did its work."""
+        """Whether the call succeeded."""
         return self.error is None
 
     def record(self) -> dict[str, Any]:
         """Plain values for the trajectory."""
         reply = self.reply or ToolReply()
-        kept = reply.kept()
-        return {
+        record: dict[str, Any] = {
             "agent": self.agent,
             "text": reply.text,
-            "view": kept["view"],
+            "view": list(reply.view) if isinstance(reply.view, tuple) else reply.view,
             "error": self.error,
             "details": dict(reply.details),
-            **({"spans": kept["spans"]} if reply.spans else {}),
         }
+        if reply.spans:
+            record["spans"] = [list(span) for span in reply.spans]
+        return record

@@ -1,14 +1,12 @@
-"""What the reply to a tool call depends on: the key under which it is recorded.
+"""Keys of recorded tool calls: everything that a reply depends on.
 
-A call is keyed by its content: the agent, and all that its reply can depend on. An agent that
-knows better than the request what that is (which model, which prompt, which bytes) is `Keyed`;
-for the others the request, the agent's spec and the texts of the video make the key.
+A `Keyed` agent defines the key itself, for example from its model, its prompt and the image bytes.
+For other agents, the key consists of the request, the agent's spec and the video's texts.
 
-The seed belongs to the key only where the agent has read it. So all samples of a question, a second
-epoch and another seed share a call, and an agent that draws still draws anew for each seed. What a
-`Keyed` agent says is final: no seed is added. For a model behind an endpoint that is meant: what it
-said once serves all samples, because a paid reply is worth sharing and no server promises to repeat
-itself for a seed.
+The seed is part of the key only if the agent read it. So all samples of a question, other epochs
+and other seeds share a call, while an agent that draws at random still draws for each seed. The
+seed is never added to the key of a `Keyed` agent. This is intended for models behind an endpoint:
+one paid reply serves all samples, and servers do not guarantee the same reply for the same seed.
 """
 
 from __future__ import annotations
@@ -22,21 +20,21 @@ from longvideo_env.tools.tool import ToolCall
 
 @runtime_checkable
 class Keyed(Protocol):
-    """An agent that says itself what its reply to a request depends on."""
+    """An agent that defines the key of its replies."""
 
     def record_key(self, request: Any, /) -> Mapping[str, Any]:
-        """Plain values; equal values must mean that one reply serves for both requests."""
+        """Plain values. If they are equal for two requests, one reply must serve both."""
         ...
 
 
 def call_key(agent: object, spec: str, request: ToolCall) -> Mapping[str, Any]:
-    """What the reply to a request depends on, besides the seed."""
+    """The key of a request, without the seed."""
     if isinstance(agent, Keyed):
         return agent.record_key(request)
     question = request.question
     record = request.record()
     del record["seed"]
-    record["visited"] = sorted(request.visited)  # shown in another order, it is the same set
+    record["visited"] = sorted(request.visited)  # the order does not matter
     return {
         "agent": spec,
         **record,
@@ -47,5 +45,5 @@ def call_key(agent: object, spec: str, request: ToolCall) -> Mapping[str, Any]:
 
 
 def seed_counts(agent: object, call: ToolCall) -> bool:
-    """Whether the reply depends on the seed; a `Keyed` agent has said all in its key."""
+    """Whether the reply depends on the seed. Never for a `Keyed` agent."""
     return not isinstance(agent, Keyed) and call.seed_was_read

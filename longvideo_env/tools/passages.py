@@ -1,9 +1,9 @@
-"""A video as passages of a few seconds that are searched by text: what is said and seen in each.
+"""Splits a video into passages of a few seconds and searches what is said and seen in them.
 
     database = passages(video, every_s=10.0)
-    database.best("the wedding is on", 16)      # the nearest passages, best first
+    database.best("the wedding is on", 16)      # the best passages, best first
 
-Texts are ranked by BM25 (library bm25s). A search needs no network and gives the same each time.
+Texts are ranked by BM25 (library bm25s). A search needs no network and is deterministic.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A stretch of a video in words.
+    """A stretch of a video as text.
 
     Attributes:
-        span: Where it is, in seconds of the video.
-        text: What is said and seen in it, a line each.
+        span: Start and end, in seconds of the video.
+        text: What is said and seen, one line each.
     """
 
     span: Span
@@ -37,7 +37,7 @@ class Passage:
 
     @property
     def line(self) -> TimedText:
-        """The same as a line with its time."""
+        """The passage as a timed line."""
         return TimedText(self.text, *self.span)
 
 
@@ -59,12 +59,12 @@ class Passages:
     def best(
         self, query: str, n: int, keep: Callable[[Passage], bool] | None = None
     ) -> tuple[Passage, ...]:
-        """The `n` passages that speak most of a query, best first; of equals the earlier one.
+        """The `n` passages that match a query best, best first. Ties go to the earlier passage.
 
         Args:
-            query: What is looked for.
-            n: How many at most.
-            keep: Which passages count; by default all.
+            query: The search text.
+            n: Maximum number of passages.
+            keep: Filter for passages; by default all.
         """
         order = np.argsort(-self._scores(query), kind="stable")
         found = (self.all[int(i)] for i in order)
@@ -80,12 +80,12 @@ class Passages:
 
 @lru_cache(maxsize=512)
 def passages(video: Video, every_s: float, *, seen: bool = True) -> Passages:
-    """A video cut into passages; those without any text are left out.
+    """Split a video into passages. Passages without text are left out.
 
     Args:
         video: The video.
-        every_s: Seconds of a passage; the last may be shorter.
-        seen: Whether descriptions of what is seen are searched beside the dialogue.
+        every_s: Length of a passage in seconds. The last may be shorter.
+        seen: Whether to search descriptions of what is seen besides the dialogue.
     """
     lines = (*dialogue(video), *(descriptions(video) if seen else ()))
     end = length_s(video)
@@ -93,7 +93,7 @@ def passages(video: Video, every_s: float, *, seen: bool = True) -> Passages:
     for line in lines:
         start, last = line.start_s or 0.0, line.end_s or 0.0
         first = int(start // every_s)
-        # A line that ends where a passage begins is not in it.
+        # A line that ends where a passage begins does not belong to it.
         beyond = max(first + 1, -int(-last // every_s))
         for number in range(first, beyond):
             texts.setdefault(number, []).append(line.text)

@@ -2,9 +2,9 @@
 
 A call is keyed by its content (`longvideo_env.tools.keys`).
 
-A recording is one SQLite file in WAL mode, which several processes may use at once. `export_calls`
-and `import_calls` turn it into JSON Lines and back, so that a result can be published with its
-tool calls. Failed calls are never recorded.
+A recording is an SQLite file in WAL mode. Several processes may use it at once. `export_calls` and
+`import_calls` convert it to JSON Lines and back, so a result can be published with its tool calls.
+Failed calls are not recorded.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from longvideo_env.tools.tool import ToolReply
 
 MODES = RECORDING_MODES[1:]
 FORMAT = 2
-"""1 had the seed in every key."""
+"""Version of the format. In version 1 every key contained the seed."""
 
 Asked: TypeAlias = tuple[ToolReply, bool]
-"""A reply, and whether the agent has read the seed."""
+"""A reply, and whether the agent read the seed."""
 
 REPORT_EVERY = 1000
-"""Calls answered without asking between two lines of the log."""
+"""Number of answered calls between two log lines."""
 
 log = logging.getLogger(__name__)
 
 _BUSY_S = 60.0
-"""How long a process waits for another one's write."""
+"""Seconds to wait for another process's write."""
 
 
 @dataclass
 class RecordingStats:
-    """What became of the calls of this process.
+    """Counts of this process's calls.
 
     Attributes:
-        hits: Answered from the recording.
-        shared: Identical to an unfinished call, whose reply they got.
-        asked: Not in the recording: the agent was asked.
-        not_recorded: Not in the recording, and refused: mode `replay` asks nobody.
+        hits: Calls answered from the recording.
+        shared: Calls that got the reply of an identical unfinished call.
+        asked: Calls that were not in the recording and were made.
+        not_recorded: Calls that were not in the recording and were refused (mode `replay`).
     """
 
     hits: int = 0
@@ -62,12 +62,12 @@ class RecordingStats:
 
     @property
     def hit_rate(self) -> float | None:
-        """Share of calls that were answered without asking an agent."""
+        """Share of calls answered without running an agent."""
         total = self.hits + self.shared + self.asked + self.not_recorded
         return (self.hits + self.shared) / total if total else None
 
     def since(self, earlier: RecordingStats) -> RecordingStats:
-        """What became of the calls after an earlier count."""
+        """The counts since an earlier count."""
         now, then = asdict(self), asdict(earlier)
         return RecordingStats(**{name: now[name] - then[name] for name in now})
 
@@ -77,7 +77,7 @@ class RecordingStats:
         return {**asdict(self), "hit_rate": None if rate is None else round(rate, 4)}
 
     def __str__(self) -> str:
-        """The counts in words; those that are 0 are left out."""
+        """The counts in words, without zeros."""
         names = {
             "hits": "recorded before",
             "shared": "shared with an unfinished call",
@@ -89,28 +89,28 @@ class RecordingStats:
 
 
 class _Abandoned(Exception):
-    """The coroutine that asked was cancelled; whoever waited for it asks in its stead."""
+    """The coroutine that made the call was cancelled. A waiting coroutine makes it instead."""
 
 
 class _SeedCounts:
-    """What stands under a call's key without its seed, where the agent has read the seed."""
+    """Marker under a call's seedless key: the agent read the seed."""
 
 
 class Recording:
-    """One recording, open in one mode. `open_recording` gives the same one to all who ask.
+    """A recording, open in one mode. `open_recording` returns a shared object.
 
     Args:
-        path: The SQLite file; made where the mode allows it.
-        mode: `record` asks once for each call of this process and keeps the newest reply;
-            `replay` never asks; `reuse` asks for what is not there, and keeps it.
+        path: The SQLite file. It is created if the mode allows it.
+        mode: `record` makes each call of this process once and stores the newest reply. `replay`
+            makes no calls. `reuse` makes missing calls and stores them.
 
     Raises:
-        RecordingError: The mode is unknown, or the file is missing or no recording.
+        RecordingError: The mode is unknown, or the file is missing or not a recording.
     """
 
     def __init__(self, path: str | Path, mode: str) -> None:
         if mode not in MODES:
-            raise RecordingError(f"expected a mode of {', '.join(MODES)}, got {mode!r}.")
+            raise RecordingError(f"expected one of the modes {', '.join(MODES)}, got {mode!r}.")
         self.path = Path(path)
         self.mode = mode
         self.stats = RecordingStats()
@@ -129,16 +129,16 @@ class Recording:
         seed: int | None = None,
         stats: RecordingStats | None = None,
     ) -> ToolReply:
-        """The reply to a call: from the recording, from an equal unfinished call, or asked for.
+        """The reply to a call: recorded, shared with an equal unfinished call, or new.
 
         Args:
-            key: What the reply depends on, without the seed.
-            ask: Asks the agent; says with the reply whether it has read the seed.
-            seed: The call's seed. It joins the key once an agent has read it.
-            stats: Where the call is counted; by default `self.stats`.
+            key: The key of the call, without the seed.
+            ask: Makes the call. Returns the reply and whether the agent read the seed.
+            seed: The call's seed. It becomes part of the key if the agent reads it.
+            stats: Counter for the call; by default `self.stats`.
 
         Raises:
-            RecordingMissError: In mode `replay`, there is no such call.
+            RecordingMissError: In mode `replay`, the call is not recorded.
         """
         stats = self.stats if stats is None else stats
         plain, seeded = _canonical(key), _canonical({**key, "seed": seed})
@@ -161,27 +161,28 @@ class Recording:
                 del leading  # see `_lead`
                 return await own
             try:
-                # Shielded: a follower that is cancelled must not cancel what others wait for.
+                # Shielded: cancelling one waiting coroutine must not cancel the call for the
+                # others.
                 reply, theirs = await asyncio.shield(asyncio.wrap_future(flight))
             except _Abandoned:
                 continue
-            if theirs in (plain, seeded):  # otherwise the agent drew with another seed than ours
+            if theirs in (plain, seeded):  # otherwise the agent used another seed
                 stats.shared += 1
                 self._report(stats)
                 return reply
 
     def put(self, key: Mapping[str, Any], reply: ToolReply, *, replace: bool = True) -> None:
-        """Keep the reply to a call.
+        """Store the reply to a call.
 
         Args:
-            key: What it depends on.
+            key: The call's key.
             reply: The reply.
-            replace: False leaves a reply that is there already.
+            replace: False keeps an existing reply.
         """
         self._store(_canonical(key), reply, replace=replace)
 
     def holds(self, key: Mapping[str, Any]) -> bool:
-        """Whether the recording has a call, with whatever seed."""
+        """Whether the recording has a call, with any seed."""
         return self._find(_canonical(key)) is not None
 
     def __len__(self) -> int:
@@ -199,7 +200,7 @@ class Recording:
     ) -> ToolReply:
         try:
             reply, used_seed = await ask()
-            # Stored first: from here on an equal call finds it, whether or not it sees the flight.
+            # Stored first, so that an equal call finds the reply even after this entry is removed.
             replace = self.mode == "record"
             kept_as = seeded if used_seed or text == seeded else plain
             stored = self._store(kept_as, reply, replace=replace) or reply
@@ -217,7 +218,7 @@ class Recording:
         finally:
             with self._lock:
                 del self._flights[text]
-            del flight  # or the error in it, and its traceback's frames, keep the recording open
+            del flight  # otherwise the error's traceback would keep the recording open
 
     def _report(self, stats: RecordingStats) -> None:
         if (stats.hits + stats.shared) % REPORT_EVERY == 0:
@@ -225,7 +226,7 @@ class Recording:
             log.info(said, self.path, self.mode, stats.hit_rate, stats)
 
     def _look_up(self, plain: str, seeded: str) -> tuple[str, ToolReply | None]:
-        """The key under which a call is to be found or kept, and its reply, if that is known."""
+        """The key under which a call is stored, and its reply if known."""
         for text in (plain, seeded):
             if self.mode == "record" and text not in self._fresh:
                 return text, None
@@ -243,7 +244,7 @@ class Recording:
         return _SeedCounts() if row[0] is None else _reply(row[0], json.loads(row[1]))
 
     def _store(self, text: str, reply: ToolReply | None, *, replace: bool) -> ToolReply | None:
-        """Keep a reply, or (None) that the seed counts; returns what another process kept first."""
+        """Store a reply, or None as the seed marker. Returns what another process stored first."""
         with self._lock:
             self._insert(key_digest(text), text, reply, "REPLACE" if replace else "IGNORE")
             self._fresh.add(text)
@@ -260,15 +261,15 @@ class Recording:
                 raise storage_error(self.path, OSError(str(error))) from error
 
     def _open(self) -> sqlite3.Connection:
-        if self._pid != os.getpid():  # a connection must not be carried over a fork
+        if self._pid != os.getpid():  # a connection must not be used after a fork
             self._database = self._connect()
         return self._database
 
     def _connect(self) -> sqlite3.Connection:
         if self.mode == "replay" and not self.path.is_file():
             raise RecordingError(
-                f"expected a recording to replay, but {self.path} is not there. Fix: make "
-                "it with --recording record, or import one."
+                f"the recording {self.path} does not exist. Fix: make it with --recording record, "
+                "or import one."
             )
         self._pid = os.getpid()
         try:
@@ -282,16 +283,16 @@ class Recording:
             raise storage_error(self.path, error) from error
         except sqlite3.Error as error:
             raise RecordingError(
-                f"the recording {self.path} cannot be opened ({error}). Fix: give another "
-                "file; a recording is what --recording record or reuse has written."
+                f"the recording {self.path} cannot be opened ({error}). Fix: pass a file that "
+                "--recording record or reuse has written."
             ) from error
         return database
 
     def _miss(self, key: Mapping[str, Any]) -> str:
         shown = json.dumps({k: v for k, v in key.items() if k != "video"}, ensure_ascii=False)
         return (
-            f"{self.path} does not hold this call of {key.get('agent')!r}: {shown:.300} Fix: "
-            "--recording reuse asks for what is missing; or play what was recorded."
+            f"{self.path} does not hold this call of {key.get('agent')!r}: {shown:.300} Fix: use "
+            "--recording reuse, which makes missing calls; or play what was recorded."
         )
 
 
@@ -299,7 +300,7 @@ _OPEN: weakref.WeakValueDictionary[tuple[str, str], Recording] = weakref.WeakVal
 
 
 def open_recording(path: str | Path, mode: str) -> Recording:
-    """The recording of a file, one and the same for everybody in this process.
+    """The recording of a file. Shared within this process.
 
     Raises:
         RecordingError: See `Recording`.
@@ -312,15 +313,15 @@ def open_recording(path: str | Path, mode: str) -> Recording:
 
 
 def key_digest(text: str) -> str:
-    """The key of a call under which it is stored, of its canonical JSON."""
+    """Hash of a call's canonical JSON, under which it is stored."""
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def export_calls(path: str | Path) -> Iterator[str]:
-    """The calls of a recording as lines of JSON, in an order that depends on nothing else.
+    """The calls of a recording as lines of JSON, sorted by key.
 
     Raises:
-        RecordingError: The file is missing or no recording.
+        RecordingError: The file is missing or not a recording.
     """
     recording = Recording(path, "replay")
     query = "SELECT key, request, value, details FROM calls ORDER BY key"
@@ -335,10 +336,10 @@ def export_calls(path: str | Path) -> Iterator[str]:
 
 
 def import_calls(path: str | Path, lines: Iterator[str]) -> int:
-    """Add calls that were exported to a recording. Returns how many were new.
+    """Add exported calls to a recording. Returns the number of new calls.
 
     Raises:
-        RecordingError: A line is no call, or its key does not fit its request.
+        RecordingError: A line is not a call, or its key does not match its request.
     """
     recording = Recording(path, "reuse")
     before = len(recording)
@@ -346,7 +347,7 @@ def import_calls(path: str | Path, lines: Iterator[str]) -> int:
         try:
             call = json.loads(line)
             text = _canonical(call["request"])
-            # A bundle of licensed data leaves requests out: the key alone finds a call.
+            # A bundle of licensed data has no requests. The key alone identifies a call.
             fits = call["request"] is None or key_digest(text) == call["key"]
             key = str(call["key"])
             details = dict(call["details"])
@@ -358,8 +359,8 @@ def import_calls(path: str | Path, lines: Iterator[str]) -> int:
             ) from error
         if not fits:
             raise RecordingError(
-                f"line {number}: the key {call['key']!r:.60} is not that of its request: the line "
-                "was changed after it was exported."
+                f"line {number}: the key {call['key']!r:.60} does not match its request: the line "
+                "was changed after the export."
             )
         recording._insert(key, text, reply, "IGNORE")
     return len(recording) - before
@@ -370,12 +371,11 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version not in (0, FORMAT):
         raise RecordingError(
-            f"expected a recording of format {FORMAT}, but {path} has format {version}, whose keys "
-            "are made in another way. Fix: record anew into another file, or use the release that "
-            "wrote it."
+            f"expected a recording of format {FORMAT}, but {path} has format {version}, with other "
+            "keys. Fix: record into a new file, or use the release that wrote it."
         )
     if version == FORMAT:
-        return  # nothing is written, so that a recording may lie where nothing can be
+        return  # read-only, so that a recording may be on a read-only disk
     database.execute("PRAGMA journal_mode=WAL")
     database.execute(
         "CREATE TABLE IF NOT EXISTS calls "

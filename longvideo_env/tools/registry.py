@@ -1,9 +1,9 @@
-"""From specs (plain strings) to tools, and to the agents behind them.
+"""Builds tools, and the agents behind them, from specs (plain strings).
 
 Tools are found through the entry points `longvideo_env.tools`; grounding and vision agents and
 judges through `longvideo_env.grounding`, `longvideo_env.vision` and `longvideo_env.judges`. So the
-core imports none of them, and other packages can add theirs. An agent's entry point names a
-callable that takes what follows the colon in the spec (`""` without one) and returns the agent.
+core imports none of them, and other packages can add their own. An agent's entry point names a
+callable. It takes the text after the colon in the spec (`""` without one) and returns the agent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROLES = ("grounding", "vision")
 
 
 def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
-    """The tools of a configuration, and the agents that it names.
+    """Build the tools of a configuration and the agents that it names.
 
     Raises:
         SpecError: A spec names no known tool or agent.
@@ -52,15 +52,15 @@ def build_toolbox(config: EnvConfig, dataset: Dataset) -> Toolbox:
 
 
 def find_tools(wanted: Any, own: Sequence[Any]) -> tuple[Tool, ...]:
-    """Tools from names, `module:attribute`, functions, or a list of these.
+    """Find tools by name, `module:attribute`, function, or a list of these.
 
     Args:
-        wanted: The option `tools`. Where it names one of the game's own, it is the whole list;
-            otherwise it adds to them.
-        own: The game's own.
+        wanted: The option `tools`. If it names one of the game's own tools, it is the whole list.
+            Otherwise it adds to the game's tools.
+        own: The game's own tools.
 
     Raises:
-        SpecError: There is no such tool, two have one name, or one is called `answer`.
+        SpecError: A tool does not exist, two tools share a name, or one is named `answer`.
     """
     if isinstance(wanted, str):
         wanted = [part.strip() for part in wanted.split(",") if part.strip()]
@@ -71,7 +71,7 @@ def find_tools(wanted: Any, own: Sequence[Any]) -> tuple[Tool, ...]:
     names = [tool.name for tool in tools]
     for name in names:
         if names.count(name) > 1 or name == "answer":
-            raise SpecError(f"two actions have the name {name!r}. Fix: give one another name.")
+            raise SpecError(f"two actions have the name {name!r}. Fix: rename one.")
     return tools
 
 
@@ -87,7 +87,7 @@ def _recording(config: EnvConfig) -> Recording | None:
 
 
 def _box_labels(dataset: Dataset) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Question id -> the clip that its boxes are of, and their labels in order of appearance."""
+    """Question id -> the clip of its boxes, and their labels in order of appearance."""
     found = {}
     for task in dataset.tasks:
         gold = task.gold

@@ -1,4 +1,4 @@
-"""A tool is a plain function; what models read about it comes from its signature and docstring.
+"""A tool is a plain function. Its signature and docstring give the description for models.
 
     from longvideo_env import tool
 
@@ -11,9 +11,9 @@ Args:
         \"\"\"
         ...
 
-The first parameter is the request: question, video, view, visited clips, seed, never gold. The
-others are what the model writes. The function may be sync or async, and returns text or a
-`ToolReply`. Recording, deadline and checks are the toolbox's work.
+The first parameter is the request: question, video, view, visited clips and seed, never gold. The
+model writes the other arguments. The function may be sync or async. It returns text or a
+`ToolReply`. The toolbox handles recording, deadlines and checks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from longvideo_env.schema import Question, Video
 from longvideo_env.spans import Span
 from longvideo_env.specs import load_attribute
 from longvideo_env.timeline import clips_at
-from longvideo_env.tools.calls import ToolCall as ToolCall  # tools are written with these
+from longvideo_env.tools.calls import ToolCall as ToolCall  # used to write tools
 from longvideo_env.tools.calls import ToolReply as ToolReply
 from longvideo_env.tools.calls import ToolResult as ToolResult
 
@@ -44,9 +44,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 ToolFunction: TypeAlias = Callable[..., "str | ToolReply | Awaitable[str | ToolReply]"]
 Refuse: TypeAlias = Callable[[ToolCall], "str | None"]
 AskedSpans: TypeAlias = Callable[[Mapping[str, Any], float], Sequence[Span]]
-"""Arguments and the video's length in seconds -> the stretches that a call asks for.
+"""Arguments and the video's length in seconds -> the requested stretches.
 
-It raises ValueError, with what is wrong, for times that cannot be read."""
+It raises ValueError with a message for times that cannot be parsed.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +55,22 @@ class Tool:
     """A function that the master may call.
 
     Attributes:
-        name: Its name.
-        function: What does the work: `(request, **arguments) -> str | ToolReply`, or a coroutine.
-        purpose: What it does, in a sentence, from its docstring.
-        arguments: A pydantic model of what the master writes.
-        spec: Where it came from, such as `my_tools:transcribe`.
-        tags: Its tag by tag set; its name where a set has none of its own.
+        name: Name of the tool.
+        function: The implementation: `(request, **arguments) -> str | ToolReply`, or a coroutine
+            function.
+        purpose: Description in one sentence, from the docstring.
+        arguments: A pydantic model of the arguments.
+        spec: Its origin, such as `my_tools:transcribe`.
+        tags: Its tag by tag set. For other sets, its name is the tag.
         role: The option of `EnvConfig` that names the agent behind it, or None.
-        moves: Whether it may change the view.
-        refuse: Says why it has nothing to give now, which costs the turn, or None.
-        spans: Says which stretches of the video a call asks for. One that is reversed or out of
-            bounds makes the turn malformed.
-        query: The argument that holds what is asked; a tool that asks for stretches and has none
-            asks the question itself.
-        in_place: Whether a sync function is quick enough to run on the event loop. Others run in
-            a thread.
+        moves: Whether it may move the view.
+        refuse: Returns a reason if it has nothing to give now (the turn still counts), or None.
+        spans: Returns the stretches that a call asks for. A reversed or out-of-bounds stretch makes
+            the turn malformed.
+        query: The argument with the query. A tool for stretches without such an argument uses the
+            question.
+        in_place: Whether a sync function is fast enough to run on the event loop. Others run in a
+            thread.
     """
 
     name: str
@@ -85,7 +87,7 @@ class Tool:
     in_place: bool = False
 
     def __reduce__(self) -> tuple[Callable[[str], Tool], tuple[str]]:
-        # By its place: where a decorator stands, the function itself has no name any more.
+        # By its path: a decorated function has no importable name of its own.
         return _at, (self.spec,)
 
     def tag(self, tag_set: str) -> str:
@@ -99,7 +101,7 @@ class Tool:
 
     @cached_property
     def required(self) -> tuple[str, ...]:
-        """Names of the arguments that must be given."""
+        """Names of the required arguments."""
         return tuple(n for n, f in self.arguments.model_fields.items() if f.is_required())
 
     @cached_property
@@ -113,7 +115,7 @@ class Tool:
 
     @cached_property
     def takes_text(self) -> str | None:
-        """The only argument, if it is plain text that needs no check; else None."""
+        """The only argument, if it is unchecked text; otherwise None."""
         if len(self.parameters) != 1:
             return None
         (name,) = self.parameters
@@ -127,11 +129,11 @@ class Tool:
         return inspect.iscoroutinefunction(self.function)
 
     def described(self, name: str) -> str:
-        """What an argument means, from the docstring."""
+        """Description of an argument, from the docstring."""
         return self.arguments.model_fields[name].description or name
 
     def check(self, values: Mapping[str, Any]) -> Mapping[str, Any] | str:
-        """The arguments, checked; or what is wrong with them."""
+        """The checked arguments, or what is wrong with them."""
         for name, value in values.items():
             if isinstance(value, bool) and not self._may_be_bool(name):
                 return f"{name}: input should not be {str(value).lower()}"
@@ -144,11 +146,11 @@ class Tool:
         return {name: getattr(checked, name) for name in self.parameters}
 
     def asked_spans(self, values: Mapping[str, Any], length_s: float) -> tuple[Span, ...] | str:
-        """The stretches that checked arguments ask for; or what is wrong with them.
+        """The stretches that the arguments ask for, or what is wrong with them.
 
         Args:
-            values: The arguments, as `check` gives them.
-            length_s: Of the video.
+            values: The arguments from `check`.
+            length_s: Length of the video in seconds.
         """
         if self.spans is None:
             return ()
@@ -173,16 +175,16 @@ class Tool:
         visited: tuple[str, ...] = (),
         seed: int | tuple[int | str, ...] = 0,
     ) -> ToolCall:
-        """A call of it.
+        """Make a call of this tool.
 
         Args:
             question: The question.
             video: Its video.
-            arguments: As `check` gives them.
-            spans: As `asked_spans` gives them.
-            view: Clips that the master sees.
+            arguments: The result of `check`.
+            spans: The result of `asked_spans`.
+            view: Clips in view.
             visited: Clips shown so far.
-            seed: As in `ToolCall`.
+            seed: See `ToolCall`.
         """
         query = None
         if self.spans is not None:
@@ -192,7 +194,7 @@ class Tool:
         )
 
     def _may_be_bool(self, name: str) -> bool:
-        """Whether an argument that was given as true or false may be meant so: not for a number."""
+        """Whether an argument accepts true and false. Numbers do not."""
         item = self.schema.get("properties", {}).get(name, {})
         kinds = {kind.get("type") for kind in (item, *item.get("anyOf", ()))}
         return "boolean" in kinds or not kinds & {"integer", "number"}
@@ -225,7 +227,7 @@ def tool(
     query: str = "query",
     in_place: bool = False,
 ) -> Tool | Callable[[ToolFunction], Tool]:
-    """Declare a function as a tool; all further values are those of `Tool`, and all are optional.
+    """Declare a function as a tool. The optional arguments are the fields of `Tool`.
 
     Raises:
         SpecError: The function has no request parameter, no docstring, or a type that has no JSON
@@ -250,7 +252,7 @@ def tool(
 
 
 def as_tool(part: Any) -> Tool:
-    """A tool from a `Tool` or a plain function."""
+    """Convert a `Tool` or a plain function to a `Tool`."""
     if isinstance(part, Tool):
         return part
     if not callable(part):
@@ -268,9 +270,11 @@ def _read(function: ToolFunction) -> Tool:
     spec = f"{function.__module__}:{getattr(function, '__qualname__', name)}"
     doc = parse_docstring(inspect.getdoc(function) or "")
     if not inspect.isroutine(function):
-        function = getattr(function, "__call__")  # noqa: B004, B009 - it has the type hints
+        function = getattr(function, "__call__")  # noqa: B004, B009 - `__call__` has the type hints
     if not doc.short_description:
-        raise SpecError(f"tool {spec}: it has no docstring. Fix: say in it what the tool does.")
+        raise SpecError(
+            f"tool {spec}: it has no docstring. Fix: add one that says what the tool does."
+        )
     told = {item.arg_name: item.description for item in doc.params}
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters:
@@ -295,7 +299,7 @@ def _read(function: ToolFunction) -> Tool:
         raise SpecError(f"tool {spec}: a type has no JSON schema ({_line(error)}).") from error
     purpose = doc.short_description
     if doc.long_description and not doc.blank_after_short_description:
-        purpose += " " + doc.long_description.split("\n\n")[0]  # the sentence goes on
+        purpose += " " + doc.long_description.split("\n\n")[0]  # the sentence continues
     purpose = " ".join(purpose.split())
     return Tool(name, function, purpose, model, spec)
 
@@ -307,6 +311,6 @@ def _line(error: Exception) -> str:
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise SpecError(
-            f"a tool's name holds letters, digits and _ only, got {name!r}. Fix: give name=."
+            f"a tool's name may have only letters, digits and _, got {name!r}. Fix: set name=."
         )
     return name

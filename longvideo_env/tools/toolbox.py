@@ -1,6 +1,6 @@
-"""The one place where tools are called. A failure is data, never an exception and never a reward.
+"""Calls the tools. A failure becomes a failed result, never an exception or a reward.
 
-Recording, deadline, single flight and the checks of a reply serve every tool in the same way.
+Recording, deadlines, sharing of equal calls and checks of replies apply to every tool.
 """
 
 from __future__ import annotations
@@ -23,26 +23,25 @@ if TYPE_CHECKING:
 
 
 class GroundingAgent(Protocol):
-    """Names the clip that matters; stands behind the tool `ground`.
+    """Names the relevant clip. Used by the tool `ground`.
 
     Attributes:
-        immediate: True if the coroutine never suspends, so that it can be run without an event
-            loop.
+        immediate: True if the coroutine never suspends. It can then run without an event loop.
     """
 
     immediate: bool
 
     async def ground(self, request: ToolCall, /) -> ToolReply:
-        """Return the id of a clip of the request's video, as the reply's text.
+        """Return the id of a clip of the video as the reply's text.
 
         Raises:
-            ToolError: The work could not be done.
+            ToolError: The agent failed.
         """
         ...
 
 
 class VisionAgent(Protocol):
-    """Describes what the frames of some clips show. `immediate` as in `GroundingAgent`."""
+    """Describes the frames of some clips. `immediate` as in `GroundingAgent`."""
 
     immediate: bool
 
@@ -50,18 +49,18 @@ class VisionAgent(Protocol):
         """Return a description that answers the request's query.
 
         Raises:
-            ToolError: The work could not be done.
+            ToolError: The agent failed.
         """
         ...
 
 
 class Recorder(Protocol):
-    """Answers equal calls once: a `Recording`, or one that another process holds.
+    """Makes equal calls once: a `Recording`, or a proxy for one in another process.
 
     Attributes:
         mode: `record`, `replay` or `reuse`.
-        stats: What became of the calls of tools.
-        policy_stats: What became of the calls of a policy.
+        stats: Counts of tool calls.
+        policy_stats: Counts of policy calls.
     """
 
     mode: str
@@ -82,15 +81,15 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Toolbox:
-    """The tools of one environment, with the agents behind them.
+    """The tools of one environment, with their agents.
 
     Attributes:
-        tools: The tools, in the order in which they are offered.
-        agents: By role, such as `grounding`: the agent, or nothing where a tool has none.
-        specs: By role, the agent's spec, for the record.
-        timeout_s: The most seconds that a call may take; a slower one is a failed result. None
-            waits for as long as it takes. What never suspends is not interrupted.
-        recording: Where calls are recorded and replayed, or None.
+        tools: The tools, in the order offered.
+        agents: Role, such as `grounding` -> agent. Roles without an agent are missing.
+        specs: Role -> the agent's spec, for the record.
+        timeout_s: Maximum seconds of a call; a slower call fails. None means no limit. A call that
+            never suspends is not interrupted.
+        recording: Recording for record and replay, or None.
     """
 
     tools: Sequence[Tool] = ()
@@ -104,10 +103,10 @@ class Toolbox:
         object.__setattr__(self, "_by_name", {tool.name: tool for tool in self.tools})
 
     async def call(self, call: ToolCall) -> ToolResult:
-        """Run a call. Never raises for what a tool does wrong: that is a failed result.
+        """Run a call. If the tool raises, the result is a failed one.
 
         Raises:
-            StorageError: The recording cannot be written. The run could not be repeated.
+            StorageError: The recording cannot be written.
         """
         tool = self._by_name.get(call.tool)
         spec = call.tool if tool is None else self.spec_of(tool)
@@ -119,26 +118,26 @@ class Toolbox:
             reply = await self._in_time(tool, call)
         except StorageError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever a tool raises is data
+        except Exception as error:  # noqa: BLE001 - the boundary: a tool's exception is data
             ours = isinstance(error, LongVideoEnvError)
             message = str(error) if ours else f"{type(error).__name__}: {error}"
             message = cleanse(message or type(error).__name__)
         return ToolResult(call.tool, spec, reply, message, time.perf_counter() - start)
 
     def call_blocking(self, call: ToolCall) -> ToolResult:
-        """`call` for synchronous drivers; works inside a running event loop, as in a notebook.
+        """`call` for synchronous drivers. Works inside a running event loop, as in a notebook.
 
-        Tools that never suspend run right here; others on the background loop.
+        Tools that never suspend run in this thread, others on the background loop.
         """
         tool = self._by_name.get(call.tool)
         coroutine = self.call(call)
-        # With a recording, an equal call of another thread may have to be waited for.
+        # With a recording, this may wait for an equal call of another thread.
         if tool is None or (self._never_suspends(tool) and self.recording is None):
             return run_immediate(coroutine)
         return asyncio.run_coroutine_threadsafe(coroutine, background_loop()).result()
 
     def spec_of(self, tool: Tool) -> str:
-        """Who does a tool's work: the spec of the agent behind it, or where its code lies."""
+        """The spec of the agent behind a tool, or the tool's own spec."""
         return tool.spec if tool.role is None else self.specs.get(tool.role, "none")
 
     def _never_suspends(self, tool: Tool) -> bool:
@@ -153,17 +152,17 @@ class Toolbox:
             return await self._recorded(tool, call)
         work = asyncio.ensure_future(self._recorded(tool, call))
         try:
-            # Unlike `wait_for`, this does not wait for a tool that will not be cancelled.
+            # Unlike `wait_for`, this does not wait for a tool that ignores its cancellation.
             done, _ = await asyncio.wait({work}, timeout=self.timeout_s)
         finally:
             work.cancel()
         if not done:
-            raise ToolError(f"no reply within {self.timeout_s:g} s, which is the limit.")
+            raise ToolError(f"no reply within the limit of {self.timeout_s:g} s.")
         return work.result()
 
     async def _recorded(self, tool: Tool, call: ToolCall) -> ToolReply:
         agent = self._agent(tool)
-        # What gold has chosen is never recorded: a recording is made to be published.
+        # Replies chosen by gold are never recorded, because recordings get published.
         if self.recording is None or isinstance(agent, OracleGrounding):
             return await self._ask(tool, call, agent)
         from longvideo_env.tools.keys import call_key, seed_counts
@@ -177,7 +176,7 @@ class Toolbox:
 
         key = call_key(keyed, self.spec_of(tool), call)
         reply = await self.recording.call(key, ask, seed=call.given_seed)
-        check_reply(reply, call)  # a recording is input like any other
+        check_reply(reply, call)  # replies from a recording are checked, too
         return reply
 
     async def _ask(self, tool: Tool, call: ToolCall, agent: Any) -> ToolReply:
@@ -202,19 +201,21 @@ class Toolbox:
 
 
 def check_reply(reply: Any, call: ToolCall) -> None:
-    """Refuse what is no reply.
+    """Check a reply.
 
     Raises:
-        ToolError: It is neither text nor a clip of the video.
+        ToolError: The reply has neither text nor a clip or stretch of the video.
     """
     if not isinstance(reply, ToolReply):
         raise ToolError(f"{call.tool} returned {reply!r:.80}. It must return text or a ToolReply.")
     if not isinstance(reply.text, str) or (reply.view is None and not reply.text.strip()):
-        raise ToolError(f"{call.tool} returned {reply.text!r:.80}, which says nothing.")
+        raise ToolError(f"{call.tool} returned no text, but {reply.text!r:.80}.")
     if isinstance(reply.view, tuple):
         start, end = reply.view
         if not 0 <= start < end <= length_s(call.video):
-            raise ToolError(f"{call.tool} named {start:g} s to {end:g} s, no stretch of the video.")
+            raise ToolError(
+                f"{call.tool} named {start:g} s to {end:g} s, which is not a stretch of the video."
+            )
     elif reply.view is not None and reply.view not in call.video:
         raise ToolError(
             f"{call.tool} named {reply.view!r:.80}, which is not a clip of video "

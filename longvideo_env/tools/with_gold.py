@@ -1,6 +1,6 @@
-"""The two agents that are given gold, in one place: an upper bound, and what published code does.
+"""The only two agents that see gold: the oracle, and boxes as in the published code.
 
-Both are built by `registry.build_toolbox` alone, and mark whatever is written with them.
+Only `registry.build_toolbox` builds them. Results made with them are marked.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from longvideo_env.tools.tool import ToolCall, ToolReply
 
 
 class OracleGrounding:
-    """Names the gold clip: an upper bound for grounding agents, never a fair one.
+    """Names the gold clip: an upper bound for grounding agents, not a fair result.
 
-    It marks every summary as `oracle`. Once the gold clip is visited, or where it is unknown, it
-    names the first clip not yet visited.
+    It marks every summary as `oracle`. If the gold clip is visited or unknown, it names the first
+    clip not yet visited.
 
     Args:
-        gold_clips: `str(qid)` to gold clip id.
+        gold_clips: `str(qid)` -> gold clip id.
     """
 
     immediate = True
@@ -28,7 +28,7 @@ class OracleGrounding:
         self._gold_clips = gold_clips
 
     async def ground(self, request: ToolCall, /) -> ToolReply:
-        """Return the gold clip, or the first one not visited."""
+        """Return the gold clip, or the first clip not visited."""
         gold = self._gold_clips.get(str(request.question.qid))
         if gold is not None and gold not in request.visited:
             return ToolReply(gold)
@@ -37,14 +37,14 @@ class OracleGrounding:
 
 
 class UnsafeBoxes:
-    """Hands the boxes of the gold clip to a vision agent, as the published code does.
+    """Shows the boxes of the gold clip to a vision agent, as the published code does.
 
-    They name words of the question and of the right answer, so that what is measured with them is
-    no accuracy: everything that is then written says `leaky`.
+    The boxes contain words of the question and of the right answer, so results made with them are
+    not a valid accuracy. All output is marked `leaky`.
 
     Args:
         agent: The vision agent.
-        labels: `str(qid)` to the clip that the boxes are of, and their distinct labels.
+        labels: `str(qid)` -> the clip of the boxes, and their distinct labels.
     """
 
     def __init__(self, agent: Any, labels: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
@@ -53,13 +53,13 @@ class UnsafeBoxes:
         self._labels = labels
 
     async def look(self, request: ToolCall, /) -> ToolReply:
-        """Ask the agent, with the boxes if their clip is looked at."""
+        """Ask the agent, with the boxes if their clip is in view."""
         self.add_boxes(request)
         reply: ToolReply = await self.agent.look(request)
         return replace(reply, details={**reply.details, "leaky": True})
 
     def add_boxes(self, request: ToolCall) -> None:
-        """Put the boxes into a request, if their clip is looked at."""
+        """Add the boxes to a request, if their clip is in view."""
         clip_id, labels = self._labels.get(str(request.question.qid), ("", ()))
         if clip_id in request.view:
             request.boxes = labels

@@ -84,7 +84,7 @@ def test_a_clip_that_is_none_is_mended_once_and_then_fails(dataset, task):
     with running(lambda body, n: completion(replies[0])) as server:
         failed = ground(server, request)
     assert not failed.ok
-    assert "named no clip of video" in failed.error
+    assert "named no unvisited clip of video" in failed.error
     assert len(server.bodies) == 2
 
 

@@ -113,7 +113,7 @@ def test_a_film_of_which_nothing_is_known_stops_at_once(
 ) -> None:
     (tmp_path / "subtitles.json").write_text(json.dumps({CLIPS[0]: []}))
     assert main([str(tmp_path), "Who?"]) == 2
-    assert "nothing is known of film: no subtitles, speech, text" in capsys.readouterr().err
+    assert "the agents have no input for film: it has no subtitles" in capsys.readouterr().err
     assert main([str(tmp_path), "Who?", "--vision", "openai:gpt"]) == 2
     assert (
         "film: the video has no frames, which --vision openai:gpt looks at. Fix:"
@@ -162,7 +162,7 @@ def test_a_model_at_hand_is_taken_and_else_one_line_says_what_is_missing(
 ) -> None:
     pytest.importorskip("onnxruntime")
     assert main([film, "Who opens the box?"]) == 0
-    said = "meaning: lines are found by words alone, no model of embeddings is at hand. Fix: hf"
+    said = "meaning: lines are found by words only, no embedding model is installed. Fix: hf"
     err = capsys.readouterr().err
     assert err.startswith(said)
     assert err.count("\n") == 1

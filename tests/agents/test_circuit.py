@@ -59,4 +59,4 @@ def test_probes_are_let_through_one_at_a_time_until_one_succeeds(circuit, clock,
         circuit.check()
     circuit.succeeded()
     circuit.check()
-    assert "answers again" in caplog.text
+    assert "available again" in caplog.text

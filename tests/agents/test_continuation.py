@@ -157,7 +157,7 @@ def test_what_is_whole_keeps_its_tokens_and_log_probs(tiny):
 def test_released_checkpoints_pick_their_game_and_sampling():
     assert game_of(["hf:longvideoagent/longvideoagent-qwen2.5-7b"]) == RELEASED
     assert game_of(["random", "hf:some/model"]) == DEFAULT_GAME
-    with pytest.raises(SpecError, match="Fix: play them apart"):
+    with pytest.raises(SpecError, match="Fix: evaluate them separately"):
         game_of(["random", "hf:longvideoagent/longvideoagent-qwen2.5-3b"])
     args = ["--policy", "hf:longvideoagent/longvideoagent-qwen2.5-3b", "--dataset", "embedded"]
 

@@ -116,7 +116,7 @@ def test_a_recording_goes_by_the_frames(
         ]
         smaller = play(server, world, recording="replay", resolution=60, **kept)
         assert smaller.episodes[0].status == "failed"
-        assert "reuse asks for what is missing" in str(smaller.episodes[0].error)
+        assert "reuse, which makes missing calls" in str(smaller.episodes[0].error)
 
 
 def test_a_changed_frame_is_another_run(

@@ -177,7 +177,7 @@ def test_calls_show_frames_where_the_template_has_them(
     (segment,) = codec.answer([result | {"frames": shown}], 1)
     assert segment.frames == shown
     assert (segment.token_ids or ()).count(codec.image_id) >= 4
-    with pytest.raises(SpecError, match="carries no tools"):
+    with pytest.raises(SpecError, match="does not support tools"):
         lv.evaluate(f"hf:{models['qwen2_5_vl']}", out=tmp_path / "no", **options)
 
 

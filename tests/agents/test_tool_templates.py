@@ -115,7 +115,7 @@ def test_the_lists_name_real_templates():
 
 @pytest.mark.parametrize("name", each(n for n in TEMPLATES if family(n) in WITHOUT_TOOLS))
 def test_a_template_without_tools_is_refused_by_name(codec_for, name):
-    with pytest.raises(SpecError, match=r"carries no tools: .* Fix: play with protocol=tags") as e:
+    with pytest.raises(SpecError, match=r"does not support tools: .* Fix: use protocol=tags") as e:
         codec_for(name)
     assert f"'{name}'" in str(e.value)
 

@@ -50,7 +50,7 @@ def test_a_server_cannot_go_on_with_one_long_reply(tmp_path, capsys):
     games = ["--games", "longvideoagent-released", "--split", "train"]
     assert main([*spec, *games, "--out", str(tmp_path / "table")]) == 0
     said = capsys.readouterr().out
-    assert "not played: longvideoagent-released: a server's chat cannot go on with one" in said
+    assert "not played: longvideoagent-released: a chat server cannot continue one" in said
     game = ["--game", "longvideoagent-released", "--split", "train"]
     assert evaluate([*spec, *game, "--out", str(tmp_path / "run")]) == 2
     assert "load the model with hf: or vllm:" in capsys.readouterr().err

@@ -88,5 +88,5 @@ def test_a_model_without_tools_is_refused_before_anything_is_played(tmp_path, ca
     args = ["--policy", "hf:mini-starter", "--dataset", "embedded", "--out", str(tmp_path)]
     assert main([*args, "--protocol", "functions"]) == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "carries no tools" in said
-    assert "Fix: play with protocol=tags" in said
+    assert "does not support tools" in said
+    assert "Fix: use protocol=tags" in said

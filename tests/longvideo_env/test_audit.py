@@ -148,7 +148,7 @@ def test_torn_files_are_named(tmp_path):
         audit(tmp_path)
     torn = tmp_path / "step-000001-rank-000.jsonl.zst"
     torn.write_bytes(b"(\xb5/\xfdnot a frame")
-    with pytest.raises(TrajectoryError, match="torn, or not packed with zstd"):
+    with pytest.raises(TrajectoryError, match="incomplete, or not compressed with zstd"):
         audit(torn)
     with pytest.raises(SpecError, match="found no step-"):
         audit(tmp_path / "nowhere")

@@ -235,7 +235,7 @@ def test_names_that_a_program_could_take_for_something_else(
 def test_a_playlist_called_film_opens_nothing_elsewhere(tmp_path: Path) -> None:
     film = tmp_path / "f.m3u8"
     film.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/x.ts\n")
-    with pytest.raises(MalformedFileError, match="a list of places"):
+    with pytest.raises(MalformedFileError, match="a playlist"):
         ingest(film, tmp_path / "out")
 
 

@@ -180,7 +180,7 @@ def test_lines_that_are_no_calls_are_named(tmp_path_factory, line):
 
 
 def test_what_is_no_recording_is_refused(tmp_path):
-    with pytest.raises(RecordingError, match="is not there"):
+    with pytest.raises(RecordingError, match="does not exist"):
         Recording(tmp_path / "none.sqlite", "replay")
     (tmp_path / "text").write_text("no database, " * 100)
     with pytest.raises(RecordingError, match="cannot be opened"):
@@ -190,7 +190,7 @@ def test_what_is_no_recording_is_refused(tmp_path):
     newer.close()
     with pytest.raises(RecordingError, match="format 99"):
         Recording(tmp_path / "newer.sqlite", "reuse")
-    with pytest.raises(RecordingError, match="expected a mode"):
+    with pytest.raises(RecordingError, match="expected one of the modes"):
         Recording(tmp_path / "x", "off")
     with pytest.raises(SpecError, match="needs a file"):
         build_toolbox(EnvConfig(recording="reuse"), load_dataset("embedded", "val"))
@@ -287,5 +287,5 @@ def test_a_recording_of_the_first_format_is_refused(tmp_path):
     old = sqlite3.connect(tmp_path / "old.sqlite")
     old.execute("PRAGMA user_version=1")
     old.close()
-    with pytest.raises(RecordingError, match=r"format 1, whose keys .* Fix: record anew"):
+    with pytest.raises(RecordingError, match=r"format 1, with other keys.* Fix: record into"):
         Recording(tmp_path / "old.sqlite", "reuse")

@@ -158,6 +158,6 @@ def test_a_tool_slower_than_the_limit_is_a_failed_result(stubborn):
         return result
 
     result = asyncio.run(call())
-    assert result.error == "no reply within 0.05 s, which is the limit."
+    assert result.error == "no reply within the limit of 0.05 s."
     assert result.reply is None
     assert agent.cancelled

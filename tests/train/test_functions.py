@@ -118,7 +118,7 @@ def test_a_template_without_tools_is_refused_before_training(
     tokenizer.save_pretrained(tmp_path / "phi")
     (tmp_path / "phi" / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
     options = [*functions, "--model_name_or_path", str(tmp_path / "phi")]
-    with pytest.raises(SpecError, match=r"carries no tools: .* Fix: play with protocol=tags"):
+    with pytest.raises(SpecError, match=r"does not support tools: .* Fix: use protocol=tags"):
         grpo.prepare(*parse(options))
 
 

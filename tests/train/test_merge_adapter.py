@@ -77,7 +77,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     assert merge(tiny_model, tmp_path, tmp_path / "out") == 2
     assert "expected an adapter_config.json" in capsys.readouterr().err
-    with pytest.raises(SpecError, match="holds no adapter"):
+    with pytest.raises(SpecError, match="is not an adapter"):
         split_adapter(f"base+{tmp_path}")
     assert split_adapter("a/model") == ("a/model", None)
     odd = tmp_path / "a+b"

@@ -185,7 +185,7 @@ def test_a_torn_last_line_is_left_out_with_a_note(
 ) -> None:
     run = read_run(make_run(record(1), torn='{"step": 2, "rew'), "run")
     assert run.steps.tolist() == [1]
-    assert "last line is torn" in capsys.readouterr().err
+    assert "last line is incomplete" in capsys.readouterr().err
 
 
 def test_a_line_torn_further_up_is_an_error(make_run: MakeRun) -> None:

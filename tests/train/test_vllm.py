@@ -130,7 +130,7 @@ def test_a_tool_that_never_answers_costs_its_own_episode_alone(run: Run) -> None
     played = [trajectory for step in range(STEPS) for trajectory in run.rollouts(step)]
     failed = [trajectory for trajectory in played if trajectory.status == "failed"]
     assert len(run.agent.stuck) == len(failed) == 1
-    assert failed[0].error == "ground (bm25): no reply within 2 s, which is the limit."
+    assert failed[0].error == "ground (bm25): no reply within the limit of 2 s."
     assert len(played) == STEPS * 16
 
 

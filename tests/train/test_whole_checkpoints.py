@@ -73,7 +73,7 @@ def test_weights_that_are_pickles_are_refused(run: Path, name: str) -> None:
     asked: Any = SimpleNamespace(model_init_kwargs='{"use_safetensors": false}')
     assert model_options(model, asked) == {"dtype": "float32", "use_safetensors": False}
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "a"}))
-    with pytest.raises(SpecError, match="holds no weights as safetensors"):
+    with pytest.raises(SpecError, match="has no weights as safetensors"):
         split_adapter(f"a+{folder}")
 
 

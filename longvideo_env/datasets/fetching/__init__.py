@@ -1,1 +1,1 @@
-"""Datasets of the hub, and the archives that come with them."""
+"""Downloads datasets from the Hugging Face hub and unpacks their archives."""

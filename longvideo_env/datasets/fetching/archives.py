@@ -1,8 +1,8 @@
-"""Unpacking archives of frames that nobody has vouched for.
+"""Unpacks untrusted archives of frames or subtitles.
 
-Taken are plain files that hold pictures, under names that stay in the folder. Links, devices,
-absolute names, names with `..`, and archives beyond the limits are refused, before anything is
-written outside a scratch folder: an archive is unpacked whole or not at all.
+Only plain files with pictures or subtitles are unpacked. Links, devices, absolute paths, paths with
+`..`, and archives beyond the limits are refused. Files first go into a scratch folder, so an
+archive is unpacked completely or not at all.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ def unpack(
 
     Args:
         archive: The archive.
-        out: Where its content goes; it appears when all of it is there.
+        out: The folder for its content. It appears once unpacking is complete.
         limits: What it may hold.
-        tick: Called with the bytes written so far.
+        tick: Called with the number of bytes written so far.
 
     Returns:
         The number of files.
 
     Raises:
         DatasetNotFoundError: There is no such archive.
-        MalformedFileError: It is damaged, or holds what it must not.
+        MalformedFileError: It is damaged, or holds something that is not allowed.
         StorageError: The folder cannot be written.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def unpack(
             _check_size(archive, member, n_files, n_bytes, limits)
             target.parent.mkdir(parents=True, exist_ok=True)
             source = tar.extractfile(member)
-            assert source is not None, "checked: it is a plain file"
+            assert source is not None, "checked above: it is a plain file"
             with source, open(target, "xb") as file:
                 shutil.copyfileobj(source, file)
             tick(n_bytes)
@@ -96,14 +96,14 @@ def unpack(
 def _members(archive: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     if not archive.is_file():
         raise DatasetNotFoundError("no such archive.", archive, None, "check the path.")
-    with tarfile.open(archive, "r|*") as tar:  # as a stream: no table of a million names
+    with tarfile.open(archive, "r|*") as tar:  # a stream: keeps no table of names
         for member in tar:
             yield member, tar
-            tar.members = []  # type: ignore[attr-defined] # nor may it grow
+            tar.members = []  # type: ignore[attr-defined] # must not grow
 
 
 def _target(folder: Path, member: tarfile.TarInfo, archive: Path) -> Path | None:
-    """Where a member goes; None for folders and for files that are no frames or subtitles."""
+    """Path for a member. None for folders, and for files that are neither frames nor subtitles."""
     if member.isdir():
         return None
     name = PurePosixPath(member.name)
@@ -112,9 +112,9 @@ def _target(folder: Path, member: tarfile.TarInfo, archive: Path) -> Path | None
     if not member.isreg():
         problem = "a link or a device"
     elif len(parts) > _MOST_FOLDERS:
-        problem = f"a name of {len(parts):,} folders"
+        problem = f"a path of {len(parts):,} folders"
     elif name.is_absolute() or ".." in parts or not parts or "\\" in member.name:
-        problem = "a name that leads out of the folder"
+        problem = "a path that leads out of the folder"
     if problem is not None:
         raise MalformedFileError(
             f"expected plain files, got {problem}: {member.name!r:.80}.", archive, None, _MEND

@@ -1,4 +1,4 @@
-"""Datasets on the Hugging Face hub: fetched once, then read from the local cache.
+"""Datasets on the Hugging Face hub: downloaded once, then read from the local cache.
 
 `hf:OWNER/NAME`, or `hf:OWNER/NAME@REVISION`. The library huggingface_hub resumes broken downloads,
 checks what it got, shows progress, and respects HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT and HF_TOKEN.
@@ -14,7 +14,7 @@ from longvideo_env.errors import DatasetNotFoundError, MissingExtraError, SpecEr
 
 PREFIX = "hf:"
 TEXT_FILES = ("*.json", "*.jsonl")
-"""What questions, subtitles and captions are kept in. Frames are fetched by `prepare` alone."""
+"""Files with questions, subtitles and captions. Only `prepare` downloads frames."""
 
 _REPO = re.compile(r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,100}))?\Z")
 
@@ -23,24 +23,25 @@ def parse_hub_spec(spec: str) -> tuple[str, str | None]:
     """The repository and revision of `hf:OWNER/NAME@REVISION`.
 
     Raises:
-        SpecError: It is of another form.
+        SpecError: The spec has another form.
     """
     match = _REPO.match(spec.removeprefix(PREFIX))
     if match is None or ".." in spec:
         raise SpecError(
-            f"expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION, got {spec!r:.120}; such as "
+            f"expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION, got {spec!r:.120}; for example "
             "hf:longvideoagent/LongTVQA_plus."
         )
     return match["repo"], match["revision"]
 
 
-# Asked once a process: the hub is not asked again for every environment that is made.
+# Cached for the process, so that the hub is not asked again for every environment.
 @lru_cache(maxsize=32)
 def hub_folder(spec: str, patterns: tuple[str, ...] = TEXT_FILES) -> Path:
-    """The local folder of a dataset on the hub; fetches what is not there yet.
+    """The local folder of a dataset on the hub. Downloads missing files.
 
     Raises:
-        DatasetNotFoundError: No such dataset, or it is not here and the hub is out of reach.
+        DatasetNotFoundError: No such dataset, or it is not in the cache and the hub cannot be
+            reached.
         MissingExtraError: huggingface_hub is not installed.
         SpecError: The spec is of another form.
     """
@@ -57,8 +58,9 @@ def hub_folder(spec: str, patterns: tuple[str, ...] = TEXT_FILES) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DatasetNotFoundError(
-            f"the dataset {spec!r} is not here and cannot be fetched ({first:.160}).",
+            f"the dataset {spec!r} is not in the local cache and cannot be downloaded "
+            f"({first:.160}).",
             mend="check its name and the connection (HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN), or "
-            "download its files and pass their folder.",
+            "download the files yourself and pass their folder.",
         ) from error
     return Path(folder)

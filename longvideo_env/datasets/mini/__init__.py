@@ -1,1 +1,1 @@
-"""`mini`: a made-up world of small videos."""
+"""`mini`: a generated world of small videos."""

@@ -1,7 +1,7 @@
 """Questions of the mini world, as rows in the layout of LongTVQA+.
 
-Wrong options are drawn among values of the right one's type, evenly but for where in the video
-they occur; so nothing in a question's own text tells the right one from them.
+Wrong options are drawn from values of the right option's type, so the question's text alone does
+not give the answer away.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ N_OPTIONS = 5
 def make_rows(
     world: World, video_id: str, clip_ids: Sequence[str], dice: Dice, difficulty: Difficulty
 ) -> list[dict[str, Any]]:
-    """The questions of one video."""
+    """Rows with the questions of one video."""
     rows: list[dict[str, Any]] = []
     for number, (kind, facts) in enumerate(world.asked):
         asker = _Asker(world, dice, difficulty.closeness)
@@ -42,7 +42,10 @@ def make_rows(
 
 
 class _Asker:
-    """Makes the questions of one video; each method gives the parts of a row that differ."""
+    """Makes the questions of one video.
+
+    Each method returns the fields of a row that differ by kind.
+    """
 
     def __init__(self, world: World, dice: Dice, closeness: float) -> None:
         self._world = world
@@ -79,7 +82,7 @@ class _Asker:
         return {"q": text, **options, **_seen(figures, holder)}
 
     def compare(self, fact: Fact, other: Fact) -> dict[str, Any]:
-        """What is in both pictures? Heard in two clips and seen in both; the first is gold."""
+        """What is seen in both clips? Heard in two clips and seen in both. The first is gold."""
         figures = self._world.scenes[fact.at].figures
         elsewhere = self._world.scenes[other.at].figures
         things = [figure.thing for figure in elsewhere]
@@ -103,7 +106,7 @@ class _Asker:
             right: The right value.
             values: All values of its type.
             sure: Values that must be among the options.
-            near: Values close by, the closest group first. The others are far.
+            near: Values from nearby clips, nearest group first.
         """
         close: dict[str, None] = {}
         for group in near:

@@ -1,7 +1,7 @@
-"""Pictures of the mini world: where things stand in them (plain numbers), and drawing (Pillow).
+"""Frames of the mini world: positions of the things in them, and drawing with Pillow.
 
-A frame is a coloured background with labelled figures side by side, each of whom holds one thing
-at the right hand. Frames are numbered from 1 at 3 a second, as in TVQA.
+A frame shows labelled figures side by side on a coloured background. Each figure holds one thing in
+the right hand. Frames are numbered from 1 at 3 per second, as in TVQA.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FPS = 3
 FRAME_STEP = 60
-"""By default every 60th frame is drawn: one each 20 seconds."""
+"""By default every 60th frame is drawn: one per 20 seconds."""
 
 WIDTH, HEIGHT = 192, 96
 
@@ -35,14 +35,14 @@ RGB = {
     "purple": (130, 30, 160),
     "grey": (128, 128, 128),
 }
-"""The colours of things. Nothing else in a picture has any of them."""
+"""The colours of things. Nothing else in a frame has these colours."""
 
 _SKIN, _COAT, _INK = (235, 195, 160), (70, 85, 95), (25, 25, 30)
 _FLOOR = (175, 165, 150)
 _WALLS = {
     place: (150 + 7 * i, 225 - 6 * i, 190 + (17 * i) % 50) for i, place in enumerate(words.PLACES)
 }
-# How far body and head are moved, in pixels, so that an action shows.
+# Offsets of body and head in pixels, so that an action is visible.
 _POSES = {
     "sits": (0, 8), "stands": (0, 0), "waves": (2, 0), "sleeps": (0, 12),
     "dances": (4, -2), "kneels": (0, 6), "jumps": (0, -6), "points": (-2, 0),
@@ -80,7 +80,7 @@ def frame_numbers(step: int) -> range:
 
 
 def body_box(position: int, n: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom, in pixels, of the n-th of so many figures."""
+    """Left, top, right and bottom, in pixels, of the figure at `position` among `n`."""
     middle = WIDTH * (2 * position + 1) // (2 * n)
     return middle - 22, 18, middle + 6, 82
 
@@ -110,7 +110,7 @@ def draw_scene(scene: Scene, folder: Path, step: int = FRAME_STEP) -> None:
         for position, figure in enumerate(scene.figures):
             if _visible(figure, frame):
                 _draw_figure(draw, figure, position, len(scene.figures))
-        # Few colours: a palette loses none of them and makes a third of the size.
+        # There are few colours: a palette keeps all of them, at a third of the size.
         image.quantize(64).save(folder / f"{frame:05d}.png", optimize=True)
 
 
@@ -130,7 +130,7 @@ def _draw_figure(draw: ImageDraw, figure: Figure, position: int, n: int) -> None
 
 
 def _draw_thing(draw: ImageDraw, figure: Figure, box: tuple[int, int, int, int]) -> None:
-    """A plain shape, another for each thing, of one colour."""
+    """Draw the thing's shape in its colour."""
     left, top, right, bottom = box
     fill = RGB[figure.colour]
     x, y = (left + right) // 2, (top + bottom) // 2
@@ -160,5 +160,5 @@ def _draw_thing(draw: ImageDraw, figure: Figure, box: tuple[int, int, int, int])
 def _write(draw: ImageDraw, at: tuple[int, int], text: str) -> None:
     from PIL import ImageFont
 
-    # The bitmap font ships with every Pillow, so that the same seed draws the same letters.
+    # The bitmap font ships with every Pillow, so the same seed draws the same letters.
     draw.text(at, text, fill=_INK, font=ImageFont.load_default_imagefont())

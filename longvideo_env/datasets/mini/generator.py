@@ -1,14 +1,14 @@
-"""`mini`: a made-up world of small videos, from a seed, on which a tiny model can learn the game.
+"""`mini`: a world of small videos generated from a seed. A tiny model can learn the game on it.
 
     load_dataset("mini", "train")
     load_dataset("mini:videos=200,seed=3,difficulty=0.5", "test")
     longvideo-env mini --out runs/mini --videos 40 --seed 3 --frames
 
-A question is answered by what one clip says, by what it shows, or by two clips together, and the
-clip at which BM25 opens the video may be the wrong one: so one has to find out when to ground,
-when to look and when to answer. `Question.show` names the kind, such as `mini:look_elsewhere`; no
-prompt shows it. The words are few (see `mini_words`), and the question with its options alone
-gives nothing away.
+A question is answered by what one clip says, by what it shows, or by two clips together. The clip
+at which BM25 opens the video may be the wrong one. So a policy has to learn when to ground, when to
+look and when to answer. `Question.show` names the kind, such as `mini:look_elsewhere`; no prompt
+shows it. The vocabulary is small (see `mini_words`). The question and its options alone do not give
+the answer away.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from longvideo_env.specs import parse_spec
 
 MINI = "mini"
 VERSION = 1
-"""Goes up whenever the same seed gives another world."""
+"""Raised whenever the same seed gives another world."""
 
 SPLIT_VIDEOS = {"train": 400, "val": 125, "test": 125}
-"""The splits, and how many videos each has by default. Each video has four questions."""
+"""The splits and their default numbers of videos. Each video has four questions."""
 
 DIFFICULTY = 0.4
 SEGMENT_CLIPS = 6
@@ -62,13 +62,14 @@ _PREFIX = "LongTVQA_plus"
 
 @dataclass(frozen=True)
 class MiniOptions:
-    """What can be asked of the mini world.
+    """Options of the mini world.
 
     Attributes:
-        videos: Videos of the split, or None for the usual number. Fewer are the first of more.
-        seed: Draws everything. Another seed is another world: fresh videos in every split.
-        difficulty: 0 to 1: longer videos, wrong options closer by, more talk, and more often a
-            first clip that is wrong.
+        videos: Videos of the split, or None for the default number. A smaller number takes the
+            first videos.
+        seed: Seed of all random draws. Another seed gives new videos in every split.
+        difficulty: 0 to 1. Higher values mean longer videos, closer wrong options, more chatter,
+            and a wrong first clip more often.
         compare: 0 to 1: the share of questions that compare two clips.
 
     Raises:
@@ -93,7 +94,7 @@ class MiniOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """A split in the layout of LongTVQA+, with the scenes behind it."""
+    """A split in the layout of LongTVQA+, with its scenes."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     subtitles: dict[str, str] = field(default_factory=dict)
@@ -109,14 +110,15 @@ def load_mini(
     difficulty: float = DIFFICULTY,
     frames_root: str | Path | None = None,
 ) -> Dataset:
-    """Make one split of the mini world. The same arguments give the same object.
+    """Make one split of the mini world. The same arguments return the same object.
 
     Args:
         split: train, val or test. They share no video.
         seed: See `MiniOptions`.
         videos: See `MiniOptions`.
         difficulty: See `MiniOptions`.
-        frames_root: Folder of frames that the command line drew with the same seed and difficulty.
+        frames_root: Folder of frames that `longvideo-env mini --frames` drew with the same seed and
+            difficulty.
 
     Raises:
         DatasetNotFoundError: No such split, or no such folder of frames.
@@ -130,7 +132,7 @@ def load_mini_spec(spec: str, split: str, frames_root: str | Path | None = None)
 
     Raises:
         DatasetNotFoundError: No such split, or no such folder of frames.
-        SpecError: A key or a value has no meaning.
+        SpecError: A key or a value is invalid.
     """
     return _load(split, read_spec(spec), _check_frames(frames_root))
 
@@ -139,7 +141,7 @@ def read_spec(spec: str) -> MiniOptions:
     """Read `mini` or `mini:videos=200,seed=3,difficulty=0.5`.
 
     Raises:
-        SpecError: A key or a value has no meaning.
+        SpecError: A key or a value is invalid.
     """
     parsed = parse_spec(spec)
     if parsed.argument or spec.endswith(":"):
@@ -156,14 +158,14 @@ def write_mini(
     difficulty: float = DIFFICULTY,
     frame_step: int | None = None,
 ) -> Path:
-    """Write all splits into a folder, in the layout of LongTVQA+. It appears whole or not at all.
+    """Write all splits into a folder, in the layout of LongTVQA+, completely or not at all.
 
     Args:
-        out: The folder; there must be nothing in it.
-        videos: Videos of the split train; val and test get a quarter of it each.
+        out: The folder. It must be empty or new.
+        videos: Videos of the split train. val and test get a quarter of it each.
         seed: See `MiniOptions`.
         difficulty: See `MiniOptions`.
-        frame_step: Draw every so many frames, which needs Pillow; None draws none.
+        frame_step: Draw every `frame_step`-th frame (needs Pillow). None draws no frames.
 
     Returns:
         The folder.
@@ -175,7 +177,7 @@ def write_mini(
     out = Path(out)
     MiniOptions(videos, seed, difficulty)
     if frame_step is not None and frame_step < 1:
-        raise SpecError(f"mini: the step between frames must be at least 1, got {frame_step}.")
+        raise SpecError(f"mini: frame_step must be at least 1, got {frame_step}.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise SpecError(
             f"{out} exists and is not an empty folder. Fix: name another, or remove it."
@@ -216,7 +218,7 @@ def _load(split: str, options: MiniOptions, frames_root: Path | None) -> Dataset
 def _make_files(split: str, options: MiniOptions) -> _Files:
     if split not in SPLIT_VIDEOS:
         raise DatasetNotFoundError(
-            f"no split {split!r} of mini; there: {', '.join(SPLIT_VIDEOS)}.",
+            f"no split {split!r} of mini; splits: {', '.join(SPLIT_VIDEOS)}.",
             mend="pass one of these.",
         )
     n_videos = SPLIT_VIDEOS[split] if options.videos is None else options.videos
@@ -247,7 +249,7 @@ def _clip_ids(video_id: str, world: World) -> list[str]:
 
 
 def _captions(scene: Scene) -> Iterator[dict[str, Any]]:
-    """The whole scene, whatever is asked."""
+    """Captions of the whole scene, independent of the questions."""
     place = words.SEEN_PLACE.format(place=scene.place)
     yield {"start_s": 0, "end_s": CLIP_S, "text": place}
     for figure in scene.figures:
@@ -265,7 +267,7 @@ def _check_frames(frames_root: str | Path | None) -> Path | None:
     path = Path(frames_root).expanduser().resolve()
     if not path.is_dir():
         raise DatasetNotFoundError(
-            "frames_root is no folder.",
+            "frames_root is not a folder.",
             path,
             None,
             "draw frames with `longvideo-env mini --frames`, or leave it out.",
@@ -297,7 +299,7 @@ def _write_files(
 
 
 def _label(clip_id: str) -> str:
-    """A clip's id without its video's, as the subtitles by episode name it."""
+    """A clip's id without its video's id, as used in episode-level subtitles."""
     return clip_id[clip_id.index("_seg") + 1 :]
 
 

@@ -1,7 +1,7 @@
 """The closed vocabulary of the mini world: every word is lower case and one token.
 
-The lists share no word, so that one can tell a thing from a topic by the word alone. What is seen
-(places, things, colours, actions) is never said; what is told (topics, days) is never shown.
+The lists share no word, so a word alone tells things from topics. What is seen (places, things,
+colours, actions) is never said. What is said (topics, days) is never shown.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ SMALL_TALK = (
 )
 
 TOLD = "the {topic} is on {day} ."
-"""The one line that tells a fact."""
+"""The line that states a fact."""
 
 PASSING = "see you on {day} ."
 """A day that belongs to no topic."""
 
-# Each pair names person and topic three times, so that BM25 takes the decoy for the clip where the
-# person tells of it. Of a question's other words they hold only "the": more would draw questions
-# on other topics too.
+# Each pair names person and topic three times, so that BM25 ranks the decoy above the clip with the
+# fact. It contains no other word of the question except "the", because more words would attract
+# questions on other topics.
 HEARSAY = (
     (
         "oh {teller} , always the {topic} , the {topic} !",

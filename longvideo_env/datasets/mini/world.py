@@ -1,9 +1,9 @@
-"""The mini world: what happens, is said and is seen in one made-up video.
+"""The mini world: what happens, is said and is seen in one generated video.
 
-A video is planned from its questions: each fact (a topic and its day) is told in one clip, and
-where the first clip is to be wrong, another clip, the decoy, talks of person and topic without
-telling the fact. All draws are even over people, days, colours and things, so that no question's
-text favours an answer.
+A video is planned from its questions. Each fact (a topic and its day) is stated in one clip. If the
+first clip should be wrong, another clip, the decoy, names person and topic without stating the
+fact. People, days, colours and things are drawn uniformly, so that no question's text favours an
+answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from longvideo_env.datasets.mini import vocabulary as words
 
 CLIP_S = 60
 QUESTIONS = 4
-"""Questions for each video. They need 8 clips at most, which is as few as a video has."""
+"""Questions per video. They need at most 8 clips, the minimum length of a video."""
 
 COMPARE_SHARE = 0.1
 
@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class Kind(str, Enum):
-    """What a question asks for, and whether BM25 opens the video at the right clip."""
+    """Kind of a question, and whether BM25 opens the video at the right clip."""
 
     SAY_HERE = "say_here"
     SAY_ELSEWHERE = "say_elsewhere"
@@ -39,7 +39,7 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How hard the world is, by one number from 0 to 1, and what it asks.
+    """Difficulty of the world as one number from 0 to 1, and its mix of questions.
 
     Attributes:
         level: The number.
@@ -51,7 +51,7 @@ class Difficulty:
 
     @property
     def typical_clips(self) -> int:
-        """Clips of a video, give or take two."""
+        """Typical number of clips of a video; the actual number is within two."""
         return round(8 + 16 * self.level)
 
     @property
@@ -61,18 +61,18 @@ class Difficulty:
 
     @property
     def closeness(self) -> float:
-        """Share of wrong options that are values of the same video, its clip first of all."""
+        """Share of wrong options taken from the same video, preferably from the same clip."""
         return 0.2 + 0.8 * self.level
 
     @property
     def chatter(self) -> float:
-        """Chance of each of two further lines in a clip."""
+        """Probability of each of two extra lines in a clip."""
         return self.level
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A person in the picture, and the time in which they are to be seen."""
+    """A person in the picture, and when they are visible."""
 
     person: str
     action: str
@@ -88,9 +88,9 @@ class Scene:
 
     Attributes:
         place: Where it is.
-        figures: Two or three people, no two of whom hold the same colour.
+        figures: Two or three people. No two hold things of the same colour.
         lines: Speaker and words, evenly spread over the clip.
-        passing_day: A day mentioned by the way, or None.
+        passing_day: A day mentioned in passing, or None.
     """
 
     place: str
@@ -105,14 +105,14 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A topic and its day, and where in the video it is told.
+    """A topic and its day, and where in the video it is stated.
 
     Attributes:
         topic: Such as wedding.
-        teller: Who tells it.
+        teller: Who states it.
         day: When it is.
-        at: Position of the clip where it is told.
-        decoy: Position of the clip that talks of it without telling it, or None.
+        at: Position of the clip where it is stated.
+        decoy: Position of the clip that mentions it without stating it, or None.
     """
 
     topic: str
@@ -123,7 +123,7 @@ class Fact:
 
     @property
     def line(self) -> tuple[str, str]:
-        """Speaker and words of the line that tells it."""
+        """Speaker and words of the line that states it."""
         return self.teller, words.TOLD.format(topic=self.topic, day=self.day)
 
 
@@ -133,8 +133,8 @@ class World:
 
     Attributes:
         scenes: One for each clip.
-        facts: Every fact that is told in it.
-        asked: For each question, its kind and the one or two facts that it is about.
+        facts: Every fact stated in it.
+        asked: For each question: its kind and its one or two facts.
     """
 
     scenes: tuple[Scene, ...]
@@ -143,10 +143,10 @@ class World:
 
 
 class Dice:
-    """Fast even draws from a generator.
+    """Fast uniform draws from a generator.
 
     Args:
-        rng: Where all chance comes from.
+        rng: The random generator.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -165,7 +165,7 @@ class Dice:
         return items[self.below(len(items))]
 
     def sample(self, items: Sequence[_T], n: int | None = None) -> list[_T]:
-        """That many different items, all of them by default, in random order."""
+        """`n` different items in random order; by default all of them."""
         pool = list(items)
         n = len(pool) if n is None else n
         for i in range(n):
@@ -180,7 +180,7 @@ def make_world(dice: Dice, difficulty: Difficulty) -> World:
     n_clips = min(24, max(8, difficulty.typical_clips + dice.below(5) - 2))
     places = dice.sample(range(n_clips))
     tellers, days = dice.sample(words.PEOPLE), dice.sample(words.DAYS)
-    # The eight facts that may be asked for share no teller and no day.
+    # The eight facts that questions may ask about share no teller and no day.
     facts = zip(dice.sample(words.TOPICS), cycle(tellers), cycle(days), strict=False)
     stage = _Stage(dice, difficulty, {}, cycle(reversed(days)))
     asked: list[tuple[Kind, tuple[Fact, ...]]] = []
@@ -194,7 +194,7 @@ def make_world(dice: Dice, difficulty: Difficulty) -> World:
         stage.play(kind, mine)
         asked.append((kind, mine))
         told += mine
-    # Half of the other clips tell facts nobody asks for: that a clip tells something says nothing.
+    # Half of the other clips state unrelated facts, so stating a fact is no hint for the answer.
     for place, rest in zip(places[: len(places) // 2], facts, strict=False):
         told.append(Fact(*rest, place))
         stage.tell(told[-1], stage.figures(told[-1].teller))
@@ -217,14 +217,14 @@ def _draw_kind(dice: Dice, difficulty: Difficulty) -> Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """Where the scenes of one video are made.
+    """Builds the scenes of one video.
 
     Attributes:
-        dice: For all draws.
+        dice: Source of all random draws.
         difficulty: How hard the video is.
-        scenes: Those made so far, by position.
-        passing_days: Days to mention by the way, those that facts use last first: a day said
-            often would weigh less in BM25 than the day of the fact.
+        scenes: Scenes made so far, by position.
+        passing_days: Days to mention in passing. Days of the last facts come first, because a
+            frequent day would weigh less in BM25 than the day of the fact.
     """
 
     dice: Dice
@@ -236,7 +236,7 @@ class _Stage:
         """Make the scenes that a question needs."""
         things: Sequence[Sequence[str]] = [()]
         if kind is Kind.COMPARE:
-            # Five things over two scenes, of which one is in both.
+            # Five things over two scenes. One is in both.
             both, *others = self.dice.sample(words.THINGS, 5)
             things = [self.dice.sample([both, *others[i : i + 2]]) for i in (0, 2)]
         for fact, held in zip(facts, things, strict=True):
@@ -246,9 +246,9 @@ class _Stage:
                 self.mislead(fact, fact.decoy, trap=kind is Kind.LOOK_ELSEWHERE)
 
     def tell(self, fact: Fact, figures: tuple[Figure, ...], *, beside: bool = False) -> None:
-        """The scene in which a fact is told: by its teller, who says nothing else in it.
+        """Make the scene in which a fact is stated. Its teller says nothing else in it.
 
-        With `beside`, another day is mentioned by the way.
+        With `beside`, another day is mentioned in passing.
         """
         passing = next(self.passing_days) if beside else None
         speakers = [figure.person for figure in figures if figure.person != fact.teller]
@@ -257,11 +257,10 @@ class _Stage:
         self._keep(fact.at, figures, lines, passing)
 
     def mislead(self, fact: Fact, at: int, *, trap: bool) -> None:
-        """The scene that names teller and topic more often than the one that tells the fact.
+        """Make the decoy scene. It names teller and topic more often than the scene with the fact.
 
-        A day of another topic is mentioned by the way. With `trap`, the closer the
-        distractors, the more often the teller is to be seen, silent, with the same thing in
-        another colour.
+        A day of another topic is mentioned in passing. With `trap`, the teller may be visible and
+        silent, with the same thing in another colour; more often at a higher `closeness`.
         """
         held = self.scenes[fact.at].figure_of(fact.teller)
         if trap and held is not None and self.dice.chance(self.difficulty.closeness):
@@ -271,7 +270,7 @@ class _Stage:
             figures = self.figures(absent=fact.teller)
         speakers = [figure.person for figure in figures if figure.person != fact.teller]
         passing = next(self.passing_days)
-        # As many lines as where the fact is told: BM25 holds a longer clip's length against it.
+        # As many lines as the scene with the fact, because BM25 penalises longer clips.
         lines = self._talk(speakers, passing, len(self.scenes[fact.at].lines) - 2)
         for text in self.dice.pick(words.HEARSAY):
             said = text.format(teller=fact.teller, topic=fact.topic)
@@ -279,7 +278,7 @@ class _Stage:
         self._keep(at, figures, lines, passing)
 
     def idle(self) -> Scene:
-        """A scene without a fact."""
+        """Make a scene without a fact."""
         figures = self.figures()
         lines = self._talk([figure.person for figure in figures], None, self._n_lines())
         return Scene(self.dice.pick(words.PLACES), figures, tuple(lines))
@@ -296,8 +295,8 @@ class _Stage:
 
         Args:
             first: Someone who must be there.
-            things: What people hold, the one that must be there first; drawn where left out.
-            colour: The colour of what the one that must be there holds; drawn where left out.
+            things: What the people hold, starting with `first`. Drawn at random if left out.
+            colour: The colour of what `first` holds. Drawn at random if left out.
             absent: Someone who must not be there.
         """
         dice = self.dice

@@ -1,1 +1,1 @@
-"""Own questions: tables, rows in memory, films that were ingested, and the files beside them."""
+"""Your own questions: tables, rows in memory, ingested films, and their side files."""

@@ -1,4 +1,4 @@
-"""Options and answers as files write them, turned into texts and an index.
+"""Reads options and answers in the forms that files use, as texts and an index.
 
 read_options("['A. yes', 'B. no']")            # ["yes", "no"]
 read_answer("B", ["yes", "no"])                # 1; so are "a1", 1, "1", "(B)" and "no"
@@ -28,7 +28,7 @@ def is_absent(value: object) -> bool:
 
 
 def read_options(value: object) -> list[Any]:
-    """Options as a list, an object of letters, or a text that holds one of them; labels go."""
+    """Options from a list, an object with letters as keys, or a text with either. Drops labels."""
     if isinstance(value, str):
         value = _listed(value)
     if isinstance(value, Mapping):
@@ -39,7 +39,7 @@ def read_options(value: object) -> list[Any]:
 
 
 def without_labels(options: object) -> list[Any]:
-    """Options without their `A. `, `(B) ` ...: where every one carries its own label, in order."""
+    """Options without labels such as `A. ` or `(B) `, if every option carries its own in order."""
     if not isinstance(options, list):
         return []
     found = [_LABELLED.match(option) if isinstance(option, str) else None for option in options]
@@ -50,7 +50,10 @@ def without_labels(options: object) -> list[Any]:
 
 
 def answer_index(value: object) -> object:
-    """`"C"`, `"(C)"` or `"C."` as 2, text of digits as a number; everything else as it is."""
+    """`"C"`, `"(C)"` or `"C."` as 2, and digits as a number.
+
+    Anything else is returned unchanged.
+    """
     if isinstance(value, str):
         if (match := _LETTER.fullmatch(value)) and match[1].isupper():
             return ascii_uppercase.index(match[1])
@@ -62,10 +65,11 @@ def answer_index(value: object) -> object:
 
 
 def read_answer(value: object, options: Sequence[str]) -> int | None:
-    """The index that an answer names: as a label, a letter, an index or an option's text.
+    """Index of the right option from a label, a letter, an index or an option's text.
 
     Raises:
-        ValueError: It names no option, or one as text and another as index or letter.
+        ValueError: It names no option, or it names one option as text and another as index or
+            letter.
     """
     if is_absent(value) or isinstance(value, bool):
         if isinstance(value, bool):
@@ -106,7 +110,7 @@ def _named_by(text: str, options: Sequence[str]) -> set[int]:
 
 
 def _listed(text: str) -> object:
-    """A list that stands in a cell as JSON, as Python prints it, or one option a line."""
+    """Parse a list in a cell: JSON, a Python literal, or one option per line."""
     body = text.strip()
     if body[:1] in ("[", "{"):
         for read in (json.loads, ast.literal_eval):

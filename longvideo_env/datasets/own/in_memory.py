@@ -1,4 +1,4 @@
-"""Questions that lie in no file: a list of dicts, a pandas DataFrame, a `datasets.Dataset`."""
+"""Questions in memory: a list of dicts, a pandas DataFrame, or a `datasets.Dataset`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from longvideo_env.errors import SpecError
 
 @runtime_checkable
 class _Frame(Protocol):
-    """What a pandas DataFrame can do; pandas itself is not imported."""
+    """The part of a pandas DataFrame that is used. pandas itself is not imported."""
 
     columns: Any
 
@@ -24,7 +24,7 @@ class _Frame(Protocol):
 
 @runtime_checkable
 class _HubDataset(Protocol):
-    """What a `datasets.Dataset` can do."""
+    """The part of a `datasets.Dataset` that is used."""
 
     column_names: Any
 
@@ -32,7 +32,7 @@ class _HubDataset(Protocol):
 
 
 def rows_of(data: object) -> list[Row] | None:
-    """The rows of a list of dicts, a DataFrame or a `datasets.Dataset`; None for anything else."""
+    """Rows of a list of dicts, a DataFrame or a `datasets.Dataset`. None for anything else."""
     if isinstance(data, _Frame):
         return [{str(key): _plain(value) for key, value in row.items()}
                 for row in data.to_dict(orient="records")]  # fmt: skip
@@ -45,16 +45,16 @@ def rows_of(data: object) -> list[Row] | None:
     rows = list(data)
     wrong = next((i for i, row in enumerate(rows) if not isinstance(row, Mapping)), None)
     if wrong is not None:
-        raise SpecError(f"expected rows as dicts, got {rows[wrong]!r:.60} at place {wrong}.")
+        raise SpecError(f"expected rows as dicts, got {rows[wrong]!r:.60} at index {wrong}.")
     return [{str(key): _plain(value) for key, value in row.items()} for row in rows]
 
 
 def content_hash(rows: Sequence[Row]) -> str:
-    """A short name for rows, the same in every process."""
+    """A short hash of the rows' content. The same in every process."""
     text = json.dumps(rows, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and numbers of numpy as plain ones."""
+    """NumPy arrays and numbers as plain Python values."""
     return value.tolist() if type(value).__module__ == "numpy" else value

@@ -1,4 +1,4 @@
-"""The videos of a folder, such as `longvideo-env ingest` makes, whether anything is asked."""
+"""Loads the videos of a folder, such as one that `longvideo-env ingest` made."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from longvideo_env.schema import Video
 
 
 def load_videos(folder: str | Path, frames_root: str | Path | None = None) -> Mapping[str, Video]:
-    """The videos of a folder, whether or not there are questions about them.
+    """The videos of a folder, with or without questions about them.
 
     Raises:
-        DataError: There are none, or a file is wrong.
+        DataError: There are no videos, or a file is invalid.
     """
     sources = find_texts(folder, frames_root)
     texts = read_texts(sources, Rejects(skip_invalid=False))
@@ -27,7 +27,7 @@ def load_videos(folder: str | Path, frames_root: str | Path | None = None) -> Ma
 def lazy_videos(
     by_video: Mapping[str, tuple[str, ...]], texts: Texts, sources: Sources
 ) -> LazyVideos:
-    """Videos from what was read of their clips."""
+    """Videos built from the texts of their clips."""
     return LazyVideos(
         by_video,
         texts.subtitles,

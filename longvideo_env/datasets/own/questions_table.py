@@ -1,4 +1,4 @@
-"""Questions of one's own: a table in a file or in memory.
+"""Your own questions: a table in a file or in memory.
 
     load_dataset([{"question": "Who comes in?", "options": ["Ann", "Bo"], "answer": "Bo",
                    "video": "film.mp4", "subtitles": "film.srt", "start_s": 75, "end_s": 80}])
@@ -17,8 +17,8 @@
 | `duration_s` | the video's length |
 | `split` | which split the row belongs to |
 
-Paths are relative to the file; in a folder that `ingest` made, questions are about its film. Other
-columns of short texts are what accuracy is grouped by.
+Paths are relative to the file. In a folder that `ingest` made, questions are about its film. Other
+columns with short texts become groups for the accuracy.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ def read_rows(
     name: str = "rows",
     file: Path | None = None,
 ) -> Dataset:
-    """A dataset from a table of questions.
+    """Make a dataset from a table of questions.
 
     Args:
-        rows: One question each; see the columns above.
-        base: The folder that paths are relative to; the working folder by default.
-        split: Of a table with a column `split`, the rows to take; otherwise only a name.
+        rows: One question per row; see the columns above.
+        base: The folder that paths are relative to; by default the working folder.
+        split: The rows to take if the table has a column `split`; otherwise only a name.
         skip_invalid: Leave invalid rows out.
         frames_root: Folder of the clips' frames.
-        clip_s: How long a clip is, in seconds; at least 1.
-        name: Of the dataset.
-        file: The table's file, for messages.
+        clip_s: Length of a clip in seconds; at least 1.
+        name: Name of the dataset.
+        file: The table's file, for error messages.
 
     Raises:
-        InvalidRowError: A row is wrong; the message names all kinds of faults.
+        InvalidRowError: A row is invalid. The message names all kinds of faults.
         DatasetNotFoundError: There is no question, or none in that split.
         SpecError: `clip_s` is below 1.
     """
@@ -103,7 +103,7 @@ def read_file(
     frames_root: Path | None = None,
     clip_s: float = CLIP_S,
 ) -> Dataset:
-    """A dataset from a file of questions.
+    """Make a dataset from a file of questions.
 
     Raises:
         DataError: As `load_dataset`.
@@ -128,7 +128,7 @@ def _assemble(
     source: str,
 ) -> Dataset:
     if not clip_s >= 1:
-        raise SpecError(f"expected clip_s of at least 1 second, got {clip_s!r}.")
+        raise SpecError(f"clip_s must be at least 1 second, got {clip_s!r}.")
     reader = _Reader(base or Path(), file, rejects)
     with no_collector():
         items = reader.read(table)
@@ -146,7 +146,7 @@ def _in_split(table: list[tuple[int, Row]], split: str | None, file: Path) -> li
     chosen = [(n, row) for n, row in table if str(row.get("split")).strip() == split]
     if not chosen and table:
         raise DatasetNotFoundError(
-            f"no split {split!r} in the column 'split'; there: {', '.join(there)}.",
+            f"no split {split!r} in the column 'split'; splits: {', '.join(there)}.",
             file,
             None,
             "pass one of these as split.",
@@ -155,7 +155,7 @@ def _in_split(table: list[tuple[int, Row]], split: str | None, file: Path) -> li
 
 
 class _Reader:
-    """Turns rows into items, and remembers what they say of their videos."""
+    """Turns rows into items, and collects what the rows say about their videos."""
 
     def __init__(self, base: Path, file: Path, rejects: Rejects) -> None:
         self._base, self._file, self._rejects = base, file, rejects
@@ -203,7 +203,7 @@ class _Reader:
         return found
 
     def footage(self, films: Mapping[str, Video]) -> dict[str, Footage]:
-        """What is known of the other videos."""
+        """What is known about the other videos."""
         found = {}
         for video in self._films.keys() - films.keys():
             length = self._lengths.get(video)
@@ -231,7 +231,7 @@ class _Reader:
         )
 
     def _video(self, row: Row) -> str:
-        """The video's name; two files of one name in different folders stay apart."""
+        """The video's name. Files with the same name in different folders stay separate."""
         value, subtitles = row.get("video"), row.get("subtitles")
         if is_absent(value):
             if is_clean_text(subtitles) and _is_path(subtitles):
@@ -288,13 +288,13 @@ class _Reader:
                 try:
                     if (found := folder / f"{stem}{suffix}").is_file():
                         return read_lines(found, self._rejects)
-                except (OSError, ValueError):  # a name that no file can have
+                except (OSError, ValueError):  # not a valid file name
                     return ()
         return ()
 
 
 def _apart(items: list[Item]) -> list[Item]:
-    """Ids that are unique within a video only, as in NExT-QA, get the video's name in front."""
+    """Prefix ids with the video's name if they are unique only within a video, as in NExT-QA."""
     if len({str(item.qid) for item in items}) == len(items):
         return items
     if len({(item.video, str(item.qid)) for item in items}) < len(items):
@@ -303,7 +303,7 @@ def _apart(items: list[Item]) -> list[Item]:
 
 
 def _misspelt(columns: Sequence[str]) -> str | None:
-    """What is wrong with the names of columns: one that is not known, near one that is missing."""
+    """A message if an unknown column looks like a missing one; otherwise None."""
     missing = [name for name in KNOWN if name not in columns]
     for column in columns:
         if column in KNOWN or column in _ALL_OPTIONS:
@@ -337,7 +337,7 @@ def _spans(row: Row) -> list[tuple[float, float]]:
 
 def _seconds(value: object, column: str) -> float:
     try:
-        seconds = float(value)  # type: ignore[arg-type] # what is no number raises
+        seconds = float(value)  # type: ignore[arg-type] # raises if not a number
     except (TypeError, ValueError, OverflowError):
         seconds = float("nan")
     if isinstance(value, bool) or not abs(seconds) < 1e6:
@@ -382,7 +382,7 @@ def _is_path(text: str) -> bool:
 
 
 def _whole(value: Any) -> Any:
-    """12.0, as pandas gives whole numbers beside empty cells, as 12."""
+    """12.0 as 12: pandas reads whole numbers as floats if a column has empty cells."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

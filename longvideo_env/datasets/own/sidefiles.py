@@ -1,6 +1,7 @@
-"""Files beside the questions: subtitles in a folder, in a zip, or in a tar, read one at a time.
+"""Files beside the questions: subtitles in a folder, a zip or a tar, read one at a time.
 
-A file that cannot be read never stops a benchmark: its video plays without, and the loss is noted.
+A file that cannot be read does not stop a benchmark. Its video is played without it, and the loss
+is recorded.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _MAX_BYTES = 20_000_000
 
 
 def read_lines(path: Path, rejects: Rejects, name: str = "") -> tuple[TimedText, ...]:
-    """The lines of a file of subtitles; none where it cannot be read, which is noted.
+    """The lines of a subtitle file. Empty if it cannot be read; that is recorded in `rejects`.
 
     Args:
         path: The file.
-        rejects: Takes the note.
-        name: What the note calls the file; by default its own name.
+        rejects: Takes a note if the file cannot be read.
+        name: Name of the file in the note; by default its file name.
     """
     try:
         found = read_subtitles(path)
@@ -42,18 +43,18 @@ def read_lines(path: Path, rejects: Rejects, name: str = "") -> tuple[TimedText,
 
 
 def spread(texts: Sequence[str], length_s: float | None) -> tuple[TimedText, ...]:
-    """Texts without times, at equal distances over a video; all at its start without a length."""
+    """Spread texts without times evenly over a video. Without a length, all are at its start."""
     step = (length_s or 0.0) / max(len(texts), 1)
     return tuple(TimedText(text, i * step, (i + 1) * step) for i, text in enumerate(texts))
 
 
 class SideFiles:
-    """Files by name, from the first folder or archive that is there.
+    """Opens files by name, from the first folder or archive that exists.
 
     Args:
-        folder: Of the benchmark.
-        names: Of the folder or archive, without its suffix, such as `subtitle`.
-        rejects: Takes notes of what cannot be read.
+        folder: The benchmark's folder.
+        names: Names of the folder or archive without suffix, such as `subtitle`.
+        rejects: Takes notes about files that cannot be read.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], rejects: Rejects) -> None:
@@ -84,7 +85,7 @@ class SideFiles:
 
     @contextmanager
     def open(self, name: str) -> Iterator[Path | None]:
-        """A file by its name, for as long as it is needed; None where there is none."""
+        """Open a file by name, as a context manager. None if it does not exist."""
         if name in self._files:
             yield self._files[name]
         elif name in self._members:
@@ -102,7 +103,7 @@ class SideFiles:
             yield None
 
     def lines(self, stem: str) -> tuple[TimedText, ...]:
-        """The subtitles of a video by the name of their file without its suffix."""
+        """The subtitles of a video, by file name without suffix."""
         for suffix in SUFFIXES:
             name = stem + suffix
             with self.open(name) as path:

@@ -1,4 +1,4 @@
-"""A table of questions as rows, whatever it is kept in: CSV, TSV, JSON, JSON Lines, Parquet.
+"""Reads a table of questions from CSV, TSV, JSON, JSON Lines or Parquet.
 
 for number, row in read_table(Path("nextqa/val.csv"), rejects): ...
 """
@@ -30,7 +30,7 @@ def read_table(path: Path, rejects: Rejects) -> Iterator[tuple[int, Row]]:
     """The rows of a table with their numbers, from 1.
 
     Raises:
-        MalformedFileError: The file is no table, or holds no row.
+        MalformedFileError: The file is not a table, or has no rows.
         MissingExtraError: It is Parquet, and pyarrow is not installed.
     """
     suffix = path.suffix.lower()
@@ -48,7 +48,10 @@ def read_table(path: Path, rejects: Rejects) -> Iterator[tuple[int, Row]]:
 
 
 def find_table(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first file that fits a name, tried in order: `val`, `MC/test-*`, without suffix."""
+    """The first file that matches one of the names, in order.
+
+    Names such as `val` or `MC/test-*`.
+    """
     for name in names:
         for suffix in SUFFIXES:
             found = sorted(path for path in folder.glob(name + suffix) if path.is_file())
@@ -69,7 +72,7 @@ def _delimited(path: Path, delimiter: str | None, rejects: Rejects) -> Iterator[
         header = [name.strip() for name in next(rows, [])]
         if not header or len(set(header)) < len(header):
             raise MalformedFileError(
-                f"expected names of columns in the first line, each once, got {header!r:.120}.",
+                f"expected distinct column names in the first line, got {header!r:.120}.",
                 path,
                 1,
                 _MEND,
@@ -100,7 +103,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
         raise MissingExtraError("pyarrow", "data") from error
     try:
         file = parquet.ParquetFile(path)
-        # Columns with whole pictures or films are never read.
+        # Columns with binary pictures or films are not read.
         kept = [f.name for f in file.schema_arrow if not pa.types.is_binary(f.type)]
         rows: list[dict[str, Any]] = file.read(columns=kept).to_pylist()
     except OSError as error:

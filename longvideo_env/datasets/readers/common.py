@@ -1,4 +1,4 @@
-"""Small things that the readers share."""
+"""Helper functions for the readers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _MEDIA = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
 def split_file(folder: Path, files: Mapping[str, Sequence[str]], split: str) -> Path:
-    """The file of a split; without a split, of the only one that is there.
+    """The file of a split. Without a split name, the file of the only split that exists.
 
     Args:
         folder: Of the benchmark.
-        files: Split -> names that its file may have, without suffix, best first; `*` for any part.
-        split: The split, or an empty text.
+        files: Split -> possible file names without suffix, in order of preference; `*` is a
+            wildcard.
+        split: The split, or an empty string.
 
     Raises:
-        DatasetNotFoundError: There is no such split, or its file is not there.
+        DatasetNotFoundError: There is no such split, or its file is missing.
     """
     if split and split not in files:
         raise DatasetNotFoundError(
-            f"no split {split!r}; there: {', '.join(files)}.", folder, None, "pass one of these."
+            f"no split {split!r}; splits: {', '.join(files)}.", folder, None, "pass one of these."
         )
     wanted = [split] if split else list(files)
     there = {path: name for name in wanted if (path := find_table(folder, files[name]))}
@@ -51,12 +52,12 @@ def split_file(folder: Path, files: Mapping[str, Sequence[str]], split: str) -> 
 
 
 def first_of(row: Row, *columns: str) -> object:
-    """The value of the first column that a row has, and that is not empty."""
+    """The first non-empty value among some columns."""
     return next((row[name] for name in columns if not is_absent(row.get(name))), None)
 
 
 def column_of(row: Row, *columns: str) -> str:
-    """The first of some columns that a row has; the first of all where it has none."""
+    """The first of some columns that a row has. If it has none, the first of them."""
     return next((name for name in columns if name in row), columns[0])
 
 
@@ -66,7 +67,7 @@ def facts_of(row: Row, *columns: str) -> tuple[tuple[str, str], ...]:
 
 
 def film_name(value: object) -> str:
-    """A video's name from its file's: without folders and without the suffix of a film."""
+    """A video's name from its file name: without folders and film suffix."""
     text = str(value)
     if "/" not in text and "." not in text:
         return text
@@ -76,11 +77,11 @@ def film_name(value: object) -> str:
 
 
 def split_question(text: object) -> tuple[object, list[str]]:
-    """A question and the options that stand in its text, on lines with a letter each."""
+    """Split a question from the options in its text. Each option is a line with a letter."""
     if not isinstance(text, str):
         return text, []
     marks = list(_INSIDE.finditer(text))
-    # The options are the last letters in order: a question may begin with one.
+    # Options are the last lettered lines in order, because a question may begin with a letter.
     starts = [i for i, mark in enumerate(marks) if mark[1] == "A"]
     for start in reversed(starts):
         found = marks[start:]
@@ -98,20 +99,20 @@ def footage_of(
     lengths: Iterable[tuple[str, float | None]],
     rejects: Rejects,
 ) -> dict[str, Footage]:
-    """Videos with the dialogue of `NAME/<video>.srt`, where there is one.
+    """Videos with the dialogue of `NAME/<video>.srt`, if it exists.
 
     Args:
         folder: Of the benchmark.
-        names: Of the folder or archive with the subtitles.
+        names: Names of the folder or archive with the subtitles.
         lengths: Videos with their lengths in seconds, where known.
-        rejects: Takes notes of files that cannot be read.
+        rejects: Takes notes about files that cannot be read.
     """
     files = SideFiles(folder, names, rejects)
     return {name: Footage(files.lines(name), (), length_s) for name, length_s in lengths}
 
 
 def seconds(value: object) -> float | None:
-    """A number of seconds, or None for what is none."""
+    """The value as seconds. None if it is not a valid number."""
     if isinstance(value, str):
         try:
             value = float(value)

@@ -7,7 +7,7 @@
     or the hub's GENERATION/test-*.parquet (or MC/) for test, Subset/test-*.parquet for val:
                           `video_idx` is q_uid, `option` a list, `answer` an index
 
-The split test is all 5,031 questions, of which 500 have a published answer.
+The split test has all 5,031 questions. 500 of them have a published answer.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
     for number, row in read_table(path, rejects):
         qid = str(first_of(row, "q_uid", "video_idx"))
         answer = answers.get(qid, row.get("answer"))
-        # The repository keeps the answers apart; the hub has a table of the subset.
+        # The repository keeps answers in a separate file. The hub has a table of the subset.
         if split == "val" and "q_uid" in row and qid not in answers:
             continue
         if "option" in row:
@@ -67,7 +67,7 @@ def _options(row: Row) -> list[Any]:
 
 
 def _side_object(path: Path, rejects: Rejects) -> Mapping[str, Any]:
-    """A file beside the questions; empty where it is not there or cannot be read."""
+    """A side file as an object. Empty if it is missing or cannot be read."""
     if not path.is_file():
         return {}
     try:

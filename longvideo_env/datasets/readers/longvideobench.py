@@ -102,7 +102,7 @@ def _footage(files: SideFiles, row: Row, rejects: Rejects) -> Footage:
 
 
 def _line(entry: object, offset_s: float, length_s: float | None) -> TimedText | None:
-    """One line in the video's time; None for what lies outside it or is no line."""
+    """One line, in seconds of the video. None if it is outside the video or not a line."""
     if not isinstance(entry, dict):
         return None
     stamp = entry.get("timestamp")

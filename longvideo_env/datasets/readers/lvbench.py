@@ -46,7 +46,7 @@ def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
         video = film_name(first_of(row, "key", "video_path", "video"))
         info = row.get("video_info")
         minutes = seconds(info.get("duration_minutes")) if isinstance(info, dict) else None
-        # Whole minutes, rounded: a span may lie in the one after.
+        # Lengths are rounded to whole minutes, so a span may run into the next minute.
         footage.setdefault(video, Footage(length_s=minutes and (minutes + 1) * 60))
         for asked in _asked(row, path, number, rejects):
             items.append(_item(number, asked, video))

@@ -1,4 +1,4 @@
-"""MLVU: one file a task; the answer is the option's text.
+"""MLVU: one file per task. The answer is the option's text.
 
     json/1_plotQA.json .. json/7_topic_reasoning.json, also under MLVU/json/ or in the folder itself
         [{"video", "duration", "question", "candidates", "answer", "question_type"}]
@@ -8,9 +8,9 @@
 
 MLVU reports the mean over its task types, not over its questions.
 
-Of the 2,175 questions of the published dev files, one has neither a question nor options, and the
-answer of two is not among their options: these are left out and counted. Three have options without
-a text, which are shown as `(no text)`.
+The published dev files have 2,175 questions. One has neither question nor options, and two have an
+answer that is not among their options. These three are left out and counted. Three others have
+options without text, shown as `(no text)`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
         if split == "test" or split not in FILES:
             raise
         raise DatasetNotFoundError(
-            "expected one file a task, such as json/1_plotQA.json.", folder, None, error.mend
+            "expected one file per task, such as json/1_plotQA.json.", folder, None, error.mend
         ) from error
     items: list[Item] = []
     footage: dict[str, Footage] = {}
@@ -108,7 +108,7 @@ def _items(
 
 
 def _answer(question: object, options: list[object], answer: object) -> object:
-    """The index of the answer, whose text goes before what else it may mean: "2" is an option.
+    """Index of the answer. Its text is compared first, because an option may be "2".
 
     Raises:
         ValueError: The published row cannot be played.

@@ -5,7 +5,7 @@
     or the hub's MC/test-*.parquet
     open-ended: the files of NExT-OE, or OE/validation-*.parquet: `answer` in words, no a0 ..
 
-Ids of questions are unique within a video only; here they are `VIDEO_QID`.
+Question ids are unique only within a video, so `VIDEO_QID` is used as the id.
 """
 
 from __future__ import annotations

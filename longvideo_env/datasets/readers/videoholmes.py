@@ -4,8 +4,8 @@ test_Video-Holmes.json, train_Video-Holmes.json
     [{"video ID", "Question ID", "Question Type": "SR", "Question", "Options": {"A": ...},
       "Answer": "A"}]
 
-An id counts the questions of the file, or of its video: where two rows share one, the video's name
-goes before it.
+Ids count the questions of the file or of the video. If two rows share an id, the video's name is
+put before it.
 """
 
 from __future__ import annotations

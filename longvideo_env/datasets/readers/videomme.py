@@ -6,8 +6,8 @@
     or Video-MME.tsv (VLMEvalKit: `video`, `candidates`, no ids of questions)
     subtitle/<videoID>.srt, or subtitle.zip as published
 
-156 of the 900 videos have no subtitles. The benchmark shows only those subtitles at whose times a
-frame was sampled; here a clip is shown with all of its subtitles.
+156 of the 900 videos have no subtitles. The benchmark shows only the subtitles at the times of the
+sampled frames. Here a clip is shown with all of its subtitles.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(folder: Path, split: str, rejects: Rejects) -> Benchmark:
     footage = footage_of(
         folder, ("subtitle", "subtitles"), ((name, None) for name in videos), rejects
     )
-    # VLMEvalKit drops the ids, which count the videos and the questions of each.
+    # VLMEvalKit drops the ids. They are rebuilt by counting videos and their questions.
     numbers = {video: i for i, video in enumerate(videos, start=1)}
     asked: Counter[str] = Counter()
     items, columns = [], dict(COLUMNS)

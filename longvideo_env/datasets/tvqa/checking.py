@@ -1,4 +1,4 @@
-"""Whether a question's gold lies in the folder: its clip is there, and its span inside the clip."""
+"""Checks that a question's gold clip is in the folder, and that its span is inside the clip."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from longvideo_env.ids import parse_clip_id
 from longvideo_env.schema import Task
 
 SLACK_S = 1.0
-"""How far a span may run over its clip: lengths are rounded."""
+"""Seconds by which a span may exceed its clip, since lengths are rounded."""
 
 
 class GoldCheck:
-    """Checks clips and spans against what the folder holds.
+    """Checks clips and spans against the folder's contents.
 
     Args:
-        texts: The folder's clips. Dialogue and `clips.json` list all but silent ones, which lie
-            between others; captions alone may be few.
+        texts: The folder's clips. Dialogue and `clips.json` list all clips except silent ones
+            between others. Captions alone may list only a few.
 
     Attributes:
-        fine: Clips that the folder has, and in which every span fits because no length is known.
+        fine: Clips of the folder whose length is unknown, so that every span fits.
     """
 
     def __init__(self, texts: Texts) -> None:
@@ -43,7 +43,7 @@ class GoldCheck:
             close = get_close_matches(clip_id, self._clips, n=1)
             hint = f" Close to it: {close[0]}." if close else ""
             return place.error(
-                ForeignClipError, f"expected a clip that the folder has, got {clip_id!r}.{hint}"
+                ForeignClipError, f"expected a clip of the folder, got {clip_id!r}.{hint}"
             )
         start_s, end_s = self._times[clip_id]
         return place.error(
@@ -53,14 +53,14 @@ class GoldCheck:
         )
 
     def is_fine(self, clip_id: str, end_s: float | None) -> bool:
-        """Whether the folder has a clip, and a span that ends at a time fits in it."""
+        """Whether the folder has the clip, and a span ending at `end_s` fits in it."""
         if self._clips and clip_id not in self._clips and not self._is_between(clip_id):
             return False
         times = self._times.get(clip_id) if self._times else None
         return end_s is None or times is None or end_s <= times[1] - times[0] + SLACK_S
 
     def _is_between(self, clip_id: str) -> bool:
-        """Whether a clip that no file lists lies before one of its segment that a file does."""
+        """Whether an unlisted clip comes before a listed clip of the same segment."""
         name = parse_clip_id(clip_id)
         return name is not None and name.number < self._last.get(name[:2], -1)
 

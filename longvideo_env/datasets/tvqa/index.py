@@ -1,8 +1,8 @@
-"""An index of a large split: opened in milliseconds, mapped into memory, shared between processes.
+"""An on-disk index of a large split: opens in milliseconds, memory-mapped, shared by processes.
 
-It holds the questions' rows and the clips' texts one after the other, and where each starts. All
-rows are checked when it is made; a row becomes a `Task`, and a text a `Video`, when it is asked
-for. The mapped pages belong to the system's page cache, so that eight processes hold the text once.
+It holds the questions' rows and the clips' texts, and where each starts. All rows are checked when
+the index is made. A `Task` or `Video` is built on demand. The mapped pages are in the system's page
+cache, so several processes share one copy of the text.
 
 | file | holds |
 |---|---|
@@ -31,11 +31,11 @@ from longvideo_env.records.files import write_text
 from longvideo_env.schema import Qid, Task
 
 VERSION = 2
-"""Goes up whenever an index is written in another way, or rows are read in another way."""
+"""Raised whenever the index format or the reading of rows changes."""
 
 
 class Pieces:
-    """Stretches of text in a file that is mapped into memory. Can be pickled: it is opened again.
+    """Pieces of text in a memory-mapped file. Can be pickled: the file is opened again.
 
     Args:
         stem: Path of the two files without their suffixes.
@@ -60,7 +60,7 @@ class Pieces:
 
 
 def write_pieces(stem: Path, texts: Iterable[str]) -> None:
-    """Write texts one after the other, as `Pieces` reads them."""
+    """Write texts in the format that `Pieces` reads."""
     ends = array("Q", [0])
     with open(stem.with_suffix(".bin"), "wb", buffering=1 << 20) as file:
         for text in texts:
@@ -70,12 +70,12 @@ def write_pieces(stem: Path, texts: Iterable[str]) -> None:
 
 
 class LazyTasks(Sequence[Task]):
-    """The tasks of an index. Each is made from its row when it is asked for.
+    """The tasks of an index. Each is built from its row on demand.
 
     Args:
         folder: The index.
-        file: The file of the questions, for messages.
-        chosen: Positions of the rows; all by default.
+        file: The questions' file, for error messages.
+        chosen: Positions of the rows; by default all.
     """
 
     def __init__(self, folder: Path, file: Path, chosen: range | None = None) -> None:
@@ -110,28 +110,31 @@ class LazyTasks(Sequence[Task]):
 
     @cached_property
     def qids(self) -> Sequence[Qid]:
-        """The ids of all questions, without making tasks."""
+        """The ids of all questions, without building tasks."""
         qids: list[Qid] = json.loads((self._folder / "qids.json").read_text(encoding="utf-8"))
         return [qids[i] for i in self._chosen]
 
     @cached_property
     def fewest_options(self) -> int:
-        """The fewest options that a question of the index has."""
+        """Smallest number of options of any question of the index."""
         return int(read_meta(self._folder)["fewest_options"])
 
     def kept(self, name: str, make: Callable[[LazyTasks], Any]) -> Any:
-        """What `make` says of all rows of the index, in plain values: made once, kept beside it."""
+        """The plain value that `make` computes from all rows.
+
+        Computed once and cached beside the index.
+        """
         path = self._folder / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             value = make(LazyTasks(self._folder, self._file))
-        with suppress(OSError):  # without a cache that can be written, it is made each time
+        with suppress(OSError):  # computed each time if the cache cannot be written
             write_text(path, json.dumps(value))
         return value
 
     def gold_clips(self) -> dict[str, str]:
-        """`str(qid)` to gold clip id, where it is known, without making tasks."""
+        """`str(qid)` -> gold clip id, where known, without building tasks."""
         clips = [clip for ids in read_meta(self._folder)["videos"].values() for clip in ids]
         gold = np.load(self._folder / "gold.npy")
         pairs = zip(self.qids, (int(gold[i]) for i in self._chosen), strict=True)
@@ -161,10 +164,10 @@ class ClipTexts(Mapping[str, str]):
 
 
 class ClipEntries(Mapping[str, list[dict[str, Any]]]):
-    """Entries with text and times by clip id, from an index: what is kept as JSON.
+    """Entries with text and times by clip id, from an index that stores them as JSON.
 
     Args:
-        texts: The JSON by clip id; an empty text stands for no entry.
+        texts: The JSON by clip id; an empty string means no entry.
     """
 
     def __init__(self, texts: Mapping[str, str]) -> None:
@@ -182,6 +185,6 @@ class ClipEntries(Mapping[str, list[dict[str, Any]]]):
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What `meta.json` holds."""
+    """The contents of `meta.json`."""
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return meta

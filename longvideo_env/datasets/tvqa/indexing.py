@@ -1,7 +1,7 @@
-"""Making an index of a large split. All rows are checked, most of them by a quick look.
+"""Makes an index of a large split. All rows are checked, most of them by a fast check.
 
-The quick look knows rows that are certainly right; every other row goes through `read_task`, which
-says what is wrong. So what is accepted is the same as without an index.
+The fast check accepts only rows that are certainly valid. Every other row goes through `read_task`,
+which reports the fault. So the same rows are accepted as without an index.
 """
 
 from __future__ import annotations
@@ -67,22 +67,22 @@ _JSON = itemgetter(1)
 _GAP = np.uint64(2)  # ", " between two plain rows
 _TOGETHER = 512
 _RawRows: TypeAlias = "list[re.Match[str]] | tuple[int, int, object]"
-"""Plain rows; or where the JSON of a row starts and ends, and its value."""
+"""Plain rows; or start and end of a row's JSON, and its value."""
 _SPACE = re.compile(r"\s*")
 _BETWEEN = re.compile(r"\s*([,\]])\s*")
 
 
 class IrregularFileError(Exception):
-    """A file that only the slower reader can judge."""
+    """A file that needs the slower reader."""
 
 
 class _Rows:
-    """Checks rows one by one and writes those that are right.
+    """Checks rows and writes the valid ones.
 
     Args:
         file: The questions.
-        rejects: Takes what is wrong.
-        check: Knows the folder's clips.
+        rejects: Takes the errors of invalid rows.
+        check: Checks gold against the folder's clips.
     """
 
     def __init__(self, file: Path, rejects: Rejects, check: GoldCheck) -> None:
@@ -93,7 +93,7 @@ class _Rows:
         with open(file, "rb") as head:
             self._offset = len(BOM_UTF8) if head.read(len(BOM_UTF8)) == BOM_UTF8 else 0
         self._ascii = self._text.isascii()
-        # Half of a surrogate pair cannot be written as UTF-8: rows with one need a close look.
+        # A lone surrogate cannot be written as UTF-8, so rows with one need the full check.
         self._escapes = "\\u" in self._text and re.search(r"\\u[dD]", self._text) is not None
         self._at_char = self._at_byte = 0
         self._bounds = array("Q")
@@ -118,7 +118,7 @@ class _Rows:
         self._text = ""
 
     def _take(self, number: int, rows: list[re.Match[str]]) -> bool:
-        """Keep plain rows if all of them are right. Looking at them together is quicker."""
+        """Keep plain rows if all of them are valid. Checking them together is faster."""
         groups = methodcaller("group", *map(rows[0].re.groupindex.__getitem__, _NAMES))
         texts, starts, ends, clips, video_ids = zip(*map(groups, rows), strict=True)
         names, ends_s = set(texts), list(map(float, ends))
@@ -140,7 +140,7 @@ class _Rows:
         return True
 
     def _add(self, number: int, start: int, end: int, row: object) -> None:
-        """Keep a row or reject it. Start and end are its place in the text."""
+        """Keep or reject a row. `start` and `end` are its position in the text."""
         clip_id = self._quick_clip(row)
         start, end = self._place_in_bytes(start, end)
         if clip_id is not None:
@@ -158,7 +158,7 @@ class _Rows:
             self._rejects.add(
                 RowPlace(self._file, number, qid).error(
                     DuplicateQidError,
-                    f"expected a qid of its own, but rows {first} and {number} share it.",
+                    f"expected a unique qid, but rows {first} and {number} share it.",
                 )
             )
             return
@@ -169,13 +169,13 @@ class _Rows:
         self._bounds.extend((start, end))
 
     def write(self, folder: Path) -> None:
-        """Write the rows: the whole file as it stands, and where each row lies in it."""
+        """Write a copy of the file, and the position of each row in it."""
         shutil.copyfile(self._file, folder / "rows.bin")
         bounds = np.frombuffer(self._bounds, dtype=np.uint64).reshape(-1, 2)
         np.save(folder / "rows.npy", bounds + np.uint64(self._offset))
 
     def _place_in_bytes(self, start: int, end: int) -> tuple[int, int]:
-        """From characters to bytes; rows come in order, and between them is nothing but ASCII."""
+        """Convert character to byte offsets. Rows come in order, with only ASCII between them."""
         if self._ascii:
             return start, end
         start_byte = self._at_byte + start - self._at_char
@@ -197,7 +197,7 @@ class _Rows:
         return task
 
     def _quick_clip(self, row: object) -> str | None:
-        """The gold clip of a row that is certainly right, else None."""
+        """The gold clip of a row that is certainly valid, else None."""
         if self._escapes or type(row) is not dict or not _KNOWN_KEYS.issuperset(row):
             return None
         try:
@@ -218,7 +218,7 @@ class _Rows:
 
 
 class _VideoOfClip(dict[str, str | None]):
-    """Clip id -> its video's id, or None for what is no clip id."""
+    """Clip id -> its video's id, or None if it is not a clip id."""
 
     def __missing__(self, clip_id: str) -> str | None:
         name = parse_clip_id(clip_id)
@@ -228,11 +228,11 @@ class _VideoOfClip(dict[str, str | None]):
 
 @no_collector()
 def build_index(folder: Path, sources: Sources, skip_invalid: bool) -> None:
-    """Fill an empty folder with the index of a split.
+    """Write the index of a split into an empty folder.
 
     Raises:
         DataError: As `load_dataset`.
-        IrregularFileError: The plain reader has to judge the file.
+        IrregularFileError: The file needs the slower reader.
     """
     rejects = Rejects(skip_invalid, collect=True)
     texts = read_texts(sources, rejects)
@@ -313,7 +313,7 @@ def _error(kind: str, problem: str, file: str | None, row: int | str | None) -> 
 
 
 def _raw_rows(text: str) -> Iterator[tuple[int, _RawRows]]:
-    """The number of a row, and the row; or several plain rows, and the number of the first."""
+    """Number and row; or the number of the first of several plain rows, and these rows."""
     start = _after_space(text, 0)
     if text.startswith("[", start):
         return _array_rows(text, start + 1)
@@ -323,7 +323,7 @@ def _raw_rows(text: str) -> Iterator[tuple[int, _RawRows]]:
 
 
 def _array_rows(text: str, start: int) -> Iterator[tuple[int, _RawRows]]:
-    # One value from a place in a text, as `raw_decode` does it, but quicker.
+    # Reads one value at a position, like `raw_decode` but faster.
     scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type] # typeshed names another class
     at, number, more = _after_space(text, start), 1, ","
     plain: Any = None  # typeshed does not know its `scanner`
@@ -348,10 +348,10 @@ def _array_rows(text: str, start: int) -> Iterator[tuple[int, _RawRows]]:
 
 
 def _plain_row(row: object) -> re.Pattern[str] | None:
-    """Finds rows with the keys of this one, in their order, that are written as json.dump does.
+    """A pattern for rows with the same keys in the same order, formatted as json.dump does.
 
-    It knows texts and numbers without anything special in them, and so which rows are right but
-    for what their values mean. None if it does not know the keys.
+    It matches texts without escapes and plain numbers, so a match is valid JSON of the right types.
+    None if a key is unknown.
     """
     if not isinstance(row, dict) or not {*_PLAIN} - {"show_name"} <= row.keys() <= {*_PLAIN}:
         return None

@@ -1,12 +1,12 @@
-"""Which files belong to a dataset and split. Nothing is opened here.
+"""Finds the files of a dataset and split. Does not open them.
 
-Layouts, in one folder each; `.json` and `.jsonl` are taken alike:
+Layout of a folder; `.json` and `.jsonl` are treated alike:
 
 - questions: `questions_{split}`, `LongTVQA_plus_{split}`, `LongTVQA_{split}`, `tvqa_plus_{split}`
   (also with `_preprocessed`), `tvqa_{split}` (its `test_public` is the split test);
 - subtitles: `{prefix}_subtitle(s)_clip_level`, or else `{prefix}_subtitle(s)_episode_level`;
-- `subtitles.json` (with times), `captions.json`, `clips.json`, frames under `frames/`, and what
-  models made of them under `layers/`; all optional.
+- `subtitles.json` (with times), `captions.json`, `clips.json`, frames under `frames/`, and layers
+  made by models under `layers/`; all optional.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from longvideo_env.errors import DatasetNotFoundError
 
 EMBEDDED = "embedded"
 LAYERS = "layers"
-"""The folder of layers, in that of a dataset or film."""
+"""Name of the folder with layers, inside the folder of a dataset or film."""
 
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / EMBEDDED
 _PUBLIC_TEST = "test_public"
@@ -39,11 +39,11 @@ _SUBTITLES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class QuestionFile:
-    """A file of questions and what its name says.
+    """A file of questions, and the parts of its name.
 
     Attributes:
         path: The file.
-        prefix: Such as `longtvqa_plus`, in lower case; the whole stem if the name is unknown.
+        prefix: Such as `longtvqa_plus`, in lower case. The whole stem if the name is unknown.
         split: The split, or None if the name is unknown.
         variant: Whether it is a `_preprocessed` copy.
     """
@@ -65,11 +65,12 @@ class Sources:
         questions: The split's questions.
         siblings: Questions of the other splits.
         clip_subtitles: Subtitles by clip, or None.
-        episode_subtitles: Subtitles by video, or None; used where there are none by clip.
+        episode_subtitles: Subtitles by video, or None. Used if there are none by clip.
         captions: Captions, or None.
         frames_root: Folder of the frames, or None.
-        timed_subtitles: Subtitles by clip with their times, or None; they go before the others.
-        clips: Where clips lie in their videos, or None.
+        timed_subtitles: Subtitles by clip with times, or None. Used instead of the others where
+            present.
+        clips: The file with the clips' times in their videos, or None.
         layers: What models heard, read or saw (see `datasets.layers`).
     """
 
@@ -99,13 +100,13 @@ class Sources:
         )
 
     def n_bytes(self) -> int:
-        """Size of the files that a split is read from."""
+        """Total size of the split's files in bytes."""
         texts = self.clip_subtitles or self.episode_subtitles
         files = (self.questions, texts, self.captions, self.timed_subtitles)
         return sum(file.stat().st_size for file in files if file is not None)
 
     def state(self) -> tuple[tuple[int, int] | None, ...]:
-        """Time of change and size of each file: a cache key that sees edits."""
+        """Modification time and size of each file: a cache key that changes with edits."""
         stats = [file.stat() if file is not None else None for file in self._files()]
         return tuple((stat.st_mtime_ns, stat.st_size) if stat else None for stat in stats)
 
@@ -114,11 +115,11 @@ def find_sources(dataset: str, split: str, frames_root: str | Path | None) -> So
     """Find the files of a dataset and split.
 
     Raises:
-        DatasetNotFoundError: There are none, or there are several that could be meant.
+        DatasetNotFoundError: There are no such files, or several could be meant.
     """
     path = _locate(dataset)
     root = path.parent if path.is_file() else path
-    # By name first: a folder may hold thousands of folders of frames.
+    # Filter by name first: a folder may contain thousands of folders with frames.
     entries = (entry for entry in root.iterdir() if entry.suffix.lower() in (".json", ".jsonl"))
     files = sorted(entry for entry in entries if entry.is_file())
     known = [found for file in files if (found := _question_file(file))]
@@ -152,7 +153,7 @@ def _name(dataset: str, path: Path) -> str:
 
 
 def question_files(folder: Path) -> dict[str, Path]:
-    """The files of questions in a folder by split; a plain file goes before a preprocessed copy."""
+    """Question files of a folder by split. A plain file wins over a `_preprocessed` copy."""
     known = [file for path in sorted(folder.iterdir()) if (file := _question_file(path))]
     known.sort(key=lambda file: file.variant, reverse=True)
     return {
@@ -163,7 +164,7 @@ def question_files(folder: Path) -> dict[str, Path]:
 
 
 def splits_of(dataset: str) -> list[str]:
-    """The splits of a folder of questions; for a file the one that its name says, if any.
+    """The splits of a folder of questions. For a file, the split in its name, if any.
 
     Raises:
         DatasetNotFoundError: There is no such dataset.
@@ -176,7 +177,7 @@ def splits_of(dataset: str) -> list[str]:
 
 
 def find_texts(folder: str | Path, frames_root: str | Path | None = None) -> Sources:
-    """Find what a folder holds besides questions; `questions` is then the folder itself.
+    """Find the files of a folder without questions. `questions` is then the folder itself.
 
     Raises:
         DatasetNotFoundError: There is no such folder, or no text or clip in it.
@@ -204,7 +205,7 @@ def find_texts(folder: str | Path, frames_root: str | Path | None = None) -> Sou
             "subtitles in the layout of LongTVQA, or questions.",
             root,
             None,
-            "make one of a film with longvideo-env ingest.",
+            "make such a folder from a film with longvideo-env ingest.",
         )
     return found
 
@@ -217,7 +218,7 @@ def _locate(dataset: str) -> Path:
         return hub_folder(dataset)
     else:
         path = Path(dataset).expanduser().resolve()
-        mend = "pass 'embedded', or the folder (or the one file) with the questions."
+        mend = "pass 'mini', 'embedded', or the folder or file with the questions."
     if not dataset.strip() or not (path.is_dir() or path.is_file()):
         raise DatasetNotFoundError(f"no dataset {dataset!r}: {path} does not exist.", mend=mend)
     return path
@@ -225,7 +226,7 @@ def _locate(dataset: str) -> Path:
 
 def _question_file(path: Path) -> QuestionFile | None:
     match = _QUESTIONS.match(path.name)
-    # `tvqa_plus.json` is no split "plus" of TVQA.
+    # `tvqa_plus.json` is not a split "plus" of TVQA.
     if match is None or match["split"].lower() == "plus":
         return None
     return QuestionFile(
@@ -238,10 +239,13 @@ def _same_split(asked: str, found: str | None) -> bool:
 
 
 def _check_split(file: QuestionFile, split: str) -> QuestionFile:
-    """A file given by its path must hold the split; a name that is not known may be any."""
+    """Check that a file given by path holds the split.
+
+    A file with an unknown name may be any split.
+    """
     if file.split is not None and not _same_split(split, file.split):
         raise DatasetNotFoundError(
-            f"expected split {split!r}, but by its name the file holds {file.split!r}.",
+            f"expected split {split!r}, but the file's name says {file.split!r}.",
             file.path,
             None,
             f"pass split={file.split!r}.",
@@ -264,7 +268,7 @@ def _choose(root: Path, known: list[QuestionFile], split: str) -> QuestionFile:
     if not fitting:
         close = (get_close_matches(split, splits, n=1, cutoff=0.4) or splits)[0]
         raise DatasetNotFoundError(
-            f"no split {split!r}; there: {', '.join(splits)}.",
+            f"no split {split!r}; splits: {', '.join(splits)}.",
             root,
             None,
             f"pass one of these, such as split={close!r}.",
@@ -273,7 +277,7 @@ def _choose(root: Path, known: list[QuestionFile], split: str) -> QuestionFile:
     if len(plain) > 1:
         names = ", ".join(file.path.name for file in plain)
         raise DatasetNotFoundError(
-            f"split {split!r} could be any of {names}.",
+            f"split {split!r} matches several files: {names}.",
             root,
             None,
             "pass the path of one of them as the dataset.",
@@ -289,7 +293,7 @@ def _siblings(chosen: QuestionFile, known: list[QuestionFile]) -> Iterator[Path]
 
 
 def _subtitles(files: list[Path], prefix: str, level: str) -> Path | None:
-    """The subtitles of the dataset's own prefix, or else the first there are."""
+    """The subtitles with the dataset's prefix, or else the first ones."""
     matches = [(match, file) for file in files if (match := _SUBTITLES.match(file.name))]
     fitting = [
         (match["prefix"].lower() != prefix, file)
@@ -310,7 +314,7 @@ def _frames(root: Path, frames_root: str | Path | None) -> Path | None:
     path = Path(frames_root).expanduser().resolve()
     if not path.is_dir():
         raise DatasetNotFoundError(
-            "frames_root is no folder.",
+            "frames_root is not a folder.",
             path,
             None,
             "pass the folder that holds <clip>/00001.jpg or <show>_frames/<clip>/00001.jpg, or "

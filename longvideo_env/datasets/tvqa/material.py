@@ -1,4 +1,4 @@
-"""What is known of the clips of a dataset: texts, captions, and where each lies in its video."""
+"""What is known about the clips of a dataset: texts, captions, and times in the video."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from longvideo_env.ids import parse_clip_id
 from longvideo_env.schema import NOMINAL_CLIP_S
 
 FPS = 3.0
-"""Frames a second where nothing else is said: TVQA's."""
+"""Default frames per second: TVQA's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipTimes:
-    """Where clips lie in their video, and how their frames are numbered.
+    """Times of clips in their video, and the numbering of their frames.
 
     Attributes:
         spans: Clip id -> `(start_s, end_s)` in the video.
-        frames_fps: How many numbers of frames make a second.
-        clip_s: Seconds that a clip counts for where `spans` does not have it.
+        frames_fps: Frame numbers per second.
+        clip_s: Length in seconds of a clip that is not in `spans`.
     """
 
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -42,27 +42,27 @@ class ClipTimes:
     clip_s: float = NOMINAL_CLIP_S
 
     def as_json(self) -> dict[str, Any]:
-        """The same as `clips.json` holds it."""
+        """The contents of `clips.json`."""
         clips = {c: {"start_s": start, "end_s": end} for c, (start, end) in self.spans.items()}
         return {"frames_fps": self.frames_fps, "clips": clips}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ClipTimes:
-        """What `as_json` wrote."""
+        """Rebuild from `as_json`."""
         spans = {c: (t["start_s"], t["end_s"]) for c, t in value.get("clips", {}).items()}
         return cls(spans, float(value.get("frames_fps", FPS)))
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The clips of a dataset and what is known of each.
+    """The clips of a dataset and what is known about each.
 
     Attributes:
         clip_ids: All clips that a file names.
         subtitles: Clip id -> text with `<eos>` after each utterance.
-        timed: Clip id -> dialogue with times; goes before `subtitles`.
+        timed: Clip id -> dialogue with times. Used instead of `subtitles` where present.
         captions: Clip id -> captions.
-        times: Where clips lie in their video.
+        times: Times of clips in their video.
         layers: What models heard, read or saw; the newest of each kind.
     """
 
@@ -75,7 +75,9 @@ class Texts:
 
 
 def read_texts(sources: Sources, rejects: Rejects) -> Texts:
-    """Read everything but the questions. Without dialogue, other splits name clips as well.
+    """Read everything except the questions.
+
+    Without dialogue, other splits' questions also name clips.
 
     Raises:
         DataError: As `load_dataset`.
@@ -92,7 +94,7 @@ def read_texts(sources: Sources, rejects: Rejects) -> Texts:
     times = read_clip_times(sources.clips, rejects) if sources.clips else ClipTimes()
     clip_ids = {*(subtitles or ()), *(timed or ()), *captions, *times.spans}
     if subtitles is None and timed is None:
-        for file in sources.siblings:  # their invalid rows are not this split's
+        for file in sources.siblings:  # their invalid rows do not count for this split
             rows = read_rows(file, Rejects(skip_invalid=True))
             clip_ids.update(clip_id for _, row in rows if (clip_id := clip_named_by(row)))
     layers = read_layers(sources.layers, rejects)
@@ -103,7 +105,7 @@ def read_clip_times(file: Path, rejects: Rejects) -> ClipTimes:
     """Read `clips.json`: `{"frames_fps": 3, "clips": {id: {"start_s", "end_s"}}}`.
 
     Raises:
-        MalformedFileError: It is of another shape.
+        MalformedFileError: The file has another shape.
         InvalidRowError: A clip is wrong, and invalid rows are not skipped.
     """
     value = read_object(file)

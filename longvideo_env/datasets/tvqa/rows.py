@@ -1,4 +1,4 @@
-"""One normaliser for the question rows of LongTVQA+, LongTVQA, TVQA+ and TVQA."""
+"""Reads the question rows of LongTVQA+, LongTVQA, TVQA+ and TVQA into one form."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ _E = TypeVar("_E", bound=InvalidRowError)
 
 @dataclass(frozen=True, slots=True)
 class RowPlace:
-    """Where a row stands, for messages."""
+    """File and number of a row, for error messages."""
 
     file: Path
     row: int
     qid: Qid | None = None
 
     def error(self, kind: type[_E], problem: str) -> _E:
-        """An error of a kind about this row."""
+        """An error of the given type for this row."""
         head = "" if self.qid is None else f"question {self.qid}: "
         return kind(head + problem, self.file, self.row, MEND_ROW)
 
 
 def read_tasks(file: Path, rows: Rows, rejects: Rejects) -> list[tuple[int, Task]]:
-    """Turn rows into tasks with their positions.
+    """Turn rows into tasks, with their positions.
 
     Ids are compared as text, as `Dataset.task` does: 7 and "7" are duplicates, and the first
     one stays.
@@ -64,7 +64,7 @@ def read_tasks(file: Path, rows: Rows, rejects: Rejects) -> list[tuple[int, Task
             if first != number:
                 raise RowPlace(file, number, task.qid).error(
                     DuplicateQidError,
-                    f"expected a qid of its own, but rows {first} and {number} share it.",
+                    f"expected a unique qid, but rows {first} and {number} share it.",
                 )
         except InvalidRowError as error:
             rejects.add(error, error.__cause__)
@@ -76,10 +76,10 @@ def read_tasks(file: Path, rows: Rows, rejects: Rejects) -> list[tuple[int, Task
 def read_task(row: object, place: RowPlace) -> Task:
     """Turn one row into a task.
 
-    `answer` goes before `answer_idx`, and `occur_clip` before `vid_name`, where a row has both.
+    If a row has both, `answer` is used before `answer_idx`, and `occur_clip` before `vid_name`.
 
     Raises:
-        InvalidRowError: Or one of its kinds: the row is wrong.
+        InvalidRowError: Or a subclass: the row is invalid.
     """
     if not isinstance(row, dict):
         raise place.error(
@@ -116,7 +116,7 @@ def read_task(row: object, place: RowPlace) -> Task:
 
 @lru_cache(maxsize=256)
 def _misspelt(keys: tuple[object, ...]) -> str | None:
-    """What is wrong with a row's keys: one that is not known, near one that is missing."""
+    """A message if an unknown key looks like a missing one; otherwise None."""
     there = {_SAME.get(str(key), str(key)) for key in keys}
     missing = [key for key in _KEYS if key not in there]
     for key in keys:
@@ -196,7 +196,7 @@ def _read_answer(row: Mapping[str, object], n_options: int, place: RowPlace) -> 
 
 
 def _read_video(row: Mapping[str, object], place: RowPlace) -> tuple[str, str | None]:
-    """The ids of a row's video, and of the clip with the answer if the row names it."""
+    """The ids of a row's video and, if named, of the clip with the answer."""
     clip_id, video_id = _first(row, "occur_clip", "vid_name"), row.get("episode_name")
     if video_id is not None and not (isinstance(video_id, str) and is_video_id(video_id)):
         raise place.error(
@@ -226,7 +226,7 @@ def _read_video(row: Mapping[str, object], place: RowPlace) -> tuple[str, str | 
 
 
 def _read_span(value: object, place: RowPlace) -> tuple[float, float] | None:
-    """The span of a row, or None where it is unknown: absent, empty, NaN or infinite.
+    """The span of a row. None if it is unknown: absent, empty, NaN or infinite.
 
     A span of length 0 is kept: TVQA has one. A negative start, an end before the start, and a
     value of another shape are errors.
@@ -259,7 +259,7 @@ def _read_span(value: object, place: RowPlace) -> tuple[float, float] | None:
 
 
 def _seconds(value: object) -> float | None:
-    """A JSON number as seconds, NaN for null; None for what is no number."""
+    """A JSON number as seconds. NaN for null, None if it is not a number."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):

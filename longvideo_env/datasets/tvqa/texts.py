@@ -1,4 +1,4 @@
-"""Subtitles and captions: read and checked as a whole, split only when a video is built."""
+"""Subtitles and captions. Read and checked at once, split when a video is built."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RawCaptions: TypeAlias = Mapping[str, list[dict[str, Any]]]
 """Clip id -> checked entries with `text` and perhaps `start_s` and `end_s`."""
 
 _UTTERANCE_END = "<eos>"
-# A closing label counts where the next clip or the end follows: dialogue may hold a label too.
+# A closing label counts only before the next clip or the end, since dialogue may contain one.
 _LABELLED = re.compile(
     r"\s*<(seg[0-9]{1,6}_clip_[0-9]{1,6})>(.*?)</\1>\s*(?=<seg[0-9]+_clip_[0-9]+>|\Z)", re.DOTALL
 )
@@ -59,7 +59,7 @@ def read_episode_subtitles(file: Path, rejects: Rejects) -> dict[str, str]:
 
 
 def split_labels(text: str) -> dict[str, str] | None:
-    """Cut a video's subtitles into label -> text; None if there is text outside the labels."""
+    """Split a video's subtitles into label -> text. None if there is text outside the labels."""
     clips: dict[str, str] = {}
     at = 0
     while at < len(text):
@@ -72,13 +72,13 @@ def split_labels(text: str) -> dict[str, str] | None:
 
 
 def split_utterances(text: str) -> tuple[TimedText, ...]:
-    """Cut a clip's subtitles at `<eos>`; empty utterances are dropped."""
+    """Split a clip's subtitles at `<eos>`. Empty utterances are dropped."""
     parts = (part.strip() for part in text.split(_UTTERANCE_END))
     return tuple(TimedText(part) for part in parts if part)
 
 
 def read_captions(file: Path, rejects: Rejects) -> RawCaptions:
-    """Read and check captions: clip id -> `[{start_s, end_s, text}]`, times may be null."""
+    """Read and check captions: clip id -> `[{start_s, end_s, text}]`. Times may be null."""
     return check_captions(read_object(file), file, rejects)
 
 
@@ -97,7 +97,7 @@ def check_captions(entries: Mapping[str, Any], file: Path, rejects: Rejects) -> 
 
 
 def build_captions(entries: list[dict[str, Any]]) -> tuple[TimedText, ...]:
-    """Turn checked entries into records; empty ones are dropped."""
+    """Turn checked entries into records. Empty ones are dropped."""
     return tuple(
         TimedText(text, _as_float(entry.get("start_s")), _as_float(entry.get("end_s")))
         for entry in entries
@@ -128,7 +128,7 @@ def is_time(value: object) -> bool:
         return True
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    # Compared, not converted: a huge whole number does not fit a float.
+    # Compared, not converted: a huge integer does not fit into a float.
     return 0 <= value < 1e9
 
 

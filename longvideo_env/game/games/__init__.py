@@ -1,1 +1,1 @@
-"""Games, one file each: bundles of tools, words, protocol, reward and rules with defaults."""
+"""Games, one file each: a game bundles tools, words, protocol, reward and rules."""

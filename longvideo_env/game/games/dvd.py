@@ -127,10 +127,10 @@ async def frame_inspect_tool(
 
 
 def seconds(text: str) -> float:
-    """`HH:MM:SS` or `MM:SS` as seconds; fractions are left out.
+    """`HH:MM:SS` or `MM:SS` as seconds. Fractions are dropped.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: The text is neither.
     """
     match = _TIME.fullmatch(text.strip())
     if match is None:
@@ -145,7 +145,7 @@ def hhmmss(at_s: float) -> str:
 
 
 def subjects(video: Video) -> dict[str, int]:
-    """Who speaks (`NAME : words`), and how many lines; the most talkative first, at most 20."""
+    """Speakers (`NAME : words`) and their numbers of lines, most lines first; at most 20."""
     names = (_SPEAKER.match(line.text) for line in dialogue(video))
     return dict(Counter(name[1].strip() for name in names if name).most_common(20))
 

@@ -38,7 +38,7 @@ from longvideo_env.timeline import Piece, seconds_of
 from longvideo_env.tools.tool import ToolCall, ToolReply, tool
 
 FIRST_FRAMES = 16
-"""Moments of the film, spread evenly, that are described at the start."""
+"""Number of moments, spread evenly over the film, that are described at the start."""
 
 
 def _first_frames(_: Mapping[str, Any], length_s: float) -> list[Span]:
@@ -82,13 +82,13 @@ def crops(play: Play) -> list[tuple[Piece, ...]]:
 
 
 def well_formed(play: Play, _: Gold) -> float:
-    """1 if every reply is one thought and one call or answer, and the last one answers."""
+    """1 if every reply has one thought and one call or answer, and the last reply answers."""
     fine = [r.has_reasoning and not isinstance(r.outcome, Malformed) for r in play.parsed]
     return float(play.status == "answered" and all(fine))
 
 
 def _shared(play: Play, gold: Gold) -> tuple[float, float, float] | None:
-    """Seconds in common, of the last crop, and of gold; None where gold has no stretch."""
+    """Seconds of overlap, of the last crop, and of gold. None if gold has no stretch."""
     wanted = list(gold.clues)
     if not wanted and gold.clip_id is not None and gold.span is not None:
         wanted = [(gold.clip_id, *gold.span)]
@@ -123,7 +123,7 @@ def crop_recall(play: Play, gold: Gold) -> float | None:
 
 
 def any_crop(play: Play, gold: Gold) -> float:
-    """1 for any crop where the answer is right."""
+    """1 if the answer is right and there was any crop."""
     return float(bool(crops(play)) and bool(gold.is_right(play.choice)))
 
 

@@ -1,1 +1,1 @@
-"""How a reply's text becomes an action, or a malformed turn."""
+"""Protocols: how a reply's text is parsed into an action or a malformed turn."""

@@ -1,17 +1,17 @@
-r"""How an answer is written and read, by a written rule.
+r"""How an answer is written and parsed.
 
-An option's label is `a0` onward, a letter or a number, as the game has it (`AnswerForm.labels`):
+An option's label is `a0` onward, a letter or a number, as the game sets it (`AnswerForm.labels`):
 
-1. Around a label may stand quotes, brackets, stars, backticks, dollar signs, `\boxed{...}` or
-   `\text{...}`, the word "option" before it, and a full stop, comma, colon or exclamation mark
-   behind it. Letters may be small.
+1. A label may be surrounded by quotes, brackets, stars, backticks, dollar signs, `\boxed{...}` or
+   `\text{...}`. It may follow the word "option", and a full stop, comma, colon or exclamation mark
+   may follow it. Letters may be lower case.
 2. A label may be followed by a colon, a full stop, a closing bracket or a dash and the words of
    that very option: `a1: he stands`.
-3. Everything else is refused. No label is ever read out of prose, or of another kind of labels:
-   `a3 or a1`, `I think a1` and, where labels are `a0` onward, a lone `B` name no option.
+3. Everything else is refused. Labels in prose and labels of another kind do not count: `a3 or a1`,
+   `I think a1` and, if labels are `a0` onward, a lone `B` name no option.
 
-An answer to "when?" is one or several stretches in seconds of the whole video, as
-`longvideo_env.spans.read_spans` reads them. An answer in words is whatever is written.
+An answer to "when?" is one or several stretches in seconds of the whole video (see
+`longvideo_env.spans.read_spans`). A free-text answer is taken as written.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _WORD = re.compile(r"\w+")
 _PLAIN = re.compile(r"a([0-9]{1,2})", re.ASCII)
 
 _NESTED = 3
-"""How deep commands may be nested: `\\boxed{\\text{a1}}`."""
+"""Maximum nesting of commands such as `\\boxed{\\text{a1}}`."""
 
 _LONGEST = 2000
-"""Characters of an answer that are looked at: a label with its option's text is shorter."""
+"""Only this many characters of an answer are parsed. A label with its option's text is shorter."""
 
 
 class _Labels(NamedTuple):
-    """A kind of labels: how one is made, read as an index, and found."""
+    """A kind of labels: how to write a label, to read it as an index, and to find it."""
 
     label: Callable[[int], str]
     place: Callable[[str], int]
@@ -81,11 +81,11 @@ _KINDS: Mapping[str, _Labels] = {
 class AnswerForm:
     """How answers are written in a game.
 
-    Inside, labels are always `a0` onward (`Action.argument`); this is what is shown of them.
+    Internally labels are always `a0` onward (`Action.argument`). This class defines what is shown.
 
     Attributes:
-        ask: As `EnvConfig.ask`.
-        labels: As `EnvConfig.labels`.
+        ask: See `EnvConfig.ask`.
+        labels: See `EnvConfig.labels`.
     """
 
     ask: str = CHOICE
@@ -96,16 +96,16 @@ class AnswerForm:
         return _KINDS[self.labels].label(index)
 
     def shown(self, options: Sequence[str]) -> tuple[str, ...]:
-        """Options as they are shown: one that names others names them by these labels."""
+        """Options as shown. Labels inside options are written in this form, too."""
         return tuple(options) if self.labels == "a0" else show_labels(options, self.label)
 
     def read(self, text: str, options: int | Sequence[str]) -> Outcome:
-        """An answer as an action.
+        """Parse an answer into an action.
 
         Args:
-            text: What stands in the answer.
-            options: As `read_answer` takes them. Without any, the answer is in words, or a stretch
-                of time where the game asks for that.
+            text: The text of the answer.
+            options: See `read_answer`. Without options, the answer is free text, or a stretch of
+                time if the game asks for one.
         """
         n_options = options if isinstance(options, int) else len(options)
         if n_options == 0:
@@ -117,7 +117,7 @@ class AnswerForm:
         return Action(ANSWER, option_label(read))
 
     def written(self, action: Action) -> str:
-        """An answer as it is written: the inverse of `read`."""
+        """Write an answer: the inverse of `read`."""
         choice = action.choice
         if self.labels == "a0" or self.ask != CHOICE or choice is None:
             return action.argument or ""
@@ -136,10 +136,10 @@ def read_answer(text: str, options: int | Sequence[str], labels: str = "a0") -> 
     """Index of the option that an answer names, or what is wrong with it.
 
     Args:
-        text: What stands in the answer.
-        options: The options, in the words that the dataset has; or how many there are, where their
-            texts are not known: then a label stands alone.
-        labels: Which labels are shown.
+        text: The text of the answer.
+        options: The options' texts in the dataset. Or their number, if the texts are unknown: the
+            answer must then be only a label.
+        labels: The kind of labels shown.
     """
     n_options = options if isinstance(options, int) else len(options)
     kind = _KINDS[labels]

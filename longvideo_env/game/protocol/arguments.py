@@ -1,4 +1,4 @@
-"""The arguments of a tool as a model writes them, whatever the protocol."""
+"""The arguments of a tool as a model writes them, in any protocol."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def expected(tool: Tool) -> str:
 
 
 def values_of(tool: Tool, text: str) -> dict[str, Any] | str:
-    """What stands in a tag as arguments, unchecked; or what is wrong with it."""
+    """The unchecked arguments in a tag, or what is wrong with them."""
     if not tool.parameters:
         return "it takes nothing"
     (first, *more) = tool.parameters

@@ -1,4 +1,4 @@
-"""What every protocol shares: a reply's text becomes an action, or says what is wrong with it."""
+"""Base of all protocols: a reply is parsed into an action, or into what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 from longvideo_env.schema import FrameRef
 
 ANSWER = "answer"
-"""Name of the action that ends an episode. No tool may have it."""
+"""Name of the action that ends an episode. No tool may have this name."""
 
 _OPTION = re.compile(r"a([0-9]{1,2})")
 
 
 class MalformedKind(str, Enum):
-    """The ways in which a reply can fail to be one action. Each has a block in the words file."""
+    """The ways in which a reply can be malformed. Each has a block in the words file."""
 
     NO_ACTION = "no_action"
     SEVERAL_ACTIONS = "several_actions"
@@ -37,17 +37,17 @@ class _Said(TypedDict):
 
 
 class Message(_Said, total=False):
-    """A chat message, in the OpenAI form.
+    """A chat message in the OpenAI format.
 
     Attributes:
         role: `system`, `user`, `assistant`, or `tool`.
         content: Its text.
-        reasoning_content: The assistant's reasoning, where it was written apart.
+        reasoning_content: The assistant's reasoning, if it was written separately.
         tool_calls: The assistant's calls: `{"id", "type", "function": {"name", "arguments"}}`,
             with the arguments as JSON text.
-        tool_call_id: The call that a tool's message answers.
-        name: That tool.
-        frames: The frames that come with it, for a master who sees.
+        tool_call_id: Id of the call that a tool message answers.
+        name: Name of that tool.
+        frames: The frames shown with it, for a master that sees.
     """
 
     reasoning_content: str
@@ -59,14 +59,14 @@ class Message(_Said, total=False):
 
 @dataclass(frozen=True, slots=True)
 class TagSet:
-    """The tags that a prompt shows. The parser of tags understands every set.
+    """The tags in a prompt. The parser understands the tags of every set.
 
     Attributes:
         name: `reference` (the published code and checkpoints) or `paper`.
         reasoning: Tag of the reasoning block.
         answer: Tag of the answer.
-        reply: Block in which a tool's text is shown.
-        view: Block in which clips are shown.
+        reply: Tag around a tool's text.
+        view: Tag around clips.
     """
 
     name: str
@@ -85,8 +85,8 @@ class Action:
 
     Attributes:
         name: A tool's name, or `answer`.
-        argument: What was written: a query, the option's label such as `a3`, the answer in words
-            where there are no options, or JSON; None where nothing was.
+        argument: The text written for it: a query, an option's label such as `a3`, a free-text
+            answer, or JSON. None if empty.
         arguments: The tool's arguments, checked.
     """
 
@@ -96,7 +96,7 @@ class Action:
 
     @property
     def choice(self) -> int | None:
-        """Index of the option, for an answer that names one."""
+        """Index of the option if the action is an answer that names one."""
         if self.name != ANSWER or self.argument is None:
             return None
         match = _OPTION.fullmatch(self.argument)
@@ -109,7 +109,7 @@ class Malformed:
 
     Attributes:
         kind: What is wrong.
-        details: Fields for the sentence that says so: `tag`, `said`, `n`, ...
+        details: Fields for the message about it: `tag`, `said`, `n`, ...
     """
 
     kind: MalformedKind
@@ -121,11 +121,11 @@ Outcome: TypeAlias = Action | Malformed
 
 @dataclass(frozen=True, slots=True)
 class ParsedReply:
-    """A reply, understood.
+    """A parsed reply.
 
     Attributes:
         outcome: Its action, or what is wrong with it.
-        has_reasoning: Whether it holds a closed block of reasoning that is not empty.
+        has_reasoning: Whether it has a closed, non-empty block of reasoning.
     """
 
     outcome: Outcome
@@ -133,7 +133,7 @@ class ParsedReply:
 
 
 class Answers(Protocol):
-    """How answers are written in a game; `answers.AnswerForm` is it."""
+    """How answers are written in a game. Implemented by `answers.AnswerForm`."""
 
     @property
     def ask(self) -> str:
@@ -146,22 +146,22 @@ class Answers(Protocol):
         ...
 
     def label(self, index: int) -> str:
-        """The label of an option, as it is shown."""
+        """The label of an option, as shown."""
         ...
 
     def shown(self, options: Sequence[str]) -> tuple[str, ...]:
-        """Options as they are shown."""
+        """Options as shown."""
         ...
 
 
 class ReplyProtocol(Protocol):
-    """How tools are offered, and how actions are written and read.
+    """How tools are offered, and how actions are written and parsed.
 
     Attributes:
         name: As in `EnvConfig.protocol`.
-        tags: The tag set that the words may show.
-        continues: Whether the whole episode is one turn of the assistant, in which observations
-            are appended as they are.
+        tags: The tag set for the prompt.
+        continues: Whether the whole episode is one assistant turn, to which observations are
+            appended unchanged.
     """
 
     name: str
@@ -174,53 +174,53 @@ class ReplyProtocol(Protocol):
         ...
 
     def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
-        """Understand a reply, with what the chat template opened it with. Never raises."""
+        """Parse a reply, including the part that the chat template wrote. Never raises."""
         ...
 
     def said(self, text: str, turn: int) -> Message:
-        """A reply as the message that stays in the conversation."""
+        """A reply as a message of the conversation."""
         ...
 
     def heard(self, said: Message, text: str) -> list[Message]:
-        """An observation as the messages that follow a reply."""
+        """An observation as the messages after a reply."""
         ...
 
     def schemas(
         self, n_options: int, purpose: str = "", argument: str = ""
     ) -> tuple[dict[str, Any], ...]:
-        """The tools as JSON schemas, where they are offered beside the messages; else nothing.
+        """The tools as JSON schemas, if they are sent beside the messages; otherwise empty.
 
         Args:
-            n_options: How many options the question has.
-            purpose: What the tool `answer` does.
-            argument: What its argument is.
+            n_options: Number of options of the question.
+            purpose: Description of the tool `answer`.
+            argument: Description of its argument.
         """
         ...
 
     def complete(self, text: str) -> bool:
-        """Whether an unfinished reply holds its action already, so that it can end here."""
+        """Whether an unfinished reply already contains its action, so that generation can stop."""
         ...
 
     @property
     def endings(self) -> list[str]:
-        """All texts that can end a reply; empty where only the model ends it."""
+        """All texts that can end a reply. Empty if only the model ends it."""
         ...
 
     @property
     def stop_strings(self) -> list[str]:
-        """Those of the actions on offer."""
+        """The endings of the offered actions."""
         ...
 
     def tag(self, name: str) -> str:
-        """What a tool, or the answer, is called when it is shown."""
+        """The name under which a tool or the answer is shown."""
         ...
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
-        """Write an action down, behind reasoning: the inverse of `parse`."""
+        """Write an action after its reasoning: the inverse of `parse`."""
         ...
 
     def neutralise(self, text: str) -> str:
-        """Make text from outside harmless, so that it cannot pass for an action."""
+        """Escape text from outside, so that it cannot be parsed as an action."""
         ...
 
 

@@ -1,11 +1,12 @@
-"""Tags in one long reply: the whole episode is one turn of the assistant.
+"""Tags in one long reply: the whole episode is one assistant turn.
 
-After the chat template has opened the assistant's turn, what the model writes is cut behind its
-first closed tag, each observation is appended as it is, and the model writes on. So the released
-checkpoints of LongVideoAgent were trained. Tags count wherever they stand, inside reasoning too,
-and are looked for tool by tool in the order in which the game names them, the answer last.
+The chat template opens the assistant's turn. The model's text is cut after its first closed tag,
+the observation is appended unchanged, and the model continues. The released checkpoints of
+LongVideoAgent were trained this way. Tags count anywhere, also inside reasoning. They are searched
+tool by tool in the game's order, the answer last.
 
-A policy needs its own tokens for this (`hf:`, `vllm:`): a server's chat knows only turns.
+This needs a policy with its own tokens (`hf:`, `vllm:`), because chat servers only take whole
+turns.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from longvideo_env.game.protocol.tags import TagProtocol
 
 
 class ContinuationProtocol(TagProtocol):
-    """Reads the first closed tag of a reply; see the module's docstring."""
+    """Parses the first closed tag of a reply; see the module's docstring."""
 
     name = "continuation"
     continues = True
 
     def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
-        """Understand a reply. Never raises, whatever the text."""
+        """Parse a reply. Never raises."""
         has_reasoning = cut_reasoning(text)[1]
         found = self._first(text)
         if found is None:
@@ -45,7 +46,7 @@ class ContinuationProtocol(TagProtocol):
         return self._first(text) is not None
 
     def cut(self, text: str) -> str:
-        """A reply up to the end of its first closed tag, without blanks around it."""
+        """A reply up to the end of its first closed tag, stripped."""
         found = self._first(text)
         return (text if found is None else text[: found.end()]).strip()
 
@@ -55,11 +56,14 @@ class ContinuationProtocol(TagProtocol):
         return self.stop_strings
 
     def heard(self, said: Message, text: str) -> list[Message]:
-        """An observation: the assistant's turn goes on with it."""
+        """An observation as the continuation of the assistant's turn."""
         return [{"role": "assistant", "content": text}]
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
-        """Write an action down, behind reasoning; an empty tag is closed by a tag of its own."""
+        """Write an action after its reasoning.
+
+        An empty tag is written as opening and closing tag.
+        """
         tag = self.tag(action.name)
         return super().write(action, reasoning).replace(f"<{tag}/>", f"<{tag}></{tag}>")
 

@@ -1,14 +1,14 @@
-r"""Actions as function calls: each tool is offered by its JSON schema, and `answer` is a tool too.
+r"""Actions as function calls: each tool is offered as a JSON schema, and `answer` is a tool, too.
 
-A reply is one JSON text: the assistant's message in the OpenAI form, or one call alone.
+A reply is JSON: an assistant message in the OpenAI format, or a single call.
 
     {"name": "look", "arguments": {"query": "Who holds the mug?"}}
     {"content": "", "reasoning_content": "...", "tool_calls": [
         {"type": "function", "function": {"name": "answer", "arguments": "{\"answer\": \"a0\"}"}}]}
 
-Servers give such a message themselves. For a model with a tokenizer, `agents.generation` reads the
-message off the sampled tokens; it notes under `broken` what could not be read as a call. Text that
-is not JSON is a reply without a call.
+Servers return such a message. For a model with a tokenizer, `agents.generation` parses it from the
+sampled tokens and puts calls that cannot be parsed under `broken`. Text that is not JSON is a reply
+without a call.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from longvideo_env.game.protocol.reasoning import REASONING_TAGS
 from longvideo_env.tools.tool import Tool
 
 MOST_CALLS = 8
-"""A reply with more calls stays in the conversation as text: each call needs an answer."""
+"""A reply with more calls stays in the conversation as text, because each call needs a result."""
 
 _SHOWN = 80
-"""Characters of a reply that a message quotes."""
+"""Maximum characters of a reply that a message quotes."""
 
 _DEEPEST = 32
-"""How deep arguments may be nested."""
+"""Maximum nesting of arguments."""
 
 _MARKS = ("tool_calls?", "tool_responses?", "tools", "function", "parameter", *REASONING_TAGS)
 _ANY_MARK = re.compile(rf"<(?=[/|]?(?:{'|'.join(_MARKS)})\b)", re.IGNORECASE | re.ASCII)
@@ -52,12 +52,12 @@ _ANY_MARK = re.compile(rf"<(?=[/|]?(?:{'|'.join(_MARKS)})\b)", re.IGNORECASE | r
 
 @dataclass(frozen=True, slots=True)
 class WrittenCall:
-    """A call as it was written.
+    """A call as written.
 
     Attributes:
-        name: The tool's name; empty where none can be read.
-        arguments: What it is given, or None where that is not a JSON object.
-        raw: The arguments as they were written.
+        name: The tool's name. Empty if it cannot be parsed.
+        arguments: The arguments, or None if they are not a JSON object.
+        raw: The arguments as written.
         call_id: Its id, or empty.
     """
 
@@ -69,13 +69,13 @@ class WrittenCall:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A reply as it was written.
+    """A reply as written.
 
     Attributes:
-        content: What is neither reasoning nor a call.
-        reasoning: Reasoning that was kept apart.
+        content: The text that is neither reasoning nor a call.
+        reasoning: Reasoning that was written separately.
         calls: The calls.
-        broken: Why there are calls that could not be read, or None.
+        broken: Why calls could not be parsed, or None.
     """
 
     content: str = ""
@@ -85,12 +85,12 @@ class Written:
 
 
 class FunctionProtocol:
-    """Reads and writes actions as function calls.
+    """Parses and writes actions as function calls.
 
     Args:
         tools: All tools of the game.
-        offered: Names of those that the master may use.
-        tags: The tag set, for words that show tags.
+        offered: Names of the tools that the master may use.
+        tags: The tag set, for texts that contain tags.
         answers: How answers are written.
 
     Raises:
@@ -113,15 +113,15 @@ class FunctionProtocol:
         self._tools = {tool.name: tool for tool in tools}
         for name in (ANSWER, tags.answer):
             if name in self._tools:
-                raise SpecError(f"no tool may be called {name!r}. Fix: give it another name.")
+                raise SpecError(f"no tool may be named {name!r}. Fix: rename the tool.")
 
     def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
-        """Understand a reply. Never raises, whatever the text.
+        """Parse a reply. Never raises.
 
         Args:
             text: The reply as JSON; see the module's docstring.
-            options: The options as they are shown, or how many there are; none asks for an answer
-                in words.
+            options: The options as shown, or their number. Without options, the answer is free
+                text.
         """
         written = read_written(text)
         beside = written.content if written.calls else ""
@@ -129,10 +129,10 @@ class FunctionProtocol:
         return ParsedReply(self._outcome(written, options), has_reasoning)
 
     def said(self, text: str, turn: int) -> Message:
-        """A reply as the message that stays in the conversation.
+        """A reply as a message of the conversation.
 
-        What servers and chat templates would choke on (arguments that are no JSON, a call without
-        a name, dozens of calls) stays as text.
+        Calls that servers and chat templates reject stay as text: arguments that are not JSON, a
+        call without a name, dozens of calls.
         """
         written = read_written(text)
         message: Message = {"role": "assistant", "content": written.content}
@@ -155,7 +155,7 @@ class FunctionProtocol:
         return message
 
     def heard(self, said: Message, text: str) -> list[Message]:
-        """An observation: a tool's message for each call, or the user's where there was none."""
+        """An observation: a tool message for each call, or a user message if there was no call."""
         calls = said.get("tool_calls")
         if not calls:
             return [{"role": "user", "content": text}]
@@ -172,7 +172,7 @@ class FunctionProtocol:
     def schemas(
         self, n_options: int, purpose: str = "", argument: str = ""
     ) -> tuple[dict[str, Any], ...]:
-        """The tools on offer; `answer` is the last."""
+        """The offered tools; `answer` is last."""
         item: dict[str, Any] = {"type": "string"}
         if argument:
             item["description"] = argument
@@ -186,7 +186,7 @@ class FunctionProtocol:
         )
 
     def complete(self, text: str) -> bool:
-        """Never: the model ends its turn itself, and may write several calls in it."""
+        """Always False: the model ends its turn itself, and may write several calls in it."""
         return False
 
     @property
@@ -200,11 +200,11 @@ class FunctionProtocol:
         return []
 
     def tag(self, name: str) -> str:
-        """A tool's name; the answer may have another in a game."""
+        """A tool's name. A game may rename the answer."""
         return self.tags.answer if name == ANSWER else name
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
-        """Write an action down: the call alone, or a message with reasoning."""
+        """Write an action: a single call, or a message with reasoning."""
         values = {ANSWER: self.answers.written(action)}
         if action.name != ANSWER:
             values = self._arguments(action)
@@ -215,7 +215,7 @@ class FunctionProtocol:
         return _dump(message | {"tool_calls": [{"type": "function", "function": function}]})
 
     def neutralise(self, text: str) -> str:
-        """Make marks of calls and reasoning in text from outside harmless: `&lt;tool_call>`."""
+        """Escape marks of calls and reasoning in text from outside: `&lt;tool_call>`."""
         return _ANY_MARK.sub("&lt;", text) if "<" in text else text
 
     def _arguments(self, action: Action) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class FunctionProtocol:
         return self.read_call(written.calls[0], options)
 
     def read_call(self, call: WrittenCall, options: int | Sequence[str]) -> Outcome:
-        """One call as an action, or what is wrong with it."""
+        """Parse one call into an action, or into what is wrong with it."""
         details: dict[str, Any] = {"tag": call.name, "said": call.raw[:_SHOWN]}
         if not call.name:
             details["problem"] = "it names no tool"
@@ -255,7 +255,7 @@ class FunctionProtocol:
             return Malformed(MalformedKind.UNKNOWN_TOOL, details)
         if call.name not in self.offered:
             return Malformed(MalformedKind.UNAVAILABLE, details)
-        # Strict schemas have no optional arguments: null stands for one that was left out.
+        # Strict schemas have no optional arguments: null means left out.
         given = {k: v for k, v in call.arguments.items() if v is not None or k in tool.required}
         text = tool.takes_text
         if text and isinstance(given.get(text), str):
@@ -289,7 +289,7 @@ class FunctionProtocol:
 
 
 def read_written(text: str) -> Written:
-    """A reply as it was written: a message, one call, or text."""
+    """Split a reply: a message, one call, or text."""
     try:
         value = _load(text) if text.lstrip().startswith("{") else None
     except (ValueError, RecursionError):
@@ -311,7 +311,7 @@ def read_written(text: str) -> Written:
 
 
 def written_call(value: Any) -> WrittenCall:
-    """A call out of JSON, whatever that is."""
+    """A call from any JSON value."""
     function = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(function, dict):
         return WrittenCall("", None, str(value))
@@ -327,7 +327,7 @@ def written_call(value: Any) -> WrittenCall:
 
 
 def _expected(tool: Tool) -> str:
-    """What a call of a tool should hold, as JSON with a description for each value."""
+    """The expected call of a tool, as JSON with a description for each value."""
     return _dump({name: tool.described(name) for name in tool.parameters})
 
 
@@ -337,7 +337,10 @@ def _schema(name: str, purpose: str, parameters: Mapping[str, Any]) -> dict[str,
 
 
 def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A tool's schema in the few words that chat templates know: what is optional may be null."""
+    """A tool's schema with only the keywords that chat templates know.
+
+    Optional values may be null.
+    """
     properties = {}
     for name, item in schema.get("properties", {}).items():
         kinds = [kind for kind in item.get("anyOf", ()) if kind.get("type") != "null"]
@@ -352,11 +355,11 @@ def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load(text: str) -> Any:
-    """JSON that can be written down again: no NaN, no half characters, and not too deep.
+    """Parse JSON that can be written again: no NaN, no lone surrogates, not too deeply nested.
 
     Raises:
-        ValueError: It is not, or the text is no JSON.
-        RecursionError: It is far too deep.
+        ValueError: The text is not such JSON.
+        RecursionError: It is nested far too deeply.
     """
     value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     level = [value]

@@ -1,10 +1,10 @@
-"""Calls in Hermes form inside the text, and the answer in a tag.
+"""Calls in the Hermes format inside the text, and the answer in a tag.
 
     <think>...</think><tool_call>{"name": "crop_video", "arguments": {"start_time": 5}}</tool_call>
     <think>...</think><answer>a0</answer>
 
-It is text like that of tags: any chat template carries it, and a reply ends at the closing tag.
-What stands in a call is read as the protocol of functions reads it.
+As with tags, it works with any chat template, and a reply ends at the closing tag. A call is parsed
+as in the protocol `functions`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _SHOWN = 80
 
 
 class HermesProtocol(TagProtocol):
-    """Reads and writes actions as `<tool_call>` with JSON inside, and `<answer>`.
+    """Parses and writes actions as `<tool_call>` with JSON inside, and `<answer>`.
 
     Args:
         tools: All tools of the game.
-        offered: Names of those that the master may use.
-        tags: The tag set shown; its `answer` is the answer's tag.
+        offered: Names of the tools that the master may use.
+        tags: The tag set. Its `answer` is the answer's tag.
         answers: How answers are written.
 
     Raises:
@@ -70,7 +70,7 @@ class HermesProtocol(TagProtocol):
         return self.tags.answer if name == ANSWER else name
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
-        """Write an action down, behind reasoning: the inverse of `parse`."""
+        """Write an action after its reasoning: the inverse of `parse`."""
         if action.name == ANSWER:
             return super().write(action, reasoning)
         thought = self.tags.reasoning

@@ -1,4 +1,4 @@
-"""Replies by calls of functions, for people: in terminals, transcripts and reports.
+"""Replies with function calls, formatted for terminals, transcripts and reports.
 
 print(readable(reply))      # The mug may be on the table.
 # look(query="the table")
@@ -12,14 +12,14 @@ from longvideo_env.game.protocol.functions import WrittenCall, read_written
 
 
 def readable(text: str) -> str:
-    """Reasoning, words, then each call as `look(query="the table")`; other text as it is."""
+    """Reasoning and text, then each call as `look(query="the table")`. Other text is unchanged."""
     written = read_written(text)
     broken = [] if written.broken is None else [f"(cannot be read as a call: {written.broken})"]
     return "\n".join(filter(None, (spoken(text), *map(_call, written.calls), *broken)))
 
 
 def spoken(text: str) -> str:
-    """The same without the calls: what was thought and said."""
+    """The same without the calls: reasoning and text."""
     written = read_written(text)
     return "\n".join(filter(None, (written.reasoning.strip(), written.content.strip())))
 

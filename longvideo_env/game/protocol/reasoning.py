@@ -1,8 +1,8 @@
-"""What of a reply is reasoning, and so neither an action nor an answer.
+"""Finds the reasoning in a reply. Reasoning contains no action and no answer.
 
-Models mark reasoning in many ways. All that are known stand in one list here; evaluation,
-training and the servers' stop strings go by it alike: while reasoning is open, nothing stops a
-reply and nothing in it counts.
+Models mark reasoning in many ways. This module lists all known marks. Evaluation, training and the
+servers' stop strings use the same list: an open block of reasoning neither stops a reply nor
+contains an action.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _PAIRS = {
     "<|inner_prefix|>": "<|inner_suffix|>",  # Apertus
 }
 _WEAK = {"<|end|>": "<|channel|>", "<|eom|>": "to=self<|message|>"}
-"""Marks that end a turn too, so that they close nothing that was not opened: gpt-oss, Muse."""
+"""Marks that also end a turn, so they close only a block that was opened: gpt-oss, Muse."""
 
 _CHANNEL = "<|channel|>"
-"""gpt-oss: all channels but the final one are reasoning; its header ends it as well."""
+"""gpt-oss: all channels except the final one are reasoning. The final header also ends it."""
 
 Mark: TypeAlias = tuple[int, int, str, bool, bool]
-"""Where a mark begins and ends, its form, whether it closes, and whether it may close what the
-chat template opened."""
+"""A mark: start, end, form, whether it closes, and whether it may close a block that the chat
+template opened."""
 
 _TAG = re.compile(
     rf"<(/?)({'|'.join(REASONING_TAGS)})(?:\s[^<>]{{0,80}})?>", re.IGNORECASE | re.ASCII
@@ -49,13 +49,14 @@ _OPENED_BY = {close.lower(): opening for opening, close in _PAIRS.items()} | _WE
 
 
 def cut_reasoning(text: str) -> tuple[str, bool, str | None]:
-    """Take the reasoning out of a reply.
+    """Remove the reasoning from a reply.
 
-    A closing mark that nothing opened ends reasoning that the chat template opened: all before it
-    is reasoning.
+    A closing mark without an opening one ends reasoning that the chat template opened. All text
+    before it is reasoning.
 
     Returns:
-        The rest; whether there was a closed, non-empty block; the form left open, or None.
+        The remaining text; whether there was a closed, non-empty block; the form left open, or
+        None.
     """
     marks = _marks(text)
     if not marks:
@@ -84,7 +85,7 @@ def cut_reasoning(text: str) -> tuple[str, bool, str | None]:
 
 
 def open_reasoning(text: str) -> str:
-    """The end of a text from the mark on that opens reasoning and is not closed; empty if none."""
+    """The text from an unclosed opening mark to the end. Empty if there is none."""
     inside, start = None, 0
     for begin, _, form, closing, _ in _marks(text):
         if inside is None and not closing:
@@ -95,7 +96,7 @@ def open_reasoning(text: str) -> str:
 
 
 def without_thinking(text: str) -> str:
-    """A reply without the model's own thinking; the game's `<reasoning>` block stays."""
+    """A reply without the model's own thinking. The game's `<reasoning>` block is kept."""
     inside, end = None, 0
     for _, stop, form, closing, strong in _marks(text):
         if inside is None and not closing:

@@ -1,8 +1,8 @@
 """Actions as tags: `<search>what</search>`, `<answer>a0</answer>`.
 
-A tool with one argument takes the text of its tag; one with several takes JSON in its tag. What a
-model writes badly is a typed outcome, never an exception. Reasoning is cut out first: tags inside
-it are not actions. What is left must hold exactly one action.
+A tool with one argument takes the text inside its tag. A tool with several takes JSON. Malformed
+text gives a typed outcome, never an exception. Reasoning is removed first, so tags inside it are
+not actions. The rest must contain exactly one action.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from longvideo_env.tools.tool import Tool
 
 
 class TagProtocol:
-    """Reads and writes actions as tags.
+    """Parses and writes actions as tags.
 
     Args:
-        tools: All tools of the game: their tags are understood, and neutralised in other texts.
-        offered: Names of those that the master may use.
-        tags: The tag set shown.
+        tools: All tools of the game. Their tags are parsed, and escaped in other texts.
+        offered: Names of the tools that the master may use.
+        tags: The tag set in the prompt.
         answers: How answers are written.
 
     Raises:
-        SpecError: Two tools share a tag, or one has the tag of something else.
+        SpecError: Two tools share a tag, or a tool's tag has another use.
     """
 
     name = "tags"
@@ -65,12 +65,12 @@ class TagProtocol:
         self._any_tag = re.compile(rf"<(?=/?(?:{either}|{blocks})\s*/?>)", re.IGNORECASE | re.ASCII)
 
     def parse(self, text: str, options: int | Sequence[str]) -> ParsedReply:
-        """Understand a reply. Never raises, whatever the text.
+        """Parse a reply. Never raises.
 
         Args:
-            text: The whole reply, together with what the chat template opened it with.
-            options: The options as they are shown, or how many there are; none asks for an answer
-                in words.
+            text: The full reply, including the part that the chat template wrote.
+            options: The options as shown, or their number. Without options, the answer is free
+                text.
         """
         rest, has_reasoning, open_tag = cut_reasoning(text)
         found = self._find(rest)
@@ -82,7 +82,7 @@ class TagProtocol:
         return ParsedReply(self._only(found, options), has_reasoning)
 
     def complete(self, text: str) -> bool:
-        """Whether an unfinished reply has closed an action outside its reasoning."""
+        """Whether an unfinished reply contains a closed action outside its reasoning."""
         if ">" not in text:
             return False
         rest = cut_reasoning(text)[0]
@@ -93,36 +93,36 @@ class TagProtocol:
 
     @property
     def endings(self) -> list[str]:
-        """All that can end a reply: closing tags of every tag set, and self-closed forms."""
+        """All endings of a reply: closing tags of every tag set, and self-closing tags."""
         shown = {self.tag(name) for name in (*self._tools, ANSWER)}
         closing = {f"</{tag}>" for tag in {*self._names, *shown}}
         return sorted(closing | {f"<{tag}/>" for tag in self._self_closed})
 
     @property
     def stop_strings(self) -> list[str]:
-        """The closing tags of the actions on offer."""
+        """The closing tags of the offered actions."""
         return [f"</{self.tag(name)}>" for name in (*self.offered, ANSWER)]
 
     def tag(self, name: str) -> str:
-        """The tag of a tool, or of the answer, as it is shown."""
+        """The tag of a tool or of the answer, as shown."""
         return self.tags.answer if name == ANSWER else self._tools[name].tag(self.tags.name)
 
     def said(self, text: str, turn: int) -> Message:
-        """A reply as the message that stays in the conversation."""
+        """A reply as a message of the conversation."""
         return {"role": "assistant", "content": text}
 
     def heard(self, said: Message, text: str) -> list[Message]:
-        """An observation, as the user's message."""
+        """An observation as a user message."""
         return [{"role": "user", "content": text}]
 
     def schemas(
         self, n_options: int, purpose: str = "", argument: str = ""
     ) -> tuple[dict[str, Any], ...]:
-        """Nothing: the rules name the tools."""
+        """Empty: the rules in the prompt name the tools."""
         return ()
 
     def write(self, action: Action, reasoning: str | None = None) -> str:
-        """Write an action down, behind reasoning: the inverse of `parse`."""
+        """Write an action after its reasoning: the inverse of `parse`."""
         thought = self.tags.reasoning
         before = "" if reasoning is None else f"<{thought}>{reasoning}</{thought}>"
         tag = self.tag(action.name)
@@ -134,7 +134,7 @@ class TagProtocol:
         return f"{before}<{tag}>{text or ''}</{tag}>"
 
     def neutralise(self, text: str) -> str:
-        """Make tags in text from outside harmless: `<answer>` in a subtitle is `&lt;answer>`."""
+        """Escape tags in text from outside: `<answer>` in a subtitle becomes `&lt;answer>`."""
         return self._any_tag.sub("&lt;", text) if "<" in text else text
 
     def _tag_names(self, tools: Sequence[Tool]) -> dict[str, str]:
@@ -152,7 +152,7 @@ class TagProtocol:
         return _dump(dict(action.arguments))
 
     def _find(self, text: str) -> list[tuple[str, str | None]] | Malformed:
-        """Tags with what stands inside: text, or None for one that stands by itself."""
+        """Tags with their contents: text, or None for a self-closing tag."""
         tags = list(self._action_tag.finditer(text))
         found: list[tuple[str, str | None]] = []
         i = 0
@@ -211,7 +211,7 @@ def _dump(value: Any) -> str:
 
 
 def _named(form: str) -> dict[str, str]:
-    """A form of reasoning as the words name it: by its tag, or as it is written."""
+    """Fields that name a form of reasoning in a message: its tag, or its mark."""
     return {"tag": form} if form[0].isalpha() else {"said": form}
 
 
@@ -223,8 +223,8 @@ def _by_tag(tools: Sequence[Tool], tags: TagSet) -> dict[str, str]:
         for tag in dict.fromkeys(tool.tag(name).lower() for name in TAG_SETS):
             if found.get(tag, tool.name) != tool.name or tag in taken or tag == tags.answer:
                 raise SpecError(
-                    f"tool {tool.name!r} ({tool.spec}): its tag <{tag}> is taken. Fix: give it "
-                    "another name, or @tool(tags=...)."
+                    f"tool {tool.name!r} ({tool.spec}): its tag <{tag}> is already used. Fix: "
+                    "rename the tool, or set @tool(tags=...)."
                 )
             found[tag] = tool.name
     return found | {tags.answer: ANSWER}

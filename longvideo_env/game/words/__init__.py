@@ -1,1 +1,1 @@
-"""Every word that the environment says to the master agent."""
+"""All texts that the environment shows to the master agent."""

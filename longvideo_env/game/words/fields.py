@@ -1,4 +1,4 @@
-"""The fields that each block of the words may use, with values on which a block is tried."""
+"""The fields that each block of the words may use, with sample values to test a block."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 
 class Shown(str):
-    """Text of ours that was rendered already: it is shown as it is."""
+    """Text that was already rendered. It is shown unchanged."""
 
     __slots__ = ()
 
 
 class ShownTool(NamedTuple):
-    """A tool as the rules name it."""
+    """A tool, as used in the rules."""
 
     tag: str
     name: str
@@ -31,14 +31,14 @@ class ShownOption(NamedTuple):
 
 
 class ShownLine(NamedTuple):
-    """A line of dialogue; its time is empty where it is unknown."""
+    """A line of dialogue. Its time is empty if unknown."""
 
     text: str
     time: str
 
 
 class ShownClip(NamedTuple):
-    """A clip of the view; its time is its start and end in the video, in seconds."""
+    """A clip of the view. Its time is start and end in the video, in seconds."""
 
     clip_id: str
     lines: tuple[ShownLine, ...]
@@ -46,7 +46,7 @@ class ShownClip(NamedTuple):
 
 
 class ShownFrame(NamedTuple):
-    """A frame that comes with the message: its clip where another begins, and its time."""
+    """A frame shown with the message: its time, and its clip if it is the clip's first frame."""
 
     clip_id: str
     time: str
@@ -73,7 +73,7 @@ PLAIN: Mapping[type, frozenset[str]] = {
     ShownTags: frozenset(ShownTags.__dataclass_fields__),
     **{cls: frozenset(cls._fields) for cls in _SHOWN},
 }
-"""The attributes that hold plain text: a template may read them without further checks."""
+"""Attributes that hold plain text. Templates may read them without further checks."""
 
 
 def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
@@ -124,7 +124,7 @@ def _samples() -> Mapping[str, tuple[Mapping[str, Any], ...]]:
 
 
 SAMPLES = _samples()
-"""Name of a block -> examples of its fields; the first holds every field."""
+"""Name of a block -> sample fields. The first sample has every field."""
 
 ALL_SAMPLES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     **SAMPLES,
@@ -134,4 +134,4 @@ ALL_SAMPLES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
         for frames in ((ShownFrame("s01", "00:01"), ShownFrame("", "00:09")), ())
     ),
 }
-"""The same with the blocks that only a judge, or a master who sees, is given."""
+"""The same, with the blocks for judges and for masters that see."""

@@ -1,27 +1,27 @@
-"""All that the environment says, as templates over fields; a hash says which words are in force.
+"""All texts of the environment, as Jinja templates. A hash identifies the set of texts.
 
     words = load_words()                    # the default
     words = load_words("my_prompts.jinja")  # the blocks of a file, over the default
     words = load_words(None, "functions")   # the default for function calls
-    words = load_words("worked-example")    # those of a file that ships
+    words = load_words("worked-example")    # a built-in file
 
-A file holds Jinja blocks. They are rendered in a sandbox, and are tried once when they are loaded:
-an unknown field, a syntax error or a missing template is one line with the file and the line,
-before anything is played.
+A file contains Jinja blocks, which are rendered in a sandbox. Each is rendered once when loaded. An
+unknown field, a syntax error or a missing template is then reported with file and line, before an
+episode starts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -30,15 +30,16 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.words.fields import ALL_SAMPLES, PLAIN, Shown
 
 DEFAULT = "default.jinja"
-"""The words of the protocol of tags. Those of another protocol are `NAME.jinja`, over these."""
+"""The words of the protocol `tags`. Another protocol overrides blocks in `NAME.jinja`."""
 
 SHIPPED = {"worked-example": "worked_example.jinja"}
-"""Words that ship besides the default, by the name that stands in place of a file."""
+"""Built-in words besides the default, by the name that `prompts` takes in place of a file."""
 
 LAID_OVER = {"answers": "answers.jinja", "judge": "judge.jinja", "frames": "frames.jinja"}
-"""Words that an option of the environment lays over the default ones, below a file of one's own.
+"""Words that an option of the environment adds to the default ones; a user's file overrides them.
 
-Those that a protocol says otherwise are `NAME_PROTOCOL.jinja` beside them."""
+Variants for a protocol are in `NAME_PROTOCOL.jinja`.
+"""
 
 SEEING = {
     "You cannot see the video. You read": (
@@ -51,24 +52,31 @@ SEEING = {
         "a long video, of which you see a few frames at a time, with the messages."
     ),
 }
-"""What the rules that ship say to a master who sees, in place of what they say to others."""
+"""Replacements in the built-in rules for a master that sees."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Block:
-    """One template, checked and compiled; `text` tells two of them apart."""
+    """One template, compared by `text`. It is compiled at first use."""
 
     name: str
     text: str
-    code: CodeType
+    compile: Callable[[], Any]
+
+    @cached_property
+    def code(self) -> CodeType:
+        """Its code."""
+        code = self.compile()
+        assert isinstance(code, CodeType)
+        return code
 
 
 class Words:
     """Named templates.
 
     Attributes:
-        digest: Sixteen hex digits of all texts: which words these are.
-        source: Where they came from, for people.
+        digest: Hash of all texts: sixteen hex digits.
+        source: Where the words come from, for messages.
     """
 
     def __init__(self, blocks: Mapping[str, _Block], source: str) -> None:
@@ -78,40 +86,42 @@ class Words:
         self.digest = blake2b(text.encode(), digest_size=8).hexdigest()
 
     def speaker(self, neutralise: Callable[[str], str]) -> Speaker:
-        """The words, ready to be said in a protocol.
+        """A `Speaker` of these words for a protocol.
 
         Args:
-            neutralise: Makes text from outside harmless.
+            neutralise: Escapes text from outside.
         """
         return Speaker(self, neutralise)
 
 
 class Speaker:
-    """Renders words. Strings among the fields are neutralised, `Shown` ones are not.
+    """Renders words. Plain strings in the fields are escaped, `Shown` strings are not.
 
     Args:
         words: The words.
-        neutralise: Makes text from outside harmless.
+        neutralise: Escapes text from outside.
     """
 
     def __init__(self, words: Words, neutralise: Callable[[str], str]) -> None:
-        environment = self._environment = _environment(neutralise)
-        self._templates = {
-            name: environment.template_class.from_code(
-                environment, block.code, environment.make_globals(None)
-            )
-            for name, block in words.blocks.items()
-        }
+        self._environment = _environment(neutralise)
+        self._blocks = words.blocks
+        self._templates: dict[str, Template] = {}
 
     def say(self, name: str, fields: dict[str, Any]) -> Shown:
-        """A block with its fields."""
-        template = self._templates[name]
+        """Render a block with its fields."""
+        template = self._templates.get(name) or self._template(name)
         context = _Fields(self._environment, fields, name)
         return Shown("".join(template.root_render_func(context)))
 
+    def _template(self, name: str) -> Template:
+        environment, code = self._environment, self._blocks[name].code
+        template = Template.from_code(environment, code, environment.make_globals(None))
+        self._templates[name] = template
+        return template
+
     def line_of(self, name: str, error: BaseException) -> str:
-        """The line of a block's file at which an error arose while it was said."""
-        template, line = self._templates[name], "?"
+        """The line of a block's file at which an error occurred during rendering."""
+        template, line = self._template(name), "?"
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code.co_filename == template.filename:
@@ -126,15 +136,15 @@ def load_words(
     over: tuple[str, ...] = (),
     game: str = "",
 ) -> Words:
-    """The words of a file, or of a name of `SHIPPED`, over the protocol's default ones.
+    """Load the words of a file, or of a name in `SHIPPED`, over the protocol's default words.
 
-    Without one, the default words alone.
+    Without a file, load the default words.
 
     Args:
         path: The file.
-        protocol: Whose words.
-        over: Names of `LAID_OVER`, which lie over the default.
-        game: Blocks of a game, which lie between these and the file.
+        protocol: The protocol whose default words are used.
+        over: Names in `LAID_OVER`, which override the default.
+        game: Blocks of a game, which override both; the file overrides these.
 
     Raises:
         SpecError: The file cannot be read, or a block in it is wrong.
@@ -159,7 +169,7 @@ def default_text(protocol: str = "tags") -> str:
 
 
 def shipped_text(file: str) -> str:
-    """A file of words that ships."""
+    """The text of a built-in file of words."""
     return files("longvideo_env.game.words").joinpath(file).read_text(encoding="utf-8")
 
 
@@ -168,12 +178,12 @@ def _usual(protocol: str, over: tuple[str, ...], game: str) -> Words:
     blocks = dict(_default(protocol).blocks)
     sees = "frames" in over
     if sees:
-        blocks |= _read(_seeing(default_text(protocol)), f"{protocol}.jinja")
+        blocks |= _read(_seeing(default_text(protocol)), f"{protocol}.jinja", trusted=True)
     for name in over:
         for file in (LAID_OVER[name], f"{name}_{protocol}.jinja"):
             if files("longvideo_env.game.words").joinpath(file).is_file():
                 text = shipped_text(file)
-                blocks |= _read(_seeing(text) if sees else text, file)
+                blocks |= _read(_seeing(text) if sees else text, file, trusted=True)
     if game:
         blocks |= _read(_seeing(game) if sees else game, "the words of the game")
     return Words(blocks, "default") if over or game else _default(protocol)
@@ -188,13 +198,13 @@ def _seeing(text: str) -> str:
 @lru_cache(maxsize=4)
 def _default(protocol: str) -> Words:
     if protocol == "tags":
-        return Words(_read(default_text(), DEFAULT), "default")
-    own = _read(default_text(protocol), f"{protocol}.jinja")
+        return Words(_read(default_text(), DEFAULT, trusted=True), "default")
+    own = _read(default_text(protocol), f"{protocol}.jinja", trusted=True)
     return Words({**_default("tags").blocks, **own}, "default")
 
 
 class _Fields(Context):
-    """A template's variables, without what only inheritance and imports need."""
+    """A template's variables, without the parts for inheritance and imports."""
 
     def __init__(
         self, environment: Any, parent: dict[str, Any], name: str | None, *_: Any, **__: Any
@@ -209,7 +219,7 @@ class _Fields(Context):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """The sandbox, with a short way to our own fields, which are read in every step."""
+    """The sandbox, with a fast path for our own fields, which are read in every step."""
 
     context_class = _Fields
 
@@ -233,7 +243,8 @@ def _environment(neutralise: Callable[[str], str]) -> ImmutableSandboxedEnvironm
     )
 
 
-def _read(text: str, file: str) -> dict[str, _Block]:
+def _read(text: str, file: str, *, trusted: bool = False) -> dict[str, _Block]:
+    """The blocks of a text; those that ship are trusted, because the tests try them."""
     environment = _environment(lambda value: value)
     try:
         tree = environment.parse(text, filename=file)
@@ -243,9 +254,9 @@ def _read(text: str, file: str) -> dict[str, _Block]:
     for node in tree.body:
         if isinstance(node, nodes.Block):
             if node.name in found:
-                raise SpecError(f"{file}, line {node.lineno}: block {node.name!r} stands twice.")
+                raise SpecError(f"{file}, line {node.lineno}: block {node.name!r} occurs twice.")
             try:
-                found[node.name] = _compile(environment, node, text, file)
+                found[node.name] = _block(environment, node, file, trusted=trusted)
             except TemplateSyntaxError as error:  # such as a filter that does not exist
                 raise SpecError(f"{file}, line {error.lineno}: {error.message}") from error
         elif not _is_blank(node):
@@ -254,7 +265,7 @@ def _read(text: str, file: str) -> dict[str, _Block]:
                 "between {% block NAME %} and {% endblock %}."
             )
     if not found:
-        raise SpecError(f"{file}, line 1: there is no block. `longvideo-env prompts` shows them.")
+        raise SpecError(f"{file}, line 1: there is no block. Fix: see `longvideo-env prompts`.")
     return found
 
 
@@ -264,8 +275,8 @@ def _is_blank(node: nodes.Node) -> bool:
     )
 
 
-def _compile(
-    environment: ImmutableSandboxedEnvironment, node: nodes.Block, text: str, file: str
+def _block(
+    environment: ImmutableSandboxedEnvironment, node: nodes.Block, file: str, *, trusted: bool
 ) -> _Block:
     where = f"{file}, line {node.lineno}"
     if node.name not in ALL_SAMPLES:
@@ -273,30 +284,36 @@ def _compile(
     _strip_end(node)
     tree = nodes.Template(node.body, lineno=node.lineno)
     tree.set_environment(environment)
-    known = ALL_SAMPLES[node.name][0]
+    compile_ = partial(environment.compile, tree, name=node.name, filename=file)
+    block = _Block(node.name, repr(node.body), compile_)
+    if not trusted:
+        _check(block, tree, file)
+    return block
+
+
+def _check(block: _Block, tree: nodes.Template, file: str) -> None:
+    """Try a block, so that whatever is wrong with it is said before anything is played."""
+    known = ALL_SAMPLES[block.name][0]
     for name in sorted(meta.find_undeclared_variables(tree) - set(known)):
         lines = [n.lineno for n in tree.find_all(nodes.Name) if n.name == name]
         raise SpecError(
-            f"{file}, line {min(lines)}: block {node.name!r} has no field {name!r}; fields: "
+            f"{file}, line {min(lines)}: block {block.name!r} has no field {name!r}; fields: "
             f"{', '.join(sorted(known))}."
         )
     inner = [*tree.find_all((nodes.Block, nodes.Include, nodes.Import, nodes.FromImport))]
     if inner:
-        raise SpecError(f"{file}, line {inner[0].lineno}: a block cannot hold this.")
-    code = environment.compile(tree, name=node.name, filename=file)
-    assert isinstance(code, CodeType)
-    block = _Block(node.name, repr(node.body), code)
-    speaker = Words({node.name: block}, file).speaker(str)
-    for sample in ALL_SAMPLES[node.name]:
+        raise SpecError(f"{file}, line {inner[0].lineno}: this is not allowed in a block.")
+    speaker = Words({block.name: block}, file).speaker(str)
+    for sample in ALL_SAMPLES[block.name]:
         try:
-            speaker.say(node.name, dict(sample))
+            speaker.say(block.name, dict(sample))
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise SpecError(f"{file}, line {speaker.line_of(node.name, error)}: {error}") from error
-    return block
+            where = speaker.line_of(block.name, error)
+            raise SpecError(f"{file}, line {where}: {error}") from error
 
 
 def _strip_end(node: nodes.Block) -> None:
-    """Drop the newline before `endblock`, which stands there for the reader."""
+    """Drop the newline before `endblock`. It is only there for readability."""
     last = node.body[-1] if node.body else None
     if isinstance(last, nodes.Output) and isinstance(last.nodes[-1], nodes.TemplateData):
         last.nodes[-1].data = last.nodes[-1].data.removesuffix("\n")

@@ -1,1 +1,1 @@
-"""What the OpenEnv server is made of: messages, sessions, MCP and its bounds."""
+"""Parts of the OpenEnv server: messages, sessions, MCP and limits."""

@@ -1,7 +1,7 @@
-"""MCP on an OpenEnv server: the game's tools by JSON-RPC, where each call is a turn of a session.
+"""MCP on an OpenEnv server: the game's tools by JSON-RPC. Each call is a turn of a session.
 
 OpenEnv's `MCPToolClient` opens a session (`openenv/session/create`), resets it through a WebSocket
-that names it (`/ws?session_id=...`), and then calls tools. The answer is a tool too, and the last.
+(`/ws?session_id=...`), and then calls tools. The answer is a tool, too; it is listed last.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CODES = {EpisodeStateError: INVALID_REQUEST, UnknownSessionError: INVALID_PARAM
 
 
 def tool_list(env: LongTVQAEnv) -> list[dict[str, Any]]:
-    """The tools on offer, and the answer."""
+    """The offered tools and the answer."""
     return [
         {"name": tool.name, "description": tool.purpose, "inputSchema": tool.schema}
         for tool in (*env.game.offered, _answer_tool(env.game))
@@ -40,10 +40,10 @@ def _answer_tool(game: Game) -> Tool:
 
 
 def as_reply(env: LongTVQAEnv, name: str, arguments: dict[str, Any]) -> tuple[str, str | None]:
-    """A call as a reply of the master agent, and what is wrong with the call.
+    """A call as a reply of the master agent, and what is wrong with the call, or None.
 
-    A call that the game does not have is written down as it came: the game takes it for a
-    malformed turn, by the same rules as text.
+    An unknown call is passed on unchanged. The game treats it as a malformed turn, by the same
+    rules as text.
     """
     as_it_came = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     protocol = env.game.protocol
@@ -68,7 +68,7 @@ def as_reply(env: LongTVQAEnv, name: str, arguments: dict[str, Any]) -> tuple[st
 
 
 async def call(session: PlayerSession, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Take a turn by calling a tool. Gives an observation as OpenEnv's clients for tools read it.
+    """Take a turn by calling a tool. Returns an observation for OpenEnv's tool clients.
 
     Raises:
         EpisodeStateError: There is no episode, or it is over.
@@ -91,7 +91,7 @@ async def call(session: PlayerSession, name: str, arguments: dict[str, Any]) -> 
 
 
 async def act(session: PlayerSession, data: CallData) -> dict[str, Any]:
-    """An action of OpenEnv's clients for tools: `list_tools` or `call_tool`."""
+    """An action of OpenEnv's tool clients: `list_tools` or `call_tool`."""
     if data.type == "list_tools":
         tools = [
             {
@@ -106,7 +106,7 @@ async def act(session: PlayerSession, data: CallData) -> dict[str, Any]:
 
 
 def read_action(data: Any) -> tuple[CallData | None, str]:
-    """An action: a call of OpenEnv's clients for tools, or a reply as text.
+    """Parse an action: a call of OpenEnv's tool clients, or a reply as text.
 
     Raises:
         ValidationError: It is neither.
@@ -117,13 +117,13 @@ def read_action(data: Any) -> tuple[CallData | None, str]:
 
 
 def parse_error(error: Exception) -> dict[str, Any]:
-    """The response to what is not JSON."""
+    """The response to a request that is not JSON."""
     wrong = {"code": PARSE_ERROR, "message": f"Parse error: {error}", "data": None}
     return {"jsonrpc": "2.0", "id": None, "error": wrong}
 
 
 def error_text(message: str, code: str, **data: Any) -> str:
-    """An error that answers no request, for a WebSocket."""
+    """An error for a WebSocket that belongs to no request."""
     wrong = {"code": SERVER_ERROR, "message": message, "data": {"code": code, **data}}
     return orjson.dumps({"jsonrpc": "2.0", "id": None, "error": wrong}).decode()
 
@@ -134,7 +134,7 @@ def _result(text: str, is_error: bool, meta: dict[str, Any] | None = None) -> di
 
 
 class _RpcError(Exception):
-    """What a request is answered with in place of a result."""
+    """An error response to a request."""
 
     def __init__(self, code: int, message: str, **data: Any) -> None:
         super().__init__(message)
@@ -144,12 +144,12 @@ class _RpcError(Exception):
 async def answer(
     sessions: Sessions, body: Any, held: PlayerSession | None = None
 ) -> dict[str, Any]:
-    """The response to a JSON-RPC request, whatever it is.
+    """The response to any JSON-RPC request.
 
     Args:
-        sessions: The server's.
-        body: The request, as JSON was read.
-        held: The session of the WebSocket that it came by.
+        sessions: The server's sessions.
+        body: The request, parsed from JSON.
+        held: The session of the WebSocket through which it came.
     """
     number = body.get("id") if isinstance(body, dict) else None
     number = number if isinstance(number, int | str) else None

@@ -1,4 +1,4 @@
-"""Runs a server until it is stopped, and then ends it in time."""
+"""Runs a server until it is stopped, then ends it within a time limit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aiohttp import web
 from longvideo_env.errors import MissingExtraError, SpecError
 
 GRACE_S = 1.0
-"""How long requests in flight may go on once the server is stopped."""
+"""Seconds that requests in flight get to finish after the server is stopped."""
 
 END_S = 4.0
-"""After this it ends, whatever still hangs: a tool's thread cannot be interrupted."""
+"""Seconds after which the process ends anyway, because a tool's thread cannot be interrupted."""
 
 _SPARE_CONNECTIONS = 256
 
@@ -32,11 +32,11 @@ def serve(
         app: The application.
         host: The address to bind to.
         port: The port; 0 takes a free one.
-        most: Connections that are kept open for long; some more are let in for short requests.
-        ready: Is called with the server's URL.
+        most: Maximum number of long-lived connections. A few more are accepted for short requests.
+        ready: Called with the server's URL.
 
     Raises:
-        SpecError: The address cannot be bound to.
+        SpecError: The address cannot be bound.
         MissingExtraError: uvloop is not installed.
     """
     most += _SPARE_CONNECTIONS
@@ -52,7 +52,7 @@ async def _serve(
     stop = asyncio.Event()
 
     def end(*_: object) -> None:
-        # By signal handlers of Python's own, which also run while a tool keeps the loop busy.
+        # Python's own signal handlers also run while a tool blocks the loop.
         timer = threading.Timer(END_S, os._exit, (0,))
         timer.daemon = True
         timer.start()
@@ -83,13 +83,13 @@ async def _listen(runner: web.AppRunner, host: str, port: int, most: int) -> asy
         return await asyncio.get_running_loop().create_server(connect, host, port, backlog=1024)
     except OSError as error:
         raise SpecError(
-            f"cannot listen at {host}, port {port}: {error.strerror or error}. Fix: stop what "
-            "listens there, or choose another --port; 0 takes a free one."
+            f"cannot listen at {host}, port {port}: {error.strerror or error}. Fix: stop the "
+            "process that listens there, or choose another --port; 0 takes a free one."
         ) from error
 
 
 class _Refuse(asyncio.Protocol):
-    """Closes a connection that is one too many."""
+    """Closes connections above the limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -111,7 +111,7 @@ def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
 
 
 def _allow_files(n: int) -> None:
-    """Let this process open as many files as it may have connections, if the system does."""
+    """Raise this process's limit of open files to its number of connections, if possible."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,4 +1,4 @@
-"""Sessions of a server: each is a player with an environment of its own, and all are bounded."""
+"""Sessions of a server. Each player has its own environment. The number of sessions is limited."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longvideo_env.integrations.serve.wire import ENV_NAME, LongTVQAState, Reset
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What a server takes at most.
+    """Limits of a server.
 
     Raises:
         SpecError: A limit is not above 0.
@@ -47,7 +47,7 @@ class ServerLimits:
 
 
 class SessionLimitError(LongVideoEnvError):
-    """There is no room for another session."""
+    """The maximum number of sessions is reached."""
 
 
 class UnknownSessionError(LongVideoEnvError):
@@ -55,13 +55,13 @@ class UnknownSessionError(LongVideoEnvError):
 
 
 class PlayerSession:
-    """A player: an environment, and where it stands.
+    """A player with an environment and its state.
 
     Attributes:
-        id: Names it to its client, and to nobody else.
-        used_at: When it was last used, on the monotonic clock.
-        attached: Whether a WebSocket holds it, which then decides how long it lives.
-        closing: Whether it ends when that WebSocket lets it go.
+        id: Secret id, known only to its client.
+        used_at: Time of last use on the monotonic clock.
+        attached: Whether a WebSocket holds the session and controls its lifetime.
+        closing: Whether the session ends when that WebSocket releases it.
     """
 
     def __init__(self, env: LongTVQAEnv, counts: Counter[str]) -> None:
@@ -80,8 +80,8 @@ class PlayerSession:
         """Open a question.
 
         Raises:
-            SpecError: There is no such question.
-            ToolError: The first clip cannot be had.
+            SpecError: No question has this id.
+            ToolError: The first clip could not be chosen.
         """
         options = {} if (qid := self._qid(data)) is None else {"qid": qid}
         async with self._turn:
@@ -99,7 +99,7 @@ class PlayerSession:
         """
         async with self._turn:
             if self._info is None or self._done:
-                what = "the episode is over" if self._done else "there is no episode yet"
+                what = "the episode is over" if self._done else "no episode was started"
                 raise EpisodeStateError(f"{what}. Fix: reset first.")
             shown, reward, terminated, truncated, info = await self.env.step_async(text)
             self._info, self._done = info, terminated or truncated
@@ -110,7 +110,7 @@ class PlayerSession:
             return observation(shown, info, reward if info["reward_valid"] else None, True)
 
     def state(self) -> dict[str, Any]:
-        """Where it stands. Holds no gold, also when the episode is over."""
+        """The state of the session. Contains no gold, even after the episode."""
         info = self._info
         if info is None:
             return LongTVQAState().model_dump()
@@ -130,7 +130,7 @@ class PlayerSession:
         if data.index is None:
             return data.qid
         if data.qid is not None:
-            raise SpecError("qid and index name two questions. Fix: give one of them.")
+            raise SpecError("both qid and index were given. Fix: give one of them.")
         if data.index >= len(dataset):
             raise SpecError(f"no question {data.index}: there are {len(dataset)}, from 0.")
         return dataset.tasks[data.index].qid
@@ -140,11 +140,11 @@ class Sessions:
     """All sessions of a server.
 
     Args:
-        env: What each session gets a twin of.
-        limits: How many there may be, and how long unused.
+        env: The environment. Each session gets its own twin.
+        limits: Maximum number of sessions and their idle time.
 
     Attributes:
-        counts: What happened so far, by name.
+        counts: Counts of events so far, by name.
     """
 
     def __init__(self, env: LongTVQAEnv, limits: ServerLimits) -> None:
@@ -160,14 +160,14 @@ class Sessions:
         """A new session.
 
         Raises:
-            SessionLimitError: There are as many as there may be.
+            SessionLimitError: The maximum number of sessions is reached.
         """
         self.drop_idle()
         if len(self._all) >= self.limits.max_sessions:
             self.counts["sessions refused"] += 1
             raise SessionLimitError(
-                f"all {self.limits.max_sessions} sessions are in use. Fix: close one, wait, or "
-                "start the server with more --max-sessions."
+                f"all {self.limits.max_sessions} sessions are in use. Fix: close a session, wait, "
+                "or start the server with a higher --max-sessions."
             )
         session = PlayerSession(self.env.twin(), self.counts)
         session.attached = attached
@@ -176,36 +176,38 @@ class Sessions:
         return session
 
     def find(self, session_id: object) -> PlayerSession:
-        """A session by its id, which counts as use.
+        """Find a session by its id. This counts as use.
 
         Raises:
-            UnknownSessionError: There is none, or none any more.
+            UnknownSessionError: There is no such session, or it has ended.
         """
         self.drop_idle()
         session = self._all.get(session_id) if isinstance(session_id, str) else None
         if session is None:
             raise UnknownSessionError(
-                f"unknown session {session_id!r:.80}. Fix: open one; a session that is not used "
-                f"for {self.limits.idle_s:g} s ends."
+                f"unknown session {session_id!r:.80}. Fix: open a new one. Sessions end after "
+                f"{self.limits.idle_s:g} s without use."
             )
         session.used_at = time.monotonic()
         self._all.move_to_end(session.id)
         return session
 
     def attach(self, session_id: str) -> PlayerSession:
-        """A session for a WebSocket, which holds it until it is released.
+        """Give a session to a WebSocket, which holds it until `release`.
 
         Raises:
-            UnknownSessionError: There is none, or another WebSocket holds it.
+            UnknownSessionError: There is no such session, or another WebSocket holds it.
         """
         session = self.find(session_id)
         if session.attached:
-            raise UnknownSessionError(f"session {session_id!r:.80} has a WebSocket already.")
+            raise UnknownSessionError(
+                f"session {session_id!r:.80} is already in use by another WebSocket."
+            )
         session.attached = True
         return session
 
     def release(self, session: PlayerSession) -> None:
-        """Let a session go on without a WebSocket, until it is closed or idle."""
+        """Release a session from its WebSocket. It lives on until it is closed or idle."""
         session.attached = False
         session.used_at = time.monotonic()
         if session.closing:
@@ -218,7 +220,7 @@ class Sessions:
         self._all.pop(session.id, None)
 
     def drop_idle(self) -> None:
-        """End the sessions that were not used for too long, and that no WebSocket holds."""
+        """End idle sessions that no WebSocket holds."""
         oldest = time.monotonic() - self.limits.idle_s
         idle = []
         for session in self._all.values():
@@ -232,13 +234,13 @@ class Sessions:
 
 
 def splits(env: LongTVQAEnv) -> list[dict[str, str]]:
-    """The split that is played, as OpenEnv's task routes name it."""
+    """The split of this server, in the format of OpenEnv's task routes."""
     name = env.dataset.split
     return [{"name": name, "type": name if name in ("train", "test") else "validation"}]
 
 
 def tasks(env: LongTVQAEnv, start: int, stop: int) -> list[dict[str, Any]]:
-    """Questions by position, without anything that is gold."""
+    """Questions by position, without gold."""
     return [
         {
             "id": f"{ENV_NAME}-{task.qid}",

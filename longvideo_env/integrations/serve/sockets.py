@@ -20,11 +20,11 @@ _PING_S = 20.0
 
 
 class Sockets:
-    """The connections of a server that stay open.
+    """The WebSocket connections of a server.
 
     Args:
-        sessions: The server's.
-        places: As many as requests may be worked on at once.
+        sessions: The server's sessions.
+        places: Semaphore that limits concurrent requests.
     """
 
     def __init__(self, sessions: Sessions, places: asyncio.Semaphore) -> None:
@@ -38,11 +38,11 @@ class Sockets:
         return await self._serve_socket(request, self._reply, wire.error_frame)
 
     async def mcp(self, request: web.Request) -> web.WebSocketResponse:
-        """`/mcp`: JSON-RPC in a session of the connection's own."""
+        """`/mcp`: JSON-RPC in a session for this connection."""
         return await self._serve_socket(request, self._rpc_reply, jsonrpc.error_text)
 
     async def close(self, _: web.Application) -> None:
-        """End all connections, because the server ends."""
+        """Close all connections when the server stops."""
         closing = [
             asyncio.ensure_future(socket.close(code=WSCloseCode.GOING_AWAY, message=b"server ends"))
             for socket in self._open
@@ -56,9 +56,9 @@ class Sockets:
         reply: Callable[[PlayerSession, str], Awaitable[str | None]],
         say: Callable[..., str],
     ) -> web.WebSocketResponse:
-        """Give a connection a session, and answer its messages one after the other."""
+        """Give a connection a session and answer its messages in order."""
         socket = web.WebSocketResponse(
-            # Packing costs more than it saves between two processes of a training.
+            # Compression costs more than it saves between two local processes.
             compress=False,
             heartbeat=_PING_S,
             max_msg_size=self.limits.max_message_kb * 1024,
@@ -123,7 +123,7 @@ class Sockets:
         await socket.close()
 
     async def _reply(self, session: PlayerSession, text: str) -> str | None:
-        """The reply to a message; None closes the connection."""
+        """The reply to a message. None closes the connection."""
         try:
             message = orjson.loads(text)
         except orjson.JSONDecodeError as error:
@@ -142,7 +142,7 @@ class Sockets:
             return self._refuse(f"Invalid message: {said}", wire.VALIDATION_ERROR, errors=errors)
         except LongVideoEnvError as error:
             return self._refuse(str(error), wire.EXECUTION_ERROR)
-        except Exception as error:  # noqa: BLE001 - the boundary: the server lives on
+        except Exception as error:  # noqa: BLE001 - the boundary: the server keeps running
             _LOG.exception("a message was not answered")
             said = f"the server failed: {type(error).__name__}"
             return self._refuse(said, wire.EXECUTION_ERROR)

@@ -1,8 +1,7 @@
-"""OpenEnv's messages: actions, observations, states and errors, as its clients read them.
+"""OpenEnv's messages: actions, observations, states and errors.
 
-The shapes are those of openenv 0.4 to 0.10 (`openenv.core.env_server.types`), which this module
-does not import. Nothing here holds gold: reward and what became of an episode stand in the reply
-that ends it.
+The formats match openenv 0.4 to 0.10 (`openenv.core.env_server.types`), which this module does not
+import. No message contains gold. Reward and result are in the reply that ends the episode.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 ENV_NAME = "longtvqa"
 ENDINGS = ("status", "reward_valid", "reward_terms", "is_success", "grounded", "error")
-"""What only the reply that ends an episode says, in its metadata."""
+"""Metadata fields that only the last reply of an episode has."""
 
 INVALID_JSON, UNKNOWN_TYPE = "INVALID_JSON", "UNKNOWN_TYPE"
 VALIDATION_ERROR, EXECUTION_ERROR = "VALIDATION_ERROR", "EXECUTION_ERROR"
@@ -24,7 +23,7 @@ CAPACITY_REACHED, SESSION_ERROR = "CAPACITY_REACHED", "SESSION_ERROR"
 
 
 def _as_text(value: Any) -> Any:
-    """Text that a client took for JSON, such as a reply of `42`, as text again."""
+    """Turn a value that a client parsed as JSON, such as a reply `42`, back into text."""
     return json.dumps(value) if isinstance(value, int | float | list) else value
 
 
@@ -103,7 +102,7 @@ class CallData(BaseModel):
 
 @cache
 def schemas() -> dict[str, Any]:
-    """The reply to `GET /schema`."""
+    """The response to `GET /schema`."""
     observation = LongTVQAObservation.model_json_schema()
     return {
         "action": LongTVQAAction.model_json_schema(),
@@ -116,7 +115,7 @@ def schemas() -> dict[str, Any]:
 def observation(
     shown: str, info: dict[str, Any], reward: float | None, done: bool
 ) -> dict[str, Any]:
-    """An observation as it is sent, from what an environment's reset or step gave."""
+    """An observation message from the result of an environment's reset or step."""
     ending = {name: info[name] for name in ENDINGS} if done else {}
     sent: dict[str, Any] = {
         "observation": {
@@ -143,12 +142,12 @@ def frame(kind: str, data: dict[str, Any]) -> str:
 
 
 def error_frame(message: str, code: str, **more: Any) -> str:
-    """An error as a WebSocket client reads it."""
+    """An error message to a WebSocket client."""
     return frame("error", {"message": message, "code": code, **more})
 
 
 def problems(error: ValidationError) -> list[dict[str, Any]]:
-    """What is wrong with a message, field by field."""
+    """The faults of a message, field by field."""
     return [
         {"type": one["type"], "loc": list(one["loc"]), "msg": one["msg"]}
         for one in error.errors(include_url=False, include_input=False, include_context=False)
@@ -156,7 +155,7 @@ def problems(error: ValidationError) -> list[dict[str, Any]]:
 
 
 def said(error: ValidationError) -> str:
-    """What is wrong with a message, in a line."""
+    """The faults of a message in one line."""
     return "; ".join(
         f"{'.'.join(map(str, one['loc'])) or 'message'}: {one['msg']}" for one in problems(error)
     )

@@ -1,1 +1,1 @@
-"""What `read_subtitles` is made of: bytes to text, text to cues for each format, cues to lines."""
+"""Parts of `read_subtitles`: bytes to text, text to cues by format, cues to lines."""

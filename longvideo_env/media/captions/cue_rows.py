@@ -1,4 +1,4 @@
-"""Formats with a cue on each line: MicroDVD, MPL2, TMP and transcripts; and SAMI."""
+"""Formats with one cue per line: MicroDVD, MPL2, TMP and transcripts; also SAMI."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def reader_of(format_: str) -> Callable[[str], Cues]:
         except UnknownFPSError as error:
             rate = "as a first line such as {1}{1}23.976 would"
             raise ValueError(f"the file does not say its frame rate, {rate}") from error
-        # MicroDVD's first line may be its frame rate, which is no cue.
+        # MicroDVD's first line may give the frame rate. It is not a cue.
         for event, place in zip(subs, places[len(places) - len(subs) :], strict=True):
             text = event.text.replace("\\N", "\n")
             found.cues.append(Cue(event.start / 1000, event.end / 1000, text, place))
@@ -55,7 +55,7 @@ def reader_of(format_: str) -> Callable[[str], Cues]:
 
 
 def read_transcript(text: str) -> Cues:
-    """Lines that begin with a time, or with two; the words may also stand below."""
+    """Read lines that begin with one or two times. The words may be on the next lines."""
     found = Cues(known=False)
     starts: list[tuple[float, str]] = []
     said: list[list[str]] = []
@@ -85,7 +85,7 @@ def is_transcript_line(line: str) -> bool:
 
 
 def read_sami(text: str) -> Cues:
-    """SAMI, whose cues have a start only; pysubs2 takes hours for a large file of it."""
+    """Read SAMI. Its cues have only a start. pysubs2 takes hours for a large file."""
     found = Cues()
     starts: list[tuple[float, str, str]] = []
     pieces = _SYNC.split(text)[1:]

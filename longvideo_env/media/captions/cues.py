@@ -1,4 +1,4 @@
-"""SubRip, WebVTT and ASS: mended where a library would lose words, then read by that library."""
+"""SubRip, WebVTT and ASS: repaired where the library would lose words, then read by it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _HEADER = re.compile(r"[\w-]+ ?[:=]")
 
 
 class _Subrip(SubripFormat):
-    """SubRip whose times stand on a line of their own: words may name times too."""
+    """SubRip with times only on their own line, because words may contain times, too."""
 
     TIMESTAMP = re.compile(r"(?:^|(?<= --> ))(\d\d):(\d\d):(\d\d),(\d{3})(?= --> |$)")
 
 
 @dataclass(slots=True)
 class _Block:
-    """A line of times, what stands below it, and the number above it."""
+    """A line of times, the text below it, and the number above it."""
 
     row: int
     number: int | None
@@ -41,7 +41,7 @@ class _Block:
 
 
 def read_srt(text: str) -> Cues:
-    """SubRip: cues may hold blank lines and numbers, and their times many kinds of damage."""
+    """Read SubRip. Cues may contain blank lines and numbers, and their times may be damaged."""
     found = Cues()
     mended: list[str] = []
     places = []
@@ -55,7 +55,7 @@ def read_srt(text: str) -> Cues:
             continue
         start, end, rest = block.times
         words = [rest] if _SETTING.sub("", rest) else []
-        # The number below a cue is what pysubs2 takes for that of the next, so it gets one.
+        # pysubs2 takes the number below a cue as that of the next cue, so every cue gets one.
         times = [write_stamp(min(t, MAX_TIME_S - 1), ",") for t in (start, end)]
         mended += [" --> ".join(times), *words, *body, "", "0"]
         places.append(f"line {block.row}")
@@ -91,13 +91,13 @@ def _srt_blocks(lines: list[str], found: Cues) -> list[_Block]:
 
 
 def _number_above(lines: list[str], i: int) -> int | None:
-    """The number of a cue whose times stand on line `i`; a blank line may stand between."""
+    """The number of the cue whose times are on line `i`. A blank line may be in between."""
     above = next((x.strip() for x in reversed(lines[max(i - 2, 0) : i]) if x.strip()), "")
     return int(above) if above.isdecimal() and len(above) < 10 else None
 
 
 def _without_lost(block: _Block, next_number: int | None, found: Cues) -> list[str]:
-    """A cue's words without those of later cues whose times are missing: a gap in numbers tells."""
+    """A cue's words, without words of later cues whose times are missing (a gap in numbers)."""
     body, expected = block.body, (block.number or 0) + 1
     if block.number is None or next_number == expected:
         return body
@@ -116,7 +116,7 @@ def _damaged(row: int, line: str) -> str:
 
 
 def read_vtt(text: str) -> Cues:
-    """WebVTT, by its grammar: names of cues, settings, notes, styles and regions are no words."""
+    """Read WebVTT by its grammar. Names, settings, notes, styles and regions are not words."""
     text = text.lstrip("\n")
     found = Cues(rolling=bool(_KARAOKE.search(text)), known=text.startswith("WEBVTT"))
     lines, places = _mend_vtt(text if found.known else f"WEBVTT\n\n{text}", found)
@@ -128,13 +128,13 @@ def read_vtt(text: str) -> Cues:
 
 
 def _speaker(voice: re.Match[str]) -> str:
-    """Who speaks, before the words, as in TVQA; a dash is nobody."""
+    """The speaker, put before the words as in TVQA. A dash means nobody."""
     name = voice[1].strip()
     return f"{name} : " if any(c.isalnum() for c in name) else ""
 
 
 def _mend_vtt(text: str, found: Cues) -> tuple[list[str], list[str]]:
-    """Lines that webvtt-py reads whole, and the place of each cue in them."""
+    """Repaired lines for webvtt-py, and the position of each cue in them."""
     mended = ["WEBVTT"]
     places: list[str] = []
     number = 0
@@ -158,14 +158,14 @@ def _mend_vtt(text: str, found: Cues) -> tuple[list[str], list[str]]:
             number, lost = number + 1, True
             found.problems.append(f"line {row}: a cue without times: {block[1]!r:.60}")
         elif open_cue and not lost:
-            mended += [" ", *block]  # a line with a blank does not end a cue
+            mended += [" ", *block]  # a line with a space does not end a cue
         elif not places and not lost and not _HEADER.match(name):
             found.problems.append(f"line {row}: words without times: {' '.join(block)!r:.60}")
     return mended, places
 
 
 def _mend_vtt_cue(row: int, block: list[str], found: Cues) -> tuple[list[str], list[str], bool]:
-    """A block with times: its lines, the places of its cues, and whether the last was not read."""
+    """Repair a block with times: lines, positions of cues, and whether the last was not read."""
     lines: list[str] = []
     places: list[str] = []
     lost = False
@@ -187,7 +187,7 @@ def _mend_vtt_cue(row: int, block: list[str], found: Cues) -> tuple[list[str], l
 
 
 def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Runs of lines without an empty line, each with the row of its first."""
+    """Blocks of lines without an empty line, each with the number of its first line."""
     block: list[str] = []
     for row, line in enumerate([*lines, ""], 1):
         if line:
@@ -202,7 +202,7 @@ _ASS_FIELDS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "
 
 
 def read_ass(text: str) -> Cues:
-    """ASS and SSA: events in the order of fields that the file declares, one by one."""
+    """Read ASS and SSA: each event in the field order that the file declares."""
     found = Cues(known="[Events]" in text or "[Script Info]" in text)
     fields: Sequence[str] = _ASS_FIELDS
     mended, places = ["[Events]"], []

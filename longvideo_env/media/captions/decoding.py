@@ -1,8 +1,8 @@
-"""From the bytes of a file of subtitles to its text: which encoding it is written in.
+"""Decodes a subtitle file: finds its encoding.
 
-UTF-8, UTF-16 and UTF-32 say themselves what they are. Of the others chardet knows which bytes are
-frequent in which language. Where so little is said that two texts stay possible, or one file is in
-two encodings, the file is refused: a wrong guess makes wrong words.
+UTF-8, UTF-16 and UTF-32 can be recognised. For other encodings, chardet compares the frequency of
+bytes in each language. If a short file fits two encodings, or one file mixes two, it is refused,
+because a wrong guess gives wrong words.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _CANDIDATES = (
     "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-9", "gb18030", "big5hkscs",
     "cp932", "euc_jis_2004", "cp949", "euc_kr", "iso2022_jp_2", "iso2022_kr",
 )  # fmt: skip
-"""What subtitles were ever written in: of rare look-alikes, the usual one is meant."""
+"""Encodings used for subtitles. Rare encodings that look alike are left out."""
 _LARGER = {"iso8859-1": "cp1252", "iso8859-8": "cp1255", "iso8859-9": "cp1254", "euc_kr": "cp949"}
-"""Encodings that another one extends: programs say the smaller and write the larger."""
+"""Encoding -> an encoding that extends it: programs name the smaller and write the larger one."""
 _LIKE_UTF8 = {"cp866", "cp874", "gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949"}
-"""Where some pairs of bytes are characters of UTF-8 too."""
+"""Encodings in which some pairs of bytes are also UTF-8 characters."""
 _LATIN = {
     "cp1252", "cp1250", "cp1254", "cp1257", "cp1258", "iso8859-1", "iso8859-15", "iso8859-2",
     "iso8859-9",
 }  # fmt: skip
 _FEW_BYTES, _CLEAR = 6, 0.5
-"""In so few bytes outside ASCII, a guess may be this share as sure as the best one."""
+"""With few non-ASCII bytes, a guess counts from this share of the best guess's confidence."""
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
 
 
 def decode(data: bytes, told: str | None, path: Path) -> tuple[str, str, list[str]]:
-    """The text, its encoding, and what could not be read of it.
+    """The text, its encoding, and what could not be decoded.
 
     Raises:
-        MalformedFileError: The encoding given is wrong, or none could be found.
+        MalformedFileError: The given encoding is wrong, or none was found.
     """
     try:
         if told is not None:
@@ -58,7 +58,7 @@ def decode(data: bytes, told: str | None, path: Path) -> tuple[str, str, list[st
             f"expected text in {told or 'a known encoding'}, but {error!s:.200}.",
             path,
             None,
-            "save the file as UTF-8, or say its encoding: --encoding cp1252.",
+            "save the file as UTF-8, or give its encoding: --encoding cp1252.",
         ) from error
 
 
@@ -74,7 +74,7 @@ def _find_out(data: bytes) -> tuple[str, str, list[str]]:
         encoding = "utf-32-le" if data[3::4].count(0) >= data[::4].count(0) else "utf-32-be"
         return data[: len(data) // 4 * 4].decode(encoding), encoding, []
     if b"\0" in data:
-        # Digits and line ends have a zero byte in UTF-16, in any language.
+        # In UTF-16, digits and line ends contain a zero byte, in any language.
         encoding = "utf-16-le" if data[1::2].count(0) >= data[::2].count(0) else "utf-16-be"
         if data.count(0) * 10 > len(data):
             return data[: len(data) // 2 * 2].decode(encoding), encoding, []
@@ -96,20 +96,20 @@ def _utf8(data: bytes) -> tuple[str, str, list[str]]:
 
 
 def _legacy(data: bytes, *, utf8_in_part: bool = False) -> tuple[str, str, list[str]]:
-    """One of the encodings from before UTF-8.
+    """Decode with one of the encodings from before UTF-8.
 
     Raises:
-        UnicodeError: None fits, or two fit equally well and differ.
+        UnicodeError: No encoding fits, or two fit equally well and differ.
     """
     guesses = _guesses(data)
     if not guesses:
         raise UnicodeError("it is neither UTF-8 nor UTF-16, and fits no older encoding")
     text, encoding, sure = guesses[0]
     if utf8_in_part and encoding not in _LIKE_UTF8:
-        # Whatever is taken, some words come out wrong.
+        # With either encoding, some words would be wrong.
         raise UnicodeError(f"it is UTF-8 in part and {encoding} in part")
     if sum(b > 0x7F for b in data) < _FEW_BYTES:
-        # Another accent is a small risk, another script another text.
+        # A wrong accent is a small risk; a wrong script gives another text.
         for _, other, likely in guesses[1:]:
             if likely > _CLEAR * sure and not {encoding, other} <= _LATIN:
                 raise UnicodeError(f"it may be {encoding} or {other}")
@@ -117,8 +117,8 @@ def _legacy(data: bytes, *, utf8_in_part: bool = False) -> tuple[str, str, list[
 
 
 def _guesses(data: bytes) -> list[tuple[str, str, float]]:
-    """Texts that the bytes may be, with encoding and how sure that is, the best first."""
-    # Times and numbers say nothing of the language.
+    """Possible texts with encoding and confidence, best first."""
+    # Times and numbers do not depend on the language.
     lines = [line for line in data.split(b"\n") if any(b > 0x7F or b == 0x1B for b in line)]
     found: dict[str, tuple[str, str, float]] = {}
     for guess in chardet.detect_all(

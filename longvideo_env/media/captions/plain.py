@@ -1,4 +1,4 @@
-"""From cues to lines: words without markup and drawings, and each line of rolling captions once."""
+"""Turns cues into lines: without markup and drawings, and each line of rolling captions once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOUCH_S = 0.5
 
 @dataclass(slots=True)
 class Cue:
-    """What stands between two times, with its markup and line ends."""
+    """The text between two times, with markup and line ends."""
 
     start_s: float
     end_s: float
@@ -36,13 +36,13 @@ class Cue:
 
 @dataclass(slots=True)
 class Cues:
-    """What the reader of a format found.
+    """What a format's reader found.
 
     Attributes:
-        cues: As they stand in the file.
-        problems: One for each that was not read.
-        rolling: Whether the file itself says that its captions roll.
-        known: Whether the file is surely of the format, even without a cue.
+        cues: The cues in file order.
+        problems: One message per cue that was not read.
+        rolling: Whether the file declares rolling captions.
+        known: Whether the file certainly has this format, even without a cue.
     """
 
     cues: list[Cue] = field(default_factory=list)
@@ -52,12 +52,12 @@ class Cues:
 
 
 def plain_text(text: str) -> str:
-    """Words without markup, on one line."""
+    """The text without markup, on one line."""
     return " ".join(_plain_lines(text))[:MAX_LINE]
 
 
 def to_lines(found: Cues) -> tuple[tuple[TimedText, ...], list[str]]:
-    """Lines in order of time, and what was not read."""
+    """Lines in order of time, and messages about what was not read."""
     problems = list(found.problems)
     shown: list[tuple[Cue, list[str]]] = []
     for cue in sorted(found.cues, key=lambda cue: (cue.start_s, cue.end_s)):
@@ -65,7 +65,7 @@ def to_lines(found: Cues) -> tuple[tuple[TimedText, ...], list[str]]:
         if not lines:
             continue
         if not (math.isfinite(cue.start_s) and 0 <= cue.start_s < MAX_TIME_S):
-            problems.append(f"{cue.place}: {cue.start_s:g} s is no time of a film")
+            problems.append(f"{cue.place}: {cue.start_s:g} s is not a valid time")
         elif sum(map(len, lines)) > MAX_LINE:
             problems.append(f"{cue.place}: more than {MAX_LINE:,} characters at one time")
         else:
@@ -84,7 +84,7 @@ def to_lines(found: Cues) -> tuple[tuple[TimedText, ...], list[str]]:
 
 
 def without_drawings(text: str) -> str:
-    r"""Text without the shapes of ASS, which stand between `{\p1}` and `{\p0}`."""
+    r"""Text without ASS drawings, which are between `{\p1}` and `{\p0}`."""
     if "\\p" not in text:
         return text
     kept, drawing = [], False
@@ -99,7 +99,7 @@ def without_drawings(text: str) -> str:
 
 def _plain_lines(text: str) -> list[str]:
     text = _TAG.sub("", _SCRIPT.sub(" ", text))
-    # Once only: what an entity resolves to is text, not markup again.
+    # Only once: the result of an entity is text, not markup.
     text = html.unescape(_HUGE.sub(" ", text))
     lines = (_SPACE.sub(" ", _CONTROL.sub(" ", line)).strip() for line in text.split("\n"))
     return [line for line in lines if line]
@@ -113,7 +113,7 @@ _Units = Callable[[Cue], Sequence[str]]
 
 
 def _rolls(cues: Sequence[Cue], units: _Units, least: int, told: bool) -> bool:
-    """Whether most cues begin with what the cue before them ends with, and some go on from it."""
+    """Whether captions roll: most cues start with the end of the cue before, and some add to it."""
     repeats = grows = 0
     for before, cue in pairwise(cues):
         n = _overlap(before, cue, units, least)
@@ -138,7 +138,7 @@ def _once(cues: Sequence[Cue], units: _Units, least: int) -> tuple[TimedText, ..
 
 
 def _overlap(before: Cue, cue: Cue, units: _Units, least: int) -> int:
-    """How many units end one cue and begin the next, where the two touch in time."""
+    """Number of units that end one cue and begin the next, if the cues touch in time."""
     if cue.start_s - before.end_s > _TOUCH_S:
         return 0
     old, new = units(before), units(cue)
@@ -147,7 +147,7 @@ def _overlap(before: Cue, cue: Cue, units: _Units, least: int) -> int:
 
 
 def _border(row: Sequence[str | None]) -> int:
-    """The longest proper beginning of a row that also ends it, in linear time (Knuth, Morris)."""
+    """Length of the longest proper prefix that is also a suffix, in linear time (Knuth, Morris)."""
     borders = [0] * len(row)
     for i in range(1, len(row)):
         k = borders[i - 1]
@@ -158,7 +158,7 @@ def _border(row: Sequence[str | None]) -> int:
 
 
 def end_times(starts: Iterable[tuple[float, str, str]]) -> list[Cue]:
-    """Cues of formats that give no end: as long as reading takes, or until the next."""
+    """Cues for formats without end times: they last for the reading time, or until the next cue."""
     cues = [Cue(s, s + 0.5 + 0.067 * len(text), text, place) for s, text, place in starts]
     for cue, following in pairwise(cues):
         cue.end_s = max(cue.start_s, min(cue.end_s, following.start_s))

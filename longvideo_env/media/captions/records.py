@@ -1,4 +1,4 @@
-"""Formats that are data: JSON of YouTube, Whisper and pysubs2, and TTML or YouTube's XML."""
+"""Structured formats: JSON of YouTube, Whisper and pysubs2; TTML and YouTube's XML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from longvideo_env.media.captions.plain import Cue, Cues
 from longvideo_env.media.captions.stamps import read_stamp
 
 _LINED = {"segments", "chunks", "transcription", "events"}
-"""What holds lines. Other files hold words only."""
+"""Keys whose entries are lines. Other files have only words."""
 
 _GAP_S = 1.0
 _LONGEST_S = 6.0
@@ -24,10 +24,10 @@ _FRAMES = re.compile(r"(\d{1,4}:\d{1,2}:\d{1,2}):(\d{1,3})(?:\.\d+)?")
 
 
 def read_json(text: str) -> Cues:
-    """JSON of any kind known here.
+    """Read JSON of any known kind.
 
     Raises:
-        ValueError: It is none, or not JSON.
+        ValueError: The text is not JSON, or of an unknown kind.
     """
     try:
         data = json.loads(text, strict=False)
@@ -51,7 +51,7 @@ def read_json(text: str) -> Cues:
 
 
 def _kind_of(data: Any) -> tuple[list[Any], Callable[[Any], Cue | None]]:
-    """The entries of a file, and what reads one of them."""
+    """The entries of a file, and the function that reads one."""
     if isinstance(data, dict):
         kinds: tuple[tuple[str, Callable[[Any], Cue | None]], ...] = (
             ("segments", _segment),
@@ -95,7 +95,7 @@ def _pysubs2(row: Any) -> Cue | None:
 
 
 def _segment(row: Any) -> Cue:
-    """Whisper's segments, its pipelines' chunks, whisper.cpp's transcription, plain rows."""
+    """A line of Whisper (segment), its pipelines (chunk), whisper.cpp, or a plain row."""
     if "timestamp" in row:
         start, end = row["timestamp"]
         return Cue(_number(start), _number(start if end is None else end), _words(row))
@@ -115,7 +115,7 @@ def _words(row: Any) -> str:
 
 
 def _joined(words: list[Cue]) -> list[Cue]:
-    """Words as lines: a pause, the end of a sentence or six seconds end a line."""
+    """Join words into lines. A pause, the end of a sentence or six seconds end a line."""
     lines: list[Cue] = []
     parts: list[list[str]] = []
     for word in words:
@@ -136,10 +136,10 @@ def _joined(words: list[Cue]) -> list[Cue]:
 
 
 def read_xml(text: str) -> Cues:
-    """TTML of any version and profile, and YouTube's two formats in XML.
+    """Read TTML of any version and profile, and YouTube's two XML formats.
 
     Raises:
-        ValueError: It is no XML, or it declares entities.
+        ValueError: The text is not XML, or it declares entities.
     """
     try:
         root = fromstring(text, forbid_dtd=False, forbid_entities=True, forbid_external=True)
@@ -192,7 +192,7 @@ def _add(
 
 
 def _text(element: Element) -> Iterator[str]:
-    """Words with line ends at `<br/>`, without metadata."""
+    """The words, with line ends for `<br/>` and without metadata."""
     stack: list[Element | str] = [element]
     while stack:
         node = stack.pop()
@@ -207,7 +207,7 @@ def _text(element: Element) -> Iterator[str]:
 
 
 def _one_line(text: str | None) -> str:
-    # Markup in the words was written as entities: it goes through `plain_text` as elsewhere.
+    # Markup in the words was written as entities. `plain_text` removes it, as for other formats.
     return re.sub(r"\s+", " ", text or "")
 
 
@@ -220,7 +220,7 @@ def _attributes(element: Element) -> dict[str, str]:
 
 
 def _rates(root: Element) -> tuple[float, float]:
-    """Frames and ticks a second."""
+    """Frames and ticks per second."""
     values = _attributes(root)
     frames = _plain(values.get("framerate", ""), 1.0) or 30.0
     top, _, low = values.get("frameratemultiplier", "").partition(" ")
@@ -234,7 +234,7 @@ def _plain(value: str, unit: float) -> float | None:
 
 
 def _time(value: str, rates: tuple[float, float]) -> float | None:
-    """A time as TTML writes it: clock, clock with frames, or a number with its unit."""
+    """Parse a TTML time: clock, clock with frames, or a number with a unit."""
     if match := _OFFSET.fullmatch(value):
         units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, None: 1.0}
         units |= {"f": 1 / rates[0], "t": 1 / rates[1]}

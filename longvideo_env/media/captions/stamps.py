@@ -1,4 +1,4 @@
-"""Times as people and programs write them: `00:01:02,500`, `1:02.5`, `00:00:06,250000`."""
+"""Reads and writes times such as `00:01:02,500`, `1:02.5` and `00:00:06,250000`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STAMP = (
 )
 """Five groups: hours, minutes, seconds, and the fraction after a point or a colon.
 
-A fraction with a point of its own, `04,560.25`, is in milliseconds.
+A fraction that contains a point, as in `04,560.25`, is in milliseconds.
 """
 
 ARROW = r"[ \t]*(?:-{1,3}[ ]?>|[\u2013\u2014]>|\u2192|=>)[ \t]*"
@@ -27,13 +27,13 @@ def to_seconds(hours: str | None, minutes: str, seconds: str, *fraction: str | N
 
 
 def read_stamp(text: str) -> float | None:
-    """One time, or None for what is none."""
+    """Parse one time. None if the text is not a time."""
     match = _STAMP.fullmatch(text.strip()[:40])
     return to_seconds(*match.groups()) if match else None
 
 
 def read_times(line: str) -> tuple[float, float, str] | None:
-    """Start, end and what follows them on a line `start --> end ...`; None for other lines."""
+    """Start, end and the rest of a line `start --> end ...`. None for other lines."""
     match = _TIMES.match(line) if ">" in line or "\u2192" in line else None
     if match is None:
         return None
@@ -42,13 +42,13 @@ def read_times(line: str) -> tuple[float, float, str] | None:
 
 
 def is_damaged(line: str, after_number: bool) -> bool:
-    """Whether a line was meant to hold two times, but they cannot be read."""
+    """Whether a line should have two times, but they cannot be read."""
     if "-->" not in line:
         return False
     return after_number or bool(re.search(r"\d ?[:.,] ?\w|\w ?[:.,] ?\d", line[:200]))
 
 
 def write_stamp(seconds: float, point: str) -> str:
-    """`HH:MM:SS,mmm`, as the libraries read it."""
+    """Write `HH:MM:SS,mmm` for the libraries."""
     whole, ms = divmod(round(seconds * 1000), 1000)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}{point}{ms:03d}"

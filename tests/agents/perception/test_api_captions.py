@@ -120,7 +120,7 @@ def test_a_wrong_spec_is_named(argument: str) -> None:
 
 
 def test_a_stretch_needs_two_frames() -> None:
-    with pytest.raises(SpecError, match="frames of 2 or more"):
+    with pytest.raises(SpecError, match="frames must be at least 2"):
         ApiStretchCaptioner("m,frames=1")
     assert ApiStretchCaptioner("m@http://127.0.0.1:9").every_s == 10
     made = ApiStretchCaptioner("m@http://127.0.0.1:9,every_s=5,frames=4")

@@ -164,7 +164,7 @@ def test_two_processes_do_not_write_one_folder(data: Path, capsys: Any) -> None:
         (["--with", SPEC], "give --kind"),
         (["--with", "rapidocr", "--workers", "0"], "--workers must be at least 1"),
         (["--with", "vlm:"], "expected vlm:MODEL"),
-        ([*ARGUMENTS, "--workers", "2", "--ray", "local"], "do not go together"),
+        ([*ARGUMENTS, "--workers", "2", "--ray", "local"], "cannot be combined"),
         ([*ARGUMENTS, "--ray", "local", "--ray-workers", "-1"], "--ray-workers must be 0 or more"),
     ],
 )

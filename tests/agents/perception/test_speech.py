@@ -129,7 +129,7 @@ def test_auto_without_a_model_says_so_in_one_line(
     film = write_film(tmp_path / "film.mp4", [GREY] * 2)
     assert main([str(film), "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
-    assert "speech: not heard, no Whisper model is at hand. Fix: --speech whisper:small" in out
+    assert "speech: not heard, no Whisper model is in the cache. Fix: --speech whisper:small" in out
     assert main([str(film), "--out", str(tmp_path / "none"), "--speech", "none"]) == 0
     assert "speech" not in capsys.readouterr().out
 
@@ -139,7 +139,7 @@ def test_auto_without_a_model_says_so_in_one_line(
     [
         ("whisper", "expected whisper:SIZE"),
         ("whisper:./nowhere", "no folder './nowhere'"),
-        ("whisper:tiny,beam=0", "beam of 1 or more"),
+        ("whisper:tiny,beam=0", "beam must be at least 1"),
         ("whisper:tiny,speed=2", "unknown option 'speed'"),
         ("listener", "unknown reader of speech 'listener'"),
     ],

@@ -168,7 +168,7 @@ def test_it_may_be_named(tmp_path, monkeypatch):
     for spec, problem in (
         ("my_policy_parts:guss", "unknown attribute 'guss'. Did you mean 'guess'"),
         ("my_policy_parts:nothing", "is not a function"),
-        ("my_policy_part:guess", "there is no module"),
+        ("my_policy_part:guess", "no module"),
     ):
         with pytest.raises(SpecError, match=problem):
             check_policy_spec(spec)

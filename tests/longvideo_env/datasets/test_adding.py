@@ -44,3 +44,14 @@ def test_the_table_works(tmp_path: Path) -> None:
     assert [task.gold.answer for task in dataset] == [1, 1]
     assert (dataset[0].gold.clip_id, dataset[0].gold.span) == ("evening@01:00", (15.0, 20.0))
     assert dataset.video(dataset[0])["evening@01:00"].subtitles[0].text == "Hello"
+
+
+def test_the_files_of_the_layout_work(tmp_path: Path) -> None:
+    questions, subtitles = re.findall(r"^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "LongTVQA_plus_val.json").write_text(questions, encoding="utf-8")
+    name = "LongTVQA_plus_subtitle_clip_level.json"
+    (tmp_path / name).write_text(subtitles, encoding="utf-8")
+    dataset = load_dataset(tmp_path, "val")
+    assert [task.gold.answer for task in dataset] == [1, 1, 0]
+    assert dataset[0].gold.span == (15.0, 20.0)
+    assert len(dataset.video(dataset[0]).clips) == 2

@@ -167,7 +167,7 @@ def test_wrong_rows_are_named_or_left_out(
 def test_a_split_that_is_not_there(make: Make) -> None:
     with pytest.raises(DatasetNotFoundError, match="expected the questions in cgbench or"):
         load_dataset(make("cgbench", x__json=[]), "test")
-    with pytest.raises(DatasetNotFoundError, match="no split 'val'; there: test, hard, mini"):
+    with pytest.raises(DatasetNotFoundError, match="no split 'val'; splits: test, hard, mini"):
         load_dataset(make("cgbench"), "val")
 
 

@@ -32,7 +32,7 @@ def load(folder: Callable[..., Path], row: dict[str, Any], **change: Any) -> Any
 def test_a_clip_that_the_folder_does_not_have(
     folder: Callable[..., Path], row: dict[str, Any]
 ) -> None:
-    with pytest.raises((ForeignClipError, InvalidRowError), match="a clip that the folder has"):
+    with pytest.raises((ForeignClipError, InvalidRowError), match="a clip of the folder"):
         load(folder, row, occur_clip="s05e02_seg02_clip_77")
 
 

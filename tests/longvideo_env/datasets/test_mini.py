@@ -76,7 +76,7 @@ def test_it_can_be_pickled_and_played() -> None:
     [
         ("mini:video=3", r"unknown option 'video'\. Did you mean 'videos'\?"),
         ("mini:", "expected key=value"),
-        ("mini:seed=3,seed=4", "'seed' stands twice"),
+        ("mini:seed=3,seed=4", "'seed' occurs twice"),
         ("mini:videos=many", "videos is a whole number, got 'many'"),
         ("mini:difficulty=", "difficulty is a finite number, got ''"),
         ("mini:difficulty=nan", "difficulty is a finite number"),
@@ -102,9 +102,9 @@ def test_the_share_of_questions_that_compare_can_be_set() -> None:
 
 
 def test_other_things_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFoundError, match="no split 'dev' of mini; there: train, val"):
+    with pytest.raises(DatasetNotFoundError, match="no split 'dev' of mini; splits: train, val"):
         load_dataset("mini", "dev")
-    with pytest.raises(DatasetNotFoundError, match="frames_root is no folder"):
+    with pytest.raises(DatasetNotFoundError, match="frames_root is not a folder"):
         load_dataset("mini", "train", frames_root=tmp_path / "none")
     assert read_spec("mini") == MiniOptions()
 

@@ -134,7 +134,7 @@ def test_an_empty_cell_of_a_frame_is_no_answer() -> None:
 def test_splits(tmp_path: Path) -> None:
     rows = [{**ROW, "split": "train"}, {**ROW, "split": "val"}]
     assert len(load_dataset(rows, "val")) == 1
-    with pytest.raises(DatasetNotFoundError, match="there: train, val"):
+    with pytest.raises(DatasetNotFoundError, match="splits: train, val"):
         load_dataset(rows)
     assert load_dataset([ROW], "anything").split == "anything"
     with pytest.raises(DatasetNotFoundError, match="several splits: train, val, test"):

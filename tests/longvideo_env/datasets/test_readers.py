@@ -183,7 +183,7 @@ def test_mlvu(tmp_path: Path) -> None:
         "question": "Why?\n(A) x\n(B) y", "answer": "A"}])  # fmt: skip
     (task,) = load_dataset(f"mlvu:{hub}")
     assert (task.question.text, task.question.options, task.gold.answer) == ("Why?", ("x", "y"), 0)
-    with pytest.raises(DatasetNotFoundError, match="one file a task"):
+    with pytest.raises(DatasetNotFoundError, match="one file per task"):
         load_dataset(f"mlvu:{tmp_path / 'json' / '..' / 'hub'}", "generation")
 
 

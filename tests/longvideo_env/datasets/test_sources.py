@@ -76,10 +76,15 @@ def test_the_plain_file_goes_before_its_preprocessed_copy(folder: Write) -> None
         ({}, "nowhere", "train", "no dataset .*nowhere.* does not exist"),
         ({}, "", "train", "the folder holds no questions: expected a file such as"),
         ({"tvqa_plus__json": ""}, "", "plus", "the folder holds no questions"),
-        (SPLITS, "", "vall", "no split 'vall'; there: train, val.*split='val'"),
+        (SPLITS, "", "vall", "no split 'vall'; splits: train, val.*split='val'"),
         (SPLITS, "", "../val", r"no split '\.\./val'"),
-        (SPLITS, "tvqa_val.json", "train", "by its name the file holds 'val'"),
-        ({**SPLITS, "LongTVQA_val__jsonl": ""}, "", "val", "any of LongTVQA_val.jsonl, tvqa_val"),
+        (SPLITS, "tvqa_val.json", "train", "the file's name says 'val'"),
+        (
+            {**SPLITS, "LongTVQA_val__jsonl": ""},
+            "",
+            "val",
+            "several files: LongTVQA_val.jsonl, tvqa_val",
+        ),
     ],
 )
 def test_what_is_not_there_is_told(
@@ -100,5 +105,5 @@ def test_frames_root_must_be_a_folder(folder: Write, tmp_path: Path) -> None:
     root = folder(tvqa_val__json="")
     assert find_sources(str(root), "val", None).frames_root is None
     assert find_sources(str(root), "val", str(tmp_path)).frames_root == tmp_path
-    with pytest.raises(DatasetNotFoundError, match="frames_root is no folder"):
+    with pytest.raises(DatasetNotFoundError, match="frames_root is not a folder"):
         find_sources(str(root), "val", tmp_path / "nowhere")

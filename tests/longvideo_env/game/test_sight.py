@@ -136,9 +136,9 @@ def test_a_world_without_frames_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"frames": -1}, "frames of 0 or more"),
+        ({"frames": -1}, "frames must be 0 or more"),
         ({"frames": 1, "resolution": 0}, "at least 1 pixel"),
-        ({"vision": "self"}, "vision=self leaves it to the master"),
+        ({"vision": "self"}, "vision=self needs frames"),
         ({"frames": 1, "protocol": "continuation"}, "cannot be shown frames"),
     ],
 )
@@ -148,7 +148,7 @@ def test_options_without_meaning_are_named(options: dict[str, Any], problem: str
 
 
 def test_doors_that_show_text_refuse_frames() -> None:
-    with pytest.raises(SpecError, match="through a door reads text"):
+    with pytest.raises(SpecError, match="function calls reads text"):
         CallStage(EnvConfig(frames=1))
 
 

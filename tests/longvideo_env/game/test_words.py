@@ -1,6 +1,7 @@
 """Words of one's own: a file is checked when it is loaded, and no word of it can do harm."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,9 @@ from longvideo_env import EnvConfig, Episode, LongTVQAEnv
 from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game, default_game
 from longvideo_env.game.protocol.base import Malformed, MalformedKind
+from longvideo_env.game.words import templates
 from longvideo_env.game.words.fields import SAMPLES
-from longvideo_env.game.words.templates import default_text, load_words
+from longvideo_env.game.words.templates import _read, _seeing, default_text, load_words
 from longvideo_env.schema import Clip, Question, TimedText, Video
 from longvideo_env.tools.tool import ToolReply, ToolResult
 
@@ -40,6 +42,7 @@ def said(prompts, question, film):
     return [message["content"] for message in opened(game, question, film).messages]
 
 
+WORDS = Path(templates.__file__).parent
 FOR_CALLS_ONLY = {"answer_tool", "answer_says", "broken_call", "unknown_tool"}
 
 
@@ -66,6 +69,16 @@ def test_the_worked_example_shows_whole_replies_after_a_malformed_one(question, 
     usual_rules, usual_user = said(None, question, film)
     assert rules == usual_rules
     assert user.startswith(usual_user)
+
+
+@pytest.mark.parametrize("file", sorted(WORDS.glob("*.jinja")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("change", [str, _seeing], ids=["reads", "sees"])
+def test_the_words_that_ship_stand_the_checks_that_loading_them_leaves_out(file, change):
+    text = change(file.read_text(encoding="utf-8"))
+    checked, trusted = _read(text, file.name), _read(text, file.name, trusted=True)
+    assert [block.text for block in checked.values()] == [b.text for b in trusted.values()]
+    with pytest.raises(SpecError, match="no field 'nobody'"):
+        _read(text.replace("{% endblock %}", "{{ nobody }}{% endblock %}", 1), file.name)
 
 
 def test_a_part_replaces_its_blocks_and_leaves_the_others(write, question, film):
@@ -129,10 +142,10 @@ def test_the_digest_tells_words_apart_and_goes_by_nothing_else(write):
         ("", 1, "there is no block"),
         ("{# nothing #}", 1, "there is no block"),
         ("{% extends 'default.jinja' %}", 1, "expected blocks and comments only"),
-        ("{% block turns %}\n{% include 'x' %}{% endblock %}", 2, "a block cannot hold this"),
-        ("{% block turns %}{% block rules %}{% endblock %}{% endblock %}", 1, "cannot hold this"),
+        ("{% block turns %}\n{% include 'x' %}{% endblock %}", 2, "this is not allowed in a block"),
+        ("{% block turns %}{% block rules %}{% endblock %}{% endblock %}", 1, "not allowed"),
         ("{% block turns %}a{% endblock %}\n{% block turns %}b{% endblock %}", 2,
-         "block 'turns' stands twice"),
+         "block 'turns' occurs twice"),
         ("{% block turns %}\n{{ 1 / 0 }}{% endblock %}", 2, "division by zero"),
         ("{% block turns %}\n{{ turns_left + 'x' }}{% endblock %}", 2, "unsupported operand"),
         ("{% block turns %}{{ turns_left | no_filter }}{% endblock %}", 1, "no_filter"),

@@ -216,7 +216,7 @@ def test_trl_names_are_kept() -> None:
         """Takes TRL's name."""
         return "x"
 
-    with pytest.raises(SpecError, match="another name"):
+    with pytest.raises(SpecError, match="reserved by TRL"):
         LongTVQA(dataset="embedded", tools=[reset])
     with pytest.raises(SpecError, match="limit"):
         LongTVQA(dataset="embedded", limit=0)

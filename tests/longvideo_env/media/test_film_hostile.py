@@ -59,6 +59,6 @@ def test_a_member_below_thousands_of_folders_is_named(tmp_path):
         info = tarfile.TarInfo("a/" * 2000 + "00001.jpg")
         info.size = 1
         tar.addfile(info, BytesIO(b"x"))
-    with pytest.raises(DataError, match="a name of 2,001 folders"):
+    with pytest.raises(DataError, match="a path of 2,001 folders"):
         unpack(archive, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]

@@ -152,13 +152,13 @@ _nameless.__doc__ = "Says x."
 @pytest.mark.parametrize(
     ("function", "problem"),
     [
-        (_no_docstring, "no docstring. Fix: say in it what the tool does"),
+        (_no_docstring, "no docstring. Fix: add one that says what the tool does"),
         (_no_request, "first parameter must be the request"),
         (_no_hint, "parameter 'minute' needs a name and a type hint"),
         (_many, "parameter 'minutes' needs a name and a type hint"),
         (_lock, "no JSON schema"),
         (_unknown_hint, "a type hint cannot be read"),
-        (_nameless, "letters, digits and _ only, got '<lambda>'"),
+        (_nameless, "only letters, digits and _, got '<lambda>'"),
         (3, "expected a tool or a function, got int"),
     ],
 )
@@ -172,7 +172,7 @@ def test_what_is_no_tool_is_one_clear_error(function, problem):
 
 @pytest.mark.parametrize("name", ["", "1st", "a b", "a-b", "a<", "żółw"])
 def test_a_name_must_fit_into_a_tag(name):
-    with pytest.raises(SpecError, match="letters, digits and _ only"):
+    with pytest.raises(SpecError, match="only letters, digits and _"):
         tool(name=name or "-")(transcribe)
 
 
@@ -189,7 +189,7 @@ def test_a_name_must_fit_into_a_tag(name):
     ],
 )
 def test_a_tag_that_is_taken_is_refused(tags, tag):
-    with pytest.raises(SpecError, match=f"<{tag}> is taken. Fix"):
+    with pytest.raises(SpecError, match=f"<{tag}> is already used. Fix"):
         env_with(tool(tags=tags)(transcribe))
 
 
@@ -324,12 +324,12 @@ def test_an_exception_is_a_failed_tool_and_never_a_reward():
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ("", "says nothing"),
-        ("  \n", "says nothing"),
+        ("", "returned no text"),
+        ("  \n", "returned no text"),
         (None, "must return text or a ToolReply"),
         (3, "must return text or a ToolReply"),
-        (ToolReply(), "says nothing"),
-        (ToolReply(3), "says nothing"),
+        (ToolReply(), "returned no text"),
+        (ToolReply(3), "returned no text"),
         (ToolReply("x", "../../etc/passwd"), "not a clip of video"),
     ],
 )
@@ -449,7 +449,7 @@ def test_a_blocking_tool_that_is_too_slow_is_a_failed_result(question, film):
 
     made = as_tool(slow)
     result = asyncio.run(Toolbox([made], timeout_s=0.02).call(_call(made, (question, film))))
-    assert result.error == "no reply within 0.02 s, which is the limit."
+    assert result.error == "no reply within the limit of 0.02 s."
 
 
 def test_a_call_of_no_tool_is_a_failed_result(question, film):

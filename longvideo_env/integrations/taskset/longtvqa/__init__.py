@@ -1,4 +1,4 @@
-"""The taskset `longtvqa` of verifiers, which finds a taskset by the name of a top-level module."""
+"""The taskset `longtvqa` for verifiers, which finds tasksets by the name of a top-level module."""
 
 from longvideo_env.integrations.verifiers import LongTVQAPlay, LongTVQATaskset
 
