@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # also in the process that plays, which imports this file
+# Also in the process that plays, which imports this file. A file beside it is named as a package.
+sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT / "benchmarks"))]
 
 from transformers import TrainerCallback  # noqa: E402 - behind the path
 

@@ -108,7 +108,12 @@ def test_greedy_replies_of_vllm_are_those_of_transformers(
     whole = merge(taught, colocated.adapter, colocated.adapter.with_name("merged"))
     for policy in (f"{taught}+{colocated.adapter}", whole):
         hf, vllm = (
-            play(f"{kind}:{policy}", *("--dataset", "mini", "--max_model_len", "2048"), limit=2)
+            play(
+                f"{kind}:{policy}",
+                *("--dataset", "mini", "--max_model_len", "2048"),
+                limit=2,
+                tokens=24,
+            )
             for kind in ("hf", "vllm")
         )
         assert hf.replies == vllm.replies
