@@ -267,8 +267,7 @@ class Soak:
         for name, rows in self.samples.items():
             for column, (what, pick) in enumerate(MEASURED.items(), start=1):
                 first, second, last = (
-                    pick([r[column] for r in rows if i / 3 <= r[0] < (i + 1) / 3])
-                    for i in range(3)
+                    pick([r[column] for r in rows if i / 3 <= r[0] < (i + 1) / 3]) for i in range(3)
                 )
                 slack = MOST_MEMORY * second if column == 1 else max(2, 0.1 * second)
                 held = abs(last - second) <= slack if column == 1 else last - second <= slack

@@ -11,6 +11,7 @@ LongVideoEnvError
 │       ├── AnswerOutOfRangeError
 │       └── ForeignClipError   the clip belongs to another video
 ├── SpecError                  an option or a spec string has no meaning
+│   ├── InputError             it names a run, a model or a file that is missing or unfit
 │   └── BlindAgentError        an agent has nothing to go on: no frames, no captions, no lines
 ├── EpisodeStateError          the state machine was driven out of order
 ├── ActionError                a reply is no text
@@ -116,6 +117,10 @@ class ForeignClipError(InvalidRowError):
 
 class SpecError(LongVideoEnvError, ValueError):
     """An option or a spec string has no meaning."""
+
+
+class InputError(SpecError):
+    """An option names a run, a model or a file that is missing or does not fit."""
 
 
 class BlindAgentError(SpecError):

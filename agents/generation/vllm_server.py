@@ -1,6 +1,6 @@
 """Replies from a vLLM server: token ids in, token ids and log-probs out. Imports torch.
 
-Used in training with `--vllm_mode server`. Each reply is one request, so the server batches all
+Used in training with `--vllm-mode server`. Each reply is one request, so the server batches all
 that are unfinished. It stops at an action's closing tag, where it takes as many stop sequences;
 what comes behind the tag otherwise is cut off. Where such a tag stands inside the
 reasoning, and so closes nothing, the reply is continued by another request.

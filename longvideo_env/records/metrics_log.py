@@ -115,7 +115,7 @@ def read_run(path: Path, name: str) -> TrainingLog:
         raise DatasetNotFoundError(
             f"expected a training run's metrics: {error.strerror}.",
             file,
-            mend="name a folder that train/grpo.py trained into (its --output_dir).",
+            mend="name a folder that train/grpo.py trained into (its --output-dir).",
         ) from error
     records: list[dict[str, Any]] = []
     for row, line in enumerate(lines, 1):
@@ -141,7 +141,7 @@ def read_run(path: Path, name: str) -> TrainingLog:
         raise DataError(
             "no record has a reward." if any(lines) else "the file is empty.",
             file,
-            mend="let train/grpo.py log at least one step (--logging_steps).",
+            mend="let train/grpo.py log at least one step (--logging-steps).",
         )
     return run
 
