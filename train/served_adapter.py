@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
 from accelerate.utils import broadcast_object_list
+from requests import RequestException, Response
 from trl.distributed import DistributedBackend
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
@@ -29,6 +30,7 @@ from trl.generation.vllm_client import VLLMClient
 from longvideo_env.errors import SpecError
 
 OK, MISSING = 200, 404
+TIMEOUT_S = 120
 START = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve MODEL --enable-lora --max-lora-rank {rank}"
 
 
@@ -64,8 +66,7 @@ class AdapterClient(VLLMClient):
         Raises:
             SpecError: It does not.
         """
-        body = {"lora_name": name, "lora_path": str(folder)}
-        answer = self.session.post(f"{self.base_url}/v1/load_lora_adapter", json=body)
+        answer = self._ask("load", {"lora_name": name, "lora_path": str(folder)})
         if answer.status_code == MISSING:
             raise SpecError(
                 f"send_adapter: the vLLM server at {self.base_url} loads no adapters while it "
@@ -78,9 +79,22 @@ class AdapterClient(VLLMClient):
             )
 
     def unload(self, name: str) -> None:
-        """Let the server forget an adapter."""
-        body = {"lora_name": name}
-        self.session.post(f"{self.base_url}/v1/unload_lora_adapter", json=body)
+        """Let the server forget an adapter.
+
+        Raises:
+            SpecError: It cannot be reached.
+        """
+        self._ask("unload", {"lora_name": name})
+
+    def _ask(self, verb: str, body: dict[str, str]) -> Response:
+        try:
+            url = f"{self.base_url}/v1/{verb}_lora_adapter"
+            return self.session.post(url, json=body, timeout=TIMEOUT_S)
+        except RequestException as error:
+            raise SpecError(
+                f"send_adapter: the vLLM server at {self.base_url} did not answer ({error}). Fix: "
+                "start it again and resume with --resume_from_checkpoint true."
+            ) from error
 
 
 @contextmanager
@@ -91,8 +105,9 @@ def no_weights_over_nccl() -> Iterator[None]:
 
 
 class ServedAdapter:
-    """Sends the trained adapter to the server, under a new name each time. All its calls are
-    collectives.
+    """Sends the trained adapter to the server, under a new name each time.
+
+    All processes must make each call.
 
     Args:
         trainer: Made within `no_weights_over_nccl`, of a model with one LoRA adapter.
@@ -102,7 +117,7 @@ class ServedAdapter:
 
     Raises:
         SpecError: The server cannot take it, or weights are sharded by FSDP.
-    """  # noqa: D205
+    """
 
     def __init__(self, trainer: Any) -> None:
         if DistributedBackend(trainer.accelerator).is_fsdp:
@@ -142,5 +157,6 @@ class ServedAdapter:
     def close(self) -> None:
         """Take the last one away."""
         if self.name is not None and self._trainer.accelerator.is_main_process:
-            self._client.unload(self.name)
+            with suppress(SpecError):  # a server that is gone holds nothing
+                self._client.unload(self.name)
             shutil.rmtree(self._folder, ignore_errors=True)
