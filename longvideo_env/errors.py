@@ -1,23 +1,30 @@
 """All errors that the library raises on purpose.
 
 LongVideoEnvError
-├── DataError                  a dataset is missing or invalid │   ├── DatasetNotFoundError   no
-such dataset, split or file │   │   └── SeveralSplitsError the dataset has several splits, and none
-was named │   ├── MalformedFileError     truncated, not UTF-8, not JSON, not the expected shape │
-└── InvalidRowError        one question (or clip) is wrong; `skip_invalid` leaves it out │       ├──
-DuplicateQidError │       ├── MissingOptionError │       ├── AnswerOutOfRangeError │       └──
-ForeignClipError   the clip belongs to another video ├── SpecError                  an option or a
-spec string is invalid │   └── BlindAgentError        an agent has no input: no frames, captions or
-subtitles ├── EpisodeStateError          a method was called at the wrong time in an episode ├──
-ActionError a reply is not text ├── ToolError                  a grounding or vision agent could not
-do its work ├── PolicyError                the master agent could not produce a reply ├──
-EndpointError a model's endpoint gave no usable reply │   ├── EndpointDownError      it failed for
-so long that no requests are sent for now │   └── ContextTooLongError the request is longer than the
-model's context ├── RecordingError             a recording cannot be used │   └── RecordingMissError
-a call to replay is not in the recording ├── StorageError a file cannot be written: disk full, no
-permission ├── FolderInUseError another process writes the folder of this run ├── TrajectoryError a
-saved trajectory cannot be read back └── MissingExtraError          an optional dependency is not
-installed
+├── DataError                  a dataset is missing or invalid
+│   ├── DatasetNotFoundError   no such dataset, split or file
+│   │   └── SeveralSplitsError the dataset has several splits, and none was named
+│   ├── MalformedFileError     truncated, not UTF-8, not JSON, not the expected shape
+│   └── InvalidRowError        one question (or clip) is wrong; `skip_invalid` leaves it out
+│       ├── DuplicateQidError
+│       ├── MissingOptionError
+│       ├── AnswerOutOfRangeError
+│       └── ForeignClipError   the clip belongs to another video
+├── SpecError                  an option or a spec string is invalid
+│   └── BlindAgentError        an agent has no input: no frames, captions or subtitles
+├── EpisodeStateError          a method was called at the wrong time in an episode
+├── ActionError                a reply is not text
+├── ToolError                  a grounding or vision agent could not do its work
+├── PolicyError                the master agent could not produce a reply
+├── EndpointError              a model's endpoint gave no usable reply
+│   ├── EndpointDownError      it failed for so long that no requests are sent for now
+│   └── ContextTooLongError    the request is longer than the model's context
+├── RecordingError             a recording cannot be used
+│   └── RecordingMissError     a call to replay is not in the recording
+├── StorageError               a file cannot be written: disk full, no permission
+├── FolderInUseError           another process writes the folder of this run
+├── TrajectoryError            a saved trajectory cannot be read back
+└── MissingExtraError          an optional dependency is not installed
 """
 
 from __future__ import annotations

@@ -58,9 +58,8 @@ class _Book:
             joined = _NOT_WORD.sub("", _lowered(secret))
             if len(joined) >= PIECE:
                 self.joined = [*self.joined, joined]
-            self.pieces = (
-                self.pieces | more
-            )  # replaced, not changed, so that readers are not disturbed
+            # Replaced, not changed, so that readers are not disturbed.
+            self.pieces = self.pieces | more
 
 
 _BOOK = _Book()
@@ -89,9 +88,8 @@ def cleanse(text: str) -> str:
     plain, starts = _decoded(text)
     found = [*_pieces_in(plain, _BOOK.pieces), *_broken_in(plain, _BOOK.joined)]
     spans = [(starts[first], starts[last]) for first, last in found]
-    if not isinstance(
-        starts, range
-    ):  # a character before a key may look like an escape, such as "%" before "00"
+    # A character before a key may look like an escape, such as "%" before "00".
+    if not isinstance(starts, range):
         spans += _broken_in(_lowered(text), _BOOK.joined)
     if not spans:
         return text

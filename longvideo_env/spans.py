@@ -1,8 +1,8 @@
 """Stretches of time in seconds of a whole video, and the comparison of answers to "when?".
 
 temporal_iou([(10, 20)], [(15, 30)])            # 0.25: 5 s of overlap, 20 s of union
-temporal_recall([(10, 20)], [(15, 30)])         # 0.333...: 5 of 15 s read_spans("0:12.5 - 0:40;
-61-70")              # ((12.5, 40.0), (61.0, 70.0))
+temporal_recall([(10, 20)], [(15, 30)])         # 0.333...: 5 of 15 s
+read_spans("0:12.5 - 0:40; 61-70")              # ((12.5, 40.0), (61.0, 70.0))
 
 A list of stretches means their union; overlaps count once. CG-Bench (arXiv 2412.12075) uses the
 intersection over union of such sets for several clues. For one stretch each it is the usual

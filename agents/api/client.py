@@ -71,9 +71,8 @@ class _Lane:
 
     openai: AsyncOpenAI
     in_flight: asyncio.Semaphore
-    rates: list[tuple[Any, bool]] = field(
-        default_factory=list
-    )  # limiter, and whether it limits tokens
+    # Each limiter, and whether it limits tokens.
+    rates: list[tuple[Any, bool]] = field(default_factory=list)
     holder: AsyncIterator[None] | None = None
 
 

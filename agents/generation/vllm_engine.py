@@ -225,7 +225,7 @@ class EngineThread:
             while (ask := self._inbox.get(block=not self._engine.busy)) is not None:
                 try:
                     key = self._engine.add(ask.prompt, ask.seed)
-                except Exception as error:  # noqa: BLE001 - an error of this request, such as an invalid prompt
+                except Exception as error:  # noqa: BLE001 - of this request, such as a bad prompt
                     _reject(ask, error)
                     continue
                 if key is None:

@@ -18,9 +18,9 @@ from longvideo_env.seeding import derive_seed
 def draw_order(dataset: Dataset, places: Iterable[int], seed: int) -> list[int]:
     """Indices of questions in a random order. Its first N are a fair sample for any N.
 
-    A video with n questions gets the points (u + 0) / n, (u + 1) / n, ..., with u drawn from 0 to
-    1. Its questions are assigned to these points in random order. Sorted by point, the first N
-    contain each video's share of N, rounded up or down at random (systematic sampling).
+    A video with n questions gets the points (u + 0) / n, (u + 1) / n, ..., with u drawn between
+    0 and 1. Its questions are assigned to these points in random order. Sorted by point, the first
+    N contain each video's share of N, rounded up or down at random (systematic sampling).
     """
     videos, qids = video_ids(dataset), dataset.qids
     of: dict[str, list[int]] = {}

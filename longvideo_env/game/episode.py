@@ -1,8 +1,8 @@
 """The state machine of one episode. It does no I/O and holds no client, model, clock or thread.
 
     episode = Episode(question, video, game, seed)
-    call = episode.start()               # a call of the opening tool, or None if no tool opens the
-    video episode.receive(result)              # its result -> Observation, or Ended if it failed
+    call = episode.start()               # a call of the opening tool, or None if there is none
+    episode.receive(result)              # its result -> Observation, or Ended if it failed
     move = episode.reply(text)           # a ToolCall, an Observation (malformed), or Ended
     episode.receive(result)              # -> Observation, or Ended
 

@@ -1,7 +1,7 @@
 """A judge: an agent that compares an answer with the right one after the episode.
 
-    judge = build_judge(game, toolbox)              # None if no judge is configured play = await
-    judge.see(play, question, gold)    # the play, with the judge's verdict
+    judge = build_judge(game, toolbox)              # None if no judge is configured
+    play = await judge.see(play, question, gold)    # the play, with the judge's verdict
 
 The judge decides whether a free-text answer is right. If the question has options, it is asked
 about the text of the chosen option. Its verdict then changes no score; it only measures how often

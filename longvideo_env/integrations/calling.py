@@ -1,9 +1,11 @@
 """The game for systems with function calling. `answer` is a tool, too.
 
     stage = CallStage(EnvConfig(dataset="mini", split="test"))
-    play = stage.open("mini-7")          # `seed=` as in `env.reset(seed=...)` print(play.start())
-    # the opening print(play.call("look", {"query": "who is there"})) play.call("answer", {"answer":
-    "a0"}) print(play.score().reward)
+    play = stage.open("mini-7")          # `seed=` as in `env.reset(seed=...)`
+    print(play.start())                  # the opening
+    print(play.call("look", {"query": "who is there"}))
+    play.call("answer", {"answer": "a0"})
+    print(play.score().reward)
 
 State machine, tools, words and reward are the same as with `gym.make`.
 """

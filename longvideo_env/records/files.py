@@ -1,7 +1,7 @@
 """Atomic writing of files, and locks on folders.
 
-    write_json(folder / "summary.json", numbers)     # completely or not at all with
-    hold_folder(folder):                        # a second process gets FolderInUseError
+    write_json(folder / "summary.json", numbers)     # completely or not at all
+    with hold_folder(folder):                        # a second process gets FolderInUseError
         ...
 
 A lock ends with its process, even if the process is killed.
