@@ -11,7 +11,7 @@ setup: .venv/.stamp
 	touch $@
 demo: setup
 	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:mini-starter --out runs/demo --overwrite
-	$(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/grpo.py --config configs/grpo/mini.yaml --output_dir runs/demo/grpo-mini --overwrite
+	$(BIN)/accelerate launch --num_cpu_threads_per_process 2 --config_file configs/accelerate/single.yaml train/grpo.py --config configs/grpo/mini.yaml --output-dir runs/demo/grpo-mini --overwrite
 	$(BIN)/python eval/run_policy.py --config configs/eval/mini.yaml --policy hf:runs/demo/grpo-mini --out runs/demo --overwrite
 	$(BIN)/python eval/compare.py runs/demo/hf-mini-starter runs/demo/hf-demo-grpo-mini --names starter GRPO
 	$(BIN)/python train/plot.py runs/demo/grpo-mini --title "GRPO on mini" --out runs/demo/

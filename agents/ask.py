@@ -10,8 +10,6 @@ The folder is one that `ingest` or `prepare` wrote, or any in a layout of docs/d
 --options the master answers in words. Times are those of the film. Without --policy nothing is
 understood: the line that speaks most of the question is quoted: by what both mean where a model of
 embeddings is at hand (--meaning), else by the words that both share.
-
-Exit codes: 0 answered; 2 bad arguments or data; 3 no answer, or an agent failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,8 +29,9 @@ from agents.policies.build import build_policy, check_frames, check_protocol
 from agents.policies.remembering import RememberingPolicy
 from agents.vision.captions import described
 from longvideo_env import EnvConfig, RolloutEngine
+from longvideo_env.commands.exit_codes import EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_FINDINGS, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.config import PROTOCOLS, RESOLUTION
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
@@ -196,8 +195,9 @@ def _choose(videos: Mapping[str, Video], wanted: str | None) -> str:
 def build_parser() -> OptionParser:
     """The options of the command line."""
     parser = OptionParser(
-        prog="longvideo-env ask",
-        description=__doc__,
+        "longvideo-env ask",
+        __doc__,
+        findings="no answer, or an agent failed",
     )
     parser.add_argument("folder", help="what ingest or prepare wrote")
     parser.add_argument("question", help="about the video, in quotes")
@@ -214,19 +214,19 @@ def add_agents(parser: OptionParser) -> None:
     add("--video", help="which video, where the folder has several")
     add("--meaning", default=AUTO, metavar="MODEL", help="a model of embeddings, for the agents "
         "that quote and find lines: a folder with model.onnx and tokenizer.json; auto: one that is "
-        "in the hub's cache; none: words alone (%(default)s)")  # fmt: skip
-    add("--policy", help=f"master agent ({QUOTE})")
-    add("--grounding", help=f"grounding agent ({LINES})")
-    add("--vision", default=AUTO, help="vision agent (captions where there are any, else text that "
-        "was read in the frames, else none)")  # fmt: skip
-    add("--max-turns", type=int, default=5, help="turns the master has (%(default)s)")
-    add("--window", type=int, default=1, help="clips seen at once, 1 to 5 (%(default)s)")
-    add("--protocol", choices=PROTOCOLS, help="how the master writes its actions (tags)")
+        "in the hub's cache; none: words alone")  # fmt: skip
+    add("--policy", help=f"master agent (default: {QUOTE})")
+    add("--grounding", help=f"grounding agent (default: {LINES})")
+    add("--vision", default=AUTO, help="vision agent; auto: captions where there are any, else "
+        "text that was read in the frames, else none")  # fmt: skip
+    add("--max-turns", type=int, default=5, help="turns the master has")
+    add("--window", type=int, default=1, help="clips seen at once, 1 to 5")
+    add("--protocol", choices=PROTOCOLS, help="how the master writes its actions (default: tags)")
     add("--frames", type=int, default=0, help="frames of each view that the master itself sees, if "
-        "its model takes images (%(default)s)")  # fmt: skip
-    add("--resolution", type=int, default=RESOLUTION, help="their longest side (%(default)s)")
+        "its model takes images")  # fmt: skip
+    add("--resolution", type=int, default=RESOLUTION, help="their longest side")
     add("--frames-root", help="folder of the frames (default: frames in the folder)")
-    add("--seed", type=int, default=0, help="random seed (%(default)s)")
+    add("--seed", type=int, default=0, help="random seed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

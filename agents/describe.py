@@ -11,8 +11,6 @@ or a folder of such folders. What is done is kept batch by batch: the same comma
 was stopped, and ends with the same bytes. What failed is listed at the end and named in the layer;
 the same command tries it again. Speech needs the films themselves, found by name below --films.
 With --ray the films are spread over a cluster (docs/scale.md); the layers are the same.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 done, but something failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,8 +26,9 @@ from rich.progress import Progress
 
 from agents.cluster.joining import RayOptions, add_ray_options, joined_cluster, read_ray
 from agents.perception.layer_maker import EMBED, FilmOutcome, LayerMaker
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, progress_bar, run_command
+from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.datasets.perceiving import GROUPS
 from longvideo_env.errors import SpecError
@@ -76,7 +75,7 @@ def folders_of(dataset: Path) -> list[Path]:
 
 def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = OptionParser(prog="longvideo-env describe", description=__doc__)
+    parser = OptionParser("longvideo-env describe", __doc__, findings="some films failed")
     add = parser.add_argument
     add("dataset", type=Path, help="a folder with clips, or a folder of such folders")
     add("--with", dest="spec", required=True, metavar="SPEC", help="what makes the layer: "
@@ -84,7 +83,7 @@ def build_parser() -> OptionParser:
     add("--kind", choices=tuple(GROUPS), help="of the layer, for module:attribute")
     add("--films", type=Path, metavar="FOLDER", help="where the films lie, for speech")
     add("--workers", type=int, default=1, help="processes that read frames; each loads the model "
-        "(%(default)s)")  # fmt: skip
+        "")  # fmt: skip
     add_ray_options(
         parser,
         "Spread the films over a cluster of Ray: auto joins that of this machine, or starts one on "
@@ -118,7 +117,7 @@ def _run(args: argparse.Namespace) -> int:
             failures += outcome.failures
     for failure in failures:
         sys.stderr.write(cleanse(f"describe: {failure}\n"))
-    return EXIT_FAILURES if failures else EXIT_DONE
+    return EXIT_FINDINGS if failures else EXIT_DONE
 
 
 def _here(folders: Sequence[Path], maker: LayerMaker, bar: Progress) -> Iterator[FilmOutcome]:

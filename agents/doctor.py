@@ -7,8 +7,6 @@
 
 Nothing is changed, no key is shown, and no network is used but to connect to the endpoints that
 are named by --endpoint or by the file in LONGVIDEO_ENDPOINTS.
-
-Exit codes: 0 nothing is wrong; 2 bad arguments; 3 something that was asked for does not work.
 """
 
 from __future__ import annotations
@@ -30,8 +28,9 @@ from packaging.requirements import Requirement
 from rich.markup import escape
 
 from agents.api.endpoints import FILE_VARIABLE, load_endpoint, named_endpoints
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import LongVideoEnvError, SeveralSplitsError
@@ -225,7 +224,7 @@ def look_over(endpoints: Sequence[str] = (), datasets: Sequence[str] = ()) -> li
 
 def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = OptionParser("longvideo-env doctor", __doc__)
+    parser = OptionParser("longvideo-env doctor", __doc__, findings="something does not work")
     add = parser.add_argument
     add("datasets", nargs="*", metavar="DATASET", help="datasets to open, as in --dataset")
     add(

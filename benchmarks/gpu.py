@@ -207,9 +207,9 @@ def mini(options: argparse.Namespace, machine: Machine) -> Iterator[list[str]]:
     out = options.out / "mini"
     command = [sys.executable, str(ROOT / "train" / "grpo.py")]
     command += ["--config", str(ROOT / "configs" / "grpo" / "mini.yaml"), "--overwrite"]
-    command += ["--use_cpu", "true" if machine.device == "cpu" else "false"]
-    command += ["--max_steps", str(options.steps), "--save_strategy", "no"]
-    command += ["--output_dir", str(out), "--per_device_train_batch_size", str(options.rows)]
+    command += ["--use-cpu", "true" if machine.device == "cpu" else "false"]
+    command += ["--max-steps", str(options.steps), "--save-strategy", "no"]
+    command += ["--output-dir", str(out), "--per-device-train-batch-size", str(options.rows)]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, lines) if "reward" in record]
@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     parser.add_argument("--parts", default=",".join(PARTS), help="memory (with speed), equal, mini")
     parser.add_argument("--models", default="0.5B,3B")
     parser.add_argument("--tokens", default="2048,8192,13500")
-    parser.add_argument("--lora_r", type=int, default=128)
+    parser.add_argument("--lora-r", type=int, default=128)
     parser.add_argument("--steps", type=int, default=20, help="of mini")
     parser.add_argument("--rows", type=int, default=64, help="episodes a step of mini")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))

@@ -1,7 +1,7 @@
 r"""Play a split with one policy, once as configured and once with each part taken away or changed.
 
     longvideo-env ablations --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
-    longvideo-env ablations --policy teacher:mini:0:0 --dataset mini --out runs/abl \\
+    longvideo-env ablations --policy teacher:mini:0:0 --dataset mini --out runs/abl \
         --variant full --variant no-vision
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`; each other variant
@@ -16,8 +16,6 @@ them get the same reply to the same call.
 
 A tool that is taken away also leaves the prompt; a policy that asks for it all the same spends the
 turn on it.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -49,7 +47,8 @@ from eval.runs.run_options import RECORDING, RunOptions, build_parser, read_opti
 from eval.runs.session import open_session, play_split, print_skipped
 from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import EnvConfig
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import markdown_lines, output_console
 from longvideo_env.records.files import write_json, write_text
 
@@ -273,7 +272,7 @@ def _run(argv: Sequence[str] | None) -> int:
         markup=False,
         soft_wrap=True,
     )
-    return EXIT_FAILURES if any(row.summary["n_failed"] for row in rows) else EXIT_DONE
+    return EXIT_FINDINGS if any(row.summary["n_failed"] for row in rows) else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,8 +18,6 @@ An answer belongs to its `qid`. `eval/asked_once/lenient_answer.py` says by whic
 is read; FILE counts them. One that names no option, or several, is misparsed: it is counted apart
 and scores nothing. A request that failed is no answer at all. What is done stands in
 FILE.partial.jsonl, so that the same command resumes; FILE is written at the end.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some requests failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -59,8 +57,9 @@ from eval.runs.predictions import (
 from eval.runs.selection import QuestionSelection, choose
 from eval.runs.store import IDENTITY
 from longvideo_env import Dataset, load_dataset
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import ContextTooLongError, EndpointError, SpecError, ToolError
 from longvideo_env.game.protocol.base import option_label
@@ -210,6 +209,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env baseline",
         description=__doc__,
+        findings="some requests failed",
     )
     add = parser.add_argument
     add("--questions-path", type=Path, required=True, metavar="FILE", help="The questions.")
@@ -293,7 +293,7 @@ def _run(argv: Sequence[str] | None) -> int:
         result = summarize_answers(limited, store.answers, config)
     write_json(options.output_filename, result)
     _print(result["metadata"], options.output_filename, notes, output_console())
-    return EXIT_FAILURES if result["metadata"]["n_failed"] else EXIT_DONE
+    return EXIT_FINDINGS if result["metadata"]["n_failed"] else EXIT_DONE
 
 
 def _print(numbers: dict[str, Any], file: Path, notes: SubtitleNotes, console: Console) -> None:

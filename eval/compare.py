@@ -10,8 +10,6 @@ the exact sign-flip test with up to 14 videos, Student's t with the CR2 variance
 (docs/statistics.md). p says how likely so large a difference would be if both were equally good.
 Below the totals stand the same numbers for each show and for each kind of question, where p is
 Holm's, because several comparisons at once find something by chance.
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -33,8 +31,9 @@ from eval.metrics.pairs import Run, compare, differences, match, n_left_out, rea
 from eval.metrics.summary import accuracy_interval
 from eval.output.comparisons import difference_lines, format_p, format_signed_interval
 from eval.output.formatting import format_interval, format_number
+from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.records.files import write_json
 

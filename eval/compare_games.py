@@ -1,7 +1,7 @@
 r"""Play every game with one policy, on the same questions and with the same perception: one table.
 
     longvideo-env compare-games --policy teacher:mini --dataset mini --split test --limit 150
-    longvideo-env compare-games --policy openai:gpt-4o --dataset DIR --vision openai:gpt-4o \\
+    longvideo-env compare-games --policy openai:gpt-4o --dataset DIR --vision openai:gpt-4o \
         --games longvideoagent,dvd --out runs/games
 
 The options are those of `longvideo-env evaluate`; what is given (agents, window, turns, reward)
@@ -14,8 +14,6 @@ clustered by video, and p is Holm's for all games. Film: the seconds of the vide
 spoken of, each counted once. Tokens: those that the policy sampled.
 
 A game that the policy cannot play is named with the reason, and has no row.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -50,8 +48,9 @@ from eval.runs.run_options import RunOptions, build_parser, read_options, settin
 from eval.runs.session import open_session, play_split
 from eval.runs.store import EPISODES
 from longvideo_env import EnvConfig
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import take_fields
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import markdown_lines, output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json, write_text
@@ -246,7 +245,7 @@ def _run(argv: Sequence[str] | None) -> int:
         f"Episodes, summaries, games.json and games.md: {run.out}",
     ):
         stdout.print(line, highlight=False, markup=False, soft_wrap=True)
-    return EXIT_FAILURES if any(row.summary["n_failed"] for row in rows) else EXIT_DONE
+    return EXIT_FINDINGS if any(row.summary["n_failed"] for row in rows) else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,8 +8,6 @@ and what it answered ("And why?"); the agents that find clips do not, and offlin
 none of it. The end of input, or `quit`, ends it. With --page an HTML file is written after
 each answer: the line that speaks for it, its time, and the frame at that moment. It needs no
 network.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 some questions got no answer; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,8 +25,9 @@ from agents.ask_trace import answerer, cited, finding, is_floor, outcome
 from agents.evidence import Cited
 from agents.perception.embeddings import Embedder
 from eval.report.thumbs import thumbnail
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.media.frames import list_frames
 from longvideo_env.records.files import storage_error, write_text
@@ -85,7 +84,7 @@ def page(title: str, policy: str, answers: Sequence[Answered]) -> str:
 
 def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = OptionParser(prog="longvideo-env chat", description=__doc__)
+    parser = OptionParser("longvideo-env chat", __doc__, findings="some questions got no answer")
     parser.add_argument("folder", help="what ingest or prepare wrote")
     parser.add_argument("--page", type=Path, metavar="FILE", help="HTML with the cited moments")
     add_agents(parser)

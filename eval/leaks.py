@@ -15,8 +15,6 @@ there is none, and no verdict. Above chance,
 - from options that point at others ("all of the above"): they are right more often than others.
 
 Below the table stand how often each position is right, and how many questions have equal options.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 with --strict, if there is a warning.
 """
 
 from __future__ import annotations
@@ -37,8 +35,9 @@ from rich.table import Table
 from eval.metrics.intervals import clustered_share, few_videos
 from eval.output.formatting import format_interval
 from longvideo_env.choices import equal_options, pinned_options
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import DatasetNotFoundError, SpecError
@@ -261,9 +260,10 @@ def build_parser() -> OptionParser:
         prog="longvideo-env leaks",
         description=__doc__,
         tables=True,
+        findings="with --strict, there is a warning",
     )
     add = parser.add_argument
-    add("dataset", help="as in EnvConfig.dataset: a folder, a file, mini, embedded, hf:...")
+    add("dataset", help="a folder, a file, mini, embedded, hf:...")
     add("--split", help="(default: val, or the only one there is)")
     add("--skip-invalid", action="store_true", help="leave invalid rows out")
     add("--strict", action="store_true", help="exit with 3 if there is a warning")

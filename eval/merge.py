@@ -5,8 +5,6 @@
 Shards are folders that `eval/run_policy.py --shard I/N` wrote, of one configuration. The result is
 a run's folder like any other: it can be compared, scored again, and resumed without --shard, which
 plays what is missing or failed.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 merged, but a shard is missing or not finished.
 """
 
 from __future__ import annotations
@@ -28,8 +26,9 @@ from eval.metrics.pairs import Run, read_run
 from eval.metrics.summary import summarize
 from eval.runs.run_options import Shard, parse_shard
 from eval.runs.store import SUMMARY, RunStore, read_facts, read_questions, refuse_to_overwrite
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
@@ -168,7 +167,12 @@ def _missing(shards: Sequence[Shard], summaries: Sequence[dict[str, Any]]) -> li
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env merge", description=__doc__, tables=True)
+    parser = OptionParser(
+        "longvideo-env merge",
+        __doc__,
+        tables=True,
+        findings="a shard is missing or not finished",
+    )
     parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="A shard's folder.")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."
@@ -193,7 +197,7 @@ def _run(argv: Sequence[str] | None) -> int:
     stderr = Console(stderr=True, soft_wrap=True)
     for line in missing:
         stderr.print(f"warning: {line}.", style="yellow", markup=False, highlight=False)
-    return EXIT_FAILURES if missing else EXIT_DONE
+    return EXIT_FINDINGS if missing else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

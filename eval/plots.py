@@ -11,7 +11,7 @@ training runs over steps; each seed faint, their mean strong, the band the mean'
 (with one run: one standard deviation of the episodes' rewards, where the metric is the reward).
 
 RUN is a run's folder or a folder of runs. Bars are 95 % intervals, clustered by video. The same
-runs give the same bytes. Exit codes: 0 done; 1 a file cannot be written; 2 bad arguments or data.
+runs give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from eval.metrics.cost import COSTS, episode_cost, mean_cost
 from eval.metrics.intervals import CONFIDENCE
 from eval.metrics.summary import accuracy_interval, summarize
 from eval.report.folders import Source, read_sources
+from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.errors import MissingExtraError, SpecError
 from longvideo_env.records.metrics_log import TrainingLog, read_run
 from longvideo_env.records.plotting import COLOURS, DARK, GREY, STYLE, save
@@ -194,7 +195,7 @@ def build_parser() -> OptionParser:
     add("runs", nargs="+", type=Path, metavar="RUN", help="A run, or a folder of runs.")
     add("--out", type=Path, required=True, metavar="STEM", help="STEM.svg and STEM.png are made.")
     add("--name", action="append", metavar="NAME", help="A run's name; once for each, in order.")
-    add("--cost", choices=list(COSTS), default="tool_calls", help="Default: tool_calls.")
+    add("--cost", choices=list(COSTS), default="tool_calls", help="What an episode costs.")
     add("--metric", default="episodes/accuracy", help="Of curves. Default: episodes/accuracy.")
     add("--smooth", type=int, default=10, metavar="N", help="Of curves, in steps. Default: 10.")
     add("--title", default="", help="Above the plot. Default: none.")

@@ -11,8 +11,6 @@ also gives the questions of a video, and how uneven the videos are. Options that
 more than the pilot. `eval/compare.py` prints the same for a comparison that is not significant.
 
 A difference is found if p is at most 0.05 (two-sided).
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -29,8 +27,9 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from eval.metrics.paired import LEAST_VIDEOS
 from eval.metrics.pairs import difference_of, match, read_run
 from eval.metrics.sample_size import SampleSize, plan_of
+from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 

@@ -7,9 +7,6 @@ options. Printed are recall@1, @3 and @5 (the share of questions whose gold clip
 so many), MRR (the mean of 1 / the place of the gold clip; 0 beyond --depth), and span@1 and @5 (the
 share of the gold seconds that lie in the first so many clips). Intervals are clustered by video;
 differences are of the same questions, each agent less the first.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 done, but an agent failed on some questions; 130
-interrupted.
 """
 
 from __future__ import annotations
@@ -35,8 +32,9 @@ from eval.metrics.intervals import clustered_share
 from eval.metrics.paired import clustered_difference
 from eval.output.formatting import format_interval
 from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, progress_bar, run_command
+from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json
@@ -238,7 +236,12 @@ def _signed(interval: Sequence[float] | None) -> str:
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env recall", description=__doc__, tables=True)
+    parser = OptionParser(
+        "longvideo-env recall",
+        __doc__,
+        tables=True,
+        findings="an agent failed on some questions",
+    )
     add = parser.add_argument
     add("dataset", help="As for evaluate.")
     add("--split", help="Its split; may be left out where there is but one.")
@@ -282,7 +285,7 @@ def _run(options: argparse.Namespace) -> int:
             console.print(text, markup=False, highlight=False)
     if options.json is not None:
         write_json(options.json, {"agents": numbers, "differences": gaps, "left_out": left_out})
-    return EXIT_FAILURES if failed else EXIT_DONE
+    return EXIT_FINDINGS if failed else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

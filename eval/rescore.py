@@ -11,9 +11,6 @@ were: nothing that was seen is seen anew. Each question that comes out otherwise
 
 The result is a folder like any run's, by default `rescored` in the run's own; if that is there
 already, `rescored-2`, and so on.
-
-Exit codes: 0 nothing changed, or only the rewards that --reward asked for; 1 something else did;
-2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -39,8 +36,9 @@ from eval.output.formatting import format_number
 from eval.runs.identify import questions_of
 from eval.runs.store import IDENTITY, SUMMARY, RunStore, holds_run
 from longvideo_env import Dataset, EnvConfig
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.forms import open_questions
 from longvideo_env.datasets.kinds import question_kind
@@ -229,7 +227,12 @@ def read_summary(run: Run) -> dict[str, Any]:
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env rescore", description=__doc__, tables=True)
+    parser = OptionParser(
+        "longvideo-env rescore",
+        __doc__,
+        tables=True,
+        findings="more than the rewards changed",
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="A run's folder.")
     parser.add_argument(
         "--reward", metavar="SPEC", help="Reward, such as reference or paper,validity=0.2."
@@ -272,7 +275,7 @@ def _run(argv: Sequence[str] | None) -> int:
     for line in (*change_lines(changes, len(run.episodes), out), f"Episodes and summary: {out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     wanted = _REWARDS if options.reward else set()
-    return EXIT_CHANGED if any(change.was.keys() - wanted for change in changes) else EXIT_DONE
+    return EXIT_FINDINGS if any(change.was.keys() - wanted for change in changes) else EXIT_DONE
 
 
 def change_lines(changes: Sequence[Change], n_episodes: int, out: Path) -> list[str]:

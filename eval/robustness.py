@@ -1,7 +1,7 @@
 r"""Play the same questions with one thing taken away or changed in each: what an accuracy rests on.
 
     longvideo-env robustness --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
-    longvideo-env robustness --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \\
+    longvideo-env robustness --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \
         --variant full --variant no-question --variant shuffled-options
 
 The options are those of `eval/run_policy.py`, and describe the variant `full`. Every variant plays
@@ -14,9 +14,6 @@ an answer in words: its exact match and token F1 (docs/answers.md), and the verd
 one is given, stand apart, because they are other measures than choosing.
 
 `robustness.json` and `robustness.md` hold the table. The same command resumes.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed or a run was
-stopped; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -48,7 +45,8 @@ from eval.runs.selection import QuestionSelection
 from eval.runs.session import Session, open_session, play_split, print_skipped
 from eval.runs.variants import FULL, Variant, add_variant_option, choose_variants
 from longvideo_env import Dataset, EnvConfig
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import (
     Table,
     output_console,
@@ -292,7 +290,12 @@ def _write(
 
 
 async def _run(argv: Sequence[str] | None) -> int:
-    parser = build_parser("longvideo-env robustness", __doc__, several=False)
+    parser = build_parser(
+        "longvideo-env robustness",
+        __doc__,
+        several=False,
+        findings="some episodes failed, or a run was stopped",
+    )
     add_variant_option(parser, VARIANTS, "Play only full and this one")
     options = vars(parser.parse_args(argv))
     variants = choose_variants(VARIANTS, options["variant"], always=[FULL])
@@ -308,7 +311,7 @@ async def _run(argv: Sequence[str] | None) -> int:
     for line in (*below, f"Runs and table: {run.out}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     unfinished = any(row.summary["n_failed"] or row.summary.get("stopped") for row in rows)
-    return EXIT_FAILURES if unfinished else EXIT_DONE
+    return EXIT_FINDINGS if unfinished else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

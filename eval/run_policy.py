@@ -15,9 +15,6 @@ finish), `summary.json` and `config.json`. The same command resumes an interrupt
 failed episodes again; Ctrl-C, SIGTERM or a crash lose no more than the episodes in flight. With
 --shard each part has a folder of its own, which `eval/merge.py` puts together. `eval/compare.py`
 compares two such folders, `eval/rescore.py` computes rewards and metrics again without any model.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 some episodes, or their judge, failed, or the run was
-stopped early; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -50,7 +47,8 @@ from eval.runs.progress import EpisodeProgress
 from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.session import Session, open_session, play_split, print_skipped
 from longvideo_env import EnvConfig
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.coverage import Coverage
 
@@ -61,7 +59,12 @@ def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, Ge
     Raises:
         SpecError: An option has no meaning.
     """
-    parser = build_parser("longvideo-env evaluate", __doc__, several=True)
+    parser = build_parser(
+        "longvideo-env evaluate",
+        __doc__,
+        several=True,
+        findings="some episodes, or their judge, failed, or the run was stopped early",
+    )
     return read_options(vars(parser.parse_args(argv)))
 
 
@@ -233,7 +236,7 @@ async def run_all(run: RunOptions, config: EnvConfig, settings: GenerationSettin
         row["n_failed"] or row.get("stopped") or (row.get("judge") or {}).get("n_failed")
         for row in summaries
     )
-    return EXIT_FAILURES if unfinished else EXIT_DONE
+    return EXIT_FINDINGS if unfinished else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,6 @@ read is wrong, and so is a question without an answer; both are counted, and the
 id that the split does not have, or has twice in the file, is refused.
 
 --out becomes a folder as `eval/run_policy.py` writes it, with one episode a question and no turns.
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -37,8 +35,9 @@ from eval.metrics.summary import summarize
 from eval.run_policy import print_table, say
 from eval.runs.identify import questions_of
 from eval.runs.store import RunStore
+from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.config import CHOICE, FORMS, WHEN
 from longvideo_env.datasets import Dataset, load_dataset
@@ -207,8 +206,8 @@ def build_parser() -> OptionParser:
     parser = OptionParser(prog="longvideo-env score", description=__doc__, tables=True)
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="The answers.")
-    add("--dataset", required=True, help="As in EnvConfig.dataset: a folder, a file, hf:...")
-    add("--split", default="val", help="Default: val.")
+    add("--dataset", required=True, help="A folder, a file, mini, hf:...")
+    add("--split", default="val", help="Split of the dataset.")
     add("--ask", choices=FORMS, default=CHOICE, help="What was asked. Default: choice.")
     add("--name", help="What to call them; by default the file's name.")
     add("--out", type=Path, required=True, metavar="DIR", help="The run's folder.")

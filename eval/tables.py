@@ -2,7 +2,7 @@ r"""The paper's main table and its four ablations, for any policies and agents, 
 
     longvideo-env tables --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
     longvideo-env tables --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
-    longvideo-env tables --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \\
+    longvideo-env tables --policy hf:runs/grpo --vision-agent captions --vision-agent captions:3 \
         --dataset DIR --out runs/tables --table vision
     longvideo-env tables --collect --out runs/tables
 
@@ -21,8 +21,6 @@ the policy's run as configured, question by question on one recording of tool ca
 and p; "- first", in the main table, is a policy less the first one. p is Holm's for all of a table.
 Below it stands what it would take to settle a difference that is not significant. The published
 accuracies were measured on other data, by other models; compare shapes, not levels.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 finished, but some episodes failed; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -52,7 +50,8 @@ from eval.runs.run_options import RunOptions, build_parser, read_options
 from eval.runs.store import SUMMARY
 from eval.runs.variants import FULL, Variant
 from longvideo_env import EnvConfig
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import (
     FORMATS,
     Table,
@@ -352,7 +351,7 @@ def _run(argv: Sequence[str] | None) -> int:
         write_text(out / table_name(name), typeset(tables))
     print_tables(tables, output_console())
     failed = any(summary["n_failed"] for found in summaries.values() for summary in found.values())
-    return EXIT_FAILURES if failed else EXIT_DONE
+    return EXIT_FINDINGS if failed else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ LongVideoEnvError
 │       ├── AnswerOutOfRangeError
 │       └── ForeignClipError   the clip belongs to another video
 ├── SpecError                  an option or a spec string is invalid
+│   ├── InputError             an option names a run, model or file that is missing or does not fit
 │   └── BlindAgentError        an agent has no input: no frames, captions or subtitles
 ├── EpisodeStateError          a method was called at the wrong time in an episode
 ├── ActionError                a reply is not text
@@ -116,6 +117,10 @@ class ForeignClipError(InvalidRowError):
 
 class SpecError(LongVideoEnvError, ValueError):
     """An option or a spec string has no meaning."""
+
+
+class InputError(SpecError):
+    """An option names a run, a model or a file that is missing or does not fit."""
 
 
 class BlindAgentError(SpecError):

@@ -14,5 +14,5 @@ def main(argv: Sequence[str]) -> int:
     from train.grpo import main as train
     from train.options.script import run_script
 
-    run_script("grpo.py", train, argv)
+    run_script(GRPO.name, train, argv)
     return 0

@@ -1,11 +1,11 @@
 """Merge a LoRA adapter into its base model, and check that nothing was lost.
 
-    python -m train.merge_adapter --base Qwen/Qwen2.5-3B-Instruct --adapter runs/grpo --out runs/merged
+    longvideo-env merge-adapter --base Qwen/Qwen2.5-3B-Instruct --adapter runs/grpo --out runs/merged
 
 The adapter is the folder that training wrote, or the file of weights in it. The merged model comes
-with its tokenizer and loads as `hf:OUT` or `vllm:OUT`: a folder of shards, or with `--single_file`
+with its tokenizer and loads as `hf:OUT` or `vllm:OUT`: a folder of shards, or with `--single-file`
 one file of weights. Before anything is written, the logits of merged and unmerged model are compared
-on a few prompts; if they disagree, nothing is, and the exit code is 1.
+on a few prompts; if they disagree, nothing is, and that is an error.
 """  # noqa: E501 - a command
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.generation.hf import load_codec, split_adapter
+from longvideo_env.commands.exit_codes import EXIT_ERROR
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import SpecError
 
-EXIT_DISAGREE = 1
 DTYPES = ("float32", "bfloat16", "float16")
 
 # Of the spread of the logits: what rounding makes of them in each precision.
@@ -101,9 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", required=True, help="The model that the adapter was trained on.")
     parser.add_argument("--adapter", required=True, help="The adapter's folder, or its file.")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the merged model.")
-    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="Precision.")
     parser.add_argument("--device", default="cpu", help="Such as cuda:0.")
-    parser.add_argument("--single_file", action="store_true", help="One file of weights.")
+    parser.add_argument("--single-file", action="store_true", help="One file of weights.")
     args = parser.parse_args(argv)
     return run_command("merge-adapter", lambda: _run(args))
 
@@ -116,7 +116,7 @@ def _run(args: Namespace) -> int:
             f"merge_adapter: that is more than rounding in {args.dtype} explains, and nothing was "
             "written. Fix: merge with --dtype float32.\n"
         )
-        return EXIT_DISAGREE
+        return EXIT_ERROR
     shard = "10TB" if args.single_file else "5GB"
     merged.model.save_pretrained(args.out, max_shard_size=shard)
     merged.tokenizer.save_pretrained(args.out)

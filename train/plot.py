@@ -4,7 +4,7 @@
     longvideo-env plot runs/seed0 runs/seed1 runs/seed2 --out docs/mini --title "GRPO on mini"
     longvideo-env plot runs/grpo --baseline starter=0.42 --baseline random=0.25
 
-RUN is the --output_dir of train/grpo.py, or its metrics.jsonl. The picture has four panels over
+RUN is the --output-dir of train/grpo.py, or its metrics.jsonl. The picture has four panels over
 training steps: reward, accuracy, turns, and use of tools (with the share of malformed turns on the
 right-hand axis). It comes as PNG (150 dpi) and as SVG; the same files give the same bytes.
 
@@ -13,8 +13,7 @@ One run: the logged values are faint, the strong line is their centred mean over
 each is drawn as that mean alone, in its own colour; black is the mean over the runs, and the grey
 band their minimum to maximum, at the steps that all of them logged.
 
-Where a run was resumed, or begun again in the same folder, what was logged later counts. Exit code
-2: an option or the data is wrong.
+Where a run was resumed, or begun again in the same folder, what was logged later counts.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     step 63/150: reward 0.81, right 0.78, turns 1.9, 310 tokens/s, 3 min 05 s left
 
-The whole record is in `metrics.jsonl`, and wherever `--report_to` sends it.
+The whole record is in `metrics.jsonl`, and wherever `--report-to` sends it.
 """
 
 from __future__ import annotations

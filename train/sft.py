@@ -3,8 +3,8 @@
 From a scripted teacher of the procedural world `mini`, and from random weights:
 
     accelerate launch --config_file configs/accelerate/single.yaml train/sft.py \
-        --model_name_or_path runs/mini-init --tiny_model_if_missing true --use_cpu true \
-        --teacher teacher:mini --dataset mini --instructions false --output_dir runs/mini-sft
+        --model-name-or-path runs/mini-init --tiny-model-if-missing true --use-cpu true \
+        --teacher teacher:mini --dataset mini --instructions false --output-dir runs/mini-sft
 
 Teachers in several stages, one harder than the other and each at its share of the learning rate,
 make the starter policy that ships with the package (`make starter`: 6,800 optimizer steps):
@@ -15,12 +15,12 @@ make the starter policy that ships with the package (`make starter`: 6,800 optim
 From saved episodes that reached a reward (rejection sampling):
 
     accelerate launch --config_file configs/accelerate/single.yaml train/sft.py \
-        --model_name_or_path Qwen/Qwen2.5-3B-Instruct --output_dir runs/sft \
-        --episodes runs/gpt/episodes.jsonl --min_reward 1.0
+        --model-name-or-path Qwen/Qwen2.5-3B-Instruct --output-dir runs/sft \
+        --episodes runs/gpt/episodes.jsonl --min-reward 1.0
 
 Options are the fields of `SftArguments`, `EnvConfig`, TRL's `SFTConfig` and `ModelConfig`, from a
-YAML file (`--config FILE`) and from flags, which override it. The policy lies in `--output_dir`
-with its tokenizer and loads as `hf:OUTPUT_DIR`. Exit code 2: an option or the data is wrong.
+YAML file (`--config FILE`) and from flags, which override it. The policy lies in `--output-dir`
+with its tokenizer and loads as `hf:OUTPUT_DIR`.
 
 Episodes are rendered turn by turn, as the rollout engine renders them, so that what is learned has
 the form in which it is played. Only the policy's own tokens carry a loss, the end-of-turn token
@@ -131,7 +131,7 @@ def _select(found: Sequence[Trajectory], min_reward: float | None, name: str) ->
     if not kept:
         raise DataError(
             f"none of {total} episodes ({name}) reached a reward of {min_reward}.",
-            mend="lower --min_reward, or give more episodes.",
+            mend="lower --min-reward, or give more episodes.",
         )
     PartialState().print(f"{len(kept)} of {total} episodes to learn from ({name})")
     return kept
@@ -239,7 +239,7 @@ def build_trainer(
     if len(kept) != sum(map(len, lengths)):
         raise SpecError(
             f"max_length {training.max_length} cuts episodes of up to {max(map(max, lengths))} "
-            "tokens so that nothing is left to learn from some. Fix: raise --max_length."
+            "tokens so that nothing is left to learn from some. Fix: raise --max-length."
         )
     return trainer
 
@@ -250,7 +250,7 @@ def main(argv: Sequence[str]) -> None:
     args, env, training, model = parse_options(
         groups,
         argv,
-        prog=SFT.name,
+        prog=SFT.prog,
         description=SFT.description,
         defaults={"output_dir": SFT.output_dir},
     )

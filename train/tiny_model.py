@@ -237,7 +237,7 @@ def whole_tokens(dataset: str = "embedded") -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
     parser = OptionParser("longvideo-env tiny-model", "Write a tiny model with random weights.")
-    parser.add_argument("--out", default="runs/tiny-model", help="folder (default: %(default)s)")
+    parser.add_argument("--out", default="runs/tiny-model", help="folder")
     parser.add_argument("--seed", type=int, default=0, help="seeds the weights")
     options = parser.parse_args(arguments)
     return run_command("tiny-model", lambda: print(make_tiny_model(options.out, seed=options.seed)))

@@ -117,7 +117,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
     ) -> dict[str, float]:
         """Play the held-out questions, and log what came of it as `eval_accuracy` and so on."""
         if self._held_out is None:
-            raise SpecError("there are no held-out questions. Fix: give --eval_strategy steps.")
+            raise SpecError("there are no held-out questions. Fix: give --eval-strategy steps.")
         model: Any = self.model
         training = model.training
         model.eval()  # also what TRL logs by

@@ -54,7 +54,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
             raise
         raise StorageError(
             f"{folder} cannot be written: the disk is full, or refuses more. Fix: make room; "
-            "--resume_from_checkpoint true goes on from the last whole checkpoint."
+            "--resume-from-checkpoint true goes on from the last whole checkpoint."
         ) from error
 
 
@@ -83,7 +83,7 @@ def refuse_pickles(folder: Path) -> None:
     if old and not any(folder.glob("*.safetensors")):
         raise SpecError(
             f"{folder / old[0]} is a pickle, which could run code. Fix: save the weights as "
-            "safetensors, as `save_pretrained` does; or trust it, and give --model_init_kwargs "
+            "safetensors, as `save_pretrained` does; or trust it, and give --model-init-kwargs "
             "'{\"use_safetensors\": false}'."
         )
 

@@ -1,6 +1,6 @@
 """Replies from a vLLM server: token ids in, token ids and log-probs out. Imports torch.
 
-Used in training with `--vllm_mode server`. Each reply is one request, so the server batches all
+Used in training with `--vllm-mode server`. Each reply is one request, so the server batches all
 unfinished ones. A reply stops at an action's closing tag if the server takes enough stop sequences;
 otherwise the text after the tag is cut off. If the tag was inside the reasoning and so closes no
 action, another request continues the reply.

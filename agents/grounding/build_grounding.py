@@ -10,9 +10,6 @@ same `--grounding` then ask for no first clip again. The same command resumes: w
 not asked for again. `--from-cache` takes the JSON file of the published code's grounding cache:
 its clips are recorded as replies of `--grounding`, and only what it lacks is asked for (with
 --no-ask, not even that). `longvideo-env recording export` makes JSON Lines of the result.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 done, but for some questions the agent failed; 130
-interrupted.
 """
 
 from __future__ import annotations
@@ -31,8 +28,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from agents.grounding.api_grounding import named_clip
 from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets.draw_questions import draw_order
 from longvideo_env.drivers.rollout import open_episode
 from longvideo_env.errors import MalformedFileError, SpecError
@@ -150,6 +148,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env build-grounding",
         description=__doc__,
+        findings="the agent failed on some questions",
     )
     add = parser.add_argument
     add("--dataset", required=True, metavar="DIR", help="The dataset, as for eval/run_policy.py.")
@@ -210,7 +209,7 @@ def _run(options: argparse.Namespace) -> int:
         markup=False,
         highlight=False,
     )
-    return EXIT_FAILURES if errors else EXIT_DONE
+    return EXIT_FINDINGS if errors else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 STARTER = "mini-starter"
-"""Its name in all options for models: `hf:mini-starter`, `--model_name_or_path mini-starter`."""
+"""Its name in all options for models: `hf:mini-starter`, `--model-name-or-path mini-starter`."""
 
 GGUF = ".gguf"
 

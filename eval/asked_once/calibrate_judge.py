@@ -12,9 +12,6 @@ Options that speak of others ("both A and C") say nothing by themselves and are 
 Without --judge, what a judge said in the run itself is counted: on answers in words, beside exact
 match. Votes are kept in a recording (by default RUN/judge.sqlite): the same command asks for none
 of them again. `judge.json` beside it has the numbers. RUN itself is not changed.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 done, but some answers have no verdict; 130
-interrupted.
 """
 
 from __future__ import annotations
@@ -36,8 +33,9 @@ from eval.metrics.intervals import few_videos
 from eval.metrics.judge_agreement import judge_figures, judge_lines
 from eval.metrics.pairs import Run, read_run
 from eval.rescore import Scorer, open_scorer
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.config import CHOICE
 from longvideo_env.errors import SpecError
@@ -114,12 +112,21 @@ def calibrate(
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env calibrate-judge", description=__doc__)
+    parser = OptionParser(
+        "longvideo-env calibrate-judge",
+        __doc__,
+        findings="some answers have no verdict",
+    )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="A run's folder.")
     add("--judge", metavar="SPEC", help="The judge, such as openai:MODEL[@ENDPOINT],votes=3.")
     add("--dataset", metavar="DIR", help="Where the dataset lies now.")
-    add("--recording-file", type=Path, metavar="FILE", help=f"Default: RUN/{VOTES}.")
+    add(
+        "--recording-file",
+        type=Path,
+        metavar="FILE",
+        help=f"The votes. Default: RUN/{VOTES}.",
+    )
     add("--concurrency", type=int, default=16, metavar="C", help="Answers at once. Default: 16.")
     return parser
 
@@ -143,7 +150,7 @@ def _run(argv: Sequence[str] | None) -> int:
     lines += [note for n in sorted(videos) if (note := few_videos(n))]
     for line in (*lines, f"Numbers: {run.folder / NUMBERS}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return EXIT_FAILURES if found["judge"]["n_failed"] else EXIT_DONE
+    return EXIT_FINDINGS if found["judge"]["n_failed"] else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,8 +6,6 @@
 Writes STEM.html and STEM.md, and STEM.json after the schema of EvalEval's "Every Eval Ever" 0.3.0.
 The figures are computed from the run's episodes. The page runs no script and loads nothing. The
 leak meter reads the run's dataset: where that is not here, the card says so.
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -25,8 +23,9 @@ from eval.metrics.pairs import read_run
 from eval.rescore import read_summary
 from eval.runs.store import SUMMARY
 from longvideo_env import load_dataset
+from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import LongVideoEnvError, SpecError
 from longvideo_env.records.files import storage_error, write_json, write_text

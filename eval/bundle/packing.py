@@ -11,9 +11,6 @@ of this machine; and of data that is not this project's own no subtitles or capt
 shown, unless --with-texts asks for them: then mind the data's licence.
 
 A bundle is checked as it is made. `longvideo-env verify` checks it anywhere.
-
-Exit codes: 0 done; 1 a figure does not follow from its episodes, and nothing was written; 2 bad
-arguments or data.
 """
 
 from __future__ import annotations
@@ -37,8 +34,9 @@ from eval.rescore import read_summary
 from eval.runs.run_options import RECORDING
 from eval.runs.store import CONFIG, EPISODES, IDENTITY, QUESTIONS, SUMMARY
 from longvideo_env import EnvConfig
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_ERROR
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.config import PROTOCOLS, spec_of
 from longvideo_env.errors import SpecError
@@ -294,7 +292,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if findings.differs:
         print_findings(findings, console)
         console.print("nothing was written. Fix: `longvideo-env rescore` makes the figures anew.")
-        return EXIT_CHANGED
+        return EXIT_ERROR
     write_bundle(options.out, manifest, files)
     size = options.out.stat().st_size
     for line in (

@@ -6,8 +6,6 @@
 
 Every figure is computed from the episodes. Others are compared with the first run, on
 the questions that both played. Failed episodes are left out of the accuracy and counted.
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -20,8 +18,9 @@ from eval.bundle.figures import paper_tables, unique_names
 from eval.bundle.packing import run_folders
 from eval.metrics.pairs import read_run
 from eval.runs.store import SUMMARY
+from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console, print_tables
 from longvideo_env.errors import SpecError
 

@@ -8,8 +8,6 @@ what the policy wrote, the rewards from the dataset's gold, and the hashes from 
 and the weights that are here. With --replay the episodes are played again from what was recorded
 and must come out byte for byte. What differs is named, question by question; what could not be
 checked here is listed, with the reason.
-
-Exit codes: 0 nothing differs; 1 something does; 2 bad arguments, or no bundle.
 """
 
 from __future__ import annotations
@@ -22,15 +20,16 @@ from pathlib import Path
 from eval.bundle.bundle_checks import check_bundle, print_findings
 from eval.bundle.contents import TABLE_MD, TABLE_TEX, read_bundle
 from eval.bundle.replaying import replay_bundle
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_CHANGED, EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.records.files import write_json
 
 
 def build_parser() -> OptionParser:
     """The command line."""
-    parser = OptionParser(prog="longvideo-env verify", description=__doc__)
+    parser = OptionParser("longvideo-env verify", __doc__, findings="something differs")
     add = parser.add_argument
     add("bundle", type=Path, metavar="FILE", help="What `longvideo-env bundle` wrote.")
     add("--dataset", metavar="DIR", help="Where the runs' dataset lies here.")
@@ -65,7 +64,7 @@ def _run(argv: Sequence[str] | None) -> int:
         f"({time.perf_counter() - start:.1f} s)",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return EXIT_CHANGED if findings.differs else EXIT_DONE
+    return EXIT_FINDINGS if findings.differs else EXIT_DONE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,8 +5,8 @@
     longvideo-env report runs/grpo --out training.html
     longvideo-env report data/film --out film.html
 
-RUN is a folder that eval/run_policy.py wrote, one that holds several of them, or the --output_dir
-or --save_rollouts of train/grpo.py. The page is one file that needs no network; whoever gets it
+RUN is a folder that eval/run_policy.py wrote, one that holds several of them, or the --output-dir
+or --save-rollouts of train/grpo.py. The page is one file that needs no network; whoever gets it
 can read every prompt, reply and observation of the runs, and the right answers.
 
 Of a folder that `ingest` wrote it makes a page about the film: pictures, dialogue, text on screen
@@ -14,8 +14,6 @@ and captions along one axis of time, searchable.
 
 Questions and their truth come from the dataset that a run names. Where it is not there, they are
 shown as in the prompts; --dataset and --split name another place.
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -33,8 +31,9 @@ from eval.report.film_page import FilmPage, build_film_page, is_film
 from eval.report.folders import Source, read_sources
 from eval.report.page import Page, build_page
 from eval.report.thumbs import Thumbs
+from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import storage_error, write_text
 

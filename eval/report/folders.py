@@ -126,7 +126,7 @@ def _folders_of(path: Path) -> list[Path]:
         raise SpecError(
             f"expected a run, or a folder of runs, got {path}: it holds neither {EPISODES} nor "
             f"{STEP_FILES} nor {METRICS}. Fix: give what eval/run_policy.py wrote under "
-            "--out, or the --output_dir or --save_rollouts of train/grpo.py."
+            "--out, or the --output-dir or --save-rollouts of train/grpo.py."
         )
     return below
 

@@ -55,7 +55,7 @@ def expand_policies(policies: Sequence[str], checkpoints: str | None) -> list[st
         found = [f"{kind}:{_with_base(one)}" for one in folders]
         if not found:
             raise SpecError(
-                f"no folder fits {path}. Fix: train with --save_steps, or name another folder."
+                f"no folder fits {path}. Fix: train with --save-steps, or name another folder."
             )
         named += sorted(found, key=lambda one: (step_of(one) or 0, one))
     return list(dict.fromkeys(named))

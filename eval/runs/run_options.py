@@ -94,15 +94,18 @@ COMMON = (
 """The options that a first look wants."""
 
 
-def build_parser(prog: str, doc: str | None, *, several: bool) -> OptionParser:
+def build_parser(
+    prog: str, doc: str | None, *, several: bool, findings: str = "some episodes failed"
+) -> OptionParser:
     """A command line that takes a policy, an environment and generation settings.
 
     Args:
         prog: The command's name.
         doc: Its description, as written.
         several: Whether `--policy` may be given several times.
+        findings: When the command ends with exit code 3.
     """
-    parser = OptionParser(prog, doc, config=True, common=COMMON, tables=True)
+    parser = OptionParser(prog, doc, config=True, common=COMMON, tables=True, findings=findings)
     run = parser.add_argument_group("run")
     run.add_argument(
         "--policy",

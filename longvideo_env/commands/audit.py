@@ -3,7 +3,7 @@
     longvideo-env audit RUN
     longvideo-env audit RUN --tokenizer runs/grpo
 
-RUN is the --output_dir of a `train/grpo.py --save_rollouts`, its rollouts, or a file. What closes
+RUN is the --output-dir of a `train/grpo.py --save-rollouts`, its rollouts, or a file. What closes
 an action follows from the run's `environment.json`: own tools and games are imported from the
 folder in which the command is started. Of each trajectory:
 
@@ -16,8 +16,6 @@ folder in which the command is started. Of each trajectory:
 - actions: no token was sampled after an action closed;
 - text, with `--tokenizer` (the policy's folder or hub id): decoded ids are the text;
 - use: a row that took part in the update has not failed, and the rows of a step number its batch.
-
-Exit codes: 0 all is well; 1 something is not, with what and where; 2 bad arguments or files.
 """
 
 from __future__ import annotations
@@ -32,6 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from longvideo_env.commands.exit_codes import EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.config import EnvConfig
@@ -44,7 +43,6 @@ from longvideo_env.records.trajectory import Segment, Trajectory, read_lines
 Decode: TypeAlias = Callable[[Sequence[int]], str]
 Closed: TypeAlias = Callable[[str], bool]
 
-EXIT_FOUND, EXIT_BAD_INPUT = 1, 2
 SHOWN = 20
 
 
@@ -221,8 +219,8 @@ def _files(path: Path) -> list[Path]:
     found = rollout_files(path)
     if not found:
         raise SpecError(
-            f"{path}: found no step-*.jsonl.zst in it. Fix: name the --output_dir of a training "
-            "with --save_rollouts, or the folder of the rollouts."
+            f"{path}: found no step-*.jsonl.zst in it. Fix: name the --output-dir of a training "
+            "with --save-rollouts, or the folder of the rollouts."
         )
     return found
 
@@ -265,9 +263,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OptionParser(
         prog="longvideo-env audit",
         description=__doc__,
+        findings="a trajectory is not what it claims",
     )
     parser.add_argument("run", metavar="RUN", help="A training run, its rollouts, or one file.")
-    parser.add_argument("--tokenizer", metavar="PATH", help="Default: the one in RUN.")
+    parser.add_argument(
+        "--tokenizer",
+        metavar="PATH",
+        help="The policy's folder. Default: the one in RUN.",
+    )
     args = parser.parse_args(argv)
     return run_command("audit", lambda: _run(args))
 
@@ -283,7 +286,7 @@ def _run(args: Namespace) -> int:
     sys.stdout.write(", ".join(f"{n} {name}" for name, n in findings.counts.items()) + "\n")
     verdict = f"{len(findings.problems)} problems" if findings.problems else "all is well"
     sys.stdout.write(verdict + "\n")
-    return EXIT_FOUND if findings.problems else 0
+    return EXIT_FINDINGS if findings.problems else 0
 
 
 if __name__ == "__main__":

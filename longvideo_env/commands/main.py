@@ -4,8 +4,7 @@
     longvideo-env --version
     longvideo-env mini --out runs/mini --videos 40
 
-With the package argcomplete, shells complete commands and options:
-`eval "$(register-python-argcomplete longvideo-env)"`.
+Shells complete commands and options: `eval "$(longvideo-env completion bash)"`.
 
 Commands are found through the entry points `longvideo_env.commands`, so that the core imports none
 of them and other packages can add theirs. An entry point names a function that takes the command
@@ -15,20 +14,20 @@ module's docstring is what `--help` says of it.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 
-USAGE = (
-    "usage: longvideo-env COMMAND [OPTIONS]      longvideo-env COMMAND --help      "
-    "longvideo-env --version"
-)
-EXIT_BAD_INPUT = 2
+from longvideo_env.commands.completion import ASKED, say, typed
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_USAGE, exit_code_line
+
+USAGE = "usage: longvideo-env COMMAND [OPTIONS]"
+MORE = "longvideo-env COMMAND --help tells more of one; longvideo-env --version says the version."
 GROUPS = {
     "play and evaluate": "evaluate play ask chat compare power score report rescore merge "
     "submission",
@@ -37,7 +36,7 @@ GROUPS = {
     "verify calibrate-judge",
     "other systems": "serve mcp export",
     "data and agents": "doctor prepare ingest describe mini questions show leaks prompts recording "
-    "build-grounding",
+    "build-grounding completion",
 }
 """The order in which `--help` shows commands; those of other packages come last."""
 
@@ -46,35 +45,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     commands = {point.name: point for point in entry_points(group="longvideo_env.commands")}
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could follow
+    if ASKED in os.environ:  # a shell asks what could follow
         return _complete(commands)
     if args[:1] == ["--version"]:
         sys.stdout.write(f"longvideo-env {version('longvideo-env')}\n")
-        return 0
+        return EXIT_DONE
     if not args or args[0] in ("-h", "--help"):
-        sys.stdout.write(_help(commands))
-        return 0 if args else EXIT_BAD_INPUT
+        (sys.stdout if args else sys.stderr).write(_help(commands))
+        return EXIT_DONE if args else EXIT_USAGE
     if args[0] not in commands:
-        known = ", ".join(sorted(commands))
-        sys.stderr.write(f"longvideo-env: unknown command {args[0]!r}; expected one of: {known}.\n")
-        return EXIT_BAD_INPUT
-    return commands[args[0]].load()(args[1:]) or 0
+        close = get_close_matches(args[0], commands, n=1)
+        hint = f"Did you mean {close[0]}?" if close else "longvideo-env --help lists them."
+        sys.stderr.write(f"{USAGE}\nlongvideo-env: unknown command {args[0]!r}. {hint}\n")
+        return EXIT_USAGE
+    return commands[args[0]].load()(args[1:]) or EXIT_DONE
 
 
 def _complete(commands: dict[str, EntryPoint]) -> int:
-    import argcomplete
-
-    line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
-    words = line.split()
-    if len(words) > 1 and words[1] in commands and line != f"{words[0]} {words[1]}":
-        os.environ["_ARGCOMPLETE"] = "2"  # the program's name has two words
-        return commands[words[1]].load()([]) or 0  # its parser answers
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("command", choices=sorted(commands))
-    parser.add_argument("--help", action="store_true")
-    parser.add_argument("--version", action="store_true")
-    argcomplete.autocomplete(parser)
-    return 0
+    name, *others = typed()
+    if others and name in commands:
+        return commands[name].load()([]) or EXIT_DONE  # its parser answers
+    if not others:
+        say([*commands, "--help", "--version"])
+    return EXIT_DONE
 
 
 def _help(commands: dict[str, EntryPoint]) -> str:
@@ -87,7 +80,7 @@ def _help(commands: dict[str, EntryPoint]) -> str:
         there = [name for name in names if name in commands]
         lines += ["", f"{title}:"] if there else []
         lines += [f"  {name:<{width}}  {_about(commands[name])}" for name in there]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", MORE, exit_code_line("some episodes failed"), ""])
 
 
 def _about(point: EntryPoint) -> str:

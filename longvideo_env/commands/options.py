@@ -6,14 +6,14 @@
 
 `--max-turns 3`, `--max_turns 3` and `--max_turns=3` are one. A switch is written `--flag`,
 `--no-flag`, `--flag true` or `--flag false`. `--config FILE` is YAML by option name, and flags
-override it. What is wrong is one line and exit code 2; an unknown option names the nearest. A help
-text that fills more than a screen is cut to the commonest options; `--help-all` prints all of it.
+override it. What is wrong is one line below one of usage, and exit code 2; an unknown option names
+the nearest. A help text that fills more than a screen is cut to the commonest options;
+`--help-all` prints all of it. `--help` shows dashes, and adds each default.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import re
@@ -26,19 +26,23 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
 
+from longvideo_env.commands.completion import ASKED, answer
+from longvideo_env.commands.exit_codes import EXIT_USAGE, exit_code_line
+from longvideo_env.commands.help_text import (
+    HelpFormatter,
+    first_commands,
+    is_switch,
+    usage_line,
+    with_dashes,
+    wrapped,
+)
 from longvideo_env.commands.typeset import TABLE_FORMATS, TEXT, table_format
 
 HELP_LINES = 44
 """How long `--help` may be."""
 
-_BRIEF = 70
-
+_OPTION_NAMES = re.compile(r"(?<![\w-])--\w[\w-]*(?:/--\w[\w-]*)*")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str, **more: Any) -> None:
-        super().__init__(prog, max_help_position=30, **more)
 
 
 class _Switch(argparse.Action):
@@ -63,27 +67,9 @@ class _WholeHelp(argparse.Action):
         parser.exit()
 
 
-def _first_commands(examples: str) -> str:
-    """The first commands of a block of examples, in four lines or so."""
-    commands = re.findall(r"(?:.*\\\n)*.*\n", examples)
-    return "".join(commands[:3])
-
-
-_DEFAULT = re.compile(r"(?:Default: (.+?)\.$)|(?:\s*\(default: ([^)]+)\))")
-
-
-def _brief(action: argparse.Action) -> argparse.Action:
-    """The option with as much of its help as fits in two lines, and its default."""
-    brief, text = copy.copy(action), (action.help or "") % vars(action)
-    default = _DEFAULT.search(text)
-    text = re.split(r"\.(?:\s|$)", _DEFAULT.sub("", text).strip(), maxsplit=1)[0].rstrip(".")
-    if len(text) > _BRIEF:
-        text = text[: max(text.rfind(mark, 0, _BRIEF) for mark in (",", ";", ":", " "))] + " ..."
-    text += f" (default: {default[1] or default[2]})" if default else ""
-    brief.help = text.replace("%", "%%")
-    if isinstance(action, _Switch):
-        brief.nargs = 0
-    return brief
+def _one_name(names: str) -> str:
+    """`--max_turns/--max-turns`, as argparse calls an option, with dashes and once."""
+    return "/".join(dict.fromkeys(map(with_dashes, names.split("/"))))
 
 
 def _to_bool(text: str) -> bool:
@@ -101,6 +87,7 @@ class OptionParser(argparse.ArgumentParser):
         config: Whether `--config FILE` is taken.
         common: The options that `--help` shows where there is no room for all, most wanted first.
         tables: Whether the command prints tables: then `--format` says how.
+        findings: When the command ends with exit code 3; empty: never.
         more: For `argparse.ArgumentParser`.
     """
 
@@ -115,9 +102,10 @@ class OptionParser(argparse.ArgumentParser):
         config: bool = False,
         common: Sequence[str] = (),
         tables: bool = False,
+        findings: str = "",
         **more: Any,
     ) -> None:
-        more.setdefault("formatter_class", _Formatter)
+        more["formatter_class"] = HelpFormatter
         more["allow_abbrev"] = False
         if tables:
             more["conflict_handler"] = "resolve"  # some commands' --json names a file
@@ -128,7 +116,7 @@ class OptionParser(argparse.ArgumentParser):
         self.add_argument("--help-all", **(self.help_all or whole))
         self._config = config
         self._in_file: set[str] = set()
-        self._completing = False
+        self._findings = findings
         self._tables = tables
         if tables:
             self.add_argument(
@@ -150,43 +138,42 @@ class OptionParser(argparse.ArgumentParser):
 
     def format_whole_help(self) -> str:
         """The help text with every option."""
-        return super().format_help()
+        text = (self.description or "").strip("\n")
+        body = HelpFormatter(self.prog).sections(self._action_groups)
+        return f"{self.format_usage()}\n{text}\n{body}\n{self._exit_codes()}"
+
+    def format_usage(self) -> str:
+        """What has to be given, in one line."""
+        return usage_line(self)
+
+    def _exit_codes(self) -> str:
+        return wrapped(exit_code_line(self._findings))
 
     def _brief_help(self) -> str:
         needed = [a for a in self._actions if a.required or not a.option_strings]
         wanted = [self._option_string_actions.get(f"--{name}") for name in self.common]
         others = [a for a in self._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
         ranked = dict.fromkeys([*needed, *filter(None, wanted), *others])
-        places = " ".join(str(a.metavar or a.dest) for a in self._actions if not a.option_strings)
         title, _, rest = (self.description or "").strip().partition("\n")
         examples = re.findall(r"(?:^    .*\n)+", rest + "\n", re.MULTILINE)[:1]
-        head = f"usage: {self.prog} {places}{' ' * bool(places)}[OPTIONS]\n\n{title}\n"
-        head += "".join("\n" + _first_commands(few) for few in examples)
-        codes = re.findall(r"^Exit codes: (?:.+\n)+", rest + "\n", re.MULTILINE)[:1]
-        head += "".join(f"\n{few}" for few in codes)
+        head = f"{self.format_usage()}\n{title}\n"
+        head += "".join("\n" + first_commands(few) for few in examples)
+        room = HELP_LINES - 3 - (head + self._exit_codes()).count("\n")
         shown: list[argparse.Action] = []
         body = ""
         for action in ranked:
-            longer = self._options_help([*shown, action])
-            if (head + longer).count("\n") > HELP_LINES - 2:
+            longer = HelpFormatter(self.prog).sections(self._action_groups, [*shown, action])
+            if longer.count("\n") > room:
                 break
             shown, body = [*shown, action], longer
         left = len(others) - len(set(shown) & set(others))
-        return f"{head}{body}\n{left} more options: {self.prog} --help-all\n"
-
-    def _options_help(self, shown: Sequence[argparse.Action]) -> str:
-        formatter = self._get_formatter()
-        for group in self._action_groups:
-            brief = [_brief(action) for action in group._group_actions if action in shown]
-            if brief:
-                formatter.start_section(group.title)
-                formatter.add_arguments(brief)
-                formatter.end_section()
-        return "\n" + formatter.format_help()
+        what = f"{left} more options" if left else "The whole text"
+        return f"{head}{body}\n{self._exit_codes()}\n{what}: {self.prog} --help-all\n"
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong, and exit with code 2."""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+        """Write one line of usage, then what is wrong in one line, and exit with code 2."""
+        said = _OPTION_NAMES.sub(lambda found: _one_name(found[0]), " ".join(message.split()))
+        self.exit(EXIT_USAGE, f"{self.format_usage()}{self.prog}: {said}\n")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Read the command line and the file that `--config` names.
@@ -202,11 +189,8 @@ class OptionParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As `parse_args`, but hand back what is unknown, the file's keys included."""
-        if "_ARGCOMPLETE" in os.environ and not self._completing:  # a shell asks what could follow
-            import argcomplete
-
-            self._completing = True  # argcomplete parses what is typed by this very method
-            argcomplete.autocomplete(self)  # ends the process
+        if ASKED in os.environ:  # a shell asks what could follow
+            answer(self)
         given = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
         in_flags = {self._known(arg.partition("=")[0]) for arg in given if arg.startswith("--")}
         from_file = self._from_file(given, in_flags) if self._config else []
@@ -224,7 +208,7 @@ class OptionParser(argparse.ArgumentParser):
         for option in self._option_string_actions:
             spelled.setdefault(option.replace("_", "-"), option)
         close = get_close_matches(name.replace("_", "-"), spelled, n=1)
-        hint = f"Did you mean {spelled[close[0]]}?" if close else "--help lists the options."
+        hint = f"Did you mean {with_dashes(close[0])}?" if close else "--help lists the options."
         where = " in the YAML file" if name in self._in_file else ""
         self.error(f"unknown option {name}{where}. {hint}")
 
@@ -261,11 +245,7 @@ class OptionParser(argparse.ArgumentParser):
 
     def _is_switch(self, option: str) -> bool:
         action = self._option_string_actions.get(option)
-        if action is None:
-            return False
-        # Options of TRL's dataclasses are made by transformers, whose switches look like this.
-        optional = getattr(action.type, "__name__", "") == "string_to_bool"
-        return optional or (action.nargs == "?" and action.const is True)
+        return action is not None and is_switch(action)
 
     def _from_file(self, args: Sequence[str], in_flags: set[str]) -> list[str]:
         """The file's options as flags, without those that the command line gives itself."""
@@ -300,8 +280,13 @@ class OptionParser(argparse.ArgumentParser):
     def _read_yaml(self, path: Path) -> Mapping[str, Any]:
         try:
             options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+            self.error(f"{path}{line}: the YAML is broken: {error.problem or error.context}.")
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            self.error(f"--config {path} cannot be read: {error}")
+            why = error.strerror if isinstance(error, OSError) else error
+            self.error(f"--config {path} cannot be read: {why}.")
         if not isinstance(options, dict):
             self.error(f"--config {path} must hold a mapping, got {type(options).__name__}.")
         return options
@@ -334,7 +319,7 @@ def add_fields(
             continue
         default = defaults.get(item.name, item.default)
         told = str(item.metadata.get("help", "")).replace("%", "%%")
-        if default is not None and default is not MISSING and not isinstance(default, bool):
+        if item.name in undecided and default not in (None, MISSING, True, False):
             told += f" Default: {default}."
         options: dict[str, Any] = {"dest": item.name, "help": told}
         if default is not MISSING:
@@ -364,4 +349,4 @@ def _plain_type(hint: Any) -> type:
 
 
 def _metavar(hint: Any, name: str) -> str:
-    return "N" if _plain_type(hint) in (int, float) else name.upper()
+    return "N" if _plain_type(hint) in (int, float) else name.replace("_", "-").upper()

@@ -8,8 +8,6 @@ Type a tool's name and what it should do (`look the table`, `ground`), and an op
 `a2` to answer; or an action as a policy writes it. What takes several values has them by name:
 `transcribe clip=3 words=20`. With `--protocol functions` what you type is shown as the call that it
 becomes. `help` shows the rules, `quit` ends the game.
-
-Exit codes: 0 done; 2 bad arguments or data; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -187,17 +185,19 @@ def build_parser() -> OptionParser:
         description=__doc__,
     )
     add = parser.add_argument
-    add("--dataset", default="mini", help="as in EnvConfig.dataset (default: %(default)s)")
-    add("--split", default="val", help="(default: %(default)s)")
-    add("--questions", type=int, default=3, help="how many (default: %(default)s)")
-    add("--grounding", default="bm25", help="grounding agent (default: %(default)s)")
-    add("--vision", default="captions", help="vision agent (default: %(default)s)")
+    add(
+        "--dataset", default="mini", help="questions and videos: mini, embedded, a folder or a file"
+    )
+    add("--split", default="val", help="split of the dataset")
+    add("--questions", type=int, default=3, help="how many")
+    add("--grounding", default="bm25", help="grounding agent")
+    add("--vision", default="captions", help="vision agent")
     add("--protocol", choices=PROTOCOLS, default="tags", help="how actions are written: tags, or "
-        "calls of functions (default: %(default)s)")  # fmt: skip
+        "calls of functions")  # fmt: skip
     add("--tools", help="tools besides the game's own: module:attribute")
-    add("--max-turns", type=int, default=5, help="(default: %(default)s)")
-    add("--window", type=int, default=1, help="clips seen at once (default: %(default)s)")
-    add("--reward", default="paper", help="as in EnvConfig.reward (default: %(default)s)")
+    add("--max-turns", type=int, default=5, help="turns a question")
+    add("--window", type=int, default=1, help="clips seen at once")
+    add("--reward", default="paper", help="reward: paper, reference, or weights of terms")
     add("--seed", type=int, default=0, help="draws the questions")
     return parser
 

@@ -9,8 +9,6 @@
 
 A file may hold some of the blocks only; the others stay as they are. Comments name the fields that
 each block may use.
-
-Exit codes: 0 done; 2 the file is wrong.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ def build_parser() -> OptionParser:
         help="print these instead of the default words",
     )  # fmt: skip
     parser.add_argument("--check", metavar="FILE", help="check a file and print its hash instead")
-    help_ = "whose words (default: %(default)s)"
+    help_ = "whose words"
     parser.add_argument("--protocol", choices=PROTOCOLS, default="tags", help=help_)
     return parser
 

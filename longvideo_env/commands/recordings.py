@@ -8,8 +8,6 @@ A recording is what `--recording record` or `--recording reuse` writes: one SQLi
 Lines it can be published with a result, and be read by a person: one call a line, with what it
 depended on, in an order that is always the same. Calls that are there already stay as they are
 when others are imported.
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations

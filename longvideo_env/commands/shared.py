@@ -18,12 +18,15 @@ from typing import NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from longvideo_env.errors import LongVideoEnvError
+from longvideo_env.commands.exit_codes import (
+    EXIT_DONE,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+)
+from longvideo_env.errors import InputError, LongVideoEnvError, SpecError
 from longvideo_env.redaction import cleanse, keep_secrets_of_environment
 
-EXIT_DONE, EXIT_FAULT, EXIT_BAD_INPUT, EXIT_FINDINGS, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
-EXIT_FAILURES = EXIT_FINDINGS
-EXIT_CHANGED = 1
 GRACE_S = 2.5
 """How long an interrupted command may write down what it has."""
 
@@ -38,13 +41,13 @@ def run_command(
     interruption the command has `GRACE_S` seconds to write down what it has; then it ends.
 
     Args:
-        name: The command, as its messages call it.
+        name: The command's name; messages begin with `longvideo-env NAME: `.
         work: Returns the exit code, or none for 0.
         resumes: Whether the same command goes on where it was interrupted.
         quiet: Say nothing of what went wrong, as another process of the same command does.
 
     Returns:
-        The exit code.
+        The exit code, one of `exit_codes`.
     """
     say_other_copy()
     keep_secrets_of_environment()
@@ -52,7 +55,8 @@ def run_command(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # no text may fail to be shown
     hint = "; the same command resumes" if resumes else ""
-    farewell = "" if quiet else f"{name}: interrupted{hint}.\n"
+    prefix = message_prefix(name)
+    farewell = "" if quiet else f"{prefix}interrupted{hint}.\n"
     say = _say if not quiet else lambda text: None
     try:
         with stoppable(farewell):
@@ -66,17 +70,28 @@ def run_command(
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # as `| head` leaves it
         _drop_output()
-        return EXIT_FAULT
+        return EXIT_ERROR
     except OSError as error:
         _drop_output()
-        say(f"{name}: {fault_line(error)}\n")
-        return EXIT_FAULT
+        say(f"{prefix}{fault_line(error)}\n")
+        return EXIT_ERROR
     except RecursionError:
-        say(f"{name}: what was read is nested too deeply. Fix: check the files that were given.\n")
-        return EXIT_BAD_INPUT
+        say(f"{prefix}a file is nested too deeply. Fix: check the files that were given.\n")
+        return EXIT_ERROR
     except LongVideoEnvError as error:
-        say(f"{name}: {error}\n")
-        return EXIT_BAD_INPUT
+        say(f"{prefix}{error}\n")
+        return exit_code_of(error)
+
+
+def message_prefix(name: str) -> str:
+    """How every message of a command begins."""
+    return f"longvideo-env {name}: "
+
+
+def exit_code_of(error: LongVideoEnvError) -> int:
+    """`EXIT_USAGE` for a value without meaning, `EXIT_ERROR` for all other errors."""
+    meaningless = isinstance(error, SpecError) and not isinstance(error, InputError)
+    return EXIT_USAGE if meaningless else EXIT_ERROR
 
 
 def fault_line(error: OSError) -> str:

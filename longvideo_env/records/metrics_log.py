@@ -118,7 +118,7 @@ def read_run(path: Path, name: str) -> TrainingLog:
         raise DatasetNotFoundError(
             f"expected a training run's metrics: {error.strerror}.",
             file,
-            mend="pass the --output_dir of a training run.",
+            mend="pass the --output-dir of a training run.",
         ) from error
     records: list[dict[str, Any]] = []
     for row, line in enumerate(lines, 1):
@@ -144,7 +144,7 @@ def read_run(path: Path, name: str) -> TrainingLog:
         raise DataError(
             "no record has a reward." if any(lines) else "the file is empty.",
             file,
-            mend="let train/grpo.py log at least one step (--logging_steps).",
+            mend="let train/grpo.py log at least one step (--logging-steps).",
         )
     return run
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Train a policy with GRPO on episodes of the environment.
 
     accelerate launch train/grpo.py
-    accelerate launch train/grpo.py --dataset DIR --model_name_or_path PATH --output_dir runs/mine
+    accelerate launch train/grpo.py --dataset DIR --model-name-or-path PATH --output-dir runs/mine
 
 Without options it trains the starter policy on the world `mini`, on a GPU if there is one."""
 
@@ -183,7 +183,7 @@ class GrpoArguments:
 
 
 GRPO = Script(
-    name="grpo.py",
+    name="train",
     description=DESCRIPTION,
     own=GrpoArguments,
     trl="grpo_config",
@@ -221,7 +221,7 @@ def parse(argv: Sequence[str]) -> Options:
         defaults |= STARTER_DEFAULTS
     groups = (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig)
     args, env, training, model = parse_options(
-        groups, argv, prog=GRPO.name, description=DESCRIPTION, defaults=defaults
+        groups, argv, prog=GRPO.prog, description=DESCRIPTION, defaults=defaults
     )
     if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model, training.greater_is_better = "eval_accuracy", True
@@ -253,7 +253,7 @@ def check(
         SpecError: Says what, and what to do instead.
     """
     problems = {
-        "give --model_name_or_path, a folder or a model's name.": not model.model_name_or_path,
+        "give --model-name-or-path, a folder or a model's name.": not model.model_name_or_path,
         "use_vllm: vllm is not installed. Fix: pip install 'longvideo-env[vllm]'.": (
             packages and training.use_vllm and find_spec("vllm") is None
         ),
@@ -282,17 +282,17 @@ def check(
         and bool(model.lora_modules_to_save or model.lora_target_parameters or model.use_dora),
         "temperature must be above 0: a group needs replies that differ.": training.temperature
         <= 0,
-        "give --eval_split, the split of the held-out questions.": (
+        "give --eval-split, the split of the held-out questions.": (
             training.eval_strategy != "no" and not (args.eval_split or args.eval_dataset)
         ),
         "eval_limit must be at least 1.": args.eval_limit is not None and args.eval_limit < 1,
         "eval_temperature must be at least 0.": (
             args.eval_temperature is not None and args.eval_temperature < 0
         ),
-        "early_stopping_patience needs --load_best_model_at_end true.": (
+        "early_stopping_patience needs --load-best-model-at-end true.": (
             args.early_stopping_patience is not None and not training.load_best_model_at_end
         ),
-        "a policy that sees is trained with generation by transformers. Fix: --use_vllm false, or "
+        "a policy that sees is trained with generation by transformers. Fix: --use-vllm false, or "
         "--frames 0.": bool(env.frames and training.use_vllm),
         f"no term of the reward {env.reward!r} has a weight.": not parse_reward(env.reward),
         "rollout_concurrency must be at least 1.": args.rollout_concurrency < 1,

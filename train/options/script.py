@@ -17,7 +17,7 @@ from trl import ModelConfig
 from agents.generation.chat import ChatCodec
 from agents.generation.seeing_codec import SeeingCodec
 from eval.runs.checkpoints import is_whole
-from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.shared import message_prefix, run_command
 from longvideo_env.errors import LongVideoEnvError, SpecError, StorageError
 from train.options.launcher import repeat_below_launcher
 from train.tiny_model import make_tiny_model
@@ -68,7 +68,7 @@ def as_mapping(options: dict[str, Any] | str | None) -> dict[str, Any]:
 def model_options(model: ModelConfig, training: TrainingArguments) -> dict[str, Any]:
     """How the policy is loaded: by TRL's options, and weights from safetensors alone.
 
-    `--model_init_kwargs '{"use_safetensors": false}'` takes others, which may run code.
+    `--model-init-kwargs '{"use_safetensors": false}'` takes others, which may run code.
 
     Raises:
         SpecError: The folder's weights are a pickle.
@@ -164,11 +164,11 @@ def run_script(
         except SafetensorError as error:  # its message alone says what the system refused
             raise StorageError(
                 f"weights cannot be written or read: {error}. Fix: make room on the disk, or copy "
-                "the file again; --resume_from_checkpoint true goes on from the last checkpoint."
+                "the file again; --resume-from-checkpoint true goes on from the last checkpoint."
             ) from error
         except LongVideoEnvError as error:
             if not others:
-                repeat_below_launcher(f"{name}: {error}")
+                repeat_below_launcher(f"{message_prefix(name)}{error}")
             raise
 
     code = run_command(name, work, quiet=others)

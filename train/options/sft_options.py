@@ -117,7 +117,7 @@ def _check(options: Namespace, env: EnvConfig) -> None:
 
 
 SFT = Script(
-    name="sft.py",
+    name="sft",
     description="Train a policy on a teacher's episodes, or on saved ones.",
     own=SftArguments,
     trl="sft_config",

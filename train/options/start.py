@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from argparse import SUPPRESS, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -18,6 +19,7 @@ from typing import Any, NoReturn
 
 from agents.policies.starter import STARTER
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
+from longvideo_env.commands.shared import exit_code_of, message_prefix
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets.forms import open_questions
 from longvideo_env.errors import LongVideoEnvError, SpecError
@@ -31,12 +33,12 @@ class Script:
     """A training script, as far as its options are concerned.
 
     Attributes:
-        name: What its messages call it.
+        name: The command that it is, `train` or `sft`.
         description: For `--help`.
         own: The dataclass of its own options.
         trl: TRL's module of its trainer's options, such as `grpo_config`.
         output_dir: Where a training goes if nothing else is said.
-        model: The default of `--model_name_or_path`.
+        model: The default of `--model-name-or-path`.
         shown: Which of TRL's options `--help` shows.
         check: Further checks of what was read; raises a `LongVideoEnvError`.
     """
@@ -49,6 +51,11 @@ class Script:
     model: str | None = None
     shown: tuple[str, ...] = ("max_steps", "learning_rate", "per_device_train_batch_size")
     check: Callable[[Namespace, EnvConfig], None] | None = None
+
+    @property
+    def prog(self) -> str:
+        """How it is called."""
+        return f"longvideo-env {self.name}"
 
 
 COMMON = (
@@ -66,14 +73,14 @@ class StartParser(OptionParser):
     help_all = {"action": "store_true", "help": "Every option, TRL's included."}  # noqa: RUF012
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong, and exit with code 2."""
+        """Write one line of usage, then what is wrong in one line, and exit with code 2."""
         repeat_below_launcher(f"{self.prog}: {' '.join(message.split())}")
         super().error(message)
 
 
 def start_parser(script: Script) -> StartParser:
     """The script's options, the environment's and, by name alone, TRL's."""
-    parser = StartParser(script.name, script.description, config=True, common=COMMON)
+    parser = StartParser(script.prog, script.description, config=True, common=COMMON)
     add_fields(parser.add_argument_group("script"), script.own)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
     trl = parser.add_argument_group("trainer, the commonest (all of TRL's: --help-all)")
@@ -81,11 +88,11 @@ def start_parser(script: Script) -> StartParser:
     model = "A folder, a GGUF file or an id of the hub."
     if script.model == STARTER:
         model += f" Default: {STARTER}, which ships."
-    add("--model_name_or_path", default=script.model, metavar="MODEL", help=model)
+    add("--model-name-or-path", default=script.model, metavar="MODEL", help=model)
     out = script.output_dir
-    add("--output_dir", default=out, metavar="DIR", help=f"Where the policy goes. Default: {out}.")
+    add("--output-dir", default=out, metavar="DIR", help=f"Where the policy goes. Default: {out}.")
     add(
-        "--resume_from_checkpoint",
+        "--resume-from-checkpoint",
         default="false",
         metavar="true|DIR",
         help="true, or a checkpoint's folder.",
@@ -94,7 +101,7 @@ def start_parser(script: Script) -> StartParser:
     for name in script.shown:
         value: dict[str, Any] = {"action": "store_true"} if switches.get(name) else {"metavar": "N"}
         add(f"--{name}", help="As in TRL.", **value)
-    add("--use_cpu", action="store_true", help="Leave a GPU alone.")
+    add("--use-cpu", action="store_true", help="Leave a GPU alone.")
     add("--seed", metavar="N", help="Of everything drawn. Default: 42.")
     for name, is_switch in switches.items():
         if f"--{name}" not in parser._option_string_actions:
@@ -104,7 +111,7 @@ def start_parser(script: Script) -> StartParser:
 
 
 def check_start(argv: Sequence[str], script: Script) -> None:
-    """Refuse in the first seconds what cannot work, and exit with code 2.
+    """Refuse in the first seconds what cannot work, and end the process.
 
     Args:
         argv: The command line without the program's name.
@@ -125,7 +132,10 @@ def check_start(argv: Sequence[str], script: Script) -> None:
         if not getattr(options, "preflight", False):
             check_output(options)
     except LongVideoEnvError as error:
-        parser.error(str(error))
+        line = f"{message_prefix(script.name)}{error}\n"
+        repeat_below_launcher(line.rstrip())
+        sys.stderr.write(line)
+        sys.exit(exit_code_of(error))
 
 
 def check_values(options: Namespace, script: Script) -> None:
@@ -162,14 +172,14 @@ def check_model(options: Namespace) -> None:
     """
     name = options.model_name_or_path
     if name is None:
-        raise SpecError("give --model_name_or_path, a folder or a model's name.")
+        raise SpecError("give --model-name-or-path, a folder or a model's name.")
     path = Path(name).expanduser()
     local = name.startswith((".", "/", "~")) or (
         len(path.parts) > 1 and Path(path.parts[0]).exists()
     )
     if local and not path.exists() and not options.tiny_model_if_missing:
         raise SpecError(
-            f"there is no model in {name}. Fix: give --model_name_or_path a folder that exists."
+            f"there is no model in {name}. Fix: give --model-name-or-path a folder that exists."
         )
 
 
@@ -185,13 +195,13 @@ def check_output(options: Namespace) -> None:
         return
     if not options.overwrite:
         raise SpecError(
-            f"{folder} holds a run ({found[0].name}). Fix: give --resume_from_checkpoint true to "
-            "go on, --overwrite to start anew, or another --output_dir."
+            f"{folder} holds a run ({found[0].name}). Fix: give --resume-from-checkpoint true to "
+            "go on, --overwrite to start anew, or another --output-dir."
         )
     if Path(options.model_name_or_path).resolve().is_relative_to(folder.resolve()):
         raise SpecError(
             f"--overwrite would delete the model to train, which lies in {folder}. "
-            "Fix: give another --output_dir."
+            "Fix: give another --output-dir."
         )
 
 

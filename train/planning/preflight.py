@@ -1,10 +1,10 @@
 """`train/grpo.py --preflight`: check a configuration before any GPU time is spent.
 
     python train/grpo.py --config configs/grpo/qwen2.5-3b.yaml --dataset DATA_FOLDER --preflight \
-        --accelerate_config configs/accelerate/zero2.yaml --gpu_memory_gb 80
+        --accelerate-config configs/accelerate/zero2.yaml --gpu-memory-gb 80
 
 Runs anywhere, also on a machine without a GPU and without the model's weights: its `config.json` is
-enough. Without its tokenizer, token counts are estimated. Exit code 0: the plan is sound; 2: it is
+enough. Without its tokenizer, token counts are estimated. Exit code 0: the plan is sound; 3: it is
 not, and the table says what mends it.
 """
 
@@ -27,6 +27,7 @@ from rich.table import Table
 from transformers import AutoConfig, TrainingArguments
 from trl import GRPOConfig, ModelConfig
 
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.forms import open_questions
@@ -46,7 +47,6 @@ from train.planning.memory import (
     states_bytes,
 )
 
-EXIT_UNSOUND = 2
 PING_S = 5.0
 OVERHEAD = 0.08
 """Share of a GPU that CUDA, NCCL and fragments take."""
@@ -119,13 +119,13 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Sharding]:
     Raises:
         SpecError: An option has no meaning, or the batch cannot be divided; says how to fix it.
     """
-    path = _flag(argv, "--accelerate_config")
+    path = _flag(argv, "--accelerate-config")
     sharding = read_sharding(path)
     spread = patch.object(TrainingArguments, "world_size", property(lambda _: sharding.processes))
     with spread:
         try:
             # A GPU is not needed to read that bf16 will be used on one.
-            options = parse([*argv, "--use_cpu", "true"])
+            options = parse([*argv, "--use-cpu", "true"])
         except SpecError as error:
             if "divisible" in str(error):
                 raise SpecError(
@@ -376,13 +376,12 @@ def run(argv: Sequence[str]) -> int:
     plan = make_plan(*read_options(argv))
     lines = list(inspect(plan))
     show(lines, Console(width=120))
-    return EXIT_UNSOUND if any(line.mend for line in lines) else 0
+    return EXIT_FINDINGS if any(line.mend for line in lines) else EXIT_DONE
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:
     for i, word in enumerate(argv):
-        if word == name and i + 1 < len(argv):
-            return argv[i + 1]
-        if word.startswith(name + "="):
-            return word.partition("=")[2]
+        option, equals, value = word.partition("=")
+        if option.replace("_", "-") == name:
+            return value if equals else next(iter(argv[i + 1 : i + 2]), None)
     return None

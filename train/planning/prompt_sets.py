@@ -1,9 +1,9 @@
 """Write the prompt set of GRPO: which questions to train on, where each opens, and how long it is.
 
-    python -m train.planning.prompt_sets --dataset DATA_FOLDER --out runs/prompts --tokenizer Qwen/Qwen2.5-3B-Instruct
+    longvideo-env prompt-set --dataset DATA_FOLDER --out runs/prompts --tokenizer Qwen/Qwen2.5-3B-Instruct
     accelerate launch [...] train/grpo.py --questions runs/prompts/train.parquet [...]
 
-Writes `train.parquet`, and with `--val_share` `val.parquet`, whose videos are others. A row holds
+Writes `train.parquet`, and with `--val-share` `val.parquet`, whose videos are others. A row holds
 `qid`, `video_id`, `show`, `question`, `options` (all of them), `first_clip` (named by the grounding
 agent), `prompt_tokens` (of the first prompt, opened there) and `words` (a hash). It holds no gold:
 neither the answer nor its clip. The same seed gives the same rows.
@@ -220,16 +220,16 @@ def _counter(tokenizer: str | None) -> Callable[[str], int]:
 def _parser() -> OptionParser:
     parser = OptionParser(prog="longvideo-env prompt-set", description=__doc__)
     parser.add_argument("--dataset", required=True, help="As everywhere: a folder, mini, embedded.")
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--split", default="train", help="Split of the dataset.")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the parquet files.")
     parser.add_argument("--grounding", default="bm25", help="Names the first clips.")
     parser.add_argument("--window", type=int, default=1, help="Evidence window.")
     parser.add_argument("--limit", type=int, help="The most training questions, at random.")
-    parser.add_argument("--per_video", type=int, help="The most questions of one video.")
-    parser.add_argument("--val_share", type=float, default=0.0, help="Share of videos held out.")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--per-video", type=int, help="The most questions of one video.")
+    parser.add_argument("--val-share", type=float, default=0.0, help="Share of videos held out.")
+    parser.add_argument("--seed", type=int, default=0, help="Draws the questions.")
     parser.add_argument("--tokenizer", help="Counts tokens; without it they are estimated.")
-    parser.add_argument("--skip_invalid", action="store_true", help="Leave bad rows out.")
+    parser.add_argument("--skip-invalid", action="store_true", help="Leave bad rows out.")
     return parser
 
 

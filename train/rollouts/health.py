@@ -47,16 +47,16 @@ def warning(trajectories: Sequence[Trajectory]) -> str | None:
     if not turns:
         return None
     if all(turn.finish in CUT for turn in turns):
-        return "every reply was cut at its limit of tokens. Fix: raise --max_turn_tokens."
+        return "every reply was cut at its limit of tokens. Fix: raise --max-turn-tokens."
     if all(turn.malformed is not None or turn.finish in CUT for turn in turns):
         return (
             "every reply was malformed or cut, so nothing is rewarded. Fix: raise "
-            "--max_turn_tokens, or teach the tags first with train/sft.py."
+            "--max-turn-tokens, or teach the tags first with train/sft.py."
         )
     if all(t.status in UNFINISHED for t in played):
         return (
             "no episode came to an answer: all ran out of turns or of context. Fix: raise "
-            "--max_turns or --max_context_tokens, or teach the game first with train/sft.py."
+            "--max-turns or --max-context-tokens, or teach the game first with train/sft.py."
         )
     rewards = [t.reward for t in played if t.reward is not None]
     if len(rewards) > 1 and max(rewards) - min(rewards) < EQUAL:

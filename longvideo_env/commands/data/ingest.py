@@ -13,9 +13,6 @@ under `layers/` what models heard, read and saw. It appears whole or not at all.
 
 Without subtitles what is said is heard (--speech auto), if the extra `speech` is installed and a
 model is at hand; the lines also stand in `speech.srt`.
-
-Exit codes: 0 done; 2 bad arguments, film or subtitles; 3 some films of a folder failed;
-130 interrupted.
 """
 
 from __future__ import annotations
@@ -289,6 +286,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env ingest",
         description=__doc__,
+        findings="some films of a folder failed",
     )
     add = parser.add_argument
     add("film", help="the film, in any container that FFmpeg knows, or a folder of films")
@@ -297,7 +295,7 @@ def build_parser() -> OptionParser:
     add("--captions", metavar="FILE|SPEC", help="what is to be seen, in one of the same formats; "
         "or what captions the frames, such as vlm:FOLDER")  # fmt: skip
     add("--speech", default=AUTO, metavar="auto|none|SPEC|FOLDER", help="what hears the film, such "
-        "as whisper:small or the folder of a Whisper model (default: %(default)s)")  # fmt: skip
+        "as whisper:small or the folder of a Whisper model")  # fmt: skip
     add("--read-text", default="", metavar="SPEC", help="what reads text in the frames: rapidocr")
     add("--shots", action="store_true", help="find the cuts, for the film's page")
     add("--encoding", help="of these files (default: found out)")
@@ -305,7 +303,7 @@ def build_parser() -> OptionParser:
     add("--scenes", action="store_true", help="cut where the picture changes most, at least "
         "half of --clip-s apart and at most all of it")  # fmt: skip
     add("--fps", type=float, default=FPS, help="frames a second (default: %(default)g)")
-    add("--longest-side", type=int, default=LONGEST_SIDE, help="pixels (default: %(default)s)")
+    add("--longest-side", type=int, default=LONGEST_SIDE, help="pixels")
     add("--partial", action="store_true", help="take what can be decoded of a damaged film")
     return parser
 

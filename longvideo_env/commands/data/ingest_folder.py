@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from longvideo_env.commands.data.ingest import IngestOptions, ingest, report
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FAILURES, progress_bar
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
+from longvideo_env.commands.shared import progress_bar
 from longvideo_env.errors import DataError, DatasetNotFoundError, SpecError
 
 _FILMS = {
@@ -65,7 +66,7 @@ def ingest_folder(
             bar.advance(task)
     done = len(films) - failed
     sys.stdout.write(f"{out}: {done:,} of {len(films):,} films are there\n")
-    return EXIT_FAILURES if failed else EXIT_DONE
+    return EXIT_FINDINGS if failed else EXIT_DONE
 
 
 def find_text(film: Path, folder: Path) -> Path | None:

@@ -1,8 +1,6 @@
 """Write a made-up world of small videos, in the layout of LongTVQA+.
 
-    longvideo-env mini --out runs/mini --videos 40 --seed 3 --frames
-
-Exit codes: 0 done; 2 bad arguments.
+longvideo-env mini --out runs/mini --videos 40 --seed 3 --frames
 """
 
 from __future__ import annotations
@@ -27,18 +25,16 @@ def build_parser() -> OptionParser:
         "--videos",
         type=int,
         default=SPLIT_VIDEOS["train"],
-        help="videos of the split train; val and test get a quarter each (default: %(default)s)",
+        help="videos of the split train; val and test get a quarter each",
     )
     parser.add_argument("--seed", type=int, default=0, help="draws everything")
-    parser.add_argument(
-        "--difficulty", type=float, default=DIFFICULTY, help="0 to 1 (default: %(default)s)"
-    )
+    parser.add_argument("--difficulty", type=float, default=DIFFICULTY, help="0 to 1")
     parser.add_argument("--frames", action="store_true", help="draw frames too (needs Pillow)")
     parser.add_argument(
         "--frame-step",
         type=int,
         default=FRAME_STEP,
-        help="draw every so many of a clip's 180 frames (default: %(default)s)",
+        help="draw every so many of a clip's 180 frames",
     )
     return parser
 

@@ -10,8 +10,6 @@ SRT files (a folder of them, or an archive) give the dialogue its times. Given -
 `<show>_frames.tar[.gz]` are unpacked: from that folder, or from that dataset on the hub
 (hf:OWNER/NAME). An archive that is unpacked already is left alone, so the same command goes on
 after an interruption. Frames need the publisher's form, signed; nothing here passes them on.
-
-Exit codes: 0 done; 2 bad arguments or data; 130 interrupted.
 """
 
 from __future__ import annotations

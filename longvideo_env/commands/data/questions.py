@@ -5,8 +5,6 @@
 
 Replace the examples; one row is one question. `start_s` and `end_s` are seconds of the whole film
 and may stay empty. `longvideo-env show film/questions.csv` then prints what was read.
-
-Exit codes: 0 done; 2 bad arguments or data.
 """
 
 from __future__ import annotations

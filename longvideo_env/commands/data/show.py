@@ -1,9 +1,7 @@
 """Print questions of a dataset as a person reads them, and what of it was read.
 
-    longvideo-env show mini -n 3 --split val
-    longvideo-env show questions.csv -n 10
-
-Exit codes: 0 done; 2 bad arguments or data.
+longvideo-env show mini -n 3 --split val
+longvideo-env show questions.csv -n 10
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ def build_parser() -> OptionParser:
     )
     add = parser.add_argument
     add("dataset", help="as in --dataset: a folder, a file, mini, NAME:FOLDER, hf:...")
-    add("-n", type=int, default=5, help="how many questions (default: %(default)s)")
+    add("-n", type=int, default=5, help="how many questions")
     add("--split", help="may be left out where there is but one")
     add("--skip-invalid", action="store_true", help="leave invalid rows out")
     return parser

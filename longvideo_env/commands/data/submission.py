@@ -4,8 +4,6 @@
 
 RUN is the folder with `episodes.jsonl` and `config.json`. A question without an answer is left out
 of the file and counted: none is drawn. Of several samples the first is taken.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 some questions have no answer.
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
@@ -107,6 +106,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser(
         prog="longvideo-env submission",
         description=__doc__,
+        findings="some questions have no answer",
     )
     add = parser.add_argument
     add("run", type=Path, help="the run's folder")

@@ -6,8 +6,6 @@
 `sharegpt`, `openai` and `trl` take the right episodes as training conversations with calls of
 tools. Episodes that failed, or hold a malformed reply, are left out and counted. `lmms-eval` takes
 every episode as a line of that tool's samples.
-
-Exit codes: 0 done; 2 bad arguments or data; 3 nothing was written.
 """
 
 from __future__ import annotations
@@ -19,8 +17,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import EXIT_DONE, EXIT_FINDINGS, run_command
+from longvideo_env.commands.shared import run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.integrations.exports import FORMS, LMMS_EVAL, conversations, lmms_samples
 from longvideo_env.records.files import write_text
@@ -28,7 +27,7 @@ from longvideo_env.records.files import write_text
 
 def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = OptionParser("longvideo-env export", __doc__)
+    parser = OptionParser("longvideo-env export", __doc__, findings="nothing was written")
     add = parser.add_argument
     add("run", type=Path, help="the run's folder, with episodes.jsonl")
     add("--to", choices=[*FORMS, LMMS_EVAL], required=True, help="the form")

@@ -6,8 +6,6 @@
 Without --http the client starts this command itself and talks to it over standard input and output.
 With it, the server listens on 127.0.0.1; another --host needs a token in LONGVIDEO_MCP_TOKEN, which
 every request must then carry (`Authorization: Bearer TOKEN`). Nothing gold is on this door.
-
-Exit codes: 0 stopped; 2 bad arguments or data; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,12 +31,12 @@ def build_parser() -> OptionParser:
     add_fields(parser, EnvConfig, only=(*_OPTIONS, "skip_invalid", "recording", "recording_file"))
     add = parser.add_argument
     add("--http", action="store_true", help="serve over HTTP")
-    add("--host", default="127.0.0.1", help="where to listen (default: %(default)s)")
-    add("--port", type=int, default=8765, help="0 takes a free one (default: %(default)s)")
-    add("--sessions", type=int, default=64, help="sessions at once (default: %(default)s)")
-    add("--idle-s", type=float, default=600.0, help="closes a session (default: %(default)s)")
-    add("--in-flight", type=int, default=32, help="calls at once (default: %(default)s)")
-    add("--tool-timeout-s", type=float, default=120.0, help="of a call (default: %(default)s)")
+    add("--host", default="127.0.0.1", help="where to listen")
+    add("--port", type=int, default=8765, help="0 takes a free one")
+    add("--sessions", type=int, default=64, help="sessions at once")
+    add("--idle-s", type=float, default=600.0, help="closes a session")
+    add("--in-flight", type=int, default=32, help="calls at once")
+    add("--tool-timeout-s", type=float, default=120.0, help="of a call")
     return parser
 
 

@@ -6,8 +6,6 @@
 Needs `pip install 'longvideo-env[serve]'`. Each WebSocket (`/ws`) is a session with episodes of its
 own; docs/integrations.md has a client in ten lines. Only this machine is served unless --host says
 otherwise, and then clients must show the token in the variable LONGVIDEO_SERVE_TOKEN.
-
-Exit codes: 0 stopped by Ctrl-C or SIGTERM; 2 bad arguments or data.
 """
 
 from __future__ import annotations
@@ -39,8 +37,8 @@ def build_parser() -> OptionParser:
         raise MissingExtraError(error.name or "aiohttp", "serve") from error
     parser = OptionParser(prog="longvideo-env serve", description=__doc__, config=True)
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="Address to listen at (default: %(default)s)")
-    add("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+    add("--host", default="127.0.0.1", help="Address to listen at")
+    add("--port", type=int, default=8000, help="0 takes a free one")
     add_fields(parser.add_argument_group("limits"), ServerLimits)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
     return parser
