@@ -30,7 +30,7 @@ from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.records.trajectory import Trajectory
 
 SUMS = ("wall_s",)
@@ -103,7 +103,7 @@ def _summary_of(run: Run) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise SpecError(
+        raise InputError(
             f"{path} cannot be read ({error}). Fix: let the shard finish; the same command "
             "resumes it."
         ) from error
@@ -111,7 +111,7 @@ def _summary_of(run: Run) -> dict[str, Any]:
 
 def _shard_of(run: Run, summary: dict[str, Any]) -> Shard:
     if not summary.get("shard"):
-        raise SpecError(
+        raise InputError(
             f"expected the folder of a shard, but {run.folder} was not played with --shard."
         )
     return parse_shard(str(summary["shard"]))

@@ -31,7 +31,7 @@ from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 
 
 def build_parser() -> OptionParser:
@@ -68,7 +68,7 @@ def read_plan(options: Namespace) -> SampleSize:
         a, b = map(read_run, options.pilot)
         pilot = plan_of(difference_of(match(a, b)).found)
         if pilot is None and options.disagreement is None:
-            raise SpecError(
+            raise InputError(
                 "the runs of --pilot never disagree, and so say nothing. Fix: play more "
                 "questions, or give --disagreement."
             )

@@ -42,7 +42,7 @@ from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.forms import open_questions
 from longvideo_env.datasets.kinds import question_kind
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.game.judging import settled
 from longvideo_env.game.replay import replay
@@ -207,7 +207,7 @@ def _check_questions(run: Run, now: Mapping[str, Sequence[str]]) -> None:
     played = {qid for qid, _ in run.episodes} & run.questions.keys() & now.keys()
     shown, _ = changed_questions(run.questions, now, played)
     if shown:
-        raise SpecError(
+        raise InputError(
             f"{run.folder} was played with another text or other options of {len(shown)} of its "
             f"questions than the dataset has now: {name_some(shown)}. Fix: give the dataset that "
             "it was played on as --dataset, or play it again."
@@ -260,7 +260,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if out.resolve() == run.folder.resolve():
         raise SpecError("--out must not be the run itself.")
     if holds_run(out):
-        raise SpecError(f"{out} already holds a run. Fix: give another --out.")
+        raise InputError(f"{out} already holds a run. Fix: give another --out.")
     scorer = open_scorer(run, reward=options.reward, dataset=options.dataset)
     before = read_summary(run)
     summary, changes = rescore_run(run, scorer, out)

@@ -44,7 +44,7 @@ from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.datasets.forms import ask_as
 from longvideo_env.datasets.jsonfile import read_text
 from longvideo_env.datasets.kinds import question_kind
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.game.matching import RIGHT_FROM_IOU, answer_scores
 from longvideo_env.game.protocol.answers import read_answer
 from longvideo_env.game.protocol.base import ANSWER
@@ -68,14 +68,14 @@ def read_predictions(path: Path) -> dict[str, str]:
         rows = _rows(text)
         pairs = [(str(row["qid"]).strip(), row["answer"]) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        raise SpecError(f"{path} holds no answers by question ({error!r:.80}). {_FIX}") from error
+        raise InputError(f"{path} holds no answers by question ({error!r:.80}). {_FIX}") from error
     found: dict[str, str] = {}
     for qid, answer in pairs:
         if qid in found:
-            raise SpecError(f"{path} answers question {qid} twice. Fix: keep one of them.")
+            raise InputError(f"{path} answers question {qid} twice. Fix: keep one of them.")
         found[qid] = "" if answer is None else str(answer).strip()
     if not found:
-        raise SpecError(f"{path} holds no answer. {_FIX}")
+        raise InputError(f"{path} holds no answer. {_FIX}")
     return found
 
 
@@ -169,7 +169,7 @@ def score(
     """
     qids = {str(task.qid) for task in dataset}
     if unknown := [qid for qid in answers if qid not in qids]:
-        raise SpecError(
+        raise InputError(
             f"{len(unknown):,} of {len(answers):,} ids are not in {dataset.name}, split "
             f"{dataset.split}: {name_some(unknown)}. Fix: name the split that was answered."
         )

@@ -59,7 +59,7 @@ from longvideo_env.commands.typeset import (
     print_tables,
     table_name,
 )
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.records.files import write_json, write_text
 
 PLAN = "tables.json"
@@ -283,7 +283,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise SpecError(
+        raise InputError(
             f"{path} cannot be read ({error}). Fix: remove it, and play that variant again."
         ) from error
     return value if isinstance(value, dict) else {}
@@ -325,7 +325,7 @@ def _collected(options: Mapping[str, Any]) -> tuple[TablePlan, Path]:
     out = Path(options["out"])
     earlier = _read(out / PLAN)
     if not earlier:
-        raise SpecError(
+        raise InputError(
             f"expected {out / PLAN}, which is not there. Fix: call without --collect first."
         )
     if options["vision_agent"] is None:

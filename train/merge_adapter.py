@@ -29,7 +29,7 @@ from longvideo_env.commands.exit_codes import EXIT_ERROR
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets import load_dataset
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -75,7 +75,7 @@ def merge(base: str, adapter: str, *, dtype: str = "bfloat16", device: str = "cp
         )
         adapted: Any = PeftModel.from_pretrained(model.to(device).eval(), str(found))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise SpecError(f"{adapter} does not fit {base}: {error}") from error
+        raise InputError(f"{adapter} does not fit {base}: {error}") from error
     prompts = [torch.tensor([codec.encode(text)]).to(device) for text in _texts()]
     with torch.no_grad():
         before = [adapted(input_ids=ids).logits.float() for ids in prompts]

@@ -24,7 +24,7 @@ from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.config import TAG_SET_NAMES, EnvConfig
 from longvideo_env.datasets import load_dataset
-from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError
 from longvideo_env.game.game import Game, default_game
 from longvideo_env.game.protocol.base import Malformed, MalformedKind, option_label
 
@@ -275,7 +275,7 @@ def _check_free(out: Path) -> None:
         return
     card = out / "README.md"
     if not card.is_file() or not card.read_text(encoding="utf-8").startswith(_TITLE):
-        raise SpecError(
+        raise InputError(
             f"{out} exists and is not a tiny model. Fix: name another folder, or remove it."
         )
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from agents.api.usage import Price, default_prices, read_prices
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.redaction import keep_secret
 
 FILE_VARIABLE = "LONGVIDEO_ENDPOINTS"
@@ -242,7 +242,7 @@ def _read_yaml(path: Path, variable: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         # A YAML error quotes the file, which may contain keys.
         problem = error.strerror if isinstance(error, OSError) else "it is not YAML"
-        raise SpecError(f"{variable} names {path}, which cannot be read: {problem}.") from None
+        raise InputError(f"{variable} names {path}, which cannot be read: {problem}.") from None
 
 
 @lru_cache(maxsize=8)

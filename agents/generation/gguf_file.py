@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError
 from longvideo_env.records.cached_folder import cached_folder, digest
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def gguf_folder(path: str | Path) -> Path:
     try:
         stat = file.stat()
     except OSError as error:
-        raise SpecError(f"there is no GGUF file {path}. Fix: check the path.") from error
+        raise InputError(f"there is no GGUF file {path}. Fix: check the path.") from error
     state = digest(_VERSION, str(file), stat.st_size, stat.st_mtime_ns)
     return cached_folder(f"gguf-{file.stem}", state, lambda folder: convert_gguf(file, folder))
 
@@ -66,7 +66,7 @@ def convert_gguf(path: str | Path, folder: str | Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(**where)
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
-        raise SpecError(
+        raise InputError(
             f"{path} cannot be read as a GGUF model: {' '.join(str(error).split())} Fix: pass a "
             "complete file of a text model, or convert it with the tools of its makers."
         ) from error

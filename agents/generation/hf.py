@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agents.generation.chat import ChatCodec
+from agents.generation.model_files import adapter_parts, check_adapter, check_path
 from agents.generation.seeing_codec import SeeingCodec, takes_images
 from agents.generation.settings import GenerationSettings
 from agents.policies.starter import resolve_model
-from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError, PolicyError, SpecError
 from longvideo_env.game.policy import Codec, Context, Reply
 from longvideo_env.schema import FrameRef
 
@@ -30,7 +30,6 @@ R = TypeVar("R")
 
 _QUIET_TICKS = 3
 _PROBE = "<answer>a0</answer>"
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 class MicroBatcher(Generic[T, R]):
@@ -228,7 +227,7 @@ def load_model(
         raise _cannot_load(str(path), error) from error
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
-        raise SpecError(
+        raise InputError(
             f"the model in {base!r} lacks {len(missing)} of its weights, such as "
             f"{missing[0]}. Fix: copy or save the model again."
         )
@@ -247,7 +246,7 @@ def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
         from transformers import AutoTokenizer
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
-    _check_path(base)
+    check_path(base)
     path = base
     if adapter is not None and Path(adapter, "tokenizer_config.json").is_file():
         path = adapter
@@ -259,7 +258,7 @@ def load_codec(base: str, adapter: str | None = None) -> ChatCodec:
         raise _cannot_load(path, error) from error
     if codec.decode(codec.encode(_PROBE)).strip() != _PROBE:
         # transformers creates an empty tokenizer if its file is missing.
-        raise SpecError(
+        raise InputError(
             f"the tokenizer in {path!r} cannot write {_PROBE!r}: its vocabulary is missing. "
             "Fix: copy or save the tokenizer again."
         )
@@ -274,19 +273,9 @@ def split_adapter(path: str) -> tuple[str, str | None]:
     Raises:
         SpecError: The part after `+` is not the folder of an adapter.
     """
-    base, plus, adapter = path.rpartition("+")
-    if not plus or Path(path).exists():
-        return resolve_model(path), None
-    if not Path(adapter, "adapter_config.json").is_file():
-        raise SpecError(
-            f"{adapter!r} is not an adapter: expected an adapter_config.json. Fix: pass a folder "
-            "that LoRA training wrote, as in BASE+ADAPTER."
-        )
-    if not any(Path(adapter).glob("*.safetensors")):
-        raise SpecError(
-            f"{adapter!r} has no weights as safetensors. Other formats may run code and are not "
-            "read. Fix: save the adapter again; peft's `save_pretrained` writes safetensors."
-        )
+    base, adapter = adapter_parts(path)
+    if adapter is not None:
+        check_adapter(adapter)
     return resolve_model(base), adapter
 
 
@@ -299,25 +288,11 @@ def _apply_adapter(model: Any, adapter: str) -> Any:
     return PeftModel.from_pretrained(model, adapter).merge_and_unload()
 
 
-def _cannot_load(path: str, error: Exception) -> SpecError:
-    return SpecError(
+def _cannot_load(path: str, error: Exception) -> InputError:
+    return InputError(
         f"no model can be loaded from {path!r}: {error} Fix: pass a folder with a complete model "
         "and its tokenizer, as `save_pretrained` writes it."
     )
-
-
-def _check_path(path: str) -> None:
-    folder = Path(path)
-    if folder.is_dir():
-        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-            raise SpecError(
-                f"{path!r} is not a model: expected a config.json. Fix: pass a folder that "
-                "`save_pretrained` wrote, such as a checkpoint of a training run."
-            )
-    elif not _HUB_ID.fullmatch(path):
-        raise SpecError(
-            f"no model {path!r}: there is no such folder, and it is not a valid hub id."
-        )
 
 
 def _batch_error(error: Exception, size: int) -> PolicyError:

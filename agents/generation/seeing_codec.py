@@ -14,7 +14,7 @@ from typing import Any
 from agents.generation.chat import ChatCodec
 from agents.generation.pictures import load_processor, opened
 from longvideo_env.config import RESOLUTION
-from longvideo_env.errors import PolicyError, SpecError, ToolError
+from longvideo_env.errors import InputError, PolicyError, SpecError, ToolError
 from longvideo_env.game.protocol.base import ReplyProtocol
 from longvideo_env.schema import FrameRef
 
@@ -81,7 +81,7 @@ class SeeingCodec(ChatCodec):
             if takes_images(model):
                 return cls(load_processor(model), chat_template_kwargs)
         except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-            raise SpecError(
+            raise InputError(
                 f"the processor of {model!r} cannot be loaded ({error!s:.200}). Fix: pass the "
                 "folder of a vision-language model with its processor, and install pillow."
             ) from error

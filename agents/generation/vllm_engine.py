@@ -29,7 +29,7 @@ from agents.generation.batches import Generated, Unfinished, check_finite, to_re
 from agents.generation.chat import ChatCodec
 from agents.generation.hf import load_codec, split_adapter
 from agents.generation.settings import GenerationSettings
-from longvideo_env.errors import MissingExtraError, PolicyError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError, PolicyError
 from longvideo_env.game.policy import Codec, Context, FinishReason, Reply
 
 CPU_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
@@ -359,7 +359,7 @@ def _load(base: str, adapter: str | None, settings: GenerationSettings) -> Any:
                 **options,
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise SpecError(f"vLLM cannot load {base!r}: {' '.join(str(error).split())}") from error
+        raise InputError(f"vLLM cannot load {base!r}: {' '.join(str(error).split())}") from error
 
 
 def _lora_rank(adapter: str) -> int:

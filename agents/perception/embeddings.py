@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError, SpecError
 from longvideo_env.records.files import cache_root
 from longvideo_env.records.identity import digest_file, digest_folder, short_hash
 
@@ -64,7 +64,7 @@ class OnnxEmbedder:
             self._tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
             session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise SpecError(
+            raise InputError(
                 f"embed: the model in {folder} cannot be loaded ({error!s:.200}). "
                 "Fix: pass a folder with model.onnx and tokenizer.json."
             ) from error
@@ -120,7 +120,7 @@ class SentenceEmbedder:
         try:
             self._model: Any = SentenceTransformer(name)
         except (OSError, ValueError, RuntimeError) as error:
-            raise SpecError(f"embed: no model {name!r} ({error!s:.200}).") from error
+            raise InputError(f"embed: no model {name!r} ({error!s:.200}).") from error
         self.digest = short_hash(
             digest_folder(name) if Path(name).is_dir() else f"sentence-transformers {name}"
         )
@@ -149,7 +149,7 @@ def model_at_hand() -> str:
             tokenizer = try_to_load_from_cache(name, _TOKENIZER)
             if isinstance(model, str) and isinstance(tokenizer, str):
                 return str(Path(tokenizer).parent)
-    raise SpecError(
+    raise InputError(
         f"no embedding model is installed. Fix: hf download {AT_HAND[0]} onnx/model.onnx "
         "tokenizer.json, or --meaning FOLDER."
     )

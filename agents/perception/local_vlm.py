@@ -20,7 +20,7 @@ from agents.generation.hf import MicroBatcher
 from agents.generation.pictures import load_processor, opened
 from agents.vision.picking import PlacedFrame, frames_in_view
 from longvideo_env.datasets.layers import CAPTIONS, Maker
-from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError, SpecError
 from longvideo_env.records.identity import digest_file, digest_folder, short_hash
 from longvideo_env.specs import Spec, parse_spec
 from longvideo_env.tools.tool import ToolCall, ToolReply
@@ -178,7 +178,7 @@ class LocalVlm:
                 name, dtype=dtype, use_safetensors=True
             )
         except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-            raise SpecError(
+            raise InputError(
                 f"vlm: the model {name!r} cannot be loaded ({error!s:.200}). "
                 "Fix: pass the folder of a vision-language model with its processor."
             ) from error

@@ -20,7 +20,7 @@ import numpy as np
 
 from longvideo_env.datasets.layers import SPEECH, Maker
 from longvideo_env.datasets.perceiving import Heard
-from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError, SpecError
 from longvideo_env.records.identity import digest_folder
 from longvideo_env.schema import TimedText
 from longvideo_env.specs import parse_spec
@@ -174,7 +174,7 @@ def _folder(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if os.sep in name and not Path(name).exists() and name.startswith((".", "/", "~")):
-        raise SpecError(f"whisper: there is no folder {name!r}. Fix: check the path.")
+        raise InputError(f"whisper: there is no folder {name!r}. Fix: check the path.")
     if found := _cached(name):
         return found
     try:
@@ -193,7 +193,7 @@ def _load(folder: Path, options: WhisperOptions) -> Any:
             str(folder), compute_type=options.compute, local_files_only=True
         )
     except (RuntimeError, ValueError, OSError) as error:
-        raise SpecError(
+        raise InputError(
             f"whisper: the model in {folder} cannot be loaded ({error!s:.200}). Fix: pass a folder "
             "in CTranslate2 form, with model.bin and tokenizer.json."
         ) from error

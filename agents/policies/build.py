@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agents.generation.model_files import check_model
 from agents.generation.settings import GenerationSettings
 from agents.policies.function import FunctionPolicy, takes
 from agents.policies.scripted import RandomPolicy, ScriptedPolicy
@@ -38,6 +39,7 @@ def check_policy_spec(spec: Any) -> None:
 
     Raises:
         SpecError: There is no such policy.
+        InputError: Its model does not exist.
     """
     if callable(spec) or hasattr(spec, "act"):
         return
@@ -46,6 +48,8 @@ def check_policy_spec(spec: Any) -> None:
         if bool(parsed.argument) == (parsed.name != "random"):
             if parsed.name in ("scripted", "teacher"):  # building is cheap and checks the argument
                 _BUILDERS[parsed.name](spec.partition(":")[2], GenerationSettings())
+            elif parsed.name in ("hf", "vllm"):
+                check_model(spec.partition(":")[2])
             return
     elif parsed.name in entry_point_names("policies"):
         return

@@ -25,7 +25,7 @@ from longvideo_env import EnvConfig
 from longvideo_env.config import PROTOCOLS
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.datasets.forms import open_questions
-from longvideo_env.errors import LongVideoEnvError, SpecError, TrajectoryError
+from longvideo_env.errors import InputError, LongVideoEnvError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
 from longvideo_env.game.replay import replay
 from longvideo_env.game.words.templates import default_text
@@ -60,7 +60,7 @@ def runs_of(bundle: Bundle) -> dict[str, tuple[Run, dict[str, Any]]]:
             if len(set(keys)) < len(keys):
                 raise ValueError("an episode is there twice")
         except (*_ODD, TrajectoryError) as error:
-            raise SpecError(f"{place} cannot be read: {error}") from error
+            raise InputError(f"{place} cannot be read: {error}") from error
         run = Run(
             Path(place), loaded[CONFIG], dict(zip(keys, episodes, strict=True)), loaded[QUESTIONS]
         )

@@ -27,7 +27,7 @@ from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
-from longvideo_env.errors import LongVideoEnvError, SpecError
+from longvideo_env.errors import InputError, LongVideoEnvError
 from longvideo_env.records.files import storage_error, write_json, write_text
 
 
@@ -57,7 +57,7 @@ def write_card(folder: Path, stem: Path, dataset: str | None = None) -> str:
     run = read_run(folder)
     summary = read_summary(run)
     if not summary:
-        raise SpecError(f"{run.folder} has no {SUMMARY}. Fix: finish the run; it resumes.")
+        raise InputError(f"{run.folder} has no {SUMMARY}. Fix: finish the run; it resumes.")
     summary = {**summary, **figures_of(run, summary)}
     leaks, why = measure(
         dataset or str(run.config.get("dataset")), str(run.config.get("split") or "val")

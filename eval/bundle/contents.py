@@ -22,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -116,7 +116,7 @@ def read_bundle(path: Path) -> Bundle:
             if sum(entry.file_size for entry in entries) > LARGEST:
                 raise SpecError(f"{path} unpacks to more than {LARGEST:,} bytes: it is not read.")
             if len(set(names)) < len(names):
-                raise SpecError(f"{path} holds a file twice: it was changed after it was made.")
+                raise InputError(f"{path} holds a file twice: it was changed after it was made.")
             files = {name: archive.read(name) for name in names}
         manifest = json.loads(files.pop(MANIFEST))
         known = manifest["format"] == FORMAT and isinstance(manifest["files"], dict)
@@ -125,9 +125,9 @@ def read_bundle(path: Path) -> Bundle:
     except SpecError:
         raise
     except KeyError as error:
-        raise SpecError(f"{path} is not a bundle: {error} is not there. {_FIX}") from error
+        raise InputError(f"{path} is not a bundle: {error} is not there. {_FIX}") from error
     except _BROKEN as error:
-        raise SpecError(f"{path} cannot be read as a bundle ({error}). {_FIX}") from error
+        raise InputError(f"{path} cannot be read as a bundle ({error}). {_FIX}") from error
     return Bundle(path, manifest, files)
 
 

@@ -39,7 +39,7 @@ from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.config import PROTOCOLS, spec_of
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.game.words.templates import SHIPPED, default_text, shipped_text
 from longvideo_env.tools.recording import export_calls
 
@@ -71,7 +71,7 @@ def pack(
     runs = [read_run(folder) for folder in folders]
     if not all(run.episodes for run in runs):
         empty = next(run.folder for run in runs if not run.episodes)
-        raise SpecError(f"{empty} holds no episodes. Fix: play the run first.")
+        raise InputError(f"{empty} holds no episodes. Fix: play the run first.")
     policies = [str(clean_values(run.config.get("policy"))) for run in runs]
     names = _folder_names([run.folder for run in runs])
     files: dict[str, bytes] = {}
@@ -188,7 +188,7 @@ def _words(run: Run) -> str:
         shipped = SHIPPED.get(str(path))
         return shipped_text(shipped) if shipped else Path(str(path)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(
+        raise InputError(
             f"{run.folder} was played with the words of {path}, which cannot be read ({error}). "
             "Fix: put the file back."
         ) from error
@@ -253,7 +253,7 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
         is_run = (folder / EPISODES).is_file()
         below = [child for child in sorted(folder.glob("*/")) if (child / EPISODES).is_file()]
         if not is_run and not below:
-            raise SpecError(
+            raise InputError(
                 f"no run lies in {path}. Fix: give a folder that `longvideo-env evaluate` wrote."
             )
         found += [folder] if is_run else below
@@ -284,7 +284,7 @@ def build_parser() -> OptionParser:
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     if options.out.exists() and not options.overwrite:
-        raise SpecError(f"{options.out} is there already. Fix: another --out, or --overwrite.")
+        raise InputError(f"{options.out} is there already. Fix: another --out, or --overwrite.")
     folders = run_folders(options.runs)
     manifest, files = pack(folders, with_texts=options.with_texts, recording=options.recording)
     console = output_console()

@@ -17,7 +17,7 @@ from eval.metrics.paired import Difference, clustered_difference, holm
 from eval.metrics.sample_size import plan_of
 from eval.metrics.summary import summarize
 from eval.runs.store import CONFIG, EPISODES, read_questions
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.records.identity import changed_questions, name_some
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
@@ -55,7 +55,7 @@ def read_run(path: Path) -> Run:
     folder = path.parent if path.name == EPISODES else path
     for name in (EPISODES, CONFIG):
         if not (folder / name).is_file():
-            raise SpecError(
+            raise InputError(
                 f"expected the folder of a run, or its {EPISODES}, got {path}: {folder / name} is "
                 "not there. Fix: give a folder that eval/run_policy.py wrote under --out."
             )
@@ -99,7 +99,7 @@ def _check_questions(a: Run, b: Run, qids: set[str]) -> None:
         return
     shown, gold = changed_questions(a.questions, b.questions, qids)
     if shown:
-        raise SpecError(
+        raise InputError(
             f"expected runs on the same questions, but {len(shown)} of {len(qids)} have another "
             f"text or other options in {b.folder} than in {a.folder}: {name_some(shown)}. Fix: "
             "play both on one dataset."

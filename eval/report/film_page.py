@@ -20,7 +20,7 @@ from longvideo_env.commands.data.ingest_layers import SHOTS_FILE
 from longvideo_env.datasets.jsonfile import read_object
 from longvideo_env.datasets.layers import CAPTIONS, SPEECH, TEXT
 from longvideo_env.datasets.own.ingested import load_videos
-from longvideo_env.errors import MalformedFileError, SpecError
+from longvideo_env.errors import InputError, MalformedFileError
 from longvideo_env.media.frames import Frame, list_frames, spread
 from longvideo_env.schema import Clip, TimedText, Video, clock
 
@@ -88,7 +88,7 @@ def build_film_page(folder: Path, title: str = "", most: int = 400) -> FilmPage:
     """
     videos = load_videos(folder)
     if len(videos) != 1:
-        raise SpecError(f"expected the folder of one film, got {len(videos):,} in {folder}.")
+        raise InputError(f"expected the folder of one film, got {len(videos):,} in {folder}.")
     (video,) = videos.values()
     rows, unit = _rows(folder, video)
     n_lines = sum(_place(rows, lane, time_s, text) for lane, time_s, text in _lines(video))

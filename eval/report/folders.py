@@ -14,7 +14,7 @@ from eval.runs.failures import stopped_mark
 from eval.runs.lines import ZST, read_records
 from eval.runs.store import CONFIG, EPISODES, SUMMARY
 from longvideo_env.datasets.coverage import Coverage
-from longvideo_env.errors import DataError, SpecError, TrajectoryError
+from longvideo_env.errors import DataError, InputError, SpecError, TrajectoryError
 from longvideo_env.media.frames import spread
 from longvideo_env.records.metrics_log import (
     ENVIRONMENT,
@@ -123,7 +123,7 @@ def _folders_of(path: Path) -> list[Path]:
         return [folder]
     below = sorted(child for child in folder.glob("*/") if _is_run(child))
     if not below:
-        raise SpecError(
+        raise InputError(
             f"expected a run, or a folder of runs, got {path}: it holds neither {EPISODES} nor "
             f"{STEP_FILES} nor {METRICS}. Fix: give what eval/run_policy.py wrote under "
             "--out, or the --output-dir or --save-rollouts of train/grpo.py."

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.metrics.summary import accuracy_interval
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError
 
 _STEP = re.compile(r"^(?:hf|vllm):(?P<run>.*?)/?checkpoint-(?P<step>\d+)/?$")
 
@@ -54,7 +54,7 @@ def expand_policies(policies: Sequence[str], checkpoints: str | None) -> list[st
         folders = _without_torn([one for one in glob(path) if Path(one).is_dir()])
         found = [f"{kind}:{_with_base(one)}" for one in folders]
         if not found:
-            raise SpecError(
+            raise InputError(
                 f"no folder fits {path}. Fix: train with --save-steps, or name another folder."
             )
         named += sorted(found, key=lambda one: (step_of(one) or 0, one))

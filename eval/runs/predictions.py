@@ -14,7 +14,7 @@ from agents.api.usage import Usage, usage_of
 from eval.metrics.intervals import clustered_share
 from eval.runs.store import IDENTITY
 from longvideo_env import Dataset
-from longvideo_env.errors import SpecError, TrajectoryError
+from longvideo_env.errors import InputError, SpecError, TrajectoryError
 from longvideo_env.game.protocol.base import option_label
 from longvideo_env.records.files import hold_folder, write_text
 from longvideo_env.records.identity import Identity
@@ -107,13 +107,13 @@ class AnswerStore:
         # An earlier release kept no hashes: then they cannot be compared.
         now = Identity(self._config.get(IDENTITY, {}))
         if different := now.difference(earlier.get(IDENTITY, {})):
-            raise SpecError(
+            raise InputError(
                 f"{self._path} holds answers to other material. What has changed since: "
                 f"{', '.join(different)}. Fix: give another --output-filename, or --overwrite."
             )
         for key in sorted({*earlier, *self._config} - {IDENTITY}):
             if earlier.get(key) != self._config.get(key):
-                raise SpecError(
+                raise InputError(
                     f"{self._path} holds answers with {key}={earlier.get(key)!r}, not "
                     f"{self._config.get(key)!r}. Fix: give another --output-filename, or "
                     "--overwrite."

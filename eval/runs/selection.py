@@ -23,7 +23,7 @@ from eval.metrics.pairs import Run, read_run
 from eval.runs.store import CONFIG, IDENTITY, QuestionDigests
 from longvideo_env import Dataset, Task
 from longvideo_env.datasets.draw_questions import draw_order
-from longvideo_env.errors import LongVideoEnvError, SpecError
+from longvideo_env.errors import InputError, LongVideoEnvError, SpecError
 from longvideo_env.records.identity import changed_questions, name_some, short_hash
 from longvideo_env.strict import check_fields
 
@@ -185,7 +185,7 @@ def _of_file(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(
+        raise InputError(
             f"--questions: {path} cannot be read ({error}). Fix: give a text file with an id a "
             "line."
         ) from error

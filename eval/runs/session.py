@@ -34,7 +34,7 @@ from longvideo_env import Dataset, EnvConfig, RolloutEngine, Task
 from longvideo_env.config import WHEN, spec_of
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.datasets.forms import open_questions
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError
 from longvideo_env.records.identity import Identity
 from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.tools.recording import RecordingStats
@@ -115,7 +115,7 @@ def open_session(run: RunOptions, config: EnvConfig, settings: GenerationSetting
     """
     dataset = open_questions(config)
     if not dataset.tasks:
-        raise SpecError(f"split {config.split!r} of {config.dataset!r} holds no questions.")
+        raise InputError(f"split {config.split!r} of {config.dataset!r} holds no questions.")
     return Session(run, config, settings, dataset, build_toolbox(config, dataset))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.runs.episode_file import EpisodeFile, EpisodeKey
-from longvideo_env.errors import SpecError, TrajectoryError
+from longvideo_env.errors import InputError, TrajectoryError
 from longvideo_env.records.files import (
     hold_folder,
     storage_error,
@@ -146,11 +146,11 @@ class RunStore:
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise SpecError(f"{path} cannot be read ({error}). {_ELSEWHERE}") from error
+            raise InputError(f"{path} cannot be read ({error}). {_ELSEWHERE}") from error
         now = json.loads(json.dumps(config))
         for key in sorted({*earlier, *now} - {IDENTITY}):
             if earlier.get(key) != now.get(key):
-                raise SpecError(
+                raise InputError(
                     f"{self.folder} holds a run with {key}={earlier.get(key)!r}, not "
                     f"{now.get(key)!r}. {_ELSEWHERE}"
                 )
@@ -178,7 +178,7 @@ class RunStore:
         again = ""
         if different == ["the answer key"]:
             again = f"eval/rescore.py {self.folder} scores its episodes by the new key; or "
-        raise SpecError(
+        raise InputError(
             f"{self.folder} holds a run made of other material. What has changed since: {what}. "
             f"Fix: {again}{_ELSEWHERE.removeprefix('Fix: ')}"
         )
@@ -188,7 +188,7 @@ class RunStore:
         if others:
             named = name_some([qid if not sample else f"{qid} (sample {sample})"
                                for qid, sample in others])  # fmt: skip
-            raise SpecError(
+            raise InputError(
                 f"{self.folder} holds {len(others):,} episodes that this call does not ask for: "
                 f"{named}. Its figures would leave them out. Fix: ask for them too (--questions, "
                 "--limit, --samples), give another --out, or --overwrite."
@@ -227,7 +227,7 @@ def refuse_to_overwrite(folder: Path) -> None:
         SpecError: A run lies there.
     """
     if holds_run(folder):
-        raise SpecError(f"{folder} already holds a run. {_ELSEWHERE}")
+        raise InputError(f"{folder} already holds a run. {_ELSEWHERE}")
 
 
 def _is_lost(trajectory: Trajectory) -> bool:

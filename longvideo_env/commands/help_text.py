@@ -16,6 +16,7 @@ from typing import Any
 
 WIDTH = 100
 _BRIEF = 70
+_OPTION = re.compile(r"(?<![\w-])--\w[\w-]*")
 _DEFAULT = re.compile(r"(?:\.?\s*\bDefault: (.+?)\.?$)|(?:\s*\(default: (.+?)\)\.?$)", re.DOTALL)
 
 
@@ -49,7 +50,7 @@ def default_of(action: argparse.Action) -> str:
 def help_and_default(action: argparse.Action) -> tuple[str, str]:
     """What an option is for, and its default."""
     text = str(action.help or "") % {**vars(action), "prog": ""}
-    text = " ".join(text.split())
+    text = _OPTION.sub(lambda name: with_dashes(name[0]), " ".join(text.split()))
     found = _DEFAULT.search(text)
     default = (found[1] or found[2]) if found else default_of(action)
     text = _DEFAULT.sub("", text).strip().removesuffix(".")
@@ -65,9 +66,9 @@ def full_help(action: argparse.Action) -> str:
 def brief_help(action: argparse.Action) -> str:
     """As much of an option's help as fits in two lines, with its default."""
     text, default = help_and_default(action)
-    text = re.split(r"[.;](?:\s|$)", text, maxsplit=1)[0].removesuffix(".")
+    text = re.split(r"\.(?:\s|$)", text, maxsplit=1)[0].removesuffix(".")
     if len(text) > _BRIEF:
-        cut = max(text.rfind(mark, 0, _BRIEF) for mark in (",", ":", " ("))
+        cut = max(text.rfind(mark, 0, _BRIEF) for mark in (",", ";", ":", " ("))
         text = text[: cut if cut > _BRIEF // 2 else text.rfind(" ", 0, _BRIEF)]
         if text.count("(") > text.count(")"):
             text = text[: text.rfind("(")].rstrip(" ,")

@@ -151,7 +151,7 @@ class OptionParser(argparse.ArgumentParser):
 
     def _brief_help(self) -> str:
         needed = [a for a in self._actions if a.required or not a.option_strings]
-        wanted = [self._option_string_actions.get(f"--{name}") for name in self.common]
+        wanted = [self._option_string_actions.get(self._known(f"--{name}")) for name in self.common]
         others = [a for a in self._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
         ranked = dict.fromkeys([*needed, *filter(None, wanted), *others])
         title, _, rest = (self.description or "").strip().partition("\n")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from longvideo_env.config import OWN_EYES, EnvConfig
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
 from longvideo_env.game.protocol.functions import FunctionProtocol, read_written
@@ -319,7 +319,7 @@ def _config(run: Path) -> EnvConfig:
         if options.get("vision") == OWN_EYES:
             options["vision"] = "captions"  # no agent is called
     except (OSError, ValueError, AttributeError) as error:
-        raise SpecError(
+        raise InputError(
             f"no run in {run} ({error}). Fix: pass the folder with episodes.jsonl."
         ) from error
     if not {"dataset", "split"} <= set(options):

@@ -18,7 +18,7 @@ from agents.generation.chat import ChatCodec
 from agents.generation.seeing_codec import SeeingCodec
 from eval.runs.checkpoints import is_whole
 from longvideo_env.commands.shared import message_prefix, run_command
-from longvideo_env.errors import LongVideoEnvError, SpecError, StorageError
+from longvideo_env.errors import InputError, LongVideoEnvError, StorageError
 from train.options.launcher import repeat_below_launcher
 from train.tiny_model import make_tiny_model
 from train.whole_checkpoints import last_whole_checkpoint, refuse_pickles, save_policy
@@ -38,7 +38,7 @@ def load_tokenizer(model: ModelConfig, *, trust_remote_code: bool) -> PreTrained
             trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        raise SpecError(
+        raise InputError(
             f"cannot load the tokenizer of {model.model_name_or_path!r}: "
             f"{' '.join(str(error).split())}"
         ) from error
@@ -94,9 +94,9 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
         with PartialState().main_process_first():  # which deletes what is not whole
             folder = str(last_whole_checkpoint(output_dir) or output_dir / "checkpoint-*")
     if not os.path.isdir(folder):
-        raise SpecError(f"resume_from_checkpoint: there is no {folder}.")
+        raise InputError(f"resume_from_checkpoint: there is no {folder}.")
     if not is_whole(Path(folder)):
-        raise SpecError(
+        raise InputError(
             f"resume_from_checkpoint: {folder} was cut off while it was written. Fix: name an "
             "earlier one; true takes the last that is whole."
         )

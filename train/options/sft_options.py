@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from longvideo_env.config import EnvConfig
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from train.options.start import Script, check_dataset
 
 
@@ -90,7 +90,7 @@ def check_sources(episodes: Sequence[str] | None, teacher: Sequence[str] | None)
         raise SpecError("give either --episodes FILE [FILE ...] or --teacher POLICY [POLICY ...].")
     missing = [path for path in episodes or () if not Path(path).is_file()]
     if missing:
-        raise SpecError(f"there is no file of episodes {missing[0]}. Fix: check --episodes.")
+        raise InputError(f"there is no file of episodes {missing[0]}. Fix: check --episodes.")
 
 
 def check_tokens(patterns: Sequence[str] | None) -> None:

@@ -17,12 +17,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from agents.generation.model_files import check_model as check_model_there
 from agents.policies.starter import STARTER
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.commands.shared import exit_code_of, message_prefix
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets.forms import open_questions
-from longvideo_env.errors import LongVideoEnvError, SpecError
+from longvideo_env.errors import InputError, LongVideoEnvError, SpecError
+from longvideo_env.records.files import storage_error
 from longvideo_env.records.metrics_log import METRICS
 from train.options.launcher import repeat_below_launcher
 from train.options.trl_fields import trl_fields, wrong_value
@@ -100,14 +102,18 @@ def start_parser(script: Script) -> StartParser:
     switches = trl_fields(script.trl)
     for name in script.shown:
         value: dict[str, Any] = {"action": "store_true"} if switches.get(name) else {"metavar": "N"}
-        add(f"--{name}", help="As in TRL.", **value)
+        add(_dashed(name), help="As in TRL.", **value)
     add("--use-cpu", action="store_true", help="Leave a GPU alone.")
     add("--seed", metavar="N", help="Of everything drawn. Default: 42.")
     for name, is_switch in switches.items():
-        if f"--{name}" not in parser._option_string_actions:
+        if _dashed(name) not in parser._option_string_actions:
             value = {"action": "store_true"} if is_switch else {"nargs": "*"}
-            parser.add_argument(f"--{name}", default=SUPPRESS, help=SUPPRESS, **value)
+            parser.add_argument(_dashed(name), default=SUPPRESS, help=SUPPRESS, **value)
     return parser
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def check_start(argv: Sequence[str], script: Script) -> None:
@@ -151,7 +157,7 @@ def check_values(options: Namespace, script: Script) -> None:
         if len(given) == 1 and isinstance(given[0], str):
             problem = wrong_value(script.trl, name, given[0])
             if problem is not None:
-                raise SpecError(f"--{name}: {problem}, got {given[0]!r}.")
+                raise SpecError(f"{_dashed(name)}: {problem}, got {given[0]!r}.")
 
 
 def check_dataset(env: EnvConfig) -> None:
@@ -165,10 +171,11 @@ def check_dataset(env: EnvConfig) -> None:
 
 
 def check_model(options: Namespace) -> None:
-    """Refuse a folder that is not there.
+    """Refuse a model that is not there.
 
     Raises:
-        SpecError: It is not.
+        SpecError: None is named.
+        InputError: It is not there.
     """
     name = options.model_name_or_path
     if name is None:
@@ -177,24 +184,32 @@ def check_model(options: Namespace) -> None:
     local = name.startswith((".", "/", "~")) or (
         len(path.parts) > 1 and Path(path.parts[0]).exists()
     )
-    if local and not path.exists() and not options.tiny_model_if_missing:
-        raise SpecError(
+    if options.tiny_model_if_missing:
+        return
+    if local and not path.exists():
+        raise InputError(
             f"there is no model in {name}. Fix: give --model-name-or-path a folder that exists."
         )
+    check_model_there(str(path) if local else name)
 
 
 def check_output(options: Namespace) -> None:
     """Refuse to train into a folder that holds a run, unless it may be emptied.
 
     Raises:
-        SpecError: It holds one, or emptying it would delete the model to train.
+        InputError: It holds one, or emptying it would delete the model to train.
+        StorageError: It cannot be made.
     """
     folder = Path(options.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(folder, error) from error
     found = _of_a_run(folder)
     if not found or str(options.resume_from_checkpoint).lower() != "false":
         return
     if not options.overwrite:
-        raise SpecError(
+        raise InputError(
             f"{folder} holds a run ({found[0].name}). Fix: give --resume-from-checkpoint true to "
             "go on, --overwrite to start anew, or another --output-dir."
         )

@@ -34,7 +34,7 @@ from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
 from longvideo_env.datasets.perceiving import GROUPS
 from longvideo_env.datasets.tvqa.material import ClipTimes
-from longvideo_env.errors import MalformedFileError, SpecError
+from longvideo_env.errors import InputError, MalformedFileError, SpecError
 from longvideo_env.ids import safe_video_id
 from longvideo_env.media.film import FilmInfo, pictures_at, survey
 from longvideo_env.media.subtitles import Subtitles, cut_to_clips, read_subtitles
@@ -118,7 +118,7 @@ def ingest(
     """
     film, out, options = Path(film), Path(out), options or IngestOptions()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise SpecError(f"{out} exists and is not an empty folder. Fix: name another.")
+        raise InputError(f"{out} exists and is not an empty folder. Fix: name another.")
     if tick is None:
         with _bar() as shown:
             return _ingest(

@@ -20,7 +20,7 @@ from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.datasets.own.ingested import load_videos
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError
 from longvideo_env.schema import Video
 
 COLUMNS = ("qid", "question", "a0", "a1", "a2", "a3", "answer", "video", "start_s", "end_s")
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with open(out, "x", encoding="utf-8", newline="") as file:
                 file.write(text.getvalue())
         except FileExistsError as error:
-            raise SpecError(f"{out} is there already. Fix: pass --out FILE.") from error
+            raise InputError(f"{out} is there already. Fix: pass --out FILE.") from error
         console = output_console()
         console.print(clip_table(videos))
         console.print(f"{out}: replace the examples, then longvideo-env show {out}", markup=False)

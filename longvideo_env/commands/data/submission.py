@@ -20,7 +20,7 @@ from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
 Choices = Mapping[str, int]
@@ -139,7 +139,7 @@ def _config(run: Path) -> dict[str, Any]:
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SpecError(
+        raise InputError(
             f"{run} holds no run ({error}). Fix: pass the folder with episodes.jsonl."
         ) from error
     if not isinstance(config, dict) or "dataset" not in config or "split" not in config:

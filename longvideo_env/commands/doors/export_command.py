@@ -20,7 +20,7 @@ from pathlib import Path
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.integrations.exports import FORMS, LMMS_EVAL, conversations, lmms_samples
 from longvideo_env.records.files import write_text
 
@@ -46,7 +46,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.to == LMMS_EVAL and args.min_reward is not None:
         raise SpecError("lmms-eval takes every episode. Fix: leave --min-reward out.")
     if not (args.run / "episodes.jsonl").is_file():
-        raise SpecError(f"{args.run} holds no run. Fix: pass the folder with episodes.jsonl.")
+        raise InputError(f"{args.run} holds no run. Fix: pass the folder with episodes.jsonl.")
     out = args.out or args.run / f"export-{args.to}.jsonl"
     left: Counter[str] = Counter()
     if args.to == LMMS_EVAL:

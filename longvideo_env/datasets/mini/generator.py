@@ -41,7 +41,7 @@ from longvideo_env.datasets.mini.world import (
 from longvideo_env.datasets.rejects import Rejects
 from longvideo_env.datasets.tvqa.material import ClipTimes
 from longvideo_env.datasets.tvqa.rows import read_tasks
-from longvideo_env.errors import DatasetNotFoundError, SpecError
+from longvideo_env.errors import DatasetNotFoundError, InputError, SpecError
 from longvideo_env.ids import group_by_video
 from longvideo_env.seeding import derive_seed
 from longvideo_env.specs import parse_spec
@@ -179,7 +179,7 @@ def write_mini(
     if frame_step is not None and frame_step < 1:
         raise SpecError(f"mini: frame_step must be at least 1, got {frame_step}.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise SpecError(
+        raise InputError(
             f"{out} exists and is not an empty folder. Fix: name another, or remove it."
         )
     out.parent.mkdir(parents=True, exist_ok=True)

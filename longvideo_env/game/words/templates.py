@@ -26,7 +26,7 @@ from jinja2.nodes import EvalContext
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.game.words.fields import ALL_SAMPLES, PLAIN, Shown
 
 DEFAULT = "default.jinja"
@@ -156,7 +156,7 @@ def load_words(
         text = shipped_text(file) if file else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         known = f"Fix: name a file, or one of {', '.join(SHIPPED)}."
-        raise SpecError(f"the prompts {path} cannot be read: {error}. {known}") from error
+        raise InputError(f"the prompts {path} cannot be read: {error}. {known}") from error
     own = _read(text, str(path))
     return Words({**_usual(protocol, over, game).blocks, **own}, str(path))
 

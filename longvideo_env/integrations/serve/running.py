@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from longvideo_env.errors import MissingExtraError, SpecError
+from longvideo_env.errors import InputError, MissingExtraError
 
 GRACE_S = 1.0
 """Seconds that requests in flight get to finish after the server is stopped."""
@@ -82,7 +82,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int, most: int) -> asy
     try:
         return await asyncio.get_running_loop().create_server(connect, host, port, backlog=1024)
     except OSError as error:
-        raise SpecError(
+        raise InputError(
             f"cannot listen at {host}, port {port}: {error.strerror or error}. Fix: stop the "
             "process that listens there, or choose another --port; 0 takes a free one."
         ) from error
