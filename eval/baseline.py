@@ -191,7 +191,7 @@ async def ask_all(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(
             baseline.model, total=len(dataset.tasks), completed=len(store.answers)
         )

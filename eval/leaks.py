@@ -38,9 +38,10 @@ from longvideo_env.choices import equal_options, pinned_options
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.splits import SPLIT_HELP, open_split
 from longvideo_env.commands.typeset import output_console
-from longvideo_env.datasets import Dataset, load_dataset
-from longvideo_env.errors import DatasetNotFoundError, SpecError
+from longvideo_env.datasets import Dataset
+from longvideo_env.errors import SpecError
 from longvideo_env.schema import Task
 
 _WORD = re.compile(r"\w+(?:'\w+)?")
@@ -264,7 +265,7 @@ def build_parser() -> OptionParser:
     )
     add = parser.add_argument
     add("dataset", help="a folder, a file, mini, embedded, hf:...")
-    add("--split", help="(default: val, or the only one there is)")
+    add("--split", help=SPLIT_HELP)
     add("--skip-invalid", action="store_true", help="leave invalid rows out")
     add("--strict", action="store_true", help="exit with 3 if there is a warning")
     return parser
@@ -277,12 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
-        dataset = load_dataset(args.dataset, args.split, skip_invalid=args.skip_invalid)
-    except DatasetNotFoundError:
-        if args.split:
-            raise
-        dataset = load_dataset(args.dataset, "val", skip_invalid=args.skip_invalid)
+    dataset = open_split(args.dataset, args.split, skip_invalid=args.skip_invalid)
     leaks = measure_leaks(dataset)
     console = output_console()
     console.print(

@@ -31,10 +31,11 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
 from eval.metrics.intervals import clustered_share
 from eval.metrics.paired import clustered_difference
 from eval.output.formatting import format_interval
-from longvideo_env import Dataset, EnvConfig, load_dataset
+from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import progress_bar, run_command
+from longvideo_env.commands.splits import SPLIT_HELP, open_split
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
 from longvideo_env.records.files import write_json
@@ -244,7 +245,7 @@ def build_parser() -> OptionParser:
     )
     add = parser.add_argument
     add("dataset", help="As for evaluate.")
-    add("--split", help="Its split; may be left out where there is but one.")
+    add("--split", help=SPLIT_HELP)
     add("--grounding", action="append", metavar="SPEC", help="An agent; give it several times.")
     add("--depth", type=int, default=DEPTH, help="Clips that are asked for. Default: %(default)s.")
     add("--limit", type=int, metavar="N", help="Only the first N questions.")
@@ -261,7 +262,7 @@ def _run(options: argparse.Namespace) -> int:
         raise SpecError(f"--depth must be at least {max(AT)} and --concurrency at least 1.")
     if "none" in specs:
         raise SpecError("--grounding none names no clip. Fix: name an agent.")
-    dataset = load_dataset(options.dataset, options.split, skip_invalid=options.skip_invalid)
+    dataset = open_split(options.dataset, options.split, skip_invalid=options.skip_invalid)
     console, stderr = output_console(), Console(stderr=True, soft_wrap=True)
     tasks = [task for task in islice(dataset.tasks, options.limit) if task.gold.clip_ids]
     left_out = len(list(islice(dataset.tasks, options.limit))) - len(tasks)

@@ -35,6 +35,7 @@ from rich.table import Table
 from agents.generation.settings import GenerationSettings
 from eval.metrics.answer_forms import answer_lines
 from eval.metrics.benchmark_groups import group_lines
+from eval.metrics.cost import money_line
 from eval.metrics.intervals import few_videos
 from eval.metrics.judge_agreement import judge_lines
 from eval.metrics.named_options import named_lines
@@ -167,15 +168,10 @@ def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, consol
     for row in summaries:
         used = row["usage"]["total"]
         if used["requests"]:
-            cost = "" if row["cost_usd"] is None else f", ${row['cost_usd']:.4f}"
-            if row["cost_usd"] and row["cost_once_usd"] < row["cost_usd"]:
-                cost += f" (${row['cost_once_usd']:.4f} with equal tool calls counted once)"
-            right = row["cost_per_correct_usd"]
-            each = "" if right is None else f" (${right:.5f} a right answer)"
             say(
                 console,
                 f"{row['policy']}: {used['requests']:,} requests, {used['prompt_tokens']:,} + "
-                f"{used['completion_tokens']:,} tokens{cost}{each}",
+                f"{used['completion_tokens']:,} tokens, {money_line(row)}",
             )
         if "frames" in row:
             say(console, f"{row['policy']}: {seen_line(row['frames'])}")

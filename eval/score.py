@@ -38,6 +38,7 @@ from eval.runs.store import RunStore
 from longvideo_env.commands.exit_codes import EXIT_DONE
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.splits import DEFAULT_SPLIT
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.config import CHOICE, FORMS, WHEN
 from longvideo_env.datasets import Dataset, load_dataset
@@ -207,7 +208,7 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("file", type=Path, metavar="FILE", help="The answers.")
     add("--dataset", required=True, help="A folder, a file, mini, hf:...")
-    add("--split", default="val", help="Split of the dataset.")
+    add("--split", default=DEFAULT_SPLIT, help="Split of the dataset.")
     add("--ask", choices=FORMS, default=CHOICE, help="What was asked. Default: choice.")
     add("--name", help="What to call them; by default the file's name.")
     add("--out", type=Path, required=True, metavar="DIR", help="The run's folder.")

@@ -15,26 +15,25 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":  # the checkout's own packages, not those of an installed copy
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
-
 from agents.generation.hf import load_codec, split_adapter
-from longvideo_env.commands.exit_codes import EXIT_ERROR
+from agents.generation.model_files import check_model
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import InputError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 # Of the spread of the logits: what rounding makes of them in each precision.
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Merged:
     @property
     def agrees(self) -> bool:
         """Whether rounding explains the difference."""
-        return self.difference <= TOLERANCE[self.model.dtype]
+        return self.difference <= TOLERANCE[str(self.model.dtype).removeprefix("torch.")]
 
 
 def merge(base: str, adapter: str, *, dtype: str = "bfloat16", device: str = "cpu") -> Merged:
@@ -67,6 +66,12 @@ def merge(base: str, adapter: str, *, dtype: str = "bfloat16", device: str = "cp
     folder = Path(adapter)
     if folder.is_file():
         folder = folder.parent
+    check_model(f"{base}+{folder}")
+
+    import torch  # slow: not for what can be refused without it
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
     base, found = split_adapter(f"{base}+{folder}")
     codec = load_codec(base, found)
     try:
@@ -112,11 +117,10 @@ def _run(args: Namespace) -> int:
     merged = merge(args.base, args.adapter, dtype=args.dtype, device=args.device)
     print(f"logits of merged and unmerged model differ by {merged.difference:.1e} of their spread")
     if not merged.agrees:
-        sys.stderr.write(
-            f"merge_adapter: that is more than rounding in {args.dtype} explains, and nothing was "
-            "written. Fix: merge with --dtype float32.\n"
+        raise InputError(
+            f"that is more than rounding in {args.dtype} explains, and nothing was written. Fix: "
+            "merge with --dtype float32."
         )
-        return EXIT_ERROR
     shard = "10TB" if args.single_file else "5GB"
     merged.model.save_pretrained(args.out, max_shard_size=shard)
     merged.tokenizer.save_pretrained(args.out)

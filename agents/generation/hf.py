@@ -207,9 +207,12 @@ def load_model(
         import torch
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+        from transformers.utils import logging
     except ImportError as error:
         raise MissingExtraError("transformers", "train") from error
     base, adapter = split_adapter(str(path))
+    if Path(base).is_dir():  # a download may take long, and keeps its bar
+        logging.disable_progress_bar()
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype is None:

@@ -11,6 +11,7 @@ from eval.bundle.cleaning import clean_values
 from eval.bundle.packing import command_of
 from eval.leaks import Leak
 from eval.metrics.answer_forms import answer_rows
+from eval.metrics.cost import money_line
 from eval.metrics.intervals import few_videos
 from eval.metrics.judge_agreement import agreement_lines
 from eval.metrics.pairs import Run
@@ -230,7 +231,7 @@ def _price(s: Mapping[str, Any]) -> Rows:
         return [("money", "no paid requests"), ("seconds", f"{s.get('wall_s', 0):,.1f}")]
     each = s["cost_per_correct_usd"]
     return [
-        ("money", UNKNOWN if spent is None else f"${spent:.4f}"),
+        ("money", money_line(s) if spent is None else f"${spent:.4f}"),
         ("a right answer", UNKNOWN if each is None else f"${each:.5f}"),
         ("requests", f"{total['requests']:,}"),
         ("tokens", f"{total['prompt_tokens']:,} + {total['completion_tokens']:,}"),

@@ -65,6 +65,27 @@ def mean_cost(costs: Sequence[Cost], wall_s: float | None = None) -> dict[str, f
     return means if not wall_s or not costs else {**means, "seconds": wall_s / len(costs)}
 
 
+def money_line(summary: Mapping[str, Any]) -> str:
+    """What a run's models cost, as far as it is known, and whose price is not.
+
+    Args:
+        summary: A run's summary, with `usage` by role and `cost_usd`.
+    """
+    spent, right = summary["cost_usd"], summary["cost_per_correct_usd"]
+    if spent is not None:
+        once = summary["cost_once_usd"]
+        saved = f" (${once:.4f} with equal tool calls counted once)" if once < spent else ""
+        return f"${spent:.4f}{saved}" + ("" if right is None else f" (${right:.5f} a right answer)")
+    roles = {role: used for role, used in summary["usage"].items() if role != "total"}
+    known = [used["cost_usd"] for used in roles.values() if "cost_usd" in used]
+    others = ", ".join(
+        f"{role} ({used['requests']:,} requests)"
+        for role, used in roles.items()
+        if used["requests"] and "cost_usd" not in used
+    )
+    return (f"${sum(known):.4f} and " if known else "") + f"no price is known of: {others}"
+
+
 def _tokens(segment: Mapping[str, Any]) -> float | None:
     if "n_tokens" in segment:
         return _number(segment["n_tokens"])

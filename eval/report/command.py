@@ -88,7 +88,9 @@ def make_report(options: argparse.Namespace, sources: Sequence[Source], stderr: 
     questions = Questions(options.dataset, options.split, options.frames_root)
     title = options.title or " · ".join(dict.fromkeys(source.name for source in sources))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=stderr) as progress:
+    with Progress(
+        *columns, TimeElapsedColumn(), console=stderr, disable=not stderr.is_terminal
+    ) as progress:
         bar = progress.add_task("episodes", total=sum(len(s.episodes) for s in sources))
         return build_page(
             sources,

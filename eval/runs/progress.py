@@ -26,7 +26,7 @@ class EpisodeProgress:
     """One bar a policy: episodes done, accuracy so far, failures.
 
     Args:
-        console: Where to draw; nothing is drawn live unless it is a terminal.
+        console: Where to draw; nothing is drawn unless it is a terminal.
 
     Attributes:
         notes: Lines for the end of the command's output.
@@ -42,6 +42,7 @@ class EpisodeProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
+            disable=not console.is_terminal,
         )
         self.notes: list[str] = []
         self._bar: TaskID | None = None

@@ -16,6 +16,7 @@ from eval.runs.checkpoints import expand_policies
 from eval.runs.selection import QuestionSelection
 from longvideo_env import EnvConfig
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
+from longvideo_env.commands.splits import DEFAULT_SPLIT
 from longvideo_env.datasets.altered import PREFIX
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
@@ -173,7 +174,7 @@ def build_parser(
         "always starts one. --concurrency is then that of each worker.",
     )
     environment = parser.add_argument_group("environment")
-    add_fields(environment, EnvConfig, split="val", undecided=["game"])
+    add_fields(environment, EnvConfig, split=DEFAULT_SPLIT, undecided=["game"])
     add_fields(
         parser.add_argument_group("generation (hf:PATH, vllm:PATH, openai:MODEL)"),
         GenerationSettings,

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from longvideo_env.commands.help_text import is_switch
+
 ASKED = "_LONGVIDEO_COMPLETE"
 """The variable in which a shell hands over the words typed so far, a line each; the last may be
 unfinished, or empty."""
@@ -61,8 +63,9 @@ def _candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[s
     before, last = words[:-1], words[-1] if words else ""
     if last.startswith("-"):
         return [name for name in options if name.startswith("--")]
-    if before and (action := options.get(before[-1].replace("_", "-"))) is not None:
-        return _values(action)
+    named = options.get(before[-1].replace("_", "-")) if before else None
+    if named is not None and not is_switch(named):
+        return _values(named)
     values = []
     for action in parser._actions:
         if not action.option_strings:

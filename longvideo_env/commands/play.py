@@ -24,6 +24,7 @@ from rich.markup import escape
 
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.splits import DEFAULT_SPLIT
 from longvideo_env.config import CHOICE, PROTOCOLS, EnvConfig
 from longvideo_env.drivers.env import LongTVQAEnv
 from longvideo_env.errors import SpecError
@@ -188,7 +189,7 @@ def build_parser() -> OptionParser:
     add(
         "--dataset", default="mini", help="questions and videos: mini, embedded, a folder or a file"
     )
-    add("--split", default="val", help="split of the dataset")
+    add("--split", default=DEFAULT_SPLIT, help="split of the dataset")
     add("--questions", type=int, default=3, help="how many")
     add("--grounding", default="bm25", help="grounding agent")
     add("--vision", default="captions", help="vision agent")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import HfArgumentParser
+from transformers.utils import logging
 from trl import ModelConfig
 
 from agents.policies.starter import resolve_model
@@ -56,6 +59,7 @@ def parse_options(
     peek, _ = parser.parse_known_args(argv)
     if peek.use_cpu or not torch.accelerator.is_available():
         parser.set_defaults(use_cpu=True, bf16=False)
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns where it has to guess
     elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         parser.set_defaults(bf16=False)
     try:
@@ -69,6 +73,8 @@ def parse_options(
     for group in options:
         if isinstance(group, ModelConfig) and group.model_name_or_path:
             group.model_name_or_path = resolve_model(group.model_name_or_path)
+            if Path(group.model_name_or_path).is_dir():  # a download keeps its bar
+                logging.disable_progress_bar()
     return [group for group in options if not isinstance(group, argparse.Namespace)]
 
 

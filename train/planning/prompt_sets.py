@@ -24,6 +24,7 @@ if __name__ == "__main__":  # the checkout's own packages, not those of an insta
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
 from longvideo_env.commands.options import OptionParser
@@ -186,11 +187,12 @@ def _prepare(args: argparse.Namespace) -> None:
     )
     dataset = load_dataset(config.dataset, config.split, skip_invalid=args.skip_invalid)
     count = _counter(args.tokenizer)
+    stderr = Console(stderr=True)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, tasks in select(dataset.tasks, selection).items():
         if not tasks:
             continue
-        with Progress() as progress:
+        with Progress(console=stderr, disable=not stderr.is_terminal) as progress:
             bar = progress.add_task(name, total=len(tasks))
             rows = asyncio.run(
                 make_rows(tasks, dataset, config, count, lambda bar=bar: progress.advance(bar))  # type: ignore[misc]

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.splits import SPLIT_HELP, open_split
 from longvideo_env.commands.typeset import output_console
-from longvideo_env.datasets import Dataset, load_dataset
+from longvideo_env.datasets import Dataset
 from longvideo_env.schema import Task
 
 
@@ -44,7 +45,7 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("dataset", help="as in --dataset: a folder, a file, mini, NAME:FOLDER, hf:...")
     add("-n", type=int, default=5, help="how many questions")
-    add("--split", help="may be left out where there is but one")
+    add("--split", help=SPLIT_HELP)
     add("--skip-invalid", action="store_true", help="leave invalid rows out")
     return parser
 
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
 
     def show() -> None:
-        dataset = load_dataset(args.dataset, args.split, skip_invalid=args.skip_invalid)
+        dataset = open_split(args.dataset, args.split, skip_invalid=args.skip_invalid)
         console = output_console()
         for task in dataset.tasks[: max(0, args.n)]:
             for line in question_lines(dataset, task):

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from longvideo_env.commands.options import OptionParser, add_fields, take_fields
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.splits import DEFAULT_SPLIT
 from longvideo_env.config import EnvConfig
 from longvideo_env.integrations.mcp import VideoTools, serve_http, serve_stdio
 
@@ -28,7 +29,12 @@ _OPTIONS = ("dataset", "split", "tools", "grounding", "vision", "window", "frame
 def build_parser() -> OptionParser:
     """The options of the command line."""
     parser = OptionParser("longvideo-env mcp", __doc__)
-    add_fields(parser, EnvConfig, only=(*_OPTIONS, "skip_invalid", "recording", "recording_file"))
+    add_fields(
+        parser,
+        EnvConfig,
+        only=(*_OPTIONS, "skip_invalid", "recording", "recording_file"),
+        split=DEFAULT_SPLIT,
+    )
     add = parser.add_argument
     add("--http", action="store_true", help="serve over HTTP")
     add("--host", default="127.0.0.1", help="where to listen")
