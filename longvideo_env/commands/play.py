@@ -31,7 +31,7 @@ from longvideo_env.errors import SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.game.policy import Observation
 from longvideo_env.game.protocol.answers import read_answer
-from longvideo_env.game.protocol.base import ANSWER, Action, option_label
+from longvideo_env.game.protocol.base import ANSWER, Action, Malformed, option_label
 from longvideo_env.game.protocol.functions import FunctionProtocol
 from longvideo_env.game.protocol.readable import readable
 from longvideo_env.schema import MAX_OPTIONS, Question, Task, clock
@@ -127,6 +127,10 @@ def _episode(
         reply = as_reply(line, env.game)
         if env.game.protocol.name == FunctionProtocol.name:
             console.print(readable(reply), style="dim", markup=False, highlight=False)
+        if isinstance(env.game.protocol.parse(reply, question.options).outcome, Malformed):
+            console.print("not an action: `help` shows what may be typed; no turn was spent",
+                          style="yellow", highlight=False)  # fmt: skip
+            continue
         _, reward, terminated, truncated, info = env.step(reply)
         if terminated or truncated:
             return reward, info
