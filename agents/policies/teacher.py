@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from agents.policies.teacher_steps import STEPS, Step, Wanted
+from longvideo_env.datasets.mini.vocabulary import TOPICS
 from longvideo_env.drivers.spaces import some_call
 from longvideo_env.errors import SpecError
 from longvideo_env.game.policy import Codec, Context, Reply, TextCodec
@@ -26,9 +27,12 @@ _ASKS_COMPARE = re.compile(
     r"both when \w+ talks about the (?P<first>\w+) and when \w+ talks about the (?P<second>\w+) \?"
 )
 _HOLDS = re.compile(r"holds a \w+ (\w+) \.")
-DRILL = "drill"
+DRILL, PAIRS = "drill", "pairs"
 COMPARE, FEW = "compare", "few"
 N_RECITED = 3
+N_PAIRS = 24
+SAME_SHARE = 0.4
+"""The share of pairs whose two topics are the same."""
 N_HELD = 3
 """Number of things in each of two compared clips."""
 
@@ -52,6 +56,11 @@ class MiniTeacher:
     answers with the last. A small model learns to look up labels last, so each episode shows it
     three times. Three, not all five: otherwise the last could be inferred from the others.
 
+    `teacher:mini:pairs` does not play either. It writes topics next to the topic that is asked, and
+    after each pair `is` if both are the same word, or a comma. Then it guesses. LongVT's game takes
+    this step, and a small model learns it from the game alone too slowly. For a question that
+    compares two clips it only guesses.
+
     Raises:
         SpecError: A probability is not in 0 to 1.
     """
@@ -60,7 +69,7 @@ class MiniTeacher:
 
     def __init__(self, argument: str = "") -> None:
         self.codec = TextCodec()
-        self._drill = argument == DRILL
+        self._drill = _DRILLS.get(argument)
         rest, self._few = _without(argument, FEW)
         numbers, self._compares = _without(rest, COMPARE)
         self._guess, self._detour = (1.0, 0.0) if self._drill else _probabilities(numbers)
@@ -71,8 +80,8 @@ class MiniTeacher:
         last = context.is_last
         compared = self._compares and _ASKS_COMPARE.search(context.question.text) is not None
         reasoning, action = self._right_step(context, rng)
-        if self._drill:
-            reasoning, action = _recite(context, rng)
+        if self._drill is not None:
+            reasoning, action = self._drill(context, rng)
         elif rng.random() < self._guess / (1 + compared) or (last and action.name != ANSWER):
             reasoning, action = _guess(context, rng)
         elif not last and rng.random() < self._detour:
@@ -199,6 +208,24 @@ def _recite(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
     return f"{told} .", Action(ANSWER, option_label(order[-1]))
 
 
+def _pair(context: Context, rng: np.random.Generator) -> tuple[str, Action]:
+    text = context.question.text
+    asks = _ASKS_SAY.search(text) or _ASKS_LOOK.search(text)
+    reasoning, action = _guess(context, rng)
+    if asks is None:
+        return reasoning, action
+    asked = asks["topic"]
+    others = [topic for topic in TOPICS if topic != asked]
+    said = []
+    for is_same in rng.random(N_PAIRS) < SAME_SHARE:
+        heard = asked if is_same else others[int(rng.integers(len(others)))]
+        said.append(f"{heard} the {asked} {'is' if is_same else ','}")
+    return f"{' '.join(said)} {reasoning}", action
+
+
+_DRILLS = {DRILL: _recite, PAIRS: _pair}
+
+
 def _pick(found: str, index: int, context: Context) -> tuple[str, Action]:
     shown = context.game.protocol.answers.label(index)
     return f"{found} {shown} .", Action(ANSWER, option_label(index))
@@ -229,8 +256,8 @@ def _probabilities(argument: str) -> tuple[float, float]:
         guess, detour = map(float, argument.split(":"))
     except ValueError as error:
         raise SpecError(
-            f"expected teacher:mini:GUESS:DETOUR, with or without :{COMPARE} and :{FEW}, or "
-            f"teacher:mini:{DRILL}, got {argument!r}."
+            f"expected teacher:mini:GUESS:DETOUR, with or without :{COMPARE} and :{FEW}, "
+            f"teacher:mini:{DRILL}, or teacher:mini:{PAIRS}, got {argument!r}."
         ) from error
     if not (0 <= guess <= 1 and 0 <= detour <= 1):
         raise SpecError(f"expected probabilities from 0 to 1, got {argument!r}.")

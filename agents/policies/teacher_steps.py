@@ -87,13 +87,16 @@ def crop_step(wanted: Wanted, context: Context) -> Step | None:
 
 
 def _next_minute(wanted: Wanted, context: Context) -> Step | None:
-    """Read a minute at a time, and name its topic first, so that only one word must be compared."""
+    """Read a minute at a time, and name its topic before the asked one.
+
+    Then a small model compares two words that are next to each other.
+    """
     crops = [one for one in context.observations if one.moved]
     lines = crops[-1].lines if crops else ()
     told = _line(wanted, lines)
     if told is not None:
         day = _word(wanted.told, told.text)
-        said = f"the {wanted.topic} is on {day}"
+        said = f"{wanted.topic} the {wanted.topic} is on {day}"
         if wanted.thing is None:
             return Step(said, day)
         colour = _word(wanted.held, crops[-1].reply or "")
@@ -103,7 +106,7 @@ def _next_minute(wanted: Wanted, context: Context) -> Step | None:
     if start >= whole:
         return None
     about = heard[-1] if heard else "place"
-    return Step(f"the {about} , go on .", _crop(start, min(start + CLIP_S, whole)))
+    return Step(f"{about} the {wanted.topic} , go on .", _crop(start, min(start + CLIP_S, whole)))
 
 
 def search_step(wanted: Wanted, context: Context) -> Step | None:

@@ -1,7 +1,9 @@
+import re
+
 import pytest
 
 from agents.policies.build import build_policy, check_policy_spec
-from agents.policies.teacher import MiniTeacher
+from agents.policies.teacher import N_PAIRS, MiniTeacher
 from longvideo_env import EnvConfig, RolloutEngine, load_dataset
 from longvideo_env.errors import SpecError
 from longvideo_env.sync import run_blocking
@@ -72,6 +74,24 @@ def test_a_crop_takes_a_minute_where_few_are_wanted():
         assert played.correct
         *crops, _ = (sum(end - start for _, start, end in turn.seen) for turn in played.turns)
         assert crops == [60.0] * (len(played.turns) - 1)
+        told = "".join(s.text for s in played.segments if not s.sampled and s.turn)
+        *before, last = (s.text for s in played.segments if s.sampled)
+        for text in before[1:]:
+            heard, asked = re.search(r"<think> (\w+) the (\w+) , go on", text).groups()
+            assert heard != asked
+            assert heard == "place" or f"the {heard} is on" in told
+        assert re.search(r"<think> (\w+) the \1 is on", last)
+
+
+def test_pairs_say_which_topics_are_the_same():
+    for kind, played in play("teacher:mini:pairs", "mini:videos=20,compare=0.2"):
+        assert actions(played) == ["answer"]
+        question, said = (s.text for s in played.segments if s.sampled or s.role == "user")
+        pairs = re.findall(r"(\w+) the (\w+) (is|,)", said)
+        assert len(pairs) == (0 if kind == "mini:compare" else N_PAIRS)
+        assert all((heard == asked) == (then == "is") for heard, asked, then in pairs)
+        assert all(f"the {asked} " in question for _, asked, _ in pairs)
+        assert "guess" in said
 
 
 def test_with_mistakes_it_guesses_and_strays_and_stays_well_formed():
@@ -105,7 +125,7 @@ def test_specs():
 
 
 @pytest.mark.parametrize(("labels", "shown"), [("letters", "ABCDE"), ("numbers", "12345")])
-@pytest.mark.parametrize("spec", ["teacher:mini", "teacher:mini:drill"])
+@pytest.mark.parametrize("spec", ["teacher:mini", "teacher:mini:drill", "teacher:mini:pairs"])
 def test_its_reasoning_names_the_labels_that_are_shown(labels, shown, spec):
     for _, trajectory in play(spec, "mini:videos=8", labels=labels):
         last = [segment.text for segment in trajectory.segments if segment.sampled][-1]
