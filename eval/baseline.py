@@ -175,8 +175,8 @@ def prompt(request: ToolCall, shown: Sequence[str], n_frames: int) -> str:
 def middle_frames(video: Video, most: int) -> list[PlacedFrame]:
     """One middle frame from each of at most `most` clips, spread over the whole video.
 
-    Of M clips, clip `int(i * M / most)` is taken for each i. The middle frame of a clip is frame 90,
-    as in the published code, or the nearest frame to it.
+    Of M clips, clip `int(i * M / most)` is taken for each i. The middle frame of a clip is frame
+    90, as in the published code, or the frame nearest to it.
     """
     there = [(c, frames) for c in video.clip_ids if (frames := list_frames(video, c))]
     n = min(most, len(there))

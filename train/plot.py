@@ -287,7 +287,7 @@ def _labels(runs: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
         names = [str(folder) for folder in folders]
     if any(name.startswith("_") for name in names):
         raise SpecError(
-            "matplotlib's legends leave out names that start with _. Fix: give --label for each RUN."
+            "matplotlib's legends leave out names that start with _. Fix: give a --label per RUN."
         )
     if len(set(names)) < len(names):
         raise SpecError(f"the runs' names must differ, got {', '.join(names)}.")

@@ -164,7 +164,7 @@ def read_folder(folder: Path, notes: SubtitleNotes) -> dict[str, list[dict[str, 
         ]
     if not found:
         raise MalformedFileError(
-            "expected files named after clips, such as castle_s01e01_seg02_clip_00.srt, found none.",
+            "expected files named after clips, such as castle_s01e01_seg02_clip_00.srt, got none.",
             folder,
         )
     return found

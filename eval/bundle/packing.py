@@ -255,7 +255,7 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
         below = [child for child in sorted(folder.glob("*/")) if (child / EPISODES).is_file()]
         if not is_run and not below:
             raise InputError(
-                f"there is no run in {path}. Fix: give a folder that `longvideo-env evaluate` wrote."
+                f"no run in {path}. Fix: give a folder that `longvideo-env evaluate` wrote."
             )
         found += [folder] if is_run else below
     return list(dict.fromkeys(found))
