@@ -6,7 +6,7 @@ r"""Plots of evaluations and trainings, as SVG and PNG.
     longvideo-env plots curves runs/seed0 runs/seed1 runs/seed2 --out plots/seeds --metric reward
 
 - `cost`: accuracy against the cost of an episode (--cost), with one point per run.
-- `turns`: accuracy against the turn limit K, with one line per policy. Grounding accuracy is dashed.
+- `turns`: accuracy against the turn limit K, one line per policy. Grounding accuracy is dashed.
 - `curves`: a metric of training runs over steps. Each seed is faint, and their mean is strong. The
   band is the mean's 95 % t-interval. With one run and the metric `reward`, the band is one standard
   deviation of the episodes' rewards.

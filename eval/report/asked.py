@@ -145,7 +145,7 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
 
 
 def _film_times(gold: Gold, video: Video) -> list[float] | None:
-    """The time of the answer in the whole video, in seconds. `Gold.span` is relative to its clip."""
+    """The time of the answer in the whole video, in seconds. `Gold.span` is within its clip."""
     if gold.span is None or gold.clip_id is None or gold.clip_id not in video:
         return None
     start = video.clip_times(gold.clip_id)[0]

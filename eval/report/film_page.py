@@ -155,7 +155,7 @@ def _place(rows: Sequence[FilmRow], lane: str, time_s: float, text: str) -> int:
 
 
 def _illustrate(rows: Sequence[FilmRow], video: Video, most: int) -> int:
-    """Give rows the frame nearest to their middle. With too many rows, evenly spread ones get one."""
+    """Give rows the frame nearest to their middle. If there are too many, spread the pictures."""
     frames: list[tuple[float, Frame]] = [
         ((clip.start_s or 0.0) + frame.time_s, frame)
         for clip in video.clips
