@@ -68,5 +68,5 @@ def choose_variants(
     names = [wanted] if isinstance(wanted, str) else wanted or known
     for name in names:
         if name not in known:
-            raise SpecError(f"unknown --variant {name!r}. Expected one of: {', '.join(known)}.")
+            raise SpecError(f"unknown --variant {name!r}; expected one of: {', '.join(known)}.")
     return [variant for variant in variants if variant.name in {*names, *always}]

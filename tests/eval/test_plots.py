@@ -85,7 +85,7 @@ def test_bad_input_is_one_clear_line_and_exit_2(
         (["cost", str(runs / "5"), "--cost", "usd", *out], "choose another --cost"),
         (["curves", str(trainings[0]), "--metric", "nothing", *out], "did not log 'nothing'"),
         (["curves", str(tmp_path / "gone"), *out], "expected a training run's metrics"),
-        (["turns", str(trainings[0]), *out], "say their max_turns"),
+        (["turns", str(trainings[0]), *out], "with max_turns in their config.json"),
     ):
         assert main(bad) == 2
         err = capsys.readouterr().err

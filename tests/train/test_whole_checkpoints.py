@@ -35,9 +35,7 @@ def resume(run: Path, wanted: str) -> str | None:
 
 def test_a_run_goes_on_from_the_last_whole_one(run: Path, capsys: Any) -> None:
     assert resume(run, "true") == str(run / "checkpoint-9")
-    assert "checkpoint-10 is incomplete and is deleted" in (
-        capsys.readouterr().out
-    )
+    assert "checkpoint-10 is incomplete and is deleted" in (capsys.readouterr().out)
     assert sorted(path.name for path in run.iterdir()) == ["checkpoint-2", "checkpoint-9"]
 
 
