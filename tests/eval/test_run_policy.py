@@ -187,7 +187,13 @@ def test_started_as_a_script_and_help_reads_well(tmp_path):
         [*script, "--help-all"], capture_output=True, text=True, check=True
     ).stdout
     flat = "".join(text.split())  # wherever the terminal's width breaks lines
-    for part in ("--max-turns", "--grounding", "Exitcodes", "(default:thegame's,5in", *POLICY_SPECS):
+    for part in (
+        "--max-turns",
+        "--grounding",
+        "Exitcodes",
+        "(default:thegame's,5in",
+        *POLICY_SPECS,
+    ):
         assert part in flat
     done = subprocess.run(
         [*script, "--policy", "random", "--out", str(tmp_path), "--limit", "3"],

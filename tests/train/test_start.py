@@ -146,7 +146,7 @@ def test_an_error_is_the_last_line_under_accelerate() -> None:
     )  # fmt: skip
     assert done.returncode != 0
     assert "CalledProcessError" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("grpo.py: ")
+    assert done.stderr.splitlines()[-1].startswith("longvideo-env train: ")
     assert "nowhere" in done.stderr.splitlines()[-1]
 
 
