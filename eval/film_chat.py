@@ -27,7 +27,7 @@ from agents.perception.embeddings import Embedder
 from eval.report.thumbs import thumbnail
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.shared import message_prefix, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.media.frames import list_frames
 from longvideo_env.records.files import storage_error, write_text
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace) -> int:
             try:
                 answer, good = _ask(asker, text, options, embedder, loop)
             except SpecError as error:
-                sys.stderr.write(f"chat: {error}\n")
+                sys.stderr.write(f"{message_prefix('chat')}{error}\n")
                 n_failed += 1
                 continue
             n_failed += not good

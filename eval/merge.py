@@ -124,12 +124,12 @@ def _check_alike(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
                 for key in {*run.config, *runs[0].config}
                 if run.config.get(key) != runs[0].config.get(key)
             )
-            raise SpecError(
+            raise InputError(
                 f"expected shards of one run, but {run.folder} and {runs[0].folder} differ in "
                 f"{', '.join(keys)}."
             )
         if shard.count != shards[0].count:
-            raise SpecError(
+            raise InputError(
                 f"expected shards of one run, but {run.folder} is {shard} and {runs[0].folder} is "
                 f"{shards[0]}."
             )

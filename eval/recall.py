@@ -37,7 +37,7 @@ from eval.output.formatting import format_interval
 from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import progress_bar, run_command
+from longvideo_env.commands.shared import message_prefix, progress_bar, run_command
 from longvideo_env.commands.splits import SPLIT_HELP, open_split
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
@@ -280,7 +280,11 @@ def _run(options: argparse.Namespace) -> int:
         numbers[spec]["n_failed"] = len(tasks) - len(named[spec])
         failed += numbers[spec]["n_failed"]
         for error, n in errors.most_common(3):
-            stderr.print(f"recall: {spec} failed ({n:,}): {error}", markup=False, highlight=False)
+            stderr.print(
+                f"{message_prefix('recall')}{spec} failed ({n:,}): {error}",
+                markup=False,
+                highlight=False,
+            )
     gaps = {spec: difference(named[specs[0]], named[spec]) for spec in specs[1:]}
     print_table(numbers, gaps, options.depth, console)
     if left_out:

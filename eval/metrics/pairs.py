@@ -17,7 +17,7 @@ from eval.metrics.paired import Difference, clustered_difference, holm
 from eval.metrics.sample_size import plan_of
 from eval.metrics.summary import summarize
 from eval.runs.store import CONFIG, EPISODES, read_questions
-from longvideo_env.errors import InputError, SpecError
+from longvideo_env.errors import InputError
 from longvideo_env.records.identity import changed_questions, name_some
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
@@ -49,7 +49,7 @@ def read_run(path: Path) -> Run:
     """Read a run from its folder or its `episodes.jsonl`.
 
     Raises:
-        SpecError: There is no run.
+        InputError: There is no run.
         TrajectoryError: An episode cannot be read back.
     """
     folder = path.parent if path.name == EPISODES else path
@@ -62,7 +62,7 @@ def read_run(path: Path) -> Run:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SpecError(
+        raise InputError(
             f"{folder / CONFIG} is not JSON ({error}). Fix: play the run again."
         ) from error
     found = read_trajectories(folder / EPISODES)
@@ -74,7 +74,7 @@ def match(a: Run, b: Run) -> list[Pair]:
     """The episodes that both runs finished and that have a gold answer, in A's order.
 
     Raises:
-        SpecError: There are none, or the same id means different questions or answers.
+        InputError: There are none, or the same id means different questions or answers.
     """
     pairs = [
         (mine, theirs)
@@ -84,7 +84,7 @@ def match(a: Run, b: Run) -> list[Pair]:
         and theirs.correct is not None
     ]
     if not pairs:
-        raise SpecError(
+        raise InputError(
             f"expected runs that share scored episodes, got {len(a.episodes)} episodes in "
             f"{a.folder} and {len(b.episodes)} in {b.folder} with none in common. Fix: play "
             "both with the same --dataset, --split and --seed, on questions with a gold answer."
@@ -105,7 +105,7 @@ def _check_questions(a: Run, b: Run, qids: set[str]) -> None:
             "play both on the same dataset."
         )
     if gold:
-        raise SpecError(
+        raise InputError(
             f"expected runs scored by one answer key, but {len(gold)} of {len(qids)} gold answers "
             f"differ between {a.folder} and {b.folder}: {name_some(gold)}. Fix: score "
             "both again with longvideo-env rescore, and compare the results."
@@ -187,7 +187,7 @@ def count_folders(a: Path, b: Path) -> dict[str, Any] | None:
     """The numbers of `count` for two runs. None if a run is missing, or nothing is in common.
 
     Raises:
-        SpecError: Their questions or answer keys differ.
+        InputError: Their questions or answer keys differ.
         TrajectoryError: An episode cannot be read back.
     """
     if not all((folder / name).is_file() for folder in (a, b) for name in (EPISODES, CONFIG)):

@@ -30,9 +30,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from longvideo_env.commands.exit_codes import EXIT_FINDINGS
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.typeset import TEXT, Table, output_console, table_format
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import MissingExtraError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
@@ -263,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = OptionParser(
         prog="longvideo-env audit",
         description=__doc__,
+        tables=True,
         findings="a trajectory is not what it claims",
     )
     parser.add_argument("run", metavar="RUN", help="A training run, its rollouts, or one file.")
@@ -278,15 +280,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: Namespace) -> int:
     tokenizer = args.tokenizer or _own_tokenizer(args.run)
     findings = audit(args.run, _decoder(tokenizer) if tokenizer else None)
+    findings.counts["tokens after an action"] += 0
+    if table_format.get() != TEXT:
+        counts = [(name, str(n)) for name, n in findings.counts.items()]
+        problems = [(problem,) for problem in findings.problems]
+        console = output_console()
+        console.print(Table("counts", "What was checked", ("what", "count"), counts))
+        console.print(Table("problems", "Problems", ("problem",), problems))
+        return EXIT_FINDINGS if findings.problems else EXIT_DONE
     for problem in findings.problems[:SHOWN]:
         sys.stdout.write(f"{problem}\n")
     if len(findings.problems) > SHOWN:
         sys.stdout.write(f"... and {len(findings.problems) - SHOWN} more\n")
-    findings.counts["tokens after an action"] += 0
     sys.stdout.write(", ".join(f"{n} {name}" for name, n in findings.counts.items()) + "\n")
     verdict = f"{len(findings.problems)} problems" if findings.problems else "all is well"
     sys.stdout.write(verdict + "\n")
-    return EXIT_FINDINGS if findings.problems else 0
+    return EXIT_FINDINGS if findings.problems else EXIT_DONE
 
 
 if __name__ == "__main__":

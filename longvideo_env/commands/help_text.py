@@ -29,8 +29,10 @@ def is_switch(action: argparse.Action) -> bool:
     """Whether an option is on or off."""
     # Options of TRL's dataclasses are made by transformers, whose switches look like this.
     made_by_transformers = getattr(action.type, "__name__", "") == "string_to_bool"
+    made_here = getattr(action, "on_or_off", False)
     boolean = isinstance(action.default, bool) or action.default == argparse.SUPPRESS
-    return made_by_transformers or (action.nargs == "?" and action.const is True and boolean)
+    other = action.nargs == "?" and action.const is True and boolean
+    return made_by_transformers or made_here or other
 
 
 def default_of(action: argparse.Action) -> str:

@@ -27,7 +27,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 import yaml
 
 from longvideo_env.commands.completion import ASKED, answer
-from longvideo_env.commands.exit_codes import EXIT_USAGE, exit_code_line
+from longvideo_env.commands.exit_codes import EXIT_ERROR, EXIT_USAGE, exit_code_line
 from longvideo_env.commands.help_text import (
     HelpFormatter,
     first_commands,
@@ -47,6 +47,8 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 class _Switch(argparse.Action):
     """An option that is on or off."""
+
+    on_or_off = True
 
     def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         more = {"default": False, "metavar": "true|false", **more}
@@ -175,6 +177,10 @@ class OptionParser(argparse.ArgumentParser):
         said = _OPTION_NAMES.sub(lambda found: _one_name(found[0]), " ".join(message.split()))
         self.exit(EXIT_USAGE, f"{self.format_usage()}{self.prog}: {said}\n")
 
+    def refuse_file(self, message: str) -> NoReturn:
+        """Write in one line what is wrong with the file of `--config`, and exit with code 1."""
+        self.exit(EXIT_ERROR, f"{self.prog}: {' '.join(message.split())}\n")
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Read the command line and the file that `--config` names.
 
@@ -283,12 +289,12 @@ class OptionParser(argparse.ArgumentParser):
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-            self.error(f"{path}{line}: the YAML is broken: {error.problem or error.context}.")
+            self.refuse_file(f"{path}{line}: the YAML is broken: {error.problem or error.context}.")
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            self.error(f"--config {path} cannot be read: {why}.")
+            self.refuse_file(f"--config {path} cannot be read: {why}.")
         if not isinstance(options, dict):
-            self.error(f"--config {path} must hold a mapping, got {type(options).__name__}.")
+            self.refuse_file(f"--config {path} must hold a mapping, got {type(options).__name__}.")
         return options
 
 

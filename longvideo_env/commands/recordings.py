@@ -20,8 +20,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import rich.table
+from rich.markup import escape
+
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import RecordingError
 from longvideo_env.tools.recording import export_calls, import_calls
 
@@ -39,7 +43,7 @@ def build_parser() -> OptionParser:
     taken = commands.add_parser("import", help="Add calls that were exported.")
     taken.add_argument("recording", type=Path, metavar="FILE", help="Made if it is not there.")
     taken.add_argument("calls", type=Path, metavar="JSONL", help="What `export` wrote.")
-    show = commands.add_parser("show", help="Count the calls by agent and model.")
+    show = commands.add_parser("show", help="Count the calls by agent and model.", tables=True)
     show.add_argument("recording", type=Path, metavar="FILE", help="The recording.")
     return parser
 
@@ -66,17 +70,18 @@ def _import(recording: Path, calls: Path) -> None:
 
 
 def _show(recording: Path) -> None:
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str, ...]] = Counter()
     for line in export_calls(recording):
         request = json.loads(line)["request"]
-        leaky = "  (leaky)" if request.get("leaky") else ""
-        name = " ".join(
-            str(request.get(key)) for key in ("kind", "agent", "model") if key in request
-        )
-        counts[name + leaky] += 1
-    for name, n in sorted(counts.items()):
-        sys.stdout.write(f"{n:>9,}  {name}\n")
-    sys.stdout.write(f"{sum(counts.values()):>9,}  in all\n")
+        keys = [str(request.get(key) or "-") for key in ("kind", "agent", "model")]
+        counts[(*keys, "yes" if request.get("leaky") else "-")] += 1
+    table = rich.table.Table("kind", "agent", "model", "leaky", title=f"Calls in {recording}")
+    table.add_column("calls", justify="right")
+    for row, n in sorted(counts.items()):
+        table.add_row(*map(escape, row), str(n))
+    console = output_console()
+    console.print(table)
+    console.print(f"{counts.total():,} calls", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

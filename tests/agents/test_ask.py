@@ -172,7 +172,7 @@ def test_a_model_at_hand_is_taken_and_else_one_line_says_what_is_missing(
         (tmp_path / name).write_text("{}")
     folder = cache_model(hub_cache, tmp_path)
     assert model_at_hand() == str(folder)
-    assert main([film, "Who opens the box?"]) == 2
+    assert main([film, "Who opens the box?"]) == 1
     assert f"the model in {folder} cannot be loaded" in capsys.readouterr().err
 
 
@@ -213,7 +213,7 @@ def test_a_policy_that_needs_options_is_no_crash(
 
 
 def test_a_folder_without_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path), "Who?"]) == 2
+    assert main([str(tmp_path), "Who?"]) == 1
     assert "the folder holds no clips" in capsys.readouterr().err
 
 

@@ -154,7 +154,12 @@ def test_what_is_whole_keeps_its_tokens_and_log_probs(tiny):
     assert codec.cut(blank).token_ids == ids[:-1]
 
 
-def test_released_checkpoints_pick_their_game_and_sampling():
+def test_released_checkpoints_pick_their_game_and_sampling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for size in ("3b", "7b"):
+        folder = tmp_path / f"longvideoagent/longvideoagent-qwen2.5-{size}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
     assert game_of(["hf:longvideoagent/longvideoagent-qwen2.5-7b"]) == RELEASED
     assert game_of(["random", "hf:some/model"]) == DEFAULT_GAME
     with pytest.raises(SpecError, match="Fix: evaluate them separately"):

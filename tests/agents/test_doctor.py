@@ -35,7 +35,7 @@ def test_no_key_is_shown(
     assert main(["--json"]) == 0
     said = capsys.readouterr().out
     assert "nobody" not in said
-    found = {row["topic"]: row["found"] for row in json.loads(said)}
+    found = {row["topic"]: row["found"] for row in json.loads(said)["rows"]}
     assert found["OPENAI_API_KEY"] == "set"
     assert found["HF_TOKEN"] == "not set"
 

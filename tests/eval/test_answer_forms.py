@@ -172,7 +172,7 @@ def test_a_run_is_resumed_rescored_reported_bundled_and_verified(ask, tmp_path, 
     assert "judge" not in config
     assert run_policy([*args, "--ask", ask, "--out", str(out)]) == 0
     assert (folder / "episodes.jsonl").read_bytes() == before
-    assert run_policy([*args, "--out", str(out)]) == 2  # another form is another run
+    assert run_policy([*args, "--out", str(out)]) == 1  # another form is another run
     assert "ask" in capsys.readouterr().err
     assert rescore([str(folder), "--out", str(tmp_path / "again")]) == 0
     again = json.loads((tmp_path / "again" / "summary.json").read_text(encoding="utf-8"))
@@ -190,7 +190,7 @@ def test_a_run_is_resumed_rescored_reported_bundled_and_verified(ask, tmp_path, 
     changed["answer_scores"][name] = 0.875
     (folder / "episodes.jsonl").write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
     capsys.readouterr()
-    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 1
+    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 3
     assert "answer_scores" in capsys.readouterr().out
 
 

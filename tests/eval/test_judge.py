@@ -173,7 +173,7 @@ def test_it_is_rescored_bundled_and_verified_without_a_server(server, tmp_path, 
     changed["judged"]["right"] = not changed["judged"]["right"]
     path.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n", encoding="utf-8")
     capsys.readouterr()
-    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 1
+    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 3
     assert "judged" in capsys.readouterr().out
 
 

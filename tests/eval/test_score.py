@@ -91,9 +91,9 @@ def test_what_is_missing_or_unreadable_is_wrong_and_said(played, tmp_path, capsy
 )
 def test_bad_files_are_one_clear_line_and_exit_2(tmp_path, capsys, text, problem):
     (tmp_path / "x.json").write_text(text)
-    assert main([str(tmp_path / "x.json"), *MINI, "--out", str(tmp_path / "run")]) == 2
+    assert main([str(tmp_path / "x.json"), *MINI, "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("score: ")
+    assert error.startswith("longvideo-env score: ")
     assert problem in error
     assert "Traceback" not in error
 

@@ -126,7 +126,7 @@ def test_own_tags_close_an_action_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rollouts = tmp_path / "run" / "rollouts"
     for path in (tmp_path / "run", rollouts, rollouts / "step-000000-rank-000.jsonl"):
-        assert main([str(path)]) == 1
+        assert main([str(path)]) == 3
         assert "1 tokens were sampled after an action closed" in capsys.readouterr().out
 
 
@@ -135,7 +135,7 @@ def test_the_command(tmp_path, capsys):
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith("1 used in the update\nall is well\n")
     save(tmp_path, *changed(3, sampled=True))
-    assert main([str(tmp_path)]) == 1
+    assert main([str(tmp_path)]) == 3
     assert "problems" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty")]) == 2

@@ -288,7 +288,7 @@ def test_a_film_of_no_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"not a film", b"\x1aE\xdf\xa3" + b"\0" * 50])
 def test_what_is_no_film(tmp_path: Path, data: bytes, capsys: Any) -> None:
     (tmp_path / "x.mkv").write_bytes(data)
-    assert main([str(tmp_path / "x.mkv"), "--out", str(tmp_path / "out")]) == 2
+    assert main([str(tmp_path / "x.mkv"), "--out", str(tmp_path / "out")]) == 1
     assert "x.mkv: expected" in capsys.readouterr().err
     with pytest.raises(DatasetNotFoundError):
         ingest(tmp_path / "none.mkv", tmp_path / "out")

@@ -114,7 +114,7 @@ def test_held_out_questions_and_groups_are_shared_by_the_processes(
 def test_bad_options_end_all_ranks(tmp_path: Path) -> None:
     done = launch("train/grpo.py", "--max_turns", "0", "--output_dir", str(tmp_path))
     assert done.returncode != 0
-    assert done.stderr.count("grpo.py: max_turns must be at least 1, got 0.") == 1
+    assert done.stderr.count("longvideo-env train: max_turns must be at least 1, got 0.") == 1
     assert "exitcode  : 2" in done.stderr
 
 

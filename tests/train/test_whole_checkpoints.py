@@ -83,12 +83,12 @@ def test_optimizer_state_on_a_full_disk_is_one_line(tmp_path: Path, capsys: Any)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        code = run_command("grpo.py", save)
+        code = run_command("train", save)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err
     assert code == 1
-    assert said.startswith(f"grpo.py: {tmp_path} cannot be written: the disk is full")
+    assert said.startswith(f"longvideo-env train: {tmp_path} cannot be written: the disk is full")
     assert said.count("\n") == 1
 
 

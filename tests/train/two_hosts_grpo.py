@@ -25,4 +25,4 @@ def play(self: Rollouts, prompts: list[str], trainer: Any) -> dict[str, list[Any
 Rollouts.__call__ = play  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    run_script("grpo.py", grpo.main)
+    run_script("train", grpo.main)

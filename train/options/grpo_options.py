@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agents.policies.starter import STARTER
+from longvideo_env.commands.typeset import TABLE_FORMATS, TEXT
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
@@ -172,6 +173,12 @@ class GrpoArguments:
     )
     gpu_memory_gb: float = field(
         default=80.0, metadata={"help": "With --preflight: memory of one GPU, in GB."}
+    )
+    format: str = field(
+        default=TEXT,
+        metadata={
+            "help": f"With preflight: how the plan is printed, one of {', '.join(TABLE_FORMATS)}."
+        },
     )
     overwrite: bool = field(
         default=False,

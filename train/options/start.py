@@ -74,10 +74,11 @@ class StartParser(OptionParser):
 
     help_all = {"action": "store_true", "help": "Show every option, with TRL's."}  # noqa: RUF012
 
-    def error(self, message: str) -> NoReturn:
-        """Write one line of usage and one line with the error, and exit with code 2."""
-        repeat_below_launcher(f"{self.prog}: {' '.join(message.split())}")
-        super().error(message)
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Write a message and end. Its last line is repeated after the launcher's output."""
+        if message:
+            repeat_below_launcher(message.splitlines()[-1])
+        super().exit(status, message)
 
 
 def start_parser(script: Script) -> StartParser:

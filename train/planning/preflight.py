@@ -28,10 +28,11 @@ from transformers import AutoConfig, TrainingArguments
 from trl import GRPOConfig, ModelConfig
 
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
+from longvideo_env.commands.typeset import TABLE_FORMATS, output_console, table_format
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.forms import open_questions
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.tools.registry import build_toolbox
 from train.options.grpo_options import GrpoArguments, Options, check, parse
@@ -110,7 +111,7 @@ def read_sharding(path: str | None) -> Sharding:
             zero.get("offload_param_device", "none") != "none",
         )
     except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise SpecError(f"accelerate_config {path}: not an accelerate config: {error}") from error
+        raise InputError(f"accelerate_config {path}: not an accelerate config: {error}") from error
 
 
 def read_options(argv: Sequence[str]) -> tuple[Options, Sharding]:
@@ -154,7 +155,7 @@ def make_plan(options: Options, sharding: Sharding) -> Plan:
             trust_remote_code=training.trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        raise SpecError(
+        raise InputError(
             f"model_name_or_path: no config.json at {model.model_name_or_path!r}: "
             f"{' '.join(str(error).split())}"
         ) from error
@@ -355,10 +356,10 @@ def _disk(plan: Plan) -> Line:
 def show(lines: Sequence[Line], console: Console) -> None:
     """Print the plan as a table, and the fixes below it."""
     table = Table(title="Plan")
-    for name in ("", "what", "finding"):
+    for name in ("state", "what", "finding"):
         table.add_column(name)
     for line in lines:
-        mark = "[red]fix[/]" if line.mend else "[green]ok[/]"
+        mark = "[red]to fix[/]" if line.mend else "[green]ok[/]"
         table.add_row(mark, line.name, escape(line.text))
     console.print(table)
     for line in lines:
@@ -374,8 +375,13 @@ def run(argv: Sequence[str]) -> int:
         DataError: The questions cannot be read.
     """
     plan = make_plan(*read_options(argv))
+    if plan.args.format not in TABLE_FORMATS:
+        raise SpecError(
+            f"--format must be one of {', '.join(TABLE_FORMATS)}, got {plan.args.format!r}."
+        )
+    table_format.set(plan.args.format)
     lines = list(inspect(plan))
-    show(lines, Console(width=120))
+    show(lines, output_console())
     return EXIT_FINDINGS if any(line.mend for line in lines) else EXIT_DONE
 
 

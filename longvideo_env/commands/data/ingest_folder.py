@@ -11,7 +11,7 @@ from pathlib import Path
 
 from longvideo_env.commands.data.ingest import IngestOptions, ingest, report
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
-from longvideo_env.commands.shared import progress_bar
+from longvideo_env.commands.shared import message_prefix, progress_bar
 from longvideo_env.errors import DataError, DatasetNotFoundError, SpecError
 
 _FILMS = {
@@ -62,7 +62,7 @@ def ingest_folder(
                     report(target, record)
                 except (DataError, SpecError) as error:
                     failed += 1
-                    sys.stderr.write(f"ingest: {error}\n")
+                    sys.stderr.write(f"{message_prefix('ingest')}{error}\n")
             bar.advance(task)
     done = len(films) - failed
     sys.stdout.write(f"{out}: {done:,} of {len(films):,} films are there\n")

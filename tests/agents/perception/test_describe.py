@@ -145,7 +145,7 @@ def test_a_film_that_fails_is_named_and_the_rest_goes_on(data: Path, capsys: Any
     assert main([str(data), *ARGUMENTS]) == 3
     captured = capsys.readouterr()
     assert captured.out == "two: captions: 10 lines from 10 frames (shades)\n"
-    assert captured.err.startswith("describe: one: ")
+    assert captured.err.startswith("longvideo-env describe: one: ")
     assert "the file is truncated" in captured.err
 
 
@@ -153,7 +153,7 @@ def test_two_processes_do_not_write_one_folder(data: Path, capsys: Any) -> None:
     from longvideo_env.records.files import hold_folder
 
     with hold_folder(data / "one", ".layers.lock"):
-        assert main([str(data / "one"), *ARGUMENTS]) == 2
+        assert main([str(data / "one"), *ARGUMENTS]) == 1
     assert "is being written by process" in capsys.readouterr().err
 
 

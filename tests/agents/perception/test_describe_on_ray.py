@@ -124,9 +124,11 @@ def test_films_that_fail_are_named_and_what_is_done_is_not_done_again(
     out, err = describe(tmp_path, many, *SHADES, *ray, code=3)
     assert sorted(line.partition(":")[0] for line in out.splitlines()) == ["a", "c", "e", "f"]
     b, deadly = sorted(err.splitlines())
-    assert b.startswith("describe: b: ")
+    assert b.startswith("longvideo-env describe: b: ")
     assert clips.name in b
-    assert deadly.startswith("describe: deadly: the worker that described it was lost 3 times")
+    assert deadly.startswith(
+        "longvideo-env describe: deadly: the worker that described it was lost 3 times"
+    )
     done = {name: body for name, body in layers(one).items() if name[:1] in "acef"}
     assert {name: layers(many)[name] for name in done} == done
     tries = [line for line in (tmp_path / "read.txt").read_text().splitlines() if "deadly" in line]
@@ -160,7 +162,10 @@ def test_a_driver_that_ends_leaves_what_was_done(
     first.send_signal(how)
     _, err = first.communicate(timeout=30)
     assert first.returncode == (130 if how == signal.SIGINT else -how)
-    assert how == signal.SIGKILL or err == "describe: interrupted; the same command resumes.\n"
+    assert (
+        how == signal.SIGKILL
+        or err == "longvideo-env describe: interrupted; the same command resumes.\n"
+    )
     time.sleep(1)  # until its workers are gone, too
     before = n_read(tmp_path)
     assert 12 <= before < 48

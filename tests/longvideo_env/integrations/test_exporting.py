@@ -97,11 +97,11 @@ def test_predictions_for_lmms_eval(run: Path, tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path), "--to", "trl"]) == 2
+    assert main([str(tmp_path), "--to", "trl"]) == 1
     (tmp_path / "episodes.jsonl").write_text("{}\n", encoding="utf-8")
     for config in ("[]", "{", '{"dataset": "embedded"}'):
         (tmp_path / "config.json").write_text(config, encoding="utf-8")
-        assert main([str(tmp_path), "--to", "trl"]) == 2
+        assert main([str(tmp_path), "--to", "trl"]) == 1
     assert main([str(tmp_path), "--to", "lmms-eval", "--min-reward", "1"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 5
