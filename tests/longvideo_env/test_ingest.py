@@ -263,7 +263,7 @@ def test_a_folder_of_films_goes_on_where_it_was_stopped(tmp_path: Path, capsys: 
     arguments = [str(films), "--out", str(out), "--fps", "1"]
     assert main(arguments) == 3
     printed = capsys.readouterr()
-    assert "3 of 4 films are there" in printed.out
+    assert "3 of 4 films are ready" in printed.out
     assert "d.mkv: expected a film" in printed.err
     assert sorted(path.name for path in out.iterdir()) == ["-c", "a", "b"]
     assert json.loads((out / "a/film.json").read_text())["subtitles"] == 2

@@ -64,7 +64,7 @@ def test_frames_are_captioned(film: Path, capsys: Any) -> None:
     assert video.clips[0].layers[0].model == "openai:m"
     out = capsys.readouterr().out
     assert "captions: 8 lines from 8 frames (openai:m)" in out
-    assert "there already" in out
+    assert "already exists" in out
 
 
 def test_what_fails_is_listed_and_only_that_is_asked_again(film: Path, capsys: Any) -> None:

@@ -119,7 +119,7 @@ def test_what_is_done_is_not_done_again(data: Path, capsys: Any) -> None:
         frame.unlink()
     capsys.readouterr()
     assert main([str(data / "one"), *ARGUMENTS]) == 0
-    assert "one: captions: 10 lines (shades); there already" in capsys.readouterr().out
+    assert "one: captions: 10 lines (shades); already exists" in capsys.readouterr().out
     assert layers(data) == before
 
 
@@ -199,7 +199,7 @@ def test_speech_and_vectors_of_a_dataset(
     assert main([str(tmp_path / "data"), *spec, "--films", str(tmp_path)]) == 0
     assert "film: speech: 6 lines (whisper:model); language en" in capsys.readouterr().out
     assert main([str(tmp_path / "data"), *spec, "--films", str(tmp_path)]) == 0
-    assert "speech: 6 lines (whisper:model); there already" in capsys.readouterr().out
+    assert "speech: 6 lines (whisper:model); already exists" in capsys.readouterr().out
     (video,) = load_videos(out).values()
     assert video.clips[0].subtitles[0].text == "Ever tried."
     assert main([str(tmp_path / "data"), "--with", f"embed:{real_models / 'minilm'}"]) == 0

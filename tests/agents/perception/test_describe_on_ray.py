@@ -138,11 +138,11 @@ def test_films_that_fail_are_named_and_what_is_done_is_not_done_again(
     (tmp_path / "deadly.txt").unlink()
     (tmp_path / "read.txt").unlink()
     out, _ = describe(tmp_path, many, *SHADES, *ray)
-    assert out.count("there already") == 4
+    assert out.count("already exists") == 4
     assert n_read(tmp_path) == 2 * 8
     assert layers(many) == layers(one)
     out, _ = describe(tmp_path, many, *SHADES, *ray)
-    assert out.count("there already") == 6
+    assert out.count("already exists") == 6
     assert n_read(tmp_path) == 2 * 8
 
 

@@ -166,7 +166,7 @@ def test_what_models_made_comes_along(source: Path, tmp_path: Path, capsys: Any)
     assert main([*flags, "--out", str(tmp_path / "all")]) == 0
     out, err = capsys.readouterr()
     assert "layers, made by models" in out
-    assert "left out: layers/text-x.json.partial.jsonl: a layer that describe has not" in err
+    assert "left out: layers/text-x.json.partial.jsonl: describe has not finished" in err
     (layer,) = (tmp_path / "all" / "layers").iterdir()
     assert json.loads(layer.read_text()) == json.loads((source / "layers" / layer.name).read_text())
     videos = load_dataset(str(tmp_path / "all"), "val").videos
