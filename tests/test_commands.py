@@ -37,6 +37,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"longvideo-env {PROJECT['project']['version']}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "wanted"),
     [
@@ -80,6 +81,7 @@ def test_help_has_a_place_for_every_command() -> None:
     assert sorted(" ".join(GROUPS.values()).split()) == sorted(COMMANDS)
 
 
+@pytest.mark.slow
 def test_help_of_a_command_does_not_import_torch() -> None:
     modules = {COMMANDS[name].partition(":")[0] for name in COMMANDS.keys() - TRAINING}
     code = f"""
@@ -105,6 +107,7 @@ def test_a_script_puts_its_checkout_first(script: Path) -> None:
     assert found, f"{script} may import an installed copy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["eval/compare.py", "train/grpo.py"])
 def test_a_script_never_mixes_with_an_installed_copy(script: str, tmp_path: Path) -> None:
     for package in ("longvideo_env", "train", "eval", "agents"):  # as an installed copy would lie
