@@ -81,6 +81,12 @@ def test_help_has_a_place_for_every_command() -> None:
     assert sorted(" ".join(GROUPS.values()).split()) == sorted(COMMANDS)
 
 
+def test_the_page_of_commands_lists_each_once() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in page.split("## Options")[0].splitlines()[5:] if line]
+    assert sorted(re.findall(r"`([\w-]+)`", "".join(rows))) == sorted(COMMANDS)
+
+
 @pytest.mark.slow
 def test_help_of_a_command_does_not_import_torch() -> None:
     modules = {COMMANDS[name].partition(":")[0] for name in COMMANDS.keys() - TRAINING}
