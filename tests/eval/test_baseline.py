@@ -93,7 +93,7 @@ def test_answers_to_other_questions_are_not_mixed(tmp_path, capsys):
             rows[0]["q"] = text
             copy.write_text(json.dumps(rows), encoding="utf-8")
             assert run(server, out, *args) == code
-        assert "What has changed since: the questions. Fix:" in capsys.readouterr().err
+        assert "Changed since then: the questions. Fix:" in capsys.readouterr().err
         assert run(server, out, *args, "--overwrite") == 0
 
 

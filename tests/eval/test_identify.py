@@ -47,7 +47,7 @@ def test_a_changed_question_is_named(data, tmp_path, capsys):
     edit(data / "LongTVQA_plus_val.json", lambda rows: rows[1].update(q="Who sings?"))
     assert run(tmp_path) == 1
     err = capsys.readouterr().err
-    assert "changed since: the questions (22). Fix: give another --out, or --overwrite." in err
+    assert "Changed since then: the questions (22). Fix: give another --out, or --overwrite." in err
     assert rescore([str(tmp_path / "out" / NAME)]) == 1
     assert "of 1 of its questions" in capsys.readouterr().err
     assert run(tmp_path, "--overwrite") == 0
@@ -62,7 +62,7 @@ def test_a_corrected_key_is_rescored(data, tmp_path, capsys):
     assert run(tmp_path) == 1
     folder = tmp_path / "out" / NAME
     err = capsys.readouterr().err
-    assert f"the answer key (21). Fix: eval/rescore.py {folder} scores" in err
+    assert f"the answer key (21). Fix: longvideo-env rescore {folder} scores" in err
     assert rescore([str(folder)]) == 0
     again = json.loads((folder / "rescored" / "config.json").read_text())["identity"]
     before = json.loads((folder / "config.json").read_text())["identity"]
@@ -132,7 +132,7 @@ def test_reasons_are_counted_without_what_differs_from_episode_to_episode():
 def test_failures_in_a_row_for_one_reason_stop_a_run():
     watch = FailureWatch(3)
     seen = [watch.see(failed(error)) for error in ("a", "a", "b", "b", None, "b", "b", "b")]
-    assert seen == [None] * 7 + ["3 episodes in a row failed for one reason: b"]
+    assert seen == [None] * 7 + ["3 episodes in a row failed for the same reason: b"]
     assert not any(FailureWatch(0).see(failed("a")) for _ in range(100))
 
 
@@ -147,7 +147,7 @@ def test_a_run_in_which_all_fails_stops_and_says_why(tmp_path, capsys, monkeypat
     assert main([*args, "--stop-after-failures", "7"]) == 3
     out = capsys.readouterr().out
     assert "7 of 7 episodes failed:\n  7 x policy (random): TypeError: no text" in out
-    assert "stopped: 7 episodes in a row failed for one reason" in out
+    assert "stopped: 7 episodes in a row failed for the same reason" in out
     assert main([*args, "--stop-after-failures", "0", "--split", "test", "--overwrite"]) == 3
     assert "stopped" not in capsys.readouterr().out
     assert main([*args, "--stop-after-failures", "-1"]) == 2
@@ -161,7 +161,7 @@ def test_an_endpoint_where_nothing_listens_and_frames_that_are_not_there(data, t
     assert run(tmp_path, "--vision", vision, "--limit", "1", "--allow-blind") == 3
     out, err = capsys.readouterr()
     assert "has no frames" in err
-    assert "warning: nothing listens at http://127.0.0.1:9/v1" in err
+    assert "warning: no server answers at http://127.0.0.1:9/v1" in err
     assert "1 of 1 episodes failed" in out
 
 

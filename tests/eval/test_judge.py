@@ -200,7 +200,7 @@ def test_calibration_on_questions_with_options(server, tmp_path, capsys):
     folder = tmp_path / "random"
     episodes = (folder / "episodes.jsonl").read_bytes()
     assert calibrate([str(folder)]) == 2
-    assert "no judge was asked" in capsys.readouterr().err
+    assert "was played without a judge" in capsys.readouterr().err
     assert calibrate([str(folder), "--judge", JUDGE]) == 0
     found = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
     good = found["judge"]["agreement"]["choice"]

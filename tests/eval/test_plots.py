@@ -85,7 +85,7 @@ def test_bad_input_is_one_clear_line(
         (["cost", str(runs / "5"), "--cost", "usd", *out], "choose another --cost", 2),
         (["curves", str(trainings[0]), "--metric", "nothing", *out], "did not log 'nothing'", 2),
         (["curves", str(tmp_path / "gone"), *out], "expected a training run's metrics", 1),
-        (["turns", str(trainings[0]), *out], "say their max_turns", 2),
+        (["turns", str(trainings[0]), *out], "with max_turns in their config.json", 2),
     ):
         assert main(bad) == code
         err = capsys.readouterr().err

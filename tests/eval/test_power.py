@@ -69,7 +69,7 @@ def test_a_pilot_stands_in_for_what_is_not_given(tmp_path, capsys):
     pilot = ["--pilot", str(tmp_path / "random"), str(tmp_path / "scripted-answer")]
     capsys.readouterr()
     assert main(["--difference", "0.05", *pilot]) == 0
-    assert "questions of a video 4 (" in capsys.readouterr().out
+    assert "questions per video 4 (" in capsys.readouterr().out
     assert main(["--difference", "0.05", *pilot, "--correlation", "0.5"]) == 0
     assert "correlation within a video 0.500" in capsys.readouterr().out
     assert main(["--difference", "0.05", "--pilot", pilot[1], pilot[1]]) == 1
@@ -81,7 +81,7 @@ def test_a_pilot_stands_in_for_what_is_not_given(tmp_path, capsys):
     [
         (["--difference", "0.03"], "expected --pilot RUN RUN, or else --correlation", 2),
         ([*GIVEN], "give --difference D, --videos N, or both", 2),
-        (["--difference", "0.5", *GIVEN], "differ by no more than that", 2),
+        (["--difference", "0.5", *GIVEN], "cannot differ by more than that", 2),
         (["--difference", "0", *GIVEN], "--difference must be above 0", 2),
         (["--videos", "9", *GIVEN, "--correlation", "2"], "--correlation must be from 0 to 1", 2),
         (["--videos", "9", "--pilot", "nowhere", "nowhere"], "nowhere", 1),

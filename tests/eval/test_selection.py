@@ -57,7 +57,7 @@ def test_a_file_of_ids(mini, tmp_path):
     file.write_text(f"# hard ones\n\n{mini.qids[5]}\n{mini.qids[2]}\n", encoding="utf-8-sig")
     assert chosen(mini, questions=f"@{file}") == [mini.qids[2], mini.qids[5]]
     for path in (tmp_path / "none.txt", tmp_path):
-        with pytest.raises(SpecError, match="with an id a line"):
+        with pytest.raises(SpecError, match="with one id per line"):
             chosen(mini, questions=f"@{path}")
 
 
@@ -125,7 +125,7 @@ def test_questions_that_went_wrong_are_played_again(tmp_path, capsys):
     assert "no question failed there" in capsys.readouterr().err
     other = ("--seed", "3", "--questions", f"wrong:{tmp_path / 'a' / 'random'}")
     assert run(tmp_path / "d", *other) == 2  # mini of another seed asks other things
-    assert "played on other questions" in capsys.readouterr().err
+    assert "played with other questions" in capsys.readouterr().err
 
 
 def test_a_run_grows_but_never_shrinks(tmp_path, capsys):
@@ -135,7 +135,7 @@ def test_a_run_grows_but_never_shrinks(tmp_path, capsys):
     assert first < {row["qid"] for row in played(tmp_path / "random")}
     before = (tmp_path / "random" / "episodes.jsonl").read_bytes()
     assert run(tmp_path, "--limit", 5) == 1
-    assert "4 episodes that this call does not ask for" in capsys.readouterr().err
+    assert "4 episodes that this command does not request" in capsys.readouterr().err
     assert run(tmp_path, "--limit", 9, "--shuffle", 2) == 1
     assert "how --limit draws its questions" in capsys.readouterr().err
     assert (tmp_path / "random" / "episodes.jsonl").read_bytes() == before

@@ -85,7 +85,7 @@ def test_episodes_lie_on_disk_and_are_read_when_asked_for(tmp_path):
 def test_a_run_that_is_refused_is_left_as_it_is(tmp_path):
     filled(tmp_path, episode(1), episode(2, "failed"))
     before = (tmp_path / "episodes.jsonl").read_bytes()
-    with pytest.raises(SpecError, match="does not ask for"):
+    with pytest.raises(SpecError, match="does not request"):
         RunStore(tmp_path, CONFIG, asked=[("2", 0)])
     assert (tmp_path / "episodes.jsonl").read_bytes() == before
 

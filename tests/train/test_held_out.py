@@ -50,7 +50,10 @@ def test_it_logs_the_figures_that_evaluation_gives_for_the_checkpoint(tmp_path: 
     ("more", "message"),
     [
         ([*EVAL[:2], "--eval_steps", "1"], "give --eval-split"),
-        ([*EVAL, "--eval_split", "train"], "3 of the 3 held-out questions are trained on too"),
+        (
+            [*EVAL, "--eval_split", "train"],
+            "3 of the 3 held-out questions are also in the training set",
+        ),
         ([*EVAL, "--eval_limit", "0"], "eval_limit must be at least 1"),
         (["--early_stopping_patience", "2"], "needs --load-best-model-at-end"),
     ],

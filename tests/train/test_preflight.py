@@ -62,7 +62,7 @@ def test_every_recipe_is_sound_from_its_models_config_alone(
     assert code == 0, out
     for line in ("model", "batch", "episode", "training", "vLLM", "tools", "disk"):
         assert f" {line} " in out
-    assert "mend" not in out
+    assert "fix" not in out
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ RECIPE = ROOT / "configs" / "grpo" / "qwen2.5-3b.yaml"
             *(("--max_turn_tokens", "40000"), "holds 14300", "take max_turn_tokens 2"),
             marks=pytest.mark.slow,
         ),
-        (("--gpu_memory_gb", "16"), "a GPU of", "take a higher ZeRO stage or offload"),
+        (("--gpu_memory_gb", "16"), "per GPU", "take a higher ZeRO stage or offload"),
         (("--vllm_gpu_memory_utilization", "0.04"), "cache for", "raise vllm_gpu_memory"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_plan_that_cannot_work_is_refused_with_the_mend(
 @pytest.mark.parametrize(
     ("more", "problem", "code"),
     [
-        (("--num_generations", "7"), "Fix: let per_device_train_batch_size * processes", 2),
+        (("--num_generations", "7"), "Fix: make per_device_train_batch_size * processes", 2),
         (("--vision", "telepathy"), "unknown vision agent 'telepathy'", 2),
         (("--dataset", "nowhere"), "nowhere", 1),
         (("--model_name_or_path", "no/such/folder/at/all"), "no config.json at", 1),
@@ -226,7 +226,7 @@ def test_what_cannot_be_traced_is_said_and_estimated(
     monkeypatch.setattr("train.planning.preflight.traced_bytes", refuse)
     assert preflight(RECIPE) == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "by arithmetic, as the trace failed (RuntimeError: no kernel)" in said
+    assert "by arithmetic, because the trace failed (RuntimeError: no kernel)" in said
 
 
 def test_accelerate_configs_are_read() -> None:

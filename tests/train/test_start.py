@@ -184,7 +184,7 @@ def episode(status: str, reward: float) -> Trajectory:
 @pytest.mark.parametrize(
     ("episodes", "said"),
     [
-        ([("out_of_turns", 0.0), ("out_of_context", 0.1)], "no episode came to an answer"),
+        ([("out_of_turns", 0.0), ("out_of_context", 0.1)], "no episode reached an answer"),
         ([("answered", 1.1), ("answered", 1.1)], "every episode got the same reward"),
         ([("answered", 1.1), ("answered", 0.1)], None),
         ([("answered", 1.1), ("failed", 0.1)], None),

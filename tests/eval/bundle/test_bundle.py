@@ -79,7 +79,7 @@ def test_equal_runs_give_equal_bytes_and_nothing_is_overwritten(packed, tmp_path
         assert bundle([*both, "--out", str(out)]) == 0
     assert again.read_bytes() == other.read_bytes()
     assert bundle([str(runs), "--out", str(again)]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_the_command_in_the_manifest_plays_the_same_run(packed, tmp_path):
@@ -226,7 +226,7 @@ def test_any_changed_byte_of_a_file_is_found(packed, data):
     content = bytearray(before.files[name])
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     found = check_bundle(replace(before, files={**before.files, name: bytes(content)})).differs
-    assert f"{name}: its hash is not the one in the manifest" in found
+    assert f"{name}: its hash differs from the manifest's" in found
 
 
 @settings(max_examples=15)
@@ -313,7 +313,7 @@ def test_another_dataset_is_found_and_each_question_named(data, tmp_path, capsys
     text = capsys.readouterr().out
     assert f"question {rows[0]['qid']}: its text or options is not the one that was played" in text
     assert f"question {rows[1]['qid']}: its answer is not the one that was played" in text
-    assert "the answer key: another hash" in text
+    assert "the answer key: its hash differs" in text
 
 
 def test_shown_texts_of_other_data_stay_here_unless_asked_for(data, tmp_path, capsys):
@@ -340,7 +340,7 @@ def test_no_path_of_this_machine_and_no_key_goes_out(data, tmp_path, capsys, mon
     monkeypatch.setenv("MY_API_KEY", "s3cret-s3cret")
     episodes = tmp_path / "runs" / "scripted-ground-look-answer" / "episodes.jsonl"
     for secret, what in (("s3cret-s3cret", "the value of MY_API_KEY"),
-                         ("sk-0123456789abcdefghij", "what looks like a key"),
+                         ("sk-0123456789abcdefghij", "seems to hold a key"),
                          (f"{tmp_path}/runs/x", "a path of this machine")):  # fmt: skip
         before = episodes.read_text(encoding="utf-8")
         row = json.loads(before.splitlines()[0])
@@ -380,16 +380,18 @@ def test_what_does_not_follow_from_its_episodes_is_not_bundled(tmp_path, capsys)
     (folder / "summary.json").write_text(json.dumps({**numbers, "accuracy": 0.9}))
     assert bundle([str(folder), "--out", str(tmp_path / "x.zip")]) == 1
     out = capsys.readouterr().out
-    assert "accuracy is 0.9 there and 0." in out
-    assert "Fix: `longvideo-env rescore`" in out
+    assert "accuracy is 0.9 in the summary and 0." in out
+    assert "Fix: compute the figures again with `longvideo-env rescore`" in out
     assert not (tmp_path / "x.zip").exists()
     (folder / "summary.json").unlink()
     assert bundle([str(folder), "--out", str(tmp_path / "x.zip")]) == 2
-    assert "Fix: finish the run" in capsys.readouterr().err
+    assert "Fix: resume and finish the run" in capsys.readouterr().err
     assert bundle([str(tmp_path / "none"), "--out", str(tmp_path / "x.zip")]) == 1
     for wrong in (tmp_path / "none.zip", folder / "config.json"):
         assert verify([str(wrong)]) == 1
-        assert "Fix: give a file that `longvideo-env bundle` wrote" in capsys.readouterr().err
+        assert (
+            "Fix: give a complete file that `longvideo-env bundle` wrote" in capsys.readouterr().err
+        )
 
 
 def test_a_run_behind_endpoints_is_played_again_from_its_recording(tmp_path, capsys, monkeypatch):

@@ -91,7 +91,7 @@ def test_without_shots_a_row_is_ten_seconds(film: Path, tmp_path: Path, capsys: 
 def test_bad_input_is_one_line(film: Path, tmp_path: Path, capsys: Any) -> None:
     out = str(tmp_path / "film.html")
     assert report([str(film), str(film), "--out", out]) == 2
-    assert "a page is about one film" in capsys.readouterr().err
+    assert "a page has one film" in capsys.readouterr().err
     broken = tmp_path / "broken"
     broken.mkdir()
     for name in ("film.json", "clips.json"):
