@@ -37,6 +37,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"longvideo-env {PROJECT['project']['version']}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "wanted"),
     [
@@ -80,6 +81,13 @@ def test_help_has_a_place_for_every_command() -> None:
     assert sorted(" ".join(GROUPS.values()).split()) == sorted(COMMANDS)
 
 
+def test_the_page_of_commands_lists_each_once() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in page.split("## Options")[0].splitlines()[5:] if line]
+    assert sorted(re.findall(r"`([\w-]+)`", "".join(rows))) == sorted(COMMANDS)
+
+
+@pytest.mark.slow
 def test_help_of_a_command_does_not_import_torch() -> None:
     modules = {COMMANDS[name].partition(":")[0] for name in COMMANDS.keys() - TRAINING}
     code = f"""
@@ -105,6 +113,7 @@ def test_a_script_puts_its_checkout_first(script: Path) -> None:
     assert found, f"{script} may import an installed copy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["eval/compare.py", "train/grpo.py"])
 def test_a_script_never_mixes_with_an_installed_copy(script: str, tmp_path: Path) -> None:
     for package in ("longvideo_env", "train", "eval", "agents"):  # as an installed copy would lie

@@ -44,6 +44,7 @@ def test_readme_is_short_and_shows_code_early():
     assert any(line.startswith("```") for line in lines[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code, tmp_path):
     script = tmp_path / "block.py"

@@ -27,7 +27,7 @@ from longvideo_env.commands.completion import ASKED, say, typed
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_USAGE, exit_code_line
 
 USAGE = "usage: longvideo-env COMMAND [OPTIONS]"
-MORE = "longvideo-env COMMAND --help describes one; longvideo-env --version prints the version."
+MORE = "longvideo-env COMMAND --help shows its options; longvideo-env --version prints the version."
 GROUPS = {
     "play and evaluate": "evaluate play ask chat compare power score report rescore merge "
     "submission",

@@ -45,6 +45,7 @@ def by_tags(body: dict[str, Any], n: int) -> Any:
     return completion("<answer>a1" if said else "<request_grounding>more")
 
 
+@pytest.mark.slow
 def test_frames_are_sent_as_they_lie_on_disk(world: Path, play: Callable[..., Any]) -> None:
     with running(by_tags) as server:
         (episode,) = play(server, world).episodes

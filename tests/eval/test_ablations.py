@@ -149,6 +149,7 @@ def test_yaml_names_one_policy(tmp_path, capsys):
     assert "expected one --policy" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_started_as_a_script_and_help_lists_the_variants():
     text = subprocess.run(
         [sys.executable, str(ROOT / "eval/ablations.py"), "--help-all"],

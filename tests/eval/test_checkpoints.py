@@ -21,6 +21,7 @@ def test_checkpoints_are_named_once_in_order_of_steps(tmp_path: Path) -> None:
         expand_policies([], str(tmp_path / "none"))
 
 
+@pytest.mark.slow
 def test_each_checkpoint_is_played_and_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

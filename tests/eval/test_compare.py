@@ -79,6 +79,7 @@ def test_bad_input_is_one_clear_line_and_exit_1(runs, tmp_path, capsys):
         assert "Fix:" in line
 
 
+@pytest.mark.slow
 def test_started_as_a_script_and_help_reads_well():
     text = subprocess.run(
         [sys.executable, str(ROOT / "eval/compare.py"), "--help"],

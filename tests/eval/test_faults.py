@@ -68,6 +68,7 @@ def test_a_place_that_cannot_be_written(capsys, out):
     assert f"{out}/scripted-ground-look-answer cannot be written: " in one_line(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_output_to_a_full_device(tmp_path, stream):
     command = [
@@ -96,6 +97,7 @@ sys.exit(main(["--policy", "random", "--dataset", "embedded", "--out", sys.argv[
 """
 
 
+@pytest.mark.slow
 def test_too_few_open_files(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", FEW, str(tmp_path)],
@@ -149,6 +151,7 @@ sys.exit(main(["--policy", "random", "--dataset", "mini", "--limit", "5", "--out
 """
 
 
+@pytest.mark.slow
 def test_without_dev_shm(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", NO_SHM, str(tmp_path)],
@@ -171,6 +174,7 @@ half.n = 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_within_five_seconds_with_its_work_kept(tmp_path, number):
     (tmp_path / "slow_policy.py").write_text(SLOW)

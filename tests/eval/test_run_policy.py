@@ -164,6 +164,7 @@ def test_raw_questions_without_answers_have_no_accuracy(tmp_path, shared_data):
     assert result["accuracy_ci95"] is None
 
 
+@pytest.mark.slow
 def test_all_real_questions_none_lost(tmp_path, shared_data):
     args = ("--dataset", str(shared_data / "tvqa_plus_dev"), "--policy", "random")
     assert run(tmp_path, *args) == 0
@@ -181,6 +182,7 @@ def test_oracle_runs_are_marked(tmp_path):
     assert summary(tmp_path)["grounding_accuracy_first"] == 1.0
 
 
+@pytest.mark.slow
 def test_started_as_a_script_and_help_reads_well(tmp_path):
     script = [sys.executable, str(ROOT / "eval/run_policy.py")]
     text = subprocess.run(

@@ -119,6 +119,7 @@ def test_folders_are_readable_and_distinct(tmp_path):
 PARTS = st.text("ab-/:+.@", min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(specs=st.lists(st.tuples(st.sampled_from(["hf", "openai", "x"]), PARTS), unique=True))
 def test_no_two_policies_share_a_folder(tmp_path_factory, specs):

@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.kills)])
 @pytest.mark.parametrize(
     "what", ["files", "bundles", "indexes", pytest.param("checkpoints", marks=pytest.mark.slow)]

@@ -68,6 +68,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("L"))
 
 
+@pytest.mark.slow
 def test_the_film_of_the_pack(shared_data: Path, tmp_path: Path) -> None:
     video = shared_data / "video"
     options = IngestOptions(clip_s=20, longest_side=96, fps=1)

@@ -45,6 +45,7 @@ def play_with_sentinels(dataset, config, policy):
     return [t.qid for t in found if leaks(shown(t))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.slow), "val"])
 def test_no_gold_in_any_real_question(shared_data, split):
     folder = str(shared_data / "tvqa_plus_dev")

@@ -209,6 +209,7 @@ def _write(path, start):
         recording.put({"i": i}, ToolReply(str(i)), replace=False)
 
 
+@pytest.mark.slow
 def test_several_processes_write_at_once(tmp_path):
     path = tmp_path / "calls.sqlite"
     context = multiprocessing.get_context("spawn")

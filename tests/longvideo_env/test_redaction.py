@@ -143,6 +143,7 @@ def test_log_records_and_their_tracebacks_are_cleansed(caplog):
     assert "refused [key]" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thread", [False, True])
 def test_tracebacks_are_cleansed(thread):
     fails = "def fail():\n    raise ValueError('refused %73k-abcdef-' + '1234567890')\n"

@@ -27,6 +27,7 @@ print(asyncio.run(cell()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "ZeroDivisionError"])
 def test_whatever_ends_a_coroutine_reaches_who_waits_and_the_loop_goes_on(error):
     script = NOTEBOOK.format(error=error)

@@ -50,6 +50,7 @@ def test_grpo_goes_on_in_the_game_of_the_starter(game: str) -> None:
     assert trained["model_name_or_path"] == starter["output_dir"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_the_starters_tokens_hold_calls_and_times_whole(game: str, tmp_path: Path) -> None:
     options = config("sft", game)
@@ -83,6 +84,7 @@ def test_the_starters_tokens_hold_calls_and_times_whole(game: str, tmp_path: Pat
     assert most_a_turn < config("grpo", game)["max_turn_tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_an_unseen_world_is_told_in_tokens_that_were_learned(game: str) -> None:
     options = config("sft", game)

@@ -71,6 +71,7 @@ def where(picture: np.ndarray, colour: str) -> np.ndarray:
     return np.abs(picture - wanted).max(axis=2) < 12
 
 
+@pytest.mark.slow
 def test_draws_four_panels_as_png_and_svg(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_draws_four_panels_as_png_and_svg(
     assert not list(run.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_curve_is_in_the_picture_and_rises(make_run: MakeRun) -> None:
     run = make_run(*rising())
     main([str(run)])
@@ -134,6 +136,7 @@ def test_the_mean_is_over_steps_that_all_runs_logged(make_run: MakeRun, tmp_path
     assert "mean of the 2 runs" not in texts(tmp_path / "two.svg")
 
 
+@pytest.mark.slow
 def test_held_out_accuracy_is_drawn_at_its_steps(make_run: MakeRun) -> None:
     held_out = [
         {"step": t, "eval/accuracy": 0.5, "eval/accuracy_low": 0.4, "eval/accuracy_high": 0.6}

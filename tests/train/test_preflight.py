@@ -45,6 +45,7 @@ def preflight(recipe: Path, *more: str, folder: Path | None = None) -> int:
     return stop.value.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -88,6 +89,7 @@ def test_every_option_of_a_recipe_names_its_original(recipe: Path) -> None:
 RECIPE = ROOT / "configs" / "grpo" / "qwen2.5-3b.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "problem", "mend"),
     [

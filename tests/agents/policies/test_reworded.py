@@ -103,6 +103,7 @@ def test_every_block_is_reworded(reworded: str) -> None:
     assert not sentences(default_text()) & sentences(REWORDED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "options"),
     [

@@ -130,6 +130,7 @@ def tamper(row, what):
     return row
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(run=st.sampled_from(("random", "scripted-ground-look-answer")), place=st.integers(0, 11),
        what=EPISODE)  # fmt: skip

@@ -76,6 +76,7 @@ def pages(
     return made
 
 
+@pytest.mark.slow
 def test_each_page_opens_with_its_policy(pages: dict[str, Path]) -> None:
     for path in pages.values():
         html = path.read_text(encoding="utf-8")

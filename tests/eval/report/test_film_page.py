@@ -73,6 +73,7 @@ def test_rows_are_shots_with_their_lines(film: Path, tmp_path: Path, capsys: Any
     assert "http" not in html.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_without_shots_a_row_is_ten_seconds(film: Path, tmp_path: Path, capsys: Any) -> None:
     shots, kept = film / "shots.json", film / "kept"
     if shots.is_file():

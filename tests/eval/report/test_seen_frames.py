@@ -48,6 +48,7 @@ def block(page: Path, name: str) -> Any:
     return json.loads(gzip.decompress(b64decode(found[1])))
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_the_master_saw(
     played: tuple[Path, Path], make_report: Callable[..., Path]
 ) -> None:

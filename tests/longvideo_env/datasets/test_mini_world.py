@@ -119,6 +119,7 @@ def test_shape(dataset: Dataset) -> None:
         assert task.gold.clip_id in dataset.video(task)
 
 
+@pytest.mark.slow
 def test_difficulty_turns_every_screw() -> None:
     clips, lines, elsewhere, near = [], [], [], []
     for level in LEVELS:
@@ -252,6 +253,7 @@ def test_the_first_caption_answers_a_short_query(dataset: Dataset) -> None:
     assert np.mean(hits) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_right_position_and_the_right_value_are_even() -> None:
     dataset = load_mini("test", videos=1500)
     assert stats.chisquare(np.bincount([t.gold.answer for t in dataset], minlength=5)).pvalue > 0.01
@@ -335,6 +337,7 @@ def test_question_and_options_alone_say_nothing(level: float) -> None:
     assert interval.low < 0.2 < interval.high
 
 
+@pytest.mark.slow
 def test_the_blind_reader_would_find_a_leak() -> None:
     """The check itself: it learns a colour that is right more often than others."""
     tasks = load_mini("train", videos=1000).tasks

@@ -288,6 +288,7 @@ def hub(
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_hub_serves_gymnasium_and_prepare_and_then_offline(
     hub: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
@@ -308,6 +309,7 @@ def test_the_hub_serves_gymnasium_and_prepare_and_then_offline(
     assert (tmp_path / "out" / "frames" / "bbt_frames" / "s01e01_seg01_clip_00").is_dir()
 
 
+@pytest.mark.slow
 def test_a_dataset_that_the_hub_does_not_have(
     hub: Callable[..., "subprocess.CompletedProcess[str]"],
 ) -> None:
@@ -322,6 +324,7 @@ def test_a_dataset_that_the_hub_does_not_have(
     ), done.stderr
 
 
+@pytest.mark.slow
 def test_a_benchmark_comes_from_the_hub_with_its_subtitles(
     hub: Callable[..., "subprocess.CompletedProcess[str]"], source: Path
 ) -> None:

@@ -59,6 +59,7 @@ def test_the_teacher_of_mini_plays_every_game(game, tmp_path):
     assert not any(turn.malformed for episode in result.episodes for turn in episode.turns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_the_teacher_is_above_a_script_and_chance(game, tmp_path):
     found = {}

@@ -34,6 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_seen_world(tmp_path_factory.mktemp("seen") / "world")
 
 
+@pytest.mark.slow
 def test_frames_are_spread_over_clips_and_over_stretches(world: Path) -> None:
     video = next(iter(load_dataset(str(world), "test").videos.values()))
     first, second = video.clip_ids[:2]

@@ -82,6 +82,7 @@ def test_played_in_memory() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_played_over_standard_input_and_output() -> None:
     async def run() -> None:

@@ -26,6 +26,7 @@ def sleepy(request, query: str) -> str:
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_within_five_seconds_although_a_tool_hangs(
     tmp_path: Path, number: signal.Signals

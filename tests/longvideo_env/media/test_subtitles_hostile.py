@@ -92,6 +92,7 @@ MORE = {
 }
 
 
+@pytest.mark.slow
 def test_thousands_of_damaged_files(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     files = {path.name: path.read_bytes() for path in CASES.iterdir()} | MORE
