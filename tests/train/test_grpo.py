@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
 
 class Killed(BaseException):
-    """Ends a run between two steps, without any of its clean-up for errors."""
+    """Ends a run between two steps, without its clean-up for errors."""
 
 
 @contextmanager
