@@ -1,4 +1,4 @@
-"""Layers of a whole dataset: resumed after a kill, by several workers, with what failed listed."""
+"""Layers of a dataset: resumed after a kill, with several workers and a list of failures."""
 
 import json
 import os
@@ -30,7 +30,7 @@ PAUSE_S = float(os.environ.get("TEST_PAUSE_S", "0"))
 
 
 class Shades:
-    """Says how bright a frame is; by a pause, slow enough to be killed."""
+    """Writes the brightness of a frame. A pause makes it slow enough to be killed."""
 
     every_s, batch = 1.0, 2
     maker = Maker("captions", "shades", "1", {"of": 256})
