@@ -136,7 +136,7 @@ def test_a_tiny_random_model_plays(family, tiny):
     codec = playing.policy.codec
     for segment in episode.segments:
         assert codec.decode(segment.token_ids) == segment.text
-    # The template's turns stand around the whole, not inside it.
+    # The template's turns are around the whole reply, not inside it.
     inside = "".join(segment.text for segment in episode.segments[1:-1])
     assert "<|im_start|>" not in inside
     run_blocking(playing.policy.aclose())

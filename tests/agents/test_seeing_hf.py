@@ -76,7 +76,7 @@ def test_an_episode_is_token_for_token_what_the_real_processor_makes_of_it(
         codec = SeeingCodec.of(str(model))
         frames = [with_path(found(world, episode), f) for s in episode.segments for f in s.frames]
         images = [opened(f.path, 112) for f in frames if f.path is not None]
-        # What was sampled is taken as it is: its text may be encoded otherwise.
+        # Sampled ids are used unchanged. The same text may have other ids.
         whole = [i for s in episode.segments for i in s.token_ids]
         rendered = "".join(s.text for s in episode.segments if not s.sampled)
         expected = codec.processor(text=[rendered], images=images, add_special_tokens=False)

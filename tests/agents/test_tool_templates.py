@@ -26,7 +26,7 @@ TEMPLATES = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 }
-# As Mistral 7B 0.3 and as Mistral Small 3.2 have it, in short.
+# The templates of Mistral 7B 0.3 and Mistral Small 3.2, shortened.
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
     "{{ '[SYSTEM_PROMPT]' + m.content + '[/SYSTEM_PROMPT]' }}{% elif m.role == 'user' %}"
@@ -204,7 +204,7 @@ def check_tokens(played, author):
     assert [s.role for s in observed] == ["tool", "user", "tool", "tool"]
     for segment in observed:
         assert "turns left" in segment.text or "last turn" in segment.text
-    # Each turn ends with a token that ends turns, once.
+    # Each turn ends with exactly one end-of-turn token.
     for turn in range(1, len(played.turns)):
         said = [s for s in played.segments if s.turn == turn and s.role == "assistant"]
         ids = [i for s in said for i in s.token_ids]

@@ -64,7 +64,7 @@ def test_other_questions_under_the_same_ids_are_refused(runs, tmp_path, capsys):
     assert "8 of 8 have another text or other options" in err
     assert "mini_s02e0000_q" in err
     assert "and 3 more" in err
-    (tmp_path / "random" / "questions.json").unlink()  # a run of an earlier release
+    (tmp_path / "random" / "questions.json").unlink()  # a run of an older release
     assert main([str(runs[0]), str(tmp_path / "random")]) == 0
     assert "left out: 32" in capsys.readouterr().out
 

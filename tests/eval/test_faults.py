@@ -129,7 +129,7 @@ def test_a_dataset_that_may_only_be_read(tmp_path, monkeypatch):
     places = [data, *data.rglob("*")]
     before = {path: path.stat().st_mtime_ns for path in places}
     for path in places:
-        path.chmod(0o555 if path.is_dir() else 0o444)  # root may write all the same, and is seen to
+        path.chmod(0o555 if path.is_dir() else 0o444)  # root can write anyway
     try:
         assert run(tmp_path / "out", "--dataset", str(data)) == 0
         assert {path: path.stat().st_mtime_ns for path in [data, *data.rglob("*")]} == before

@@ -68,7 +68,7 @@ def test_options_that_are_level_count_for_their_share() -> None:
 
 
 def test_intervals_are_clustered_by_video(capsys: pytest.CaptureFixture[str]) -> None:
-    # Half of the videos have the longest option right throughout: 200 questions, worth 20 or so.
+    # In half of the videos the longest option is always right: 200 questions count like about 20.
     tasks = [
         Task(replace(t.question, options=("longest", "b", "c", "d")), Gold(int(i % 20 >= 10)))
         for i, t in enumerate(made())

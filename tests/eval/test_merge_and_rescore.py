@@ -63,7 +63,7 @@ def test_groups_of_a_benchmark_are_computed_over_all_shards(tmp_path, benchmark,
     assert rescore([str(tmp_path / "merged")]) == 0
     assert summary(tmp_path / "merged" / "rescored")["groups"] == groups
     for part in parts:
-        (part / "facts.json").unlink()  # as an earlier release wrote it
+        (part / "facts.json").unlink()  # written by an older release
     assert merge([*map(str, parts), "--out", str(tmp_path / "old")]) == 3
     assert "the groups of the questions" in " ".join(capsys.readouterr().err.split())
     assert summary(tmp_path / "old")["groups"] == {}

@@ -188,7 +188,7 @@ def test_started_as_a_script_and_help_reads_well(tmp_path):
     text = subprocess.run(
         [*script, "--help-all"], capture_output=True, text=True, check=True
     ).stdout
-    flat = "".join(text.split())  # wherever the terminal's width breaks lines
+    flat = "".join(text.split())  # for any width of the terminal
     for part in (
         "--max-turns",
         "--grounding",
@@ -221,6 +221,6 @@ def test_interrupted_in_the_middle_keeps_what_was_finished(tmp_path, monkeypatch
         assert run(tmp_path, "--concurrency", "1", policy="random") == 130
     assert "resumes" in capsys.readouterr().err
     kept = list(read_trajectories(tmp_path / "random/episodes.jsonl"))
-    assert len(kept) in (4, 5)  # at most the one in flight is lost
+    assert len(kept) in (4, 5)  # at most the episode in flight is lost
     assert run(tmp_path, policy="random") == 0
     assert summary(tmp_path, "random")["n_finished"] == summary(tmp_path, "random")["n_questions"]

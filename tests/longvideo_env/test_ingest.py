@@ -273,10 +273,10 @@ def test_a_folder_of_films_goes_on_where_it_was_stopped(tmp_path: Path, capsys: 
     shutil.rmtree(out / "b")
     write_film(films / "d.mkv", list(range(0, 2000, 500)))
     assert main(arguments) == 0
-    assert "a: " not in capsys.readouterr().out  # it was there
+    assert "a: " not in capsys.readouterr().out  # it existed already
     assert sorted(path.name for path in out.iterdir()) == ["-c", "a", "b", "d"]
     assert all(p.stat().st_mtime_ns == t for p, t in made.items() if p.parts[-4] != "b")
-    assert main([str(films), "--out", str(out), "--fps", "2"]) == 3  # cut otherwise: left alone
+    assert main([str(films), "--out", str(out), "--fps", "2"]) == 3  # other options: unchanged
     assert "not an empty folder" in capsys.readouterr().err
 
 

@@ -102,5 +102,5 @@ def test_the_search_for_sentinels_would_find_one():
     """A test of the check: it finds an agent that is given gold on purpose."""
     dataset = load_dataset("embedded", "val")
     config = EnvConfig(split="val", grounding="oracle")
-    # The oracle names the sentinel, which is no clip of the video: every episode fails, and shows.
+    # The oracle names the sentinel. It is not a clip of the video, so every episode fails.
     assert len(play_with_sentinels(dataset, config, "random")) == len(dataset)

@@ -19,7 +19,7 @@ CLIPS = {
 def test_a_file_of_questions_for_a_film(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "clips.json").write_text(json.dumps({"frames_fps": 3, "clips": CLIPS}))
     assert questions.main([str(tmp_path)]) == 0
-    assert questions.main([str(tmp_path)]) == 1  # never over another
+    assert questions.main([str(tmp_path)]) == 1  # it never overwrites a file
     assert "already exists" in capsys.readouterr().err
     assert show.main([str(tmp_path / "questions.csv"), "-n", "1"]) == 0
     shown = capsys.readouterr().out

@@ -6,7 +6,7 @@ import pytest
 
 from longvideo_env.sync import run_blocking
 
-# In a process of its own: a hang must not take the tests with it.
+# In a separate process, so that a hang does not stop the tests.
 NOTEBOOK = """
 import asyncio
 from longvideo_env.sync import run_blocking

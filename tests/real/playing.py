@@ -105,8 +105,8 @@ def say(spec: str, flags: Sequence[str], played: Played, show: int) -> None:
 def teach(model: Path, folder: Path) -> Path:
     """The model after a short LoRA training on 24 episodes of a teacher, merged.
 
-    Kept in the folder for the tests that run in another environment, and made anew where the code,
-    the options or the model have changed.
+    It stays in the folder for the tests in another environment. It is made again if the code, the
+    options or the model have changed.
     """
     key, mark = _key_of_teaching(model), folder / "key.txt"
     merged = folder / "merged"

@@ -1,6 +1,6 @@
 """SmolLM2-135M plays, is taught the tags, and learns from rewards. `make test-real` runs it.
 
-Some twelve CPU minutes. What it prints is worth reading: `pytest -rA` shows it.
+It takes about twelve CPU minutes. `pytest -rA` shows its output.
 """
 
 from dataclasses import dataclass

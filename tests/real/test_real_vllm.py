@@ -1,6 +1,6 @@
 """SmolLM2-135M with real vLLM on a CPU. `make test-real` runs it last, in vLLM's environment.
 
-It is trained in a process of its own, because an engine leaves its process group behind.
+The training is a separate process, because an engine leaves its process group behind.
 """
 
 import importlib.util

@@ -1,11 +1,11 @@
-"""`make release-check`: build what would be published, and try it as a stranger would.
+"""`make release-check`: build the packages of a release, and test them outside the checkout.
 
     python tests/release/check.py DIST
 
-Builds wheel and sdist into DIST, checks their metadata and size, and installs the wheel outside the
-checkout, on the lowest and the highest Python that is supported and found here: there it plays,
-evaluates, compares, reports and prints its version. Then each extra is resolved alone, and the core
-is installed with the oldest numpy that its range allows. Needs the packages build and twine.
+Builds wheel and sdist into DIST, and checks their metadata and size. Installs the wheel outside the
+checkout, on the lowest and the highest supported Python on this machine. There it plays, evaluates,
+compares, reports and prints its version. Then each extra is resolved alone, and the core is
+installed with the oldest numpy in its range. Needs the packages build and twine.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python tests/site/screenshots.py
 
-Three policies play 24 videos with frames, and a training goes on for twelve steps. Debian's
-Chromium opens the page in the light, in the dark and on a phone; each picture is made small enough
-for a repository. CHROMIUM names another browser.
+Three policies play 24 videos with frames, and a training runs for twelve steps. Debian's Chromium
+opens the page in light mode, in dark mode and at the size of a phone. Each picture is made small
+enough for a repository. CHROMIUM names another browser.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def play(trainer: Any) -> dict[str, Tensor]:
 def test_turns_earn_what_the_reward_grew_by(
     make_trainer: MakeTrainer, write_replies: Write, kind: str
 ) -> None:
-    # The first episode grounds, the second writes nonsense, the others answer at once.
+    # The first episode grounds. The second is malformed. The others answer at once.
     rounds = [[GROUND, "nonsense", ANSWER, ANSWER], [ANSWER, ANSWER]]
     write_replies(lambda number, row: rounds[number][row])
     trainer = make_trainer("--credit", kind, "--reward", "paper,grounding=0.5")

@@ -75,7 +75,7 @@ def test_the_starters_tokens_hold_calls_and_times_whole(game: str, tmp_path: Pat
         longest = max(longest, len(row["input_ids"]))
         said = [i for i in row["labels"] if i != IGNORED]
         most_a_turn = max(most_a_turn, len(said) // len(trajectory.turns))
-        # It comes back as what the teacher did.
+        # Parsed again, it equals the teacher's actions.
         for turn, text in zip(trajectory.turns, codec.decode(said).split("<|im_end|>")):  # noqa: B905
             read = codec.read(codec.encode(text))
             written = text if read is None else json.dumps(read)

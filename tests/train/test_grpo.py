@@ -53,7 +53,7 @@ def test_trains_logs_every_term_and_saves_a_policy_that_loads(
     flags: list[str], tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = "paper,tool_calls=-0.05"
-    # Random replies rarely hold an action: enough of them that some do, and rewards differ.
+    # Random replies rarely have an action. With this many, some do, and the rewards differ.
     batch = ["--per_device_train_batch_size", "16", "--num_generations", "8"]
     grpo.main([*flags, *batch, "--max_steps", "2", "--reward", spec, "--learning_rate", "0.01"])
     *steps, last = metrics(tmp_path / "out")
@@ -76,7 +76,7 @@ def test_trains_logs_every_term_and_saves_a_policy_that_loads(
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
     flags: list[str], tmp_path: Path, workers: str
 ) -> None:
-    # One group a step over three questions: the checkpoint of step 4 lies in the second epoch.
+    # One group per step, three questions: the checkpoint of step 4 is in the second epoch.
     more = ["--limit", "3", "--save_strategy", "steps", "--save_steps", "2"]
     more += ["--learning_rate", "0.01", "--max_steps", "6"]
     more += ["--resample_zero_variance", "true", "--dataloader_num_workers", workers]
@@ -141,7 +141,7 @@ def test_a_killed_run_with_a_curriculum_goes_on_as_if_it_had_not_been(
     assert sum(state["played"]) > 0
     assert metrics(killed)[-2]["curriculum/met"] > 0
     checkpoint = killed / "checkpoint-4"
-    mark = checkpoint / TRAINER_STATE_NAME  # the last file of a whole checkpoint
+    mark = checkpoint / TRAINER_STATE_NAME  # the last file of a complete checkpoint
     assert (checkpoint / CURRICULUM).stat().st_mtime_ns < mark.stat().st_mtime_ns
 
 
@@ -289,7 +289,7 @@ def test_a_yaml_file_that_is_none_is_refused(
     file.write_text("max_turns: [", encoding="utf-8")
     with pytest.raises(SystemExit, match="1"):
         parse(["--config", str(file)])
-    assert "mine.yaml, line 1, column 13: the YAML is broken" in capsys.readouterr().err
+    assert "mine.yaml, line 1, column 13: invalid YAML" in capsys.readouterr().err
 
 
 def test_a_model_is_needed(flags: list[str]) -> None:

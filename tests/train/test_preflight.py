@@ -167,7 +167,7 @@ def test_estimates_match_known_sizes() -> None:
 
     shapes = {f.name: read_shape(AutoConfig.from_pretrained(f)) for f in MODELS.iterdir()}
     billions = {name: round(shape.weights / 1e9, 2) for name, shape in shapes.items()}
-    # As their model cards say.
+    # From their model cards.
     assert billions == {"qwen2.5-3b": 3.09, "qwen2.5-7b": 7.62, "qwen3-4b-thinking": 4.02}
     assert shapes["qwen3-4b-thinking"].context == 262_144
     seven, lora = shapes["qwen2.5-7b"], 1e8
@@ -179,7 +179,7 @@ def test_estimates_match_known_sizes() -> None:
             sum(states_bytes(seven, spread, lora=False, reference=False).values()) / seven.weights
         )
 
-    # As DeepSpeed says: 2 bytes a weight and 18 that ZeRO-2 divides; ZeRO-3 divides all 18.
+    # From DeepSpeed: 2 bytes per weight, and 18 that ZeRO-2 divides. ZeRO-3 divides all 18.
     assert [a_weight(stage) for stage in (0, 1, 2)] == pytest.approx([20, 9.5, 2 + 18 / 8])
     assert 18 / 8 < a_weight(3) < 18 / 8 + 0.5
     assert a_weight(3, offload_optimizer=True, offload_parameters=True) < 0.5
@@ -212,7 +212,7 @@ def test_activations_are_traced_for_the_three_billion_recipe() -> None:
     recipe = Rows(2, 9678, True, 128)
     kept = 36 * 2 * 9678 * 2048 * 2  # each layer's input, in bfloat16
     assert kept < traced_bytes(config, recipe) < 3 * kept
-    # Logits of all tokens would be more than everything else, and are not made.
+    # Logits of all tokens would be larger than the rest. They are not made.
     assert traced_bytes(config, recipe) < 2 * 9678 * config.vocab_size * 4
     assert traced_bytes(config, replace(recipe, checkpointing=False)) > 90 * GIB
 

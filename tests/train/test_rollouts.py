@@ -155,7 +155,7 @@ def test_refilling_stops_after_the_attempts_allowed_or_without_questions(
     for limit, attempts, played in (("20", "3", 3), ("2", "3", 1), ("1", "3", 0)):
         flags = ("--resample_zero_variance", "true", "--resample_attempts", attempts)
         trainer = make_trainer("--limit", limit, *flags)
-        write_replies(lambda round_, row: "<answer>a7</answer>")  # no such option, ever
+        write_replies(lambda round_, row: "<answer>a7</answer>")  # this option never exists
         rows = trainer.rollout_func(qids(trainer), trainer)
         assert groups_of(rows) == {
             "zero_variance": 1,
@@ -243,7 +243,7 @@ def test_a_failed_tool_call_leaves_its_row_out_of_the_group(
     wrong = (right + 1) % 5
 
     def write(round_: int, row: int) -> str:
-        if round_ == 1:  # the third episode is over, the fourth goes on alone
+        if round_ == 1:  # the third episode has ended, the fourth continues alone
             return f"<answer>{option_label(right)}</answer>"
         answers = [f"<answer>{option_label(i)}</answer>" for i in (right, wrong)]
         return [*answers, "<search>who is there</search>", "nothing"][row]

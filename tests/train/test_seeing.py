@@ -74,7 +74,7 @@ def test_the_trainer_scores_under_the_pictures_that_were_seen(sees: Callable[...
     trainer.model.train()
     inputs = [trainer.train_dataset[0] for _ in range(4)]
     bare = GRPOTrainer._generate_and_score_completions(trainer, [dict(row) for row in inputs])
-    assert "pixel_values" not in bare  # should TRL take them from rollouts one day, ours may go
+    assert "pixel_values" not in bare  # once TRL takes them from rollouts, remove ours
     batch = trainer._generate_and_score_completions([dict(row) for row in inputs])
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)

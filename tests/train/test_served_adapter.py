@@ -1,6 +1,6 @@
-"""GRPO against a real `vllm serve` on the CPU, which gets LoRA adapters. `make test-vllm` runs it.
+"""GRPO with a real `vllm serve` on the CPU that loads LoRA adapters. `make test-vllm` runs it.
 
-One run of training for all tests, with the command that docs/training.md shows for the server.
+All tests share one training run, with the server's command from docs/training.md.
 """
 
 import json

@@ -60,7 +60,7 @@ def test_a_folder_that_holds_a_run_is_not_trained_into(
     refuse([*argv, "--resume_from_checkpoint", "true"])
     assert (tmp_path / "metrics.jsonl").exists()
     refuse([*argv, "--overwrite", "--learning_rate", "1"])
-    assert (tmp_path / "metrics.jsonl").exists()  # nothing goes before training starts
+    assert (tmp_path / "metrics.jsonl").exists()  # nothing is deleted before the training starts
     with pytest.raises(SystemExit, match="2"):
         refuse([*argv, "--overwrite", "--model-name-or-path", str(tmp_path / "checkpoint-5")])
     assert "would delete the model" in capsys.readouterr().err
@@ -96,9 +96,9 @@ def test_the_early_options_are_those_of_trl(script: Script) -> None:
     early = start_parser(script)
     for option, action in late._option_string_actions.items():
         if early._is_switch(early._known(f"--{option[5:]}")) and option[:4] == "--no":
-            continue  # understood for every switch
+            continue  # every switch accepts it
         mine = early._option_string_actions[early._known(option)]
-        # A switch takes a value or none; whatever else there is takes what follows.
+        # A switch takes one value or none. Every other option takes the next word.
         is_switch = late._is_switch(option) and mine.nargs != "*"  # which takes none as well
         assert early._is_switch(early._known(option)) == is_switch, option
         assert action.nargs in (None, "?", 0) or mine.nargs in ("*", "+"), option

@@ -1,6 +1,6 @@
 """TRL's GRPO with real vLLM in the same process, on the CPU. `make test-vllm` runs it.
 
-One run of training for all tests: an engine takes a minute to load.
+All tests share one training run, because an engine takes a minute to load.
 """
 
 import asyncio

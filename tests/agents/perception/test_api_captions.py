@@ -57,7 +57,7 @@ def test_frames_are_captioned(film: Path, capsys: Any) -> None:
         parts = server.bodies[0]["messages"][0]["content"]
         assert [part["type"] for part in parts] == ["text", "image_url"]
         assert main(arguments(film, server.url)) == 0
-        assert len(server.bodies) == 8  # nothing is asked for again
+        assert len(server.bodies) == 8  # no request is repeated
     (video,) = load_videos(film).values()
     assert len(video.clips[0].layer("captions")) == 4
     assert video.clips[0].layer("captions")[0].text.startswith("A picture ")
@@ -74,7 +74,7 @@ def test_what_fails_is_listed_and_only_that_is_asked_again(film: Path, capsys: A
     with running(answer) as server:
         code = main(arguments(film, server.url))
         first = len(server.bodies)
-        # The frame that failed was asked for once more by itself, and then it went well.
+        # The failed frame was requested again alone, and then it worked.
         assert (code, first) == (0, 9)
 
 

@@ -133,7 +133,7 @@ def test_films_that_fail_are_named_and_what_is_done_is_not_done_again(
     assert {name: layers(many)[name] for name in done} == done
     tries = [line for line in (tmp_path / "read.txt").read_text().splitlines() if "deadly" in line]
     assert len(tries) == 3
-    # With the causes gone, the same command makes what is missing, and nothing else.
+    # Without the causes, the same command makes only the missing parts.
     clips.write_text(kept)
     (tmp_path / "deadly.txt").unlink()
     (tmp_path / "read.txt").unlink()
@@ -171,7 +171,7 @@ def test_a_driver_that_ends_leaves_what_was_done(
     assert 12 <= before < 48
     describe(tmp_path, many, *SHADES, *ray)
     assert layers(many) == layers(one)
-    # Only batches that were not written down are read again: one of each worker.
+    # Only unsaved batches are read again: one per worker.
     assert n_read(tmp_path) <= 48 + 2 * Shades.batch
 
 

@@ -1,6 +1,6 @@
 """Tiny vision-language models with random weights, made by config.
 
-Their processors are the real ones, and so are their chat templates, which TRL ships.
+Their processors are real. Their chat templates are real too, and come with TRL.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def test_a_file_with_a_flipped_bit_never_verifies_wrongly(packed, tmp_path_facto
         found = read_bundle(broken)
     except SpecError:
         return
-    # A bit of the zip's own notes, such as a time, says nothing about what is in it.
+    # A bit of the zip's own metadata, such as a time, does not change the content.
     whole = read_bundle(packed)
     assert check_bundle(found).differs or (found.files, found.manifest) == (
         whole.files, whole.manifest)  # fmt: skip
@@ -302,7 +302,7 @@ def test_another_dataset_is_found_and_each_question_named(data, tmp_path, capsys
     out = tmp_path / "paper.zip"
     assert bundle([str(tmp_path / "runs"), "--out", str(out)]) == 0
     assert verify([str(out)]) == 0
-    assert "rewards, and the questions: " in capsys.readouterr().out  # no such dataset here
+    assert "rewards, and the questions: " in capsys.readouterr().out  # the dataset is missing
     assert verify([str(out), "--dataset", str(data), "--replay"]) == 0
     file = data / "LongTVQA_plus_val.json"
     rows = json.loads(file.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import pytest
 from eval.bundle.card import main as card
 from eval.run_policy import main as run_policy
 
-# What eval.schema.json of "Every Eval Ever" 0.3.0 requires and knows, level by level.
+# The required and the known fields of "Every Eval Ever" 0.3.0, by level.
 REQUIRED = {
     "": "schema_version evaluation_id retrieved_timestamp source_metadata eval_library model_info "
     "evaluation_results",

@@ -70,7 +70,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         if AXE.is_file():
-            page.add_init_script(path=str(AXE))  # not subject to the page's own policy
+            page.add_init_script(path=str(AXE))  # the page's own policy does not apply to it
         page.goto(path.as_uri() + place)
         page.wait_for_selector("body[data-ready]")
         return page

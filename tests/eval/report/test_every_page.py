@@ -70,7 +70,7 @@ def pages(
         (report, [hostile, "--out", made["report.html.j2"]]),
         (card, [hostile, "--out", tmp_path / "card"]),
     ]
-    with ThreadPoolExecutor(1) as pool:  # a browser's driver keeps a loop in this thread
+    with ThreadPoolExecutor(1) as pool:  # the browser's driver has a loop in this thread
         for main, arguments in commands:
             assert pool.submit(main, [str(one) for one in arguments]).result() == 0, arguments
     return made
@@ -124,7 +124,7 @@ def test_each_page_in_a_browser(pages: dict[str, Path], browser: Any, theme: str
     for path in pages.values():
         page = browser.new_context(color_scheme=theme).new_page()
         asked: list[str] = []
-        page.add_init_script(path=str(AXE))  # not subject to the page's own policy
+        page.add_init_script(path=str(AXE))  # the page's own policy does not apply to it
         page.on("request", lambda request, asked=asked: asked.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_timeout(200)

@@ -280,9 +280,9 @@ ASKED = sorted(
 
 
 def blind_features(tasks: Sequence[Task]) -> sparse.csr_array:
-    """What an option is, where it stands, beside which others, and after which question's words.
+    """The features of each option: its word, place, the other options and the question's words.
 
-    Shape: (5 * tasks, features), one row an option.
+    Shape: (5 * tasks, features), one row per option.
     """
     n_options, n_asked = len(OPTIONS), len(ASKED)
     number = {word: i for i, word in enumerate(OPTIONS)}

@@ -1,7 +1,7 @@
-"""Fuzz targets: whatever comes in, what comes out is a result or an error of ours, and soon.
+"""Fuzz targets: every input gives a result or one of our errors, and quickly.
 
-`corpus/TARGET/` keeps what ever failed, or is of a kind that did. Each file is run through its
-target, and damaged copies of them are what is drawn. A new failure goes there as a file.
+`corpus/TARGET/` has inputs that once failed, and similar ones. Each file is run through its target,
+and so are random damaged copies. Add each new failure as a file.
 """
 
 import math
@@ -56,7 +56,7 @@ ZOOM = as_tool(zoom)
 
 
 def parse(protocol: str, data: bytes) -> None:
-    text = data.decode("utf-8", "surrogateescape")  # bytes that are no text become half pairs
+    text = data.decode("utf-8", "surrogateescape")  # bytes that are not text become surrogates
     parser = GAMES[protocol].protocol
     found = parser.parse(text, 5).outcome
     assert isinstance(found, Action | Malformed)

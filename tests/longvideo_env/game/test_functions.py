@@ -161,7 +161,7 @@ def test_schemas_say_what_the_tools_are():
     look, ground, answer = (schema["function"] for schema in GAME.schemas(3))
     assert look["description"].startswith("Asks the vision agent")
     assert look["parameters"]["required"] == ["query"]
-    # What is optional may simply be left out: chat templates know no `anyOf`.
+    # An optional parameter can be left out. Chat templates do not know `anyOf`.
     described = {"type": "string", "description": "what to look for"}
     assert ground["parameters"]["properties"]["query"] == described
     assert ground["parameters"]["required"] == []

@@ -178,7 +178,7 @@ class TestLongVT:
         assert longvt.crop_iou(play, Gold(1)) is None
         assert longvt.crop_iou(Play("answered", 1, [], []), gold) == 0
         assert longvt.crop_iou(play, Gold(1, "d", (10.0, 30.0))) == 0
-        # Stretches that lie over each other count once.
+        # Overlapping stretches count once.
         clues = (("c", 20.0, 40.0), ("c", 25.0, 40.0), ("d", 0.0, 5.0))
         several = Gold(1, "c", (20.0, 40.0), clues=clues)
         assert longvt.crop_iou(play, several) == pytest.approx(10 / 35)

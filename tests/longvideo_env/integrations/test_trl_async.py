@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for row in spec.train_dataset
     ]
     calls = [json.dumps({"name": "answer", "arguments": {"answer": f"a{i}"}}) for i in range(5)]
-    # TRL renders a turn with its empty reasoning; one without would be trained as context alone.
+    # TRL renders a turn with empty reasoning. A turn without it would be context, not trained.
     texts = [f"<think>\n\n</think>\n\n<tool_call>\n{c}\n</tool_call><|im_end|>" for c in calls]
     targets = torch.tensor(tokenizer(texts)["input_ids"])
     policy = AutoModelForCausalLM.from_pretrained(folder).train()
