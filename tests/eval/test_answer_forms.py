@@ -235,7 +235,7 @@ def test_answers_of_others_get_the_same_scores(ask, tmp_path, capsys):
     if ask == "when":
         file.write_text(json.dumps({**answers, next(iter(answers)): "soon"}), encoding="utf-8")
         assert score([str(file), *args, "--out", str(tmp_path / "c")]) == 0
-        assert "1 answers cannot be read, and are wrong" in capsys.readouterr().out
+        assert "1 answers cannot be read and count as wrong" in capsys.readouterr().out
 
 
 def test_two_runs_are_compared_by_their_scores(tmp_path, capsys):

@@ -17,7 +17,7 @@ def test_checkpoints_are_named_once_in_order_of_steps(tmp_path: Path) -> None:
     specs = [f"hf:{tmp_path}/checkpoint-{step}" for step in (25, 50, 100)]
     assert expand_policies([f"hf:{tmp_path}/checkpoint-*"], str(tmp_path)) == specs
     assert expand_policies(["random"], None) == ["random"]
-    with pytest.raises(SpecError, match="no folder fits"):
+    with pytest.raises(SpecError, match="no folder matches"):
         expand_policies([], str(tmp_path / "none"))
 
 

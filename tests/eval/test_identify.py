@@ -49,7 +49,7 @@ def test_a_changed_question_is_named(data, tmp_path, capsys):
     err = capsys.readouterr().err
     assert "Changed since then: the questions (22). Fix: give another --out, or --overwrite." in err
     assert rescore([str(tmp_path / "out" / NAME)]) == 1
-    assert "of 1 of its questions" in capsys.readouterr().err
+    assert "1 questions of " in capsys.readouterr().err
     assert run(tmp_path, "--overwrite") == 0
 
 
