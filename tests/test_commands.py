@@ -1,4 +1,4 @@
-"""Every command is reached by `longvideo-env NAME`, and scripts use their own checkout."""
+"""Every command starts with `longvideo-env NAME`, and scripts use their own checkout."""
 
 import os
 import re

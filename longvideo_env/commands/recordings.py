@@ -1,13 +1,12 @@
-"""Export, import and look into recordings of tool calls.
+"""Export, import and count recorded tool calls.
 
     longvideo-env recording export runs/api/recording.sqlite --out calls.jsonl
     longvideo-env recording import runs/mine/recording.sqlite calls.jsonl
     longvideo-env recording show runs/api/recording.sqlite
 
-A recording is what `--recording record` or `--recording reuse` writes: one SQLite file. As JSON
-Lines it can be published with a result, and be read by a person: one call a line, with what it
-depended on, in an order that is always the same. Calls that are there already stay as they are
-when others are imported.
+`--recording record` and `--recording reuse` write a recording, one SQLite file. Its export is JSON
+Lines, to read or to publish with a result. Each line is one call with all its inputs, and the
+order of the lines is always the same. An import keeps the calls that the recording has already.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ def build_parser() -> OptionParser:
     export.add_argument("recording", type=Path, metavar="FILE", help="The recording.")
     export.add_argument("--out", type=Path, metavar="FILE", help="Default: standard output.")
     taken = commands.add_parser("import", help="Add calls that were exported.")
-    taken.add_argument("recording", type=Path, metavar="FILE", help="Made if it is not there.")
-    taken.add_argument("calls", type=Path, metavar="JSONL", help="What `export` wrote.")
+    taken.add_argument("recording", type=Path, metavar="FILE", help="The recording, new or old.")
+    taken.add_argument("calls", type=Path, metavar="JSONL", help="A file from `export`.")
     show = commands.add_parser("show", help="Count the calls by agent and model.", tables=True)
     show.add_argument("recording", type=Path, metavar="FILE", help="The recording.")
     return parser

@@ -37,7 +37,7 @@ def cache_model(cache: Path, model: Path) -> Path:
 
 @pytest.fixture
 def film(tmp_path: Path) -> str:
-    """Two clips of a minute: talk in the first, something to be seen in the second."""
+    """Two clips of a minute: dialogue in the first, something visible in the second."""
     files = {
         "clips": {
             "frames_fps": 3,
@@ -139,7 +139,7 @@ def film_of_lines(folder: Path) -> str:
 def count_right(
     folder: Path, more: list[str], capsys: pytest.CaptureFixture[str]
 ) -> dict[str, int]:
-    """In how many of thirty pairs the line that answers is given, and what is said of nothing."""
+    """The number of pairs with the right line, and of questions that get no answer."""
     film, counts = film_of_lines(folder), {"direct": 0, "paraphrase": 0, "nothing": 0}
     for pair in PAIRS["pairs"]:
         assert main([film, pair["question"], *more]) == 0

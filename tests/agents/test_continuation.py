@@ -1,4 +1,4 @@
-"""The released checkpoints' way of playing: one long reply, token for token."""
+"""The protocol of the released checkpoints: one long reply, token for token."""
 
 import dataclasses
 from pathlib import Path
@@ -58,7 +58,7 @@ def tiny(tiny_path, tmp_path_factory):
 
 
 class Dictated:
-    """A policy that writes what it is told, in a model's tokens."""
+    """A policy that writes given text in a model's tokens."""
 
     def __init__(self, codec, replies):
         self.codec, self._replies = codec, iter(replies)

@@ -1,4 +1,4 @@
-"""The command `longvideo-env doctor`: what it finds on this machine, and what it never shows."""
+"""The command `longvideo-env doctor`: its findings, and the secrets that it never shows."""
 
 import json
 import socket

@@ -245,7 +245,7 @@ def dataset():
 
 
 def play(path, dataset, settings, n_tasks=6, patch=None):
-    """Trajectories of a few episodes by qid, and the sizes of the batches that they took."""
+    """The trajectories of a few episodes by qid, and the sizes of their batches."""
     config = EnvConfig(max_turns=3)
 
     async def main():

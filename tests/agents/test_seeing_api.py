@@ -1,4 +1,4 @@
-"""Masters that see behind an endpoint: what is sent, and what a recording goes by."""
+"""Vision masters behind an endpoint: their requests, and the keys of recordings."""
 
 import base64
 import itertools
@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[..., Any]:
-    """Plays a question; each call in a folder of its own."""
+    """Play a question. Each call has its own folder."""
     numbers = itertools.count()
 
     def evaluate(server: Any, world: Path, **options: Any) -> Any:

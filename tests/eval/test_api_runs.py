@@ -1,4 +1,4 @@
-"""Whole runs whose agents are all behind an endpoint."""
+"""Complete runs whose agents are all behind an endpoint."""
 
 import base64
 import dataclasses
@@ -38,7 +38,7 @@ def play_among_faults(body, n):
 
 
 def play(body, n):
-    """Look, ground, answer; tools reply at once."""
+    """Look, ground, answer. Tools reply at once."""
     if body["model"] == "ground":
         text = body["messages"][1]["content"]
         return completion(f"<clip>{text.split('<')[1].partition('>')[0]}</clip>")

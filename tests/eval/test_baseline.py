@@ -158,7 +158,7 @@ def test_any_reply_is_read_without_an_error(text):
 
 
 def published(tmp_path, kind):
-    """The embedded subtitles in the forms in which TVQA publishes them."""
+    """The embedded subtitles in the formats that TVQA publishes."""
     file = EMBEDDED / "LongTVQA_plus_subtitle_clip_level.json"
     clips = {
         clip: [line.strip() for line in text.split("<eos>") if line.strip()]

@@ -1,4 +1,4 @@
-"""Agents that have nothing to go on stop a run before it begins, or are named beside its result."""
+"""Agents without input stop a run before it begins, or are named with its result."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def blind(tmp_path):
 
 
 def unread(data, keep="no video"):
-    """Take the captions away, of all videos but one."""
+    """Remove the captions of all videos except one."""
     found = json.loads((data / "captions.json").read_text())
     kept = {clip: lines for clip, lines in found.items() if clip.startswith(keep)}
     (data / "captions.json").write_text(json.dumps(kept))

@@ -1,4 +1,4 @@
-"""Budgets of runs and episodes, and the share of failures that stops a run."""
+"""Budgets of runs and episodes, and the limit on failed episodes that stops a run."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ ANSWER = "<reasoning>r</reasoning><answer>a0</answer>"
 
 
 class Paid:
-    """A policy that looks, then answers, and says what each reply used."""
+    """A policy that looks, then answers, and reports the usage of each reply."""
 
     def __init__(self, cost_usd=0.01, fail=(), wait_s=0.0):
         self.codec = TextCodec()

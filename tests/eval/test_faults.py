@@ -1,4 +1,4 @@
-"""What the system refuses: one line, exit code 1, and what was finished is kept."""
+"""Errors of the operating system: one line, exit code 1, and finished results are kept."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ def run(out, *more):
 
 
 def one_line(capsys):
-    """The line of the fault: the last of standard error, without a traceback."""
+    """The error's line: the last line of standard error, without a traceback."""
     said = capsys.readouterr().err
     assert "Traceback" not in said
     return said.splitlines()[-1]

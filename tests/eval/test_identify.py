@@ -1,4 +1,4 @@
-"""The same command after something has changed: refused, with what and how to go on."""
+"""The same command after a change: it is refused, with the change and a fix."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A judge of answers in words: its votes, failures, cost, recording, and how far it agrees."""
+"""A judge of answers in words: its votes, failures, cost, recording and agreement."""
 
 import json
 import re
@@ -36,7 +36,7 @@ JUDGE = "openai:judge@fake"
 
 
 def grade(body, n):
-    """CORRECT where the right answer stands in the one given, but for models that cannot judge."""
+    """CORRECT if the given answer contains the right one, except for models that cannot judge."""
     right, said = ASKED.search(body["messages"][0]["content"]).groups()
     if body["model"] == "broken":
         return error(400, f"no: {KEY}")
@@ -61,7 +61,7 @@ def server(tmp_path, monkeypatch):
 
 
 def long_answer(messages):
-    """Names two days: right by a judge that looks for the right one, and never word for word."""
+    """Names two days. A judge can accept it if one of them is right. An exact match never does."""
     return "<answer>it is on thursday , or on monday</answer>"
 
 

@@ -15,7 +15,7 @@ CLIP = "v_seg01_clip_00"
 
 
 def videos(n: int) -> dict[str, Video]:
-    """n videos of one clip, in which nothing is said."""
+    """`n` videos of one clip each, with no useful dialogue."""
     return {
         f"v{i}": Video(f"v{i}", (Clip(f"v{i}_seg01_clip_00", (TimedText("nothing"),)),))
         for i in range(n)
@@ -23,7 +23,7 @@ def videos(n: int) -> dict[str, Video]:
 
 
 def made(n: int = 200, *, longest: bool = False, n_videos: int = 20) -> Dataset:
-    """Questions whose answers boxes name, and whose subtitles say nothing."""
+    """Questions with answers that occur in the boxes, but not in the subtitles."""
     tasks = []
     for i in range(n):
         options = [f"word{i}{k}" for k in range(4)]

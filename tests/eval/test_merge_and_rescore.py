@@ -39,7 +39,7 @@ def test_shards_put_together_are_the_run(tmp_path):
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """Questions with groups of a benchmark's own, in an order in which shards differ in them."""
+    """Questions with the groups of a benchmark, in an order that gives each shard other groups."""
     rows = [
         {"qid": i, "question": f"Q{i}?", "a0": "x", "a1": "y", "answer": i % 2,
          "video": f"v{i % 6}", "length": ("short", "long")[i % 4 // 2], "type": f"type {i % 5}"}

@@ -1,4 +1,4 @@
-"""An accuracy that tells "cannot read" from "cannot write tags"."""
+"""An accuracy that separates "cannot read" from "cannot write tags"."""
 
 from dataclasses import replace
 

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two policies, one of them with two limits of turns."""
+    """Runs of two policies, one of them with two turn limits."""
     out = tmp_path_factory.mktemp("runs")
     mini = ["--dataset", "mini:videos=5", "--split", "test"]
     for turns in ("2", "5"):

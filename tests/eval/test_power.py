@@ -11,7 +11,7 @@ GIVEN = ("--per-video", "12", "--disagreement", "0.3", "--correlation", "0.05")
 
 
 def test_the_plan_is_what_the_test_really_finds():
-    """Videos of 12 questions, 30 % disagreement, a difference of 0.1, correlation 0.05."""
+    """12 questions per video, 30 % disagreement, a difference of 0.1, a correlation of 0.05."""
     rng, found = np.random.default_rng(0), 0
     videos = np.repeat(np.arange(30), 12)
     scale = 1 / 0.05 - 1

@@ -1,4 +1,4 @@
-"""How often agents find the gold clip, measured by the command."""
+"""How often agents find the gold clip, as the command measures it."""
 
 import json
 from pathlib import Path

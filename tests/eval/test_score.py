@@ -23,7 +23,7 @@ def played(tmp_path_factory):
 
 
 def answers_of(folder):
-    """In the dataset's order of options, which runs may have shuffled."""
+    """A run's answers in the dataset's order of options. The run may have shuffled them."""
     found = {}
     for t in read_run(folder).episodes.values():
         shown = t.choice

@@ -1,4 +1,4 @@
-"""Which questions are played: by id, from a file or a run, drawn; and runs of before."""
+"""The selection of questions: by id, from a file, from a run or drawn; and older runs."""
 
 import json
 from collections import Counter

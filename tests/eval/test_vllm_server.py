@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 def template():
-    """Qwen3's chat template, which carries tools. TRL ships it; importing TRL here takes long."""
+    """Qwen3's chat template, with tools. It comes with TRL, but an import of TRL takes long."""
     (folder,) = importlib.util.find_spec("trl").submodule_search_locations
     return Path(folder, "chat_templates", "qwen3.jinja")
 
@@ -69,7 +69,7 @@ def point(request: ToolCall, where: Literal["left", "right"], again: bool | None
 
 
 def play_calls(url, folder, spec, *more):
-    """Episodes by calls of functions, and what happened in their turns."""
+    """Episodes with function calls, and the outcomes of their turns."""
     from eval.run_policy import main
     from longvideo_env.records.trajectory import read_trajectories
 
@@ -86,7 +86,7 @@ def play_calls(url, folder, spec, *more):
 
 @pytest.mark.parametrize("stream", ["", ",stream=true"])
 def test_calls_of_functions(url, tmp_path, monkeypatch, stream):
-    """`strict` makes vLLM hold even a random model to the tools' schemas."""
+    """With `strict`, vLLM makes even a random model follow the tools' schemas."""
     (tmp_path / "point_tool.py").write_text(TOOL, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -104,6 +104,6 @@ def test_calls_of_functions(url, tmp_path, monkeypatch, stream):
 
 
 def test_calls_that_nothing_holds_to_the_schemas(url, tmp_path):
-    """A random model makes every mistake; the server takes the conversation back all the same."""
+    """A random model makes every mistake, but the server still accepts the conversation."""
     turns = play_calls(url, tmp_path, "tool_choice=required")
     assert len({turn.malformed for turn in turns}) > 1

@@ -1,4 +1,4 @@
-"""What is written lies there old or new, never by half, whenever its writer is killed."""
+"""A file is the old or the new one, never a part, whenever its writer is killed."""
 
 import os
 import subprocess

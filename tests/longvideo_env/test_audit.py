@@ -60,14 +60,14 @@ def test_what_is_sound_passes_and_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("segments", "problem"),
     [
-        (changed(3, sampled=True), "marked as sampled, but only the assistant's"),
+        (changed(3, sampled=True), "marked as sampled, but only assistant segments"),
         (changed(1, logprobs=(-0.1,)), "3 token ids, but 1 log-probs"),
         (changed(1, logprobs=(-0.1, 0.5, -0.1)), "a log-prob is above 0"),
         (changed(3, logprobs=(-0.1,)), "has log-probs, but was not sampled"),
         (changed(3, token_ids=None), "has no token ids"),
-        (changed(1, token_ids=(1, 5, 3)), "its ids decode to '<search>seen</search>'"),
-        (changed(3, turn=2), "it stands behind turn 2's"),
-        (GOOD[:1] + GOOD[4:], "its replies are those of turns [2]"),
+        (changed(1, token_ids=(1, 5, 3)), "the ids decode to '<search>seen</search>'"),
+        (changed(3, turn=2), "it comes after turn 2's"),
+        (GOOD[:1] + GOOD[4:], "got replies in turns [2]"),
         (
             changed(
                 4, text="<answer>a0</answer>more", token_ids=(6, 7, 8, 9), logprobs=(-1.0,) * 4

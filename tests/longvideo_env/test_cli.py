@@ -13,7 +13,7 @@ def test_help_names_every_command_and_what_it_does(capsys: pytest.CaptureFixture
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert "mini" in out
-    assert "a made-up world of small videos" in out.lower()
+    assert "small generated videos" in out.lower()
 
 
 def test_without_a_command_it_says_how_to_use_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,7 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
         (["--max-turn", "3"], "x: unknown option --max-turn. Did you mean --max-turns?", 2),
         (["--max_turns", "few"], "x: argument --max-turns: invalid int value: 'few'", 2),
         (["--config", "none.yaml"], "x: --config none.yaml cannot be read", 1),
-        (["--config"], "x: --config needs the path of a YAML file.", 2),
+        (["--config"], "x: --config expects the path of a YAML file.", 2),
     ],
 )
 def test_what_is_wrong_is_one_line(

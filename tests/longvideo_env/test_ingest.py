@@ -21,14 +21,14 @@ SRT = "1\n00:00:00,500 --> 00:00:01,500\nAnn : hello\n\n2\n00:00:05,000 --> 00:0
 
 
 def picture(shade: int, size: tuple[int, int] = (64, 32)) -> np.ndarray:
-    """Left half white, right half of a shade."""
+    """A picture with a white left half and a grey right half."""
     image = np.full((size[1], size[0], 3), shade, np.uint8)
     image[:, : size[0] // 2] = 255
     return image
 
 
 def write_film(path: Path, times_ms: list[int], shades: list[int] | None = None) -> Path:
-    """A film with a picture at each time."""
+    """A film with one picture at each given time."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
@@ -59,7 +59,7 @@ def write_sound(path: Path, seconds: int) -> Path:
 
 
 def shade_of(path: Path) -> int:
-    """Of the right half."""
+    """The brightness of the right half."""
     return int(pixels(path)[:, -8:].mean())
 
 
@@ -196,7 +196,7 @@ def test_a_film_without_subtitles_has_clips_and_captions(tmp_path: Path) -> None
 
 
 def write_covered(path: Path, cover_first: bool) -> Path:
-    """A film of 3 s beside a large picture, as some programs put in a cover."""
+    """A film of 3 s with a large cover picture, as some programs add it."""
     with av.open(str(path), "w") as container:
         for is_cover in (cover_first, not cover_first):
             stream = container.add_stream("mpeg4", rate=4)
@@ -264,7 +264,7 @@ def test_a_folder_of_films_goes_on_where_it_was_stopped(tmp_path: Path, capsys: 
     arguments = [str(films), "--out", str(out), "--fps", "1"]
     assert main(arguments) == 3
     printed = capsys.readouterr()
-    assert "3 of 4 films are there" in printed.out
+    assert "3 of 4 films are ready" in printed.out
     assert "d.mkv: expected a film" in printed.err
     assert sorted(path.name for path in out.iterdir()) == ["-c", "a", "b"]
     assert json.loads((out / "a/film.json").read_text())["subtitles"] == 2

@@ -20,7 +20,7 @@ def test_a_file_of_questions_for_a_film(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "clips.json").write_text(json.dumps({"frames_fps": 3, "clips": CLIPS}))
     assert questions.main([str(tmp_path)]) == 0
     assert questions.main([str(tmp_path)]) == 1  # never over another
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert show.main([str(tmp_path / "questions.csv"), "-n", "1"]) == 0
     shown = capsys.readouterr().out
     assert "shown in film_seg01_clip_00, 0-60 s in it" in shown

@@ -23,7 +23,7 @@ from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
 
 
 class Counting:
-    """Replies after a moment, and counts how often it was asked."""
+    """Replies after a moment, and counts its calls."""
 
     immediate = False
 
@@ -251,7 +251,7 @@ def test_a_miss_in_replay_is_an_error_of_its_own(tmp_path):
 
 
 class Drawing(Counting):
-    """Reads the seed where it has to choose."""
+    """Uses the seed to make a choice."""
 
     async def look(self, request, /):
         self.asked += 1

@@ -1,4 +1,4 @@
-"""A recording whose writer is killed: every call that it was told of is whole, and none is half."""
+"""A recording with a killed writer: every announced call is complete, and none is partial."""
 
 import subprocess
 import sys

@@ -42,7 +42,7 @@ print("played, reward", reward)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """A command's output; its failure ends the check and is shown whole."""
+    """A command's output. If it fails, the check ends and prints all of it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=kept, capture_output=True, text=True, check=False
@@ -59,7 +59,7 @@ def say(text: str) -> None:
 
 
 def find_python(version: str) -> Path | None:
-    """An interpreter of a version: on the path, or where pyenv or setup-python keep theirs."""
+    """An interpreter of a version: on the path, from pyenv or from setup-python."""
     if found := shutil.which(f"python{version}"):
         try:
             subprocess.run([found, "-c", "import venv, ensurepip"], check=True, capture_output=True)
@@ -89,7 +89,7 @@ def build(out: Path) -> Path:
 
 
 def environment(python: Path, folder: Path, *install: str) -> Path:
-    """A new environment with what is named. Returns its folder of programs."""
+    """A new environment with the given packages. Returns its folder of programs."""
     run(python, "-m", "venv", folder)
     programs = folder / "bin"
     run(programs / "python", "-m", "pip", "install", "--quiet", *install)

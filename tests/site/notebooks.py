@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def refresh(path: Path) -> None:
-    """Run one notebook in its place."""
+    """Run one notebook in its folder."""
     book = nbformat.read(path, as_version=4)
     options = {"timeout": 300, "record_timing": False, "coalesce_streams": True}
     NotebookClient(book, resources={"metadata": {"path": str(path.parent)}}, **options).execute()

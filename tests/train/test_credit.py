@@ -20,7 +20,7 @@ A, B = ("v_seg01_clip_00",), ("v_seg01_clip_01",)
 
 
 def test_by_hand() -> None:
-    """Three episodes of a group and one of another, whose only turn has nothing beside it."""
+    """Three episodes of one group, and the only episode of another group."""
     episodes = [
         Earned(0, (0.3, 1.0), (A, B)),
         Earned(0, (0.1, 0.0), (A, A)),

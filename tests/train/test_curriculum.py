@@ -1,4 +1,4 @@
-"""Questions drawn by how often they were answered right, and the same again after a resume."""
+"""Questions are drawn by their share of right answers. A resumed run draws the same."""
 
 from collections import Counter
 from pathlib import Path

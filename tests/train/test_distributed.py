@@ -39,7 +39,7 @@ def launch(
 
 @pytest.fixture(scope="module")
 def wide_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with wide layers: ZeRO-3 does not shard tensors of under 100,000 numbers."""
+    """The tiny model with wide layers. ZeRO-3 does not shard tensors under 100,000 numbers."""
     folder = tmp_path_factory.mktemp("models") / "wide"
     config = AutoConfig.from_pretrained(tiny_model)
     config.intermediate_size = 2048

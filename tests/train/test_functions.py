@@ -1,4 +1,4 @@
-"""Training by function calls, with Qwen3's own chat template."""
+"""Training with function calls and Qwen3's own chat template."""
 
 import json
 from collections.abc import Callable

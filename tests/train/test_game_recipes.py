@@ -1,4 +1,4 @@
-"""The recipes of games in `mini`: a starter by SFT, then GRPO; what they share, and two steps."""
+"""The recipes of games on `mini`: a starter by SFT, then GRPO. Shared settings, and two steps."""
 
 import json
 import subprocess

@@ -103,7 +103,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 
 
 class Killed(BaseException):
-    """Ends a run between two steps, without any of its clean-up for errors."""
+    """Ends a run between two steps, without its clean-up for errors."""
 
 
 @contextmanager
@@ -240,7 +240,7 @@ UNFIT = ("nowhere", "no-such.yaml", "there is no runs/none", "checkpoint-*", "a 
         (["--limit", "1", "--per_device_train_batch_size", "8"], "a batch takes 2 questions"),
         (["--dataset", "nowhere"], "nowhere"),
         (["--vision", "telepathy"], "unknown vision agent 'telepathy'"),
-        (["--config"], "--config needs the path of a YAML file"),
+        (["--config"], "--config expects the path of a YAML file"),
         (["--config", "no-such.yaml"], "no-such.yaml"),
         (["--resume_from_checkpoint", "runs/none"], "there is no runs/none"),
         (["--resume_from_checkpoint", "true"], "checkpoint-*"),

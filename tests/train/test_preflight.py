@@ -23,12 +23,12 @@ RECIPES = sorted((ROOT / "configs" / "grpo").glob("qwen*.yaml"))
 
 
 def model_of(recipe: Path) -> Path:
-    """The folder with the `config.json` of a recipe's model, and nothing else."""
+    """A folder with only the `config.json` of a recipe's model."""
     return next(folder for folder in MODELS.iterdir() if recipe.stem.startswith(folder.name))
 
 
 def accelerate_of(recipe: Path) -> str:
-    """The accelerate config that the recipe's own command names."""
+    """The accelerate config in the recipe's own command."""
     line = recipe.read_text(encoding="utf-8").splitlines()[0]
     return str(ROOT / line.split("--config_file ")[1].split()[0])
 

@@ -29,12 +29,12 @@ class BrokenVision:
 
 
 def qids(trainer: Any, group: int = 4) -> list[str]:
-    """A batch of one question, repeated for its group as TRL's sampler does it."""
+    """A batch of one question, repeated for its group like TRL's sampler does."""
     return [trainer.train_dataset[0]["prompt"]] * group
 
 
 def groups_of(rows: dict[str, list[Any]]) -> dict[str, float]:
-    """What the rows of a batch, all alike, say of its groups."""
+    """The group metrics in the rows of a batch. All rows must have the same."""
     first, *others = rows["step"]
     assert all(one == first for one in others)
     prefix = "groups/"
@@ -121,7 +121,7 @@ def test_a_group_may_reach_over_processes(
 
 
 def flat_at_first(round_: int, row: int) -> str:
-    """All equal in the first round; then the first of the group makes a mistake."""
+    """All replies are equal in the first round. Then the first of the group makes a mistake."""
     return "well" if round_ == 1 and row == 0 else ANSWER
 
 
@@ -281,7 +281,7 @@ def test_a_whole_batch_that_failed_moves_nothing(make_trainer: MakeTrainer) -> N
 
 
 class Logits(nn.Module):
-    """Stands for the model: logits that are parameters, whatever the tokens before."""
+    """Replaces the model. Its logits are parameters and do not depend on the earlier tokens."""
 
     def __init__(self, ids: Tensor, vocabulary: int) -> None:
         super().__init__()

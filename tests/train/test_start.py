@@ -1,4 +1,4 @@
-"""What a training says before and while it starts."""
+"""The output of a training before and during its start."""
 
 from __future__ import annotations
 

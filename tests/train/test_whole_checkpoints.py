@@ -1,4 +1,4 @@
-"""Checkpoints that were cut off, weights that are pickles, and a disk that is full."""
+"""Truncated checkpoints, pickled weights and a full disk."""
 
 import json
 import resource
@@ -19,7 +19,7 @@ from train.whole_checkpoints import last_whole_checkpoint, storage_errors
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Checkpoints 2 and 9 are whole; 10 and 11 were cut off."""
+    """Checkpoints 2 and 9 are complete. 10 and 11 are truncated."""
     for step, state in ((2, "{}"), (9, '{"max_steps": 12}'), (10, '{"max_st'), (11, None)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""`train/grpo.py`, whose second machine is lost at a step: see `test_two_hosts.py`."""
+"""`train/grpo.py` with a second machine that is lost at a step. See `test_two_hosts.py`."""
 
 import os
 import signal

@@ -35,7 +35,7 @@ steps = 0
 def generate_at_random(
     model: Any, codec: ChatCodec, prompts: Sequence[Sequence[int]], *args: Any, **kwargs: Any
 ) -> list[Generated]:
-    """Generate, and put words drawn at random in place of what came."""
+    """Generate, and replace the result by random words."""
     generated = generate_batch(model, codec, prompts, *args, **kwargs)
     ids = [codec.encode(WORDS[int(rng.integers(len(WORDS)))]) for _ in generated]
     return [

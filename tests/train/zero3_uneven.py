@@ -27,7 +27,7 @@ rounds = 0
 def generate_uneven(
     model: Any, codec: ChatCodec, prompts: Sequence[Sequence[int]], *args: Any, **kwargs: Any
 ) -> list[Generated]:
-    """Generate, and put this rank's words in place of what came."""
+    """Generate, and replace the result by this rank's words."""
     global rounds
     rounds += 1
     if RANK == 1 and rounds == 2 and "UNEVEN_CRASH" in os.environ:

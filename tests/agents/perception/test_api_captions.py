@@ -1,4 +1,4 @@
-"""Captions by a model behind an endpoint, which is a server of this machine."""
+"""Captions from a model behind an endpoint, a server on this machine."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ CLIPS = ("film_seg01_clip_00", "film_seg01_clip_01")
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """Two clips of four frames, one a second."""
+    """Two clips of four frames, one per second."""
     spans = {c: {"start_s": 4 * i, "end_s": 4 * i + 4} for i, c in enumerate(CLIPS)}
     text = json.dumps({"frames_fps": 1, "clips": spans})
     (tmp_path / "clips.json").write_text(text)
@@ -64,7 +64,7 @@ def test_frames_are_captioned(film: Path, capsys: Any) -> None:
     assert video.clips[0].layers[0].model == "openai:m"
     out = capsys.readouterr().out
     assert "captions: 8 lines from 8 frames (openai:m)" in out
-    assert "there already" in out
+    assert "already exists" in out
 
 
 def test_what_fails_is_listed_and_only_that_is_asked_again(film: Path, capsys: Any) -> None:

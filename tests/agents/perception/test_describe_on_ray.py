@@ -1,4 +1,4 @@
-"""Layers of many films on a real cluster of Ray: those of one machine, whatever is killed."""
+"""Layers of many films on a real Ray cluster equal those of one machine, after any kill."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ NAMES = ("a", "b", "c", "deadly", "e", "f")
 
 
 class Shades:
-    """Says how bright a frame is, notes each frame that it reads, and dies of some."""
+    """Writes the brightness of a frame, records each frame that it reads, and dies on some."""
 
     every_s, batch = 1.0, 2
     maker = Maker("captions", "shades", "1", {})
@@ -82,7 +82,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two(films: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """The films twice: for one machine and for the cluster."""
+    """Two copies of the films: for one machine and for the cluster."""
     return tuple(Path(shutil.copytree(films / "data", tmp_path / n)) for n in ("one", "many"))  # type: ignore[return-value]
 
 
@@ -138,11 +138,11 @@ def test_films_that_fail_are_named_and_what_is_done_is_not_done_again(
     (tmp_path / "deadly.txt").unlink()
     (tmp_path / "read.txt").unlink()
     out, _ = describe(tmp_path, many, *SHADES, *ray)
-    assert out.count("there already") == 4
+    assert out.count("already exists") == 4
     assert n_read(tmp_path) == 2 * 8
     assert layers(many) == layers(one)
     out, _ = describe(tmp_path, many, *SHADES, *ray)
-    assert out.count("there already") == 6
+    assert out.count("already exists") == 6
     assert n_read(tmp_path) == 2 * 8
 
 

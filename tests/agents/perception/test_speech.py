@@ -1,4 +1,4 @@
-"""Real speech, heard by a real model: what people read aloud comes out as lines of the clips."""
+"""A real model transcribes real speech into lines of the clips."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def words(text: str) -> list[str]:
 
 
 def error_rate(said: str, heard: str) -> float:
-    """Words to change, add or drop, by the number of words said."""
+    """The word error rate: changed, added and missing words per spoken word."""
     a, b = words(said), words(heard)
     row = list(range(len(b) + 1))
     for i, word in enumerate(a, start=1):

@@ -19,7 +19,7 @@ def template_of(kind: str) -> str:
 
 
 def make_tiny_vlm(out: Path, kind: str = "qwen2_5_vl") -> Path:
-    """Write the model and what its processor is made of."""
+    """Write the model and the files of its processor."""
     import torch
     from transformers import Qwen2VLImageProcessorPil
 

@@ -1,4 +1,4 @@
-"""Bundles: what goes in, what stays out, and that whatever is changed afterwards is found."""
+"""Bundles: their content, what they leave out, and that every later change is found."""
 
 import copy
 import json
@@ -46,7 +46,7 @@ def data(tmp_path):
 
 
 def changed(path, name, change):
-    """The bundle with one of its files changed, and all hashes made to fit again."""
+    """A bundle with one changed file and recomputed hashes."""
     before = read_bundle(path)
     files = {**before.files, name: change(before.files[name])}
     manifest = {k: v for k, v in before.manifest.items() if k not in ("files", "digest")}
@@ -105,7 +105,7 @@ EPISODE = st.sampled_from(
 
 
 def tamper(row, what):
-    """One thing of an episode, changed to another value of its type."""
+    """Change one field of an episode to another value of the same type."""
     row = copy.deepcopy(row)
     if what == "reply":
         last = [s for s in row["segments"] if s["sampled"]][-1]

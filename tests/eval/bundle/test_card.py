@@ -1,4 +1,4 @@
-"""The evaluation card: what it says, that its page is inert, and the published schema."""
+"""The evaluation card: its content, its page without scripts, and the published schema."""
 
 import base64
 import hashlib

@@ -20,7 +20,7 @@ N = 500
 
 
 class Place:
-    """A slot in this process; its first workers are lost while they play."""
+    """A slot in this process. Its first workers die while they play."""
 
     def __init__(self, session, node, losses):
         self.engine, self.node, self.losses = build_engine(POLICY, session), node, losses

@@ -1,4 +1,4 @@
-"""Runs on a real cluster of three nodes on this machine; nodes, workers and driver are killed."""
+"""Runs on a real cluster of three nodes on this machine. Nodes, workers and driver are killed."""
 
 import json
 import os
@@ -191,13 +191,13 @@ def test_equal_calls_are_asked_once_over_the_cluster(folder, three_nodes):
 
 
 def ours(session):
-    """The processes and the sockets that listen, of a session of ours."""
+    """The processes and listening sockets of one of our sessions."""
     found = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True)
     return [int(pid) for pid in found.stdout.split()]
 
 
 def listening(pids):
-    """Addresses on which processes listen."""
+    """The addresses on which the processes listen."""
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):

@@ -1,4 +1,4 @@
-"""Every page that this project writes: none runs or loads what its own policy does not name."""
+"""Every page of this project runs and loads only what its content policy names."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def film(tmp_path: Path) -> Path:
 def pages(
     film: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Path]:
-    """One of each, from hostile data."""
+    """One page of each kind, made from hostile data."""
     hostile = tmp_path / "hostile"
     hostile.mkdir()
     for file in (runs / "random").glob("*.json*"):

@@ -1,4 +1,4 @@
-"""The page about a film: rows of time with pictures and lines, and a search."""
+"""The page of a film: timed rows with pictures and lines, and a search."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The first sentence of a page, and the line under its title."""
+"""The first sentence of a page, and the line below its title."""
 
 import os
 import re

@@ -23,7 +23,7 @@ Make = Callable[..., str]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Writes files and returns the spec of the folder."""
+    """Write files and return the spec of the folder."""
 
     def write(name: str, **files: Any) -> str:
         for path, content in files.items():

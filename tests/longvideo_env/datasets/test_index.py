@@ -30,7 +30,7 @@ def index_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def both(folder: Path, skip_invalid: bool = False) -> tuple[Dataset, Dataset]:
-    """The split through an index, and read as small files are."""
+    """The split through an index, and read like small files."""
     sources = find_sources(str(folder), "val", None)
     indexed = loading._load.__wrapped__(sources, sources.state(), skip_invalid)
     return indexed, loading._read(sources, skip_invalid)

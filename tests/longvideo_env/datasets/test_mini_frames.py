@@ -1,4 +1,4 @@
-"""Pictures of the mini world show what its captions say."""
+"""The frames of `mini` match its captions."""
 
 import re
 import sys

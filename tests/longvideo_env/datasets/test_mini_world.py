@@ -1,4 +1,4 @@
-"""Whether the mini world is what it says: who tells what where, and what gives nothing away."""
+"""The facts of `mini`: who says what in which clip, and no clue outside the gold clip."""
 
 import re
 from collections import Counter
@@ -69,7 +69,7 @@ def held_in(clip: Clip) -> dict[str, tuple[str, str]]:
 
 
 def fact_clips(dataset: Dataset, task: Task) -> dict[str, tuple[str, str, str]]:
-    """Topic -> clip, teller and day."""
+    """Topic -> clip, speaker and day."""
     return {
         match[2]: (clip.clip_id, match[1], match[3])
         for clip in dataset.video(task).clips
@@ -194,7 +194,7 @@ def test_gold_is_true(dataset: Dataset) -> None:
 
 
 def test_a_decoy_neither_tells_nor_shows(dataset: Dataset) -> None:
-    """It talks of the topic; its person is silent, and holds another colour if there at all."""
+    """In a decoy clip the person is silent. If the person is shown, the colour is another one."""
     traps = 0
     for task in dataset:
         match = SAY.fullmatch(task.question.text) or LOOK.fullmatch(task.question.text)
@@ -339,7 +339,7 @@ def test_question_and_options_alone_say_nothing(level: float) -> None:
 
 @pytest.mark.slow
 def test_the_blind_reader_would_find_a_leak() -> None:
-    """The check itself: it learns a colour that is right more often than others."""
+    """A test of the check: it learns a colour that is right more often than others."""
     tasks = load_mini("train", videos=1000).tasks
     leaky = [t for t in tasks if "red" not in t.question.options or right(t) == "red"]
     hits = blind_hits(fit_blind(leaky[::2]), leaky[1::2])

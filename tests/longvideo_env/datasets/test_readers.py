@@ -1,4 +1,4 @@
-"""Each benchmark from a folder made like the published one; both copies give the same questions."""
+"""Each benchmark from a folder like the published one. Both copies give the same questions."""
 
 import json
 import shutil

@@ -129,7 +129,7 @@ def test_what_once_failed(entry: Path, tmp_path: Path) -> None:
 
 
 def damaged(data: bytes, draw: np.random.Generator) -> bytes:
-    """A copy of which pieces were replaced, cut out, put in or doubled."""
+    """A copy with pieces replaced, deleted, inserted or doubled."""
     changed = bytearray(data[:4000])
     for _ in range(int(draw.integers(1, 8))):
         at = int(draw.integers(len(changed) + 1))

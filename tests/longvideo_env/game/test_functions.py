@@ -1,4 +1,4 @@
-"""Actions as function calls: what counts, what does not, and how it is put to the master."""
+"""Actions as function calls: valid and invalid calls, and the messages to the master."""
 
 import json
 
@@ -202,7 +202,7 @@ def test_no_message_raises(name, arguments, content, more, n):
 
 
 def whole(said):
-    """A conversation holds only what a server or a template can take back."""
+    """A conversation has only parts that a server or a template accepts."""
     json.dumps(said, allow_nan=False).encode()
     said["content"].encode("utf-8", "surrogatepass")
     calls = said.get("tool_calls", [])

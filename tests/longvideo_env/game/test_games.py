@@ -1,4 +1,4 @@
-"""The games that ship: what they say, take and score."""
+"""The shipped games: their texts, actions and scores."""
 
 import dataclasses
 import json
@@ -81,7 +81,7 @@ def test_a_game_is_one_short_file_that_names_its_source(module):
 
 
 def twisted(gold: Gold) -> Gold:
-    """Other gold, in every part."""
+    """A gold label that differs in every part."""
     return Gold(
         answer=None if gold.answer is None else (gold.answer + 1) % 5,
         clip_id=gold.clip_id,

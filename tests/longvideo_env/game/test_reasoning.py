@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""While reasoning is open, nothing counts: in every form in which models write it."""
+"""Actions inside open reasoning do not count, in every format that models write."""
 
 import pytest
 from hypothesis import example, given

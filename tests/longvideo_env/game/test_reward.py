@@ -113,7 +113,7 @@ def test_grounding_is_a_term_that_is_off_by_default():
 
 
 def thrift(play, gold):
-    """One point less for each turn."""
+    """Minus one point per turn."""
     return -float(len(play.turns))
 
 

@@ -1,4 +1,4 @@
-"""What a master who sees is shown: references to frames, chosen without a network or a model."""
+"""The frames for a vision master: references, chosen without a network or a model."""
 
 import json
 import shutil
@@ -79,7 +79,7 @@ def test_other_labels_are_asked_for_with_frames_too() -> None:
 
 
 def see(messages: list[dict[str, Any]], frames: list[list[FrameRef]]) -> str:
-    """Asks for another clip, then answers; says what it saw."""
+    """Asks for another clip, then answers. Records the frames that it saw."""
     said = sum(message["role"] == "assistant" for message in messages)
     assert [bool(shown) for shown in frames] == [m["role"] == "user" for m in messages]
     assert all("frames" not in message for message in messages)

@@ -1,4 +1,4 @@
-"""Saved episodes become conversations with calls, and TRL's trainer reads them."""
+"""Saved episodes become conversations with tool calls, and TRL's trainer reads them."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ FORMS = ("sharegpt", "openai", "trl")
 
 
 def right(messages: list[dict[str, str]]) -> str:
-    """Looks, grounds, answers a0; sometimes badly."""
+    """Looks, grounds and answers a0, sometimes with an error."""
     n = sum(message["role"] == "assistant" for message in messages)
     if "?" in messages[1]["content"].splitlines()[0][-3:] and n == 0:
         return "<reasoning>I look.</reasoning><search>mug</search>"
@@ -165,7 +165,7 @@ def test_trl_trains_a_step_on_each(form: str, files: dict[str, Path], tmp_path: 
 
 
 def by_calls(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Thinks apart and aloud, looks, then answers."""
+    """Reasons in a separate field and in the text, looks, then answers."""
     last = any(message["role"] == "tool" for message in messages)
     name, given = ("answer", {"answer": "a0"}) if last else ("look", {"query": "mug"})
     function = {"name": name, "arguments": json.dumps(given)}

@@ -1,4 +1,4 @@
-"""Tools of one's own: a function is declared, offered, called and recorded as any other."""
+"""Your own tools: a function is declared, offered, called and recorded like any other tool."""
 
 import asyncio
 import enum
