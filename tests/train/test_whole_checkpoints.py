@@ -56,7 +56,7 @@ def test_without_a_whole_one_there_is_none(run: Path) -> None:
 def test_an_evaluation_leaves_those_cut_off_out(run: Path, capsys: Any) -> None:
     named = expand_policies([], str(run))
     assert named == [f"hf:{run}/checkpoint-{step}" for step in (2, 9)]
-    assert "checkpoint-11 was cut off" in capsys.readouterr().err
+    assert "checkpoint-11 is incomplete" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_model.bin"])
