@@ -1,11 +1,11 @@
-"""Memory of `describe --ray` over many films: it must not grow with their number or length.
+"""Measure the memory of `describe --ray`. It must not grow with the number or length of films.
 
     python benchmarks/describe_memory.py
     python benchmarks/describe_memory.py --films 20 200 2000
 
-Ingests made-up films, describes them with two workers on a cluster of this machine, and samples
-the memory that belongs to each process alone (USS). The maker reads each frame's brightness, so
-what is measured is the pipeline.
+Ingests generated films, describes them with two workers on a cluster on this machine, and samples
+the unshared memory of each process (USS). The model only reads each frame's brightness, so the
+memory is that of the pipeline.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Brightness:
 
 @dataclass(frozen=True)
 class Peaks:
-    """What one run took.
+    """The time and memory of one run.
 
     Attributes:
         wall_s: Seconds of the whole command.
@@ -66,7 +66,7 @@ class Peaks:
 
 
 def write_film(path: Path, seconds: int) -> None:
-    """A film whose pictures get brighter, one a second."""
+    """A film with one picture per second. Each is brighter than the one before."""
     import av
 
     with av.open(str(path), "w") as film:
@@ -94,7 +94,7 @@ def make_films(folder: Path, n: int, seconds: int) -> Path:
 
 
 def describe(data: Path, n: int) -> Peaks:
-    """Run the command and watch it."""
+    """Run the command and measure its memory."""
     command = [sys.executable, "-m", "longvideo_env.commands.main", "describe", str(data)]
     command += ["--with", f"{Path(__file__).resolve()}:Brightness", "--kind", "captions"]
     begin = time.perf_counter()
@@ -114,7 +114,7 @@ def describe(data: Path, n: int) -> Peaks:
 
 
 def sizes(process: psutil.Process) -> Counter[str]:
-    """Bytes that belong to the command, to its largest worker, and to Ray's own processes."""
+    """The unshared bytes of the command, its largest worker and Ray's own processes."""
     found: Counter[str] = Counter()
     try:
         found["driver"] = process.memory_full_info().uss
