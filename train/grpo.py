@@ -154,7 +154,7 @@ def load_questions(args: GrpoArguments, env: EnvConfig, training: GRPOConfig) ->
         raise DataError(
             f"a batch takes {needed} questions, but there are {len(dataset)}.",
             where,
-            mend="lower per_device_train_batch_size, or raise num_generations.",
+            mend="lower --per-device-train-batch-size, or raise --num-generations.",
         )
     return dataset
 

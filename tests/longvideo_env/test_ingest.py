@@ -280,6 +280,22 @@ def test_a_folder_of_films_goes_on_where_it_was_stopped(tmp_path: Path, capsys: 
     assert "not an empty folder" in capsys.readouterr().err
 
 
+def test_subtitles_beside_a_film_are_taken_unless_none_are_wanted(
+    tmp_path: Path, capsys: Any
+) -> None:
+    film = write_film(tmp_path / "f.mp4", list(range(0, 4000, 500)))
+    (tmp_path / "f.en.srt").write_text(SRT, encoding="utf-8")
+    arguments = [str(film), "--fps", "1", "--speech", "none", "--out"]
+    assert main([*arguments, str(tmp_path / "a")]) == 0
+    assert "f.en.srt, found beside the film" in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path / "b"), "--subtitles", "none"]) == 0
+    assert "0 subtitles" in capsys.readouterr().out
+    with_lines, without = (
+        json.loads((tmp_path / name / "film.json").read_text())["subtitles"] for name in "ab"
+    )
+    assert with_lines > 0 == without
+
+
 def test_a_film_of_no_pictures(tmp_path: Path) -> None:
     film = write_film(tmp_path / "f.mp4", [])
     with pytest.raises(MalformedFileError, match="neither a video nor an audio stream"):

@@ -200,10 +200,14 @@ GRPO = Script(
     trl="grpo_config",
     output_dir="runs/grpo",
     model=STARTER,
-    shown=(
-        *("max_steps", "learning_rate", "num_generations", "per_device_train_batch_size"),
-        "use_vllm",
-    ),
+    shown={
+        "max_steps": "Updates of the weights. Default: by epochs; 150 with mini-starter.",
+        "learning_rate": "Highest learning rate. Default: 1e-6; 2e-4 with mini-starter.",
+        "num_generations": "Episodes of each question: the group of GRPO. Default: 8.",
+        "per_device_train_batch_size": "Episodes of a process in a step, over all its questions. "
+        "Default: 8; 64 with mini-starter.",
+        "use_vllm": "Generate with vLLM.",
+    },
     check=lambda options, env: check_dataset(env),
 )
 

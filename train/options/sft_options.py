@@ -129,5 +129,10 @@ SFT = Script(
     own=SftArguments,
     trl="sft_config",
     output_dir="runs/sft",
+    shown={
+        "max_steps": "Updates of the weights. Default: what --num-train-epochs gives.",
+        "learning_rate": "Highest learning rate. Default: TRL's.",
+        "per_device_train_batch_size": "Examples of a process in a step. Default: TRL's.",
+    },
     check=_check,
 )

@@ -12,8 +12,8 @@ import os
 import shutil
 import sys
 from argparse import SUPPRESS, Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,7 +41,7 @@ class Script:
         trl: TRL's module with the trainer's options, such as `grpo_config`.
         output_dir: The default of `--output-dir`.
         model: The default of `--model-name-or-path`.
-        shown: TRL's options that `--help` shows.
+        shown: TRL's options that `--help` shows, with what they are for.
         check: Further checks of the options. Raises a `LongVideoEnvError`.
     """
 
@@ -51,7 +51,7 @@ class Script:
     trl: str
     output_dir: str
     model: str | None = None
-    shown: tuple[str, ...] = ("max_steps", "learning_rate", "per_device_train_batch_size")
+    shown: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Namespace, EnvConfig], None] | None = None
 
     @property
@@ -101,9 +101,9 @@ def start_parser(script: Script) -> StartParser:
         help="true for the last checkpoint, or a checkpoint's folder.",
     )
     switches = trl_fields(script.trl)
-    for name in script.shown:
+    for name, purpose in script.shown.items():
         value: dict[str, Any] = {"action": "store_true"} if switches.get(name) else {"metavar": "N"}
-        add(_dashed(name), help="As in TRL.", **value)
+        add(_dashed(name), help=purpose, **value)
     add("--use-cpu", action="store_true", help="Do not use a GPU.")
     add("--seed", metavar="N", help="Random seed. Default: 42.")
     for name, is_switch in switches.items():

@@ -200,7 +200,9 @@ def _batch(plan: Plan) -> Line:
         f"{len(plan.dataset.tasks)} questions"
     )
     if len(plan.dataset.tasks) < groups:
-        return Line("batch", text, "lower per_device_train_batch_size, or raise num_generations.")
+        return Line(
+            "batch", text, "lower --per-device-train-batch-size, or raise --num-generations."
+        )
     return Line("batch", text)
 
 

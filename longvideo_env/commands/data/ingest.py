@@ -5,9 +5,9 @@
     longvideo-env ingest films/ --out data/films
     longvideo-env ingest talk.mp4 --speech whisper:small --read-text rapidocr --out data/talk
 
-For a folder of films, each film gets its own folder in --out. Its subtitles are the file with its
-name in the same folder (`film.srt`, `film.en.vtt`). After an interruption, the same command
-continues. An ingested folder has:
+Subtitles are taken from the file with the film's name in its folder (`film.srt`, `film.en.vtt`),
+unless --subtitles names others. For a folder of films, each film gets its own folder in --out.
+After an interruption, the same command continues. An ingested folder has:
 
 - `clips.json`: the start and the end of each clip in the film;
 - `subtitles.json`, and with captions `captions.json`: lines with times, cut to clips;
@@ -34,7 +34,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from longvideo_env.commands.data.ingest_layers import AUTO, find_ear, make_layers, write_shots
+from longvideo_env.commands.data.ingest_layers import AUTO, NONE, find_ear, make_layers, write_shots
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
@@ -300,7 +300,8 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("film", help="the film, in any container that FFmpeg reads, or a folder of films")
     add("--out", required=True, help="a new folder; for several films, it gets a folder for each")
-    add("--subtitles", help="the subtitle file, or the folder of them (default: the film's folder)")
+    add("--subtitles", metavar="FILE|DIR|none", help="the subtitle file, or the folder of them "
+        "(default: the file with the film's name in its folder)")  # fmt: skip
     add("--captions", metavar="FILE|SPEC", help="a file of captions, in the same formats; or the "
         "model that captions the frames, such as vlm:FOLDER")  # fmt: skip
     add("--speech", default=AUTO, metavar="auto|none|SPEC|FOLDER", help="the speech model, such "
@@ -344,8 +345,22 @@ def _run(args: argparse.Namespace) -> int:
         from longvideo_env.commands.data.ingest_folder import ingest_folder
 
         return ingest_folder(Path(args.film), Path(args.out), texts, options)
+    if args.subtitles is None:
+        texts["subtitles"] = _subtitles_beside(Path(args.film))
+    elif args.subtitles == NONE:
+        texts["subtitles"] = None
     report(args.out, ingest(args.film, args.out, **texts, options=options))
     return 0
+
+
+def _subtitles_beside(film: Path) -> str | None:
+    """The subtitles that have the film's name. Says which were found."""
+    from longvideo_env.commands.data.ingest_folder import find_text
+
+    found = find_text(film, film.parent) if film.is_file() else None
+    if found is not None:
+        sys.stdout.write(f"subtitles: {found}, found beside the film; --subtitles none: without\n")
+    return None if found is None else str(found)
 
 
 def report(out: str | Path, record: dict[str, Any]) -> None:
