@@ -135,7 +135,7 @@ def check(
             beyond = tokens_after_action(segment, decode, closed, opened)
             counts["tokens after an action"] += beyond
             if beyond:
-                yield f"turn {segment.turn}: {beyond} tokens were sampled after an action closed."
+                yield f"turn {segment.turn}: {beyond} tokens came after the end of an action."
         opened = "" if segment.sampled else open_reasoning(segment.text)
 
 
@@ -294,7 +294,7 @@ def _run(args: Namespace) -> int:
     if len(findings.problems) > SHOWN:
         sys.stdout.write(f"... and {len(findings.problems) - SHOWN} more\n")
     sys.stdout.write(", ".join(f"{n} {name}" for name, n in findings.counts.items()) + "\n")
-    verdict = f"{len(findings.problems)} problems" if findings.problems else "all is well"
+    verdict = f"{len(findings.problems)} problems" if findings.problems else "no problems"
     sys.stdout.write(verdict + "\n")
     return EXIT_FINDINGS if findings.problems else EXIT_DONE
 
