@@ -28,7 +28,7 @@ from agents.cluster.joining import RayOptions, add_ray_options, joined_cluster, 
 from agents.perception.layer_maker import EMBED, FilmOutcome, LayerMaker
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import progress_bar, run_command
+from longvideo_env.commands.shared import message_prefix, progress_bar, run_command
 from longvideo_env.datasets.own.ingested import load_videos
 from longvideo_env.datasets.perceiving import GROUPS
 from longvideo_env.errors import SpecError
@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
                 sys.stdout.flush()
             failures += outcome.failures
     for failure in failures:
-        sys.stderr.write(cleanse(f"describe: {failure}\n"))
+        sys.stderr.write(cleanse(f"{message_prefix('describe')}{failure}\n"))
     return EXIT_FINDINGS if failures else EXIT_DONE
 
 

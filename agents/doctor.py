@@ -11,7 +11,6 @@ are named by --endpoint or by the file in LONGVIDEO_ENDPOINTS.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -19,7 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,7 +31,7 @@ from agents.generation.model_files import hub_cache
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
-from longvideo_env.commands.typeset import output_console
+from longvideo_env.commands.typeset import TEXT, Table, output_console, table_format
 from longvideo_env.datasets import load_dataset
 from longvideo_env.errors import LongVideoEnvError, SeveralSplitsError
 
@@ -220,7 +219,9 @@ def look_over(endpoints: Sequence[str] = (), datasets: Sequence[str] = ()) -> li
 
 def build_parser() -> OptionParser:
     """The options of the command line."""
-    parser = OptionParser("longvideo-env doctor", __doc__, findings="something does not work")
+    parser = OptionParser(
+        "longvideo-env doctor", __doc__, tables=True, findings="something does not work"
+    )
     add = parser.add_argument
     add("datasets", nargs="*", metavar="DATASET", help="datasets to open, as in --dataset")
     add(
@@ -230,7 +231,6 @@ def build_parser() -> OptionParser:
         metavar="NAME|URL",
         help="an endpoint to connect to; may be given several times",
     )
-    add("--json", action="store_true", help="print the findings as JSON")
     return parser
 
 
@@ -240,10 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         findings = look_over(options.endpoint, options.datasets)
-        if options.json:
-            sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
-        else:
-            _print(findings)
+        _print(findings)
         return EXIT_FINDINGS if any(f.state == "problem" for f in findings) else EXIT_DONE
 
     return run_command("doctor", work)
@@ -251,6 +248,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print(findings: Sequence[Symptom]) -> None:
     console = output_console()
+    if table_format.get() != TEXT:
+        rows = [(f.topic, f.state, f.found, f.fix or "-") for f in findings]
+        console.print(Table("doctor", "Findings", ("topic", "state", "found", "fix"), rows))
+        return
     for finding in findings:
         console.print(
             f"{MARKS[finding.state]}{' ' * (8 - len(finding.state))}"

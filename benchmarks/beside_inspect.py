@@ -1,14 +1,14 @@
-"""Questions a second beside inspect_ai: the same questions, tools, turns and loopback upstream.
+"""Compare questions per second with inspect_ai: same questions, tools, turns and upstream.
 
     python benchmarks/beside_inspect.py --inspect .venv-inspect/bin/inspect
 
-What is measured. The 595 questions of `tvqa_plus_dev` (`val`) are played in five turns (look,
-ground, look, ground, answer) by a master behind one loopback server, 64 in flight; the tools are
-the offline agents. Once by `eval/run_policy.py`, once by `inspect eval longvideo_env/longtvqa`,
-which offers the same tools by function calling. Everything is counted: start of Python, reading the
-dataset, writing logs. Both play each question to the same answer, and that is checked.
+A master behind one loopback server plays the 595 questions of `tvqa_plus_dev` (`val`) in five turns
+(look, ground, look, ground, answer), 64 in flight. The tools are the offline agents. The questions
+are played by `eval/run_policy.py`, and by `inspect eval longvideo_env/longtvqa`, which offers the
+same tools by function calling. The time includes the start of Python, reading the dataset and
+writing logs. The script checks that both play each question to the same answer.
 
-It is not called `inspect.py`: started from this folder, each script would import that file in place
+The file is not named `inspect.py`, because scripts started in this folder would import it instead
 of Python's own module.
 """
 
@@ -47,7 +47,7 @@ QUESTION = re.compile(r"Question: *(.*)")
 
 
 def answer_to(body: dict[str, Any]) -> dict[str, Any]:
-    """The master's message: a call where tools are offered, tags where none are."""
+    """The master's message: a function call if tools are offered, or else tags."""
     messages = body["messages"]
     turn = sum(message["role"] == "assistant" for message in messages)
     opening = next(m["content"] for m in messages if m["role"] == "user")
@@ -94,7 +94,7 @@ async def serve(port: int) -> None:
 
 @contextmanager
 def upstream() -> Iterator[str]:
-    """The server in a process of its own. Yields its base URL."""
+    """Run the server in its own process. Yields its base URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -125,7 +125,7 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float
 
 
 def ours(url: str, work: Path, options: argparse.Namespace) -> tuple[float, float, float]:
-    """Play with this project's evaluator: seconds, CPU seconds, accuracy."""
+    """Play with this project's evaluator. Returns seconds, CPU seconds and accuracy."""
     endpoints = {"mock": {"base_url": url, "max_in_flight": options.in_flight}}
     (work / "endpoints.yaml").write_text(yaml.safe_dump({"endpoints": endpoints}))
     command = [
@@ -142,7 +142,7 @@ def ours(url: str, work: Path, options: argparse.Namespace) -> tuple[float, floa
 
 
 def theirs(url: str, work: Path, options: argparse.Namespace) -> tuple[float, float, float]:
-    """The same by inspect_ai."""
+    """Play with inspect_ai. Returns the same figures."""
     logs = Path(tempfile.mkdtemp(dir=work))
     command = [
         str(options.inspect), "eval", "longvideo_env/longtvqa", "--model", "openai-api/mock/master",
@@ -169,7 +169,7 @@ def main() -> None:
     add("--inspect", type=Path, default=ROOT / ".venv-inspect" / "bin" / "inspect")
     add("--dataset", type=Path, default=DATASET, help="The data pack's folder.")
     add("--in-flight", type=int, default=64, help="Requests in flight. Default: 64.")
-    add("--repeat", type=int, default=3, help="Runs of each, in turn; medians count. Default: 3.")
+    add("--repeat", type=int, default=3, help="Runs of each, for the median. Default: 3.")
     add("--serve", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -178,7 +178,7 @@ def main() -> None:
     options.inspect = options.inspect.absolute()
     for path in (options.inspect, options.dataset):
         if not path.exists():
-            raise SystemExit(f"{path} is not there. Fix: give --inspect and --dataset.")
+            raise SystemExit(f"{path} does not exist. Fix: give --inspect and --dataset.")
     rows = json.loads((options.dataset / "LongTVQA_plus_val.json").read_text(encoding="utf-8"))
     options.questions = len(rows)
     found: dict[str, list[tuple[float, float, float]]] = {"longvideo-env": [], "inspect_ai": []}

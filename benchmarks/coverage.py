@@ -1,23 +1,23 @@
-"""How often the 95 % intervals hold the truth: simulated videos with alike questions.
+"""Measure the coverage of the 95 % intervals on simulated videos with correlated questions.
 
     python benchmarks/coverage.py
     python benchmarks/coverage.py --draws 500 --few
 
-Each draw is a run: every video has a rate of its own around the true accuracy, and its questions
-are right at that rate. Rates are drawn from a beta distribution (`beta`) or from a normal one
-through its distribution function (`copula`), so that two questions of a video have the given
-intra-class correlation; in the last table a quarter of the videos is hard and the others are alike
-(`quarter`), which is far from both. Shown: the share of draws whose interval holds the true
-accuracy, for
+Each draw simulates a run. Every video has its own rate around the true accuracy, and its questions
+are right at that rate. Two questions of a video have the given intra-class correlation. Rates come
+from a beta distribution (`beta`), or from a normal distribution through its distribution function
+(`copula`). In the last table a quarter of the videos is hard and the others are alike (`quarter`),
+which is far from both. The tables show the share of draws whose interval covers the true accuracy,
+for
 
-- `Wilson`: questions taken for independent;
+- `Wilson`: questions treated as independent;
 - `CR1, t`: the usual clustered standard error with Student's t of videos - 1 degrees of freedom;
 - `CR2, t`: Bell and McCaffrey's, with Satterthwaite's degrees of freedom;
 - `ours`: `eval.metrics.intervals.clustered_share`, with its mean width.
 
-The table of differences is of two runs on the same questions, by
-`eval.metrics.paired.clustered_difference`: also how often p is at most 0.05 where they are equally
-good.
+The table of differences compares two runs on the same questions with
+`eval.metrics.paired.clustered_difference`. It also shows how often p is at most 0.05 if the runs
+are equally good.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ SEED = 20261126
 
 
 def pareto(n: int, seed: int) -> list[int]:
-    """Sizes with a heavy tail: a few videos hold most of the questions."""
+    """Sizes with a heavy tail: a few videos have most of the questions."""
     drawn = 4 * (np.random.default_rng(seed).pareto(1.2, n) + 1)
     return [int(size) for size in drawn]
 
 
 def zipf(n: int, largest: int, smallest: int) -> list[int]:
-    """Sizes that fall as 1, 1/2, 1/3, ..."""
+    """Sizes that fall like 1, 1/2, 1/3, ..."""
     return [max(smallest, largest // rank) for rank in range(1, n + 1)]
 
 
@@ -84,13 +84,13 @@ def copula_rates(p: float, correlation: float, rng: np.random.Generator, n: int)
 
 
 def quarter_rates(p: float, correlation: float, rng: np.random.Generator, n: int) -> np.ndarray:
-    """Rates of n videos, of which a quarter is hard. Shape: (n,)."""
+    """Rates of n videos, a quarter of them hard. Shape: (n,)."""
     step = (correlation * p * (1 - p) / 3) ** 0.5
     return np.where(rng.random(n) < 0.25, p - 3 * step, p + step)
 
 
 def rate_at(x: np.ndarray, p: float, latent: float) -> np.ndarray:
-    """The rate of a video that lies x standard deviations out."""
+    """The rate of a video that is x standard deviations from the mean."""
     return np.asarray(ndtr((ndtri(p) + np.sqrt(latent) * x) / np.sqrt(1 - latent)))
 
 
@@ -98,7 +98,7 @@ _KNOWN: dict[tuple[float, float], float] = {}
 
 
 def latent_correlation(p: float, correlation: float) -> float:
-    """The correlation of the normal values behind right and wrong."""
+    """The correlation of the latent normal values."""
     if (p, correlation) not in _KNOWN:
         nodes, weights = roots_hermitenorm(120)
         weights = weights / weights.sum()
@@ -120,7 +120,7 @@ USUAL = ("beta", "copula")
 
 
 def others(right: list[bool], videos: list[int]) -> dict[str, tuple[float, float]]:
-    """The intervals that ours is compared with."""
+    """The other intervals, for comparison with ours."""
     wilson = binomtest(sum(right), len(right)).proportion_ci(method="wilson")
     found = gather(right, videos)
     error = spread(found, 0.0)
@@ -138,7 +138,7 @@ def others(right: list[bool], videos: list[int]) -> dict[str, tuple[float, float
 def share_row(
     sizes: Sequence[int], rates: str, p: float, correlation: float, draws: int
 ) -> dict[str, float]:
-    """How often each interval holds p, and how wide ours is."""
+    """How often each interval covers p, and the mean width of ours."""
     rng = np.random.default_rng(SEED)
     videos = np.repeat(np.arange(len(sizes)), sizes)
     of, held, width = videos.tolist(), dict.fromkeys(("Wilson", "CR1, t", "CR2, t", "ours"), 0), 0.0
@@ -156,7 +156,7 @@ def share_row(
 def paired_row(
     sizes: Sequence[int], difference: float, correlation: float, draws: int
 ) -> tuple[float, float, float]:
-    """How often the interval holds the difference, how often p <= 0.05, and the mean width."""
+    """How often the interval covers the difference, how often p <= 0.05, and the mean width."""
     rng = np.random.default_rng(SEED)
     videos = np.repeat(np.arange(len(sizes)), sizes)
     of, shares = videos.tolist(), np.array([0.12 + difference, 0.12, 0.76 - difference])
@@ -183,7 +183,7 @@ def print_shares(
     n: int,
     drawn: Sequence[str] = USUAL,
 ) -> None:
-    """One row a setting."""
+    """Print one row per setting."""
     print("\n| videos | accuracy | correlation | rates | Wilson | CR1, t | CR2, t | ours | width |")
     print("|---|--:|--:|---|--:|--:|--:|--:|--:|")
     for name, sizes in settings.items():
@@ -200,7 +200,7 @@ def print_shares(
 
 
 def print_paired(draws: int) -> None:
-    """One row a setting."""
+    """Print one row per setting."""
     print("\n| videos | difference | correlation | holds it | p <= 0.05 | width |")
     print("|---|--:|--:|--:|--:|--:|")
     for name, sizes in PAIRED.items():
@@ -216,11 +216,11 @@ def print_paired(draws: int) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--draws", type=int, default=4000, help="of each setting; default 4000")
-    parser.add_argument("--few", action="store_true", help="the first table alone")
+    parser.add_argument("--draws", type=int, default=4000, help="draws per setting (default 4000)")
+    parser.add_argument("--few", action="store_true", help="only the first table")
     options = parser.parse_args()
     start, error = time.perf_counter(), (0.95 * 0.05 / options.draws) ** 0.5
-    print(f"{options.draws:,} draws a setting, seed {SEED}; standard error of 0.95: {error:.4f}")
+    print(f"{options.draws:,} draws per setting, seed {SEED}; standard error of 0.95: {error:.4f}")
     for name, sizes in SIX.items():
         print(f"{name}: {', '.join(map(str, sizes))}")
     grid = [(0.5, 0.1), (0.5, 0.2), (0.9, 0.1), (0.9, 0.2)]

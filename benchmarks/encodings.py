@@ -1,11 +1,11 @@
-"""How often subtitles in encodings from before UTF-8 are read rightly.
+"""Measure how often subtitles in encodings older than UTF-8 are read correctly.
 
     git clone --depth 1 REPOSITORY captions      # folders named after languages, with *.srt in them
     python benchmarks/encodings.py captions
 
-Of each language 15 files are drawn and written again in the encodings that it was written in before
-UTF-8: whole, and cut to their first eight and two captions. Each is then read without being given
-the encoding. Right means that every letter comes back.
+For each language 15 random files are written in the encodings that the language used before UTF-8:
+whole, and cut to their first eight and two captions. Each file is then read without a given
+encoding. It counts as right if every letter is the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WHOLE = 10**6
 CUTS = (2, 8, WHOLE)
 FILES = 15
 _LOST = 0.03
-"""A file that loses more of its letters in an encoding was never written in it."""
+"""If a file loses a larger share of its letters in an encoding, it was never written in it."""
 
 
 def letters(text: str) -> str:
@@ -43,7 +43,7 @@ def letters(text: str) -> str:
 
 
 def outcome(text: str, encoding: str) -> str | None:
-    """`right`, `refused` or `wrong`; None where the encoding cannot hold the text or needs none."""
+    """`right`, `refused` or `wrong`. None if the encoding cannot hold the text, or it is ASCII."""
     data = text.encode(encoding, "ignore")
     truth = letters(data.decode(encoding))
     if truth.isascii() or len(truth) < (1 - _LOST) * len(letters(text)):
@@ -56,7 +56,7 @@ def outcome(text: str, encoding: str) -> str | None:
 
 
 def main() -> int:
-    """Print a line for each cut and the sum."""
+    """Print a line for each cut, and the sum."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,33 +1,32 @@
-r"""Microseconds a step: `LongTVQA-v0` beside the simplest text games of GEM and TextArena.
+r"""Measure microseconds per step: `LongTVQA-v0` and the simplest text games of GEM and TextArena.
 
     python benchmarks/env_step.py --setup   # once: the peers, into .venv-peers (about 0.5 GB)
     python benchmarks/env_step.py           # prints the tables, in under a minute
 
-What is measured. Every environment plays the same loop: one untimed warm-up, then `--episodes`
-episodes of `reset()` and a fixed list of replies, each call timed by itself, until the episode is
-over. All replies open with the same sentence of reasoning. A step's figure is the mean over the
-steps of an episode; the table shows the median and the least over episodes. Rounds go through the
-environments in turn, so that a disturbance of the machine meets them all, and the ratios are
-taken within each round.
+Every environment plays the same loop: an untimed warm-up, then `--episodes` episodes of `reset()`
+and a fixed list of replies, until the episode is over. Each call is timed. All replies start with
+the same sentence of reasoning. The figure of a step is the mean over the steps of an episode. The
+table shows the median and the least over episodes. Each round goes through all environments, so a
+disturbance of the machine affects all of them. Ratios are taken within a round.
 
 - `LongTVQA-v0` plays look, ground, malformed, answer on the embedded dataset with `bm25` and
-  `captions`, whose indexes are built in the warm-up. It is measured as the plain object, through
-  `gym.make(..., disable_env_checker=True)`, and with `grounding="oracle", vision="none"` (ground,
-  ground, malformed, answer), which leaves retrieval out.
-- GEM plays `game:GuessTheNumber-v0-hard`, through `gem.make`, which adds no wrapper, and with
-  GEM's `ObservationWrapper`, which puts the whole conversation into the observation
+  `captions`. Their indexes are built in the warm-up. It is measured as the plain object, through
+  `gym.make(..., disable_env_checker=True)`, and without retrieval: `grounding="oracle",
+  vision="none"` (ground, ground, malformed, answer).
+- GEM plays `game:GuessTheNumber-v0-hard` through `gem.make`, which adds no wrapper. It also plays
+  with GEM's `ObservationWrapper`, which puts the whole conversation into the observation
   (`LongTVQA-v0` always gives it, as `info["messages"]`).
-- TextArena plays `GuessTheNumber-v0-raw`, which has no wrappers, and `GuessTheNumber-v0`, whose
+- TextArena plays `GuessTheNumber-v0-raw`, which has no wrappers, and `GuessTheNumber-v0`. Its
   default wrappers put the whole conversation into the observation. A step is `step()` and
-  `get_observation()`, without which a player sees nothing. TextArena 0.7.4 does not empty the
-  wrapper's history at a reset, so the wrapped game is made anew for each episode, untimed.
+  `get_observation()`, because a player needs both. TextArena 0.7.4 does not empty the wrapper's
+  history at a reset, so the wrapped game is made again for each episode, untimed.
 
-The games are not alike: a guess is compared with a number, while a look or a ground ranks texts
-and writes subtitles into a prompt. So the figures say what an environment adds to a model's
-seconds of generation, not which code is better.
+The games differ: a guess is compared with a number, but a look or a ground ranks texts and writes
+subtitles into a prompt. So the figures show what an environment adds to a model's generation time,
+not which code is better.
 
-Each package runs in an interpreter of its own, because the peers need other versions of our
-dependencies. Name look-ups and connections are refused there, so nothing is downloaded.
+Each package runs in its own interpreter, because the peers need other versions of our dependencies.
+Name look-ups and connections are refused there, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Game(NamedTuple):
 
     reset: Callable[[], Any]
     step: Callable[[str], Any]
-    over: Callable[[Any], bool]  # takes what `step` returned; is not timed
+    over: Callable[[Any], bool]  # takes the result of `step`; not timed
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,11 @@ class Subject:
     """One row of the table.
 
     Attributes:
-        package: What it comes from, as pip knows it.
+        package: Its package's name in pip.
         name: Its name in the table.
         open: Makes the game.
-        replies: What is played, as (label, text); enough to end the episode.
-        fresh: Make the game anew for each episode, untimed.
+        replies: The replies as (label, text), enough to end the episode.
+        fresh: Whether to make the game again for each episode, untimed.
     """
 
     package: str
@@ -96,7 +95,7 @@ _MALFORMED = _reasoned("malformed", "There is no action here.")
 _ANSWER = _reasoned("answer", "<answer>a1</answer>")
 _LOOK = _reasoned("look", "<search>Who is in the room?</search>")
 _ALL_TURNS = (_LOOK, _GROUND, _MALFORMED, _ANSWER)
-GUESSES = (1, 50, 2, 49, 3, 48, 4)  # 7 turns: all that game:GuessTheNumber-v0-hard gives
+GUESSES = (1, 50, 2, 49, 3, 48, 4)  # 7 turns, the limit of game:GuessTheNumber-v0-hard
 # GuessTheNumber-v0 has max_turns=10 and ends at the 11th guess.
 SMALL_GUESSES = (1, 20, 2, 19, 3, 18, 4, 17, 5, 16, 6)
 
@@ -146,7 +145,7 @@ def _arena(variant: str = "") -> Game:
 _GEM_REPLIES = tuple(("guess", rf"{THOUGHT} \boxed{{{n}}}") for n in GUESSES)
 _ARENA_REPLIES = tuple(("guess", f"{THOUGHT} [{n}]") for n in SMALL_GUESSES)
 
-# The first row is what the others are compared with.
+# The other rows are compared with the first.
 SUBJECTS = (
     Subject(OURS, "LongTVQA-v0, plain", _ours, _ALL_TURNS),
     Subject(OURS, "LongTVQA-v0, gym.make", _ours_made, _ALL_TURNS),
@@ -168,8 +167,8 @@ def measure(subject: Subject, episodes: int) -> dict[str, Any]:
     """Play a game and time it.
 
     Args:
-        subject: What to play.
-        episodes: How many timed episodes.
+        subject: The game to play.
+        episodes: Number of timed episodes.
 
     Returns:
         Microseconds: `step` and `step_min` (a step, median and least over episodes), `reset`,
@@ -202,7 +201,7 @@ def measure(subject: Subject, episodes: int) -> dict[str, Any]:
 
 
 def _play(game: Game, replies: Iterable[tuple[str, str]]) -> tuple[float, list[tuple[str, float]]]:
-    """One episode: microseconds of the reset, and of each turn with its label."""
+    """Play one episode. Returns microseconds of the reset, and of each turn with its label."""
     clock = time.perf_counter_ns
     start = clock()
     game.reset()
@@ -215,12 +214,12 @@ def _play(game: Game, replies: Iterable[tuple[str, str]]) -> tuple[float, list[t
         turns.append((label, (clock() - start) / 1e3))
         if game.over(result):
             return reset, turns
-    raise RuntimeError("the episode goes on after the last reply of the list")
+    raise RuntimeError("the episode did not end with the last reply of the list")
 
 
 def child(package: str, episodes: int) -> int:
-    """Measure one package's subjects in this interpreter; write one line of JSON."""
-    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print does not belong in the answer
+    """Measure one package's subjects in this interpreter, and write one line of JSON."""
+    out, sys.stdout = sys.stdout, sys.stderr  # keep the output of libraries out of the answer
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -234,14 +233,14 @@ def child(package: str, episodes: int) -> int:
 
 def _refuse_network(event: str, args: tuple[Any, ...]) -> None:
     if event in ("socket.getaddrinfo", "socket.connect"):
-        raise RuntimeError(f"the benchmark runs offline, and something tried {event}{args!r}")
+        raise RuntimeError(f"the benchmark runs offline, but something tried {event}{args!r}")
 
 
 def run_child(package: str, episodes: int) -> dict[str, Any] | str:
     """Measure a package in its own interpreter.
 
     Returns:
-        The child's record, or what to show instead of one.
+        The child's record, or a message to show instead.
     """
     python = PEERS_VENV / "bin" / "python" if package in PEERS else Path(sys.executable)
     missing = f"not installed; fix: {SETUP}"
@@ -269,7 +268,7 @@ def run_child(package: str, episodes: int) -> dict[str, Any] | str:
 
 
 def compare(episodes: int, rounds: int) -> int:
-    """Measure everything that is installed, and print the tables."""
+    """Measure all installed packages, and print the tables."""
     records: dict[str, list[dict[str, Any]]] = {package: [] for package in PACKAGES}
     failures: dict[str, str] = {}
     for number in range(rounds):
@@ -319,7 +318,7 @@ def _print_table(records: dict[str, list[dict[str, Any]]], failures: dict[str, s
 
 
 def _ratio(records: dict[str, list[dict[str, Any]]], rows: list[dict[str, Any]]) -> str:
-    """How many times as long as the first row a step takes: the median over rounds."""
+    """The ratio of a step's time to the first row's, as the median over rounds."""
     base = [record["rows"][SUBJECTS[0].name]["step"] for record in records[OURS]]
     if len(base) != len(rows):
         return "-"
@@ -340,7 +339,7 @@ def _median(rows: list[dict[str, Any]], key: str) -> float:
 
 
 def _clock_us() -> float:
-    """Microseconds between two looks at the clock: included in every figure."""
+    """Microseconds between two readings of the clock, which every figure includes."""
     clock = time.perf_counter_ns
     return statistics.median(-(clock() - clock()) for _ in range(10_000)) / 1e3
 
@@ -353,7 +352,7 @@ def _cpu() -> str:
 
 
 def setup() -> int:
-    """Make `.venv-peers` and install the peers there, at the versions that the table is about."""
+    """Make `.venv-peers` and install the pinned versions of the peers there."""
     python = PEERS_VENV / "bin" / "python"
     pins = [f"{package}=={version}" for package, version in PEERS.items()]
     for command in (
@@ -374,7 +373,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--setup", action="store_true", help="install the peers into .venv-peers and stop")
-    add("--episodes", type=_positive, default=1000, help="timed episodes a round (default 1000)")
+    add("--episodes", type=_positive, default=1000, help="timed episodes per round (default 1000)")
     add("--rounds", type=_positive, default=5, help="rounds (default 5)")
     add("--child", choices=PACKAGES, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -1,20 +1,20 @@
-"""What faults, kills and recordings do to an evaluation over the network.
+"""Check an evaluation over the network under faults, kills and recordings.
 
     python benchmarks/eval_robustness.py
     python benchmarks/eval_robustness.py --questions 300 --only kills
 
-Against the upstream of `benchmarks/eval_throughput.py`, with the same eight calls a question:
+It uses the upstream of `benchmarks/eval_throughput.py`, with the same eight calls per question:
 
-- faults: a run whose upstream answers every fifth request with a 429, a 500, a closed connection
-  or half a body is set beside an undisturbed one. Lost episodes, failed ones and answers that
-  differ are counted.
-- kills: a run is killed with SIGKILL ten times, each at a random moment after it has written
-  something, and then left to finish. Its set of episodes and its summary, timings aside, are set
-  beside the undisturbed run's.
-- sharing: eight samples a question, as in a GRPO group, without a recording and with `reuse`; the
-  upstream's counters say how many tool calls reached it. Then two runs with `replay`, compared byte
-  by byte. The policies run in this process: `scripted:ground-look-answer`, whose samples ask alike,
-  and `random`, whose samples do not.
+- faults: the upstream answers every fifth request with a 429, a 500, a closed connection or half a
+  body. The run is compared with an undisturbed one. Lost episodes, failed episodes and different
+  answers are counted.
+- kills: a run is killed with SIGKILL ten times, each at a random time after it has written
+  something. Then it runs to its end. Its episodes and its summary, without timings, are compared
+  with the undisturbed run's.
+- sharing: eight samples per question, as in a GRPO group, without a recording and with `reuse`. The
+  upstream counts the tool calls that reach it. Then two runs with `replay` are compared byte by
+  byte. The policies run in this process: `scripted:ground-look-answer`, whose samples make the same
+  calls, and `random`, whose samples do not.
 
 The exit code is 1 if anything is lost, differs or reaches the upstream too often.
 """
@@ -54,7 +54,7 @@ class Bench:
         make_frames(work, dataset)
 
     def command(self, upstream: Upstream, out: str, policy: str, *more: str) -> list[str]:
-        """The evaluator's command line; the specs name the endpoint, so that runs are alike."""
+        """The evaluator's command line. The specs name the endpoint, so that runs are equal."""
         endpoints = {"endpoints": {"mock": {"base_url": upstream.url, "max_in_flight": 64}}}
         (self.work / "endpoints.yaml").write_text(yaml.safe_dump(endpoints))
         return [
@@ -68,11 +68,11 @@ class Bench:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where endpoints are said to be."""
+        """The environment variables, with the file of endpoints."""
         return os.environ | {"LONGVIDEO_ENDPOINTS": str(self.work / "endpoints.yaml")}
 
     def run(self, upstream: Upstream, out: str, policy: str, *more: str) -> tuple[Path, float]:
-        """Play to the end. Returns the run's folder and the seconds it took."""
+        """Play to the end. Returns the run's folder and its seconds."""
         start = time.perf_counter()
         done = subprocess.run(
             self.command(upstream, out, policy, *more),
@@ -91,7 +91,7 @@ def episodes(folder: Path) -> dict[tuple[Any, int], dict[str, Any]]:
         record = json.loads(line)
         record.pop("timings", None)
         key = (record["qid"], record["sample"])
-        assert key not in found, f"{key} is there twice"
+        assert key not in found, f"{key} occurs twice"
         found[key] = record
     return found
 
@@ -103,7 +103,7 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def measure_faults(bench: Bench, mock: Path) -> bool:
-    """A run among faults beside an undisturbed one."""
+    """Compare a run with faults with an undisturbed one."""
     with serve(mock) as upstream:
         calm, calm_s = bench.run(upstream, "calm", "openai:master@mock")
     with serve(mock, faults=0.2) as upstream:
@@ -124,7 +124,7 @@ def measure_faults(bench: Bench, mock: Path) -> bool:
 
 
 def wait_for_progress(file: Path, before: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a run has written an episode: before that there is nothing to disturb."""
+    """Wait until a run has written an episode. Before that a kill disturbs nothing."""
     while process.poll() is None:
         if file.exists() and file.read_bytes().count(b"\n") > before:
             return
@@ -132,7 +132,7 @@ def wait_for_progress(file: Path, before: int, process: subprocess.Popen[bytes])
 
 
 def measure_kills(bench: Bench, mock: Path) -> bool:
-    """A run that is killed ten times beside an undisturbed one."""
+    """Compare a run that is killed ten times with an undisturbed one."""
     rng = np.random.default_rng(0)
     with serve(mock) as upstream:
         calm, calm_s = bench.run(upstream, "untouched", "openai:master@mock")
@@ -161,7 +161,7 @@ def measure_kills(bench: Bench, mock: Path) -> bool:
 
 
 def measure_sharing(bench: Bench, mock: Path) -> bool:
-    """A group of eight with and without a recording, and two replays."""
+    """Play groups of eight with and without a recording, and two replays."""
     good = True
     bench.n = min(bench.n, 200)
     for policy in ("scripted:ground-look-answer", "random"):
@@ -216,7 +216,7 @@ def main() -> int:
     parser.add_argument(
         "--questions", type=int, default=1652, metavar="N", help="Questions. Default: 1652."
     )
-    parser.add_argument("--only", choices=MEASURES, help="Only this one.")
+    parser.add_argument("--only", choices=MEASURES, help="Only this measurement.")
     options = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as folder:

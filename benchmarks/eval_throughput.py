@@ -1,26 +1,28 @@
-"""Questions a second, CPU time and use of the allowed concurrency, with agents over the network.
+"""Measure questions per second, CPU time and use of concurrency, with agents over the network.
 
     python benchmarks/eval_throughput.py
     python benchmarks/eval_throughput.py --questions 300 --in-flight 128
 
-What is measured. `eval/run_policy.py` plays questions of `tvqa_plus_dev` with a master, a
-grounding agent and a vision agent behind one loopback server (`benchmarks/upstream.py`): eight
-calls a question, two of them with fifteen JPEGs of 640x360, which this script makes. Recording is
-off. Everything is counted: start of Python, reading the dataset, writing episodes and summary.
+`eval/run_policy.py` plays questions of `tvqa_plus_dev` with a master, a grounding agent and a
+vision agent behind one loopback server (`benchmarks/upstream.py`). A question takes eight calls,
+two of them with fifteen JPEGs of 640x360, which this script makes. Recording is off. The time
+includes the start of Python, reading the dataset, and writing episodes and summary.
 
-- At zero latency: questions a second over the whole command, and its CPU seconds.
-- At LATENCY=0.5 SIGMA=0.8, for each number of requests in flight: the ideal time (the sum of all
-  latencies over that number) over the real time from the first call to the last, with all
-  questions at once. The latencies come from the server's own generator, drawn again here.
-  A question is eight calls one after another: 300 questions cannot fill 512 places, and at 128
-  their last calls, for which nothing is left to overlap with, are a good part of the time. How long
-  that lasts depends on which calls the longest latencies fall to. So what calls that cost nothing
-  would reach is printed as well (simulated, the least and the most of twenty orders of the same
-  latencies), and where there are fewer than eight questions a place, all 1,652 are played as
-  well, twice each, so that what is measured is the evaluator and not the end of the run.
+- At zero latency: questions per second over the whole command, and its CPU seconds.
+- At LATENCY=0.5 SIGMA=0.8, for each number of requests in flight: the ideal time divided by the
+  real time from the first call to the last, with all questions at once. The ideal time is the sum
+  of all latencies divided by the number in flight. The latencies come from the server's own
+  generator, drawn again here.
 
-The original's evaluator does 1.48 questions a second and takes 0.63 CPU seconds a question on the
-same work (300 TVQA+ questions, 30 threads).
+A question's eight calls are made one after another. So 300 questions cannot fill 512 places. With
+128 places, the last calls of the run, which overlap with nothing, take a good part of the time. How
+long depends on which calls have the longest latencies. So the script also prints the best possible
+result with these latencies: the least and the most of twenty simulated orders. With fewer than
+eight questions per place, it also plays all 1,652 questions twice, so the end of the run counts
+less.
+
+The original's evaluator plays 1.48 questions per second and takes 0.63 CPU seconds per question on
+the same work (300 TVQA+ questions, 30 threads).
 """
 
 from __future__ import annotations
@@ -64,12 +66,12 @@ class Run:
     """One call of the evaluator.
 
     Attributes:
-        questions: How many it played; one that was played twice counts twice.
+        questions: Number of questions played. A question played twice counts twice.
         wall_s: Seconds of the whole command.
         play_s: Seconds from the first episode to the last.
         cpu_s: CPU seconds of the whole command.
-        calls: Requests that the server answered.
-        peak: Most requests that it saw in flight.
+        calls: Number of requests that the server answered.
+        peak: The most requests in flight at the server.
     """
 
     questions: int
@@ -81,7 +83,7 @@ class Run:
 
 
 def make_frames(folder: Path, dataset: Path, size: tuple[int, int] = (360, 640)) -> None:
-    """Fifteen JPEGs, of 640x360 by default, for each clip: 150 pictures, linked."""
+    """Make fifteen JPEGs for each clip, of 640x360 by default, as links to 150 pictures."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -111,7 +113,7 @@ def play(
     episodes: int,
     samples: int = 1,
 ) -> Run:
-    """Play each question `samples` times, in a process of its own."""
+    """Play each question `samples` times, in its own process."""
     endpoints = work / "endpoints.yaml"
     endpoints.write_text(
         yaml.safe_dump(
@@ -155,7 +157,7 @@ def play(
 
 
 def latencies_s(calls: int) -> list[float]:
-    """What the server's generator draws for this many calls."""
+    """The latencies that the server's generator draws for this many calls."""
     rng = Random(0)
     drawn = []
     for _ in range(calls):
@@ -165,7 +167,7 @@ def latencies_s(calls: int) -> list[float]:
 
 
 def attainable(latencies: Sequence[float], in_flight: int) -> tuple[float, float]:
-    """Ideal over real time where nothing but the calls takes time, first come, first served.
+    """Ideal time divided by real time, if only the calls take time, first come, first served.
 
     Returns:
         The least and the most of `ORDERS` orders of the latencies.
@@ -193,7 +195,7 @@ def _simulate_s(latencies: Sequence[float], in_flight: int) -> float:
 
 
 def write_questions(folder: Path, dataset: Path) -> int:
-    """Both splits as one file, with its subtitles beside it. Returns how many questions."""
+    """Write both splits as one file, with its subtitles. Returns the number of questions."""
     rows: list[Any] = []
     for split in ("val", "train"):
         rows += json.loads((dataset / f"LongTVQA_plus_{split}.json").read_text(encoding="utf-8"))
@@ -218,7 +220,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=3,
         metavar="R",
-        help="Runs at zero latency; the median counts.",
+        help="Runs at zero latency, for the median.",
     )
     parser.add_argument(
         "--in-flight", type=int, nargs="*", default=[32, 128, 512], metavar="C",
@@ -232,7 +234,7 @@ def main() -> None:
     options = build_parser().parse_args()
     for path in (options.mock, options.dataset):
         if not path.exists():
-            raise SystemExit(f"{path} is not there. Fix: give --mock and --dataset.")
+            raise SystemExit(f"{path} does not exist. Fix: give --mock and --dataset.")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         total = write_questions(work, options.dataset)

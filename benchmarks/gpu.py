@@ -1,22 +1,23 @@
-"""What one GPU shows of the plan: memory, speed, equality with the CPU, and `mini` trained on it.
+"""Measure training on one GPU: memory, speed, equality with the CPU, and a run of `mini`.
 
     make gpu-site           # with a network: puts the wheels that a bare machine lacks into .gpu
     make gpu                # on the GPU machine, with .gpu carried there; needs no network
     python benchmarks/gpu.py --parts memory --models 0.5B --tokens 2048,8192
     python benchmarks/gpu.py --tiny            # the same code on a CPU, to see that it runs
 
-Models are made by config with random weights. Each part is to end within ten minutes and can be run
-alone; its table is printed, and kept as `--out`/PART.md. A row that does not fit the GPU says so,
-and the next one is tried.
+Models are made from their config with random weights. Each part should end within ten minutes and
+can run alone. Its table is printed and written to `--out`/PART.md. If a row does not fit the GPU,
+the table says so, and the next row is tried.
 
-- memory: the peak of a forward and backward of the loss beside what `train/planning/activations.py`
-  traces for it, gradients of weights left out of both; with and without checkpointing, LoRA and
-  full.
-- speed: tokens a second of the same, and the share of the GPU's bf16 peak (aim: 0.35). Operations
-  are 2 a weight and token forward, 2 backward, 2 more for weights that are trained, and those of
-  attention; what checkpointing does again is not counted.
-- equal: log-probs of one row on the GPU, in float32 and bfloat16, beside the CPU's in float32.
-- mini: 20 steps of `configs/grpo/mini.yaml` on the GPU, and where a step's time goes.
+- memory: the peak of a forward and backward of the loss, compared with the trace of
+  `train/planning/activations.py`. Both leave out the gradients of weights. With and without
+  checkpointing, with LoRA and full.
+- speed: tokens per second of the same, and the share of the GPU's bf16 peak (aim: 0.35). Operations
+  per weight and token are 2 forward, 2 backward, and 2 more for trained weights. Attention is
+  added. Recomputation by checkpointing is not counted.
+- equal: log-probs of one row on the GPU, in float32 and bfloat16, compared with the CPU's in
+  float32.
+- mini: 20 steps of `configs/grpo/mini.yaml` on the GPU, with the parts of a step's time.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ from train.planning.activations import PeakBytes, Rows, build, grpo_loss, traced
 ROOT = Path(__file__).resolve().parents[1]
 GIB = 2**30
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16, as the makers say (SXM)."""
+"""The published peak of dense bfloat16 (SXM)."""
 
 REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs.
+    """The machine that the benchmark runs on.
 
     Attributes:
-        device: Of torch.
-        name: The card's.
+        device: Torch's name of the device.
+        name: The card's name.
     """
 
     device: str
@@ -62,12 +63,12 @@ class Machine:
 
     @property
     def peak(self) -> float | None:
-        """Operations a second that the card is sold with."""
+        """The card's published operations per second, or None."""
         return next((value for key, value in PEAK_FLOPS.items() if key in self.name), None)
 
 
 def model_config(name: str) -> Any:
-    """Qwen2.5 by its size: 0.5B, 3B, or `tiny`."""
+    """The config of Qwen2.5 by size: 0.5B, 3B, or `tiny`."""
     if name == "3B":
         return AutoConfig.from_pretrained(ROOT / "tests" / "data" / "models" / "qwen2.5-3b")
     tiny = name == "tiny"
@@ -92,7 +93,7 @@ def make(config: Any, rows: Rows, machine: Machine) -> Any:
     base.tie_weights()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.02)
-    for module in model.modules():  # buffers were on no device: rotary frequencies
+    for module in model.modules():  # the buffers of rotary frequencies had no data
         if hasattr(module, "inv_freq"):
             fresh = type(module)(config)
             module.inv_freq = fresh.inv_freq.to(machine.device)
@@ -101,7 +102,7 @@ def make(config: Any, rows: Rows, machine: Machine) -> Any:
 
 
 def measure(config: Any, rows: Rows, machine: Machine) -> tuple[int, float]:
-    """Peak bytes of activations, and seconds of a forward and backward at their best."""
+    """Peak bytes of activations, and the least seconds of a forward and backward."""
     model = make(config, rows, machine)
     for weight in model.parameters():
         if weight.requires_grad:
@@ -125,7 +126,7 @@ def measure(config: Any, rows: Rows, machine: Machine) -> tuple[int, float]:
 
 
 def start_of(machine: Machine) -> int:
-    """Bytes that are taken now; the peak counts from here."""
+    """Bytes in use now. The peak counts from here."""
     if machine.device == "cpu":
         return 0
     torch.cuda.synchronize()
@@ -135,19 +136,19 @@ def start_of(machine: Machine) -> int:
 
 
 def operations(config: Any, rows: Rows) -> float:
-    """Of one forward and backward."""
+    """The operations of one forward and backward."""
     with torch.device("meta"):
         model = build(config, config.num_hidden_layers, rows)
     weights = sum(w.numel() for w in model.parameters())
     trained = sum(w.numel() for w in model.parameters() if w.requires_grad)
     tokens = rows.batch * rows.tokens
-    # Scores and values, causal: half of 4 * tokens * width forward, twice that backward.
+    # Causal scores and values: half of 4 * tokens * width forward, and twice that backward.
     attention = 6 * config.num_hidden_layers * rows.tokens * config.hidden_size
     return tokens * (4.0 * weights + 2.0 * trained + attention)
 
 
 def memory_and_speed(options: argparse.Namespace, machine: Machine) -> Iterator[list[str]]:
-    """Rows of the tables `memory` and `speed`, which one measurement gives."""
+    """Rows of the tables `memory` and `speed`, from one measurement."""
     head = ["model", "tokens", "checkpointing", "trained", "traced GiB", "measured GiB", "ratio"]
     yield [*head, "tokens/s", "share of peak"]
     for name in options.models:
@@ -194,7 +195,7 @@ def equal(options: argparse.Namespace, machine: Machine) -> Iterator[list[str]]:
 
 @torch.no_grad()
 def log_probs(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Of a row's tokens, by the head that training uses."""
+    """The log-probs of a row's tokens, by the head that training uses."""
     mask = torch.ones_like(ids)
     found: torch.Tensor = model(
         input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True
@@ -238,10 +239,10 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
     parser.add_argument("--models", default="0.5B,3B")
     parser.add_argument("--tokens", default="2048,8192,13500")
     parser.add_argument("--lora-r", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=20, help="of mini")
-    parser.add_argument("--rows", type=int, default=64, help="episodes a step of mini")
+    parser.add_argument("--steps", type=int, default=20, help="steps of mini")
+    parser.add_argument("--rows", type=int, default=64, help="episodes per step of mini")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
-    parser.add_argument("--tiny", action="store_true", help="small figures on a CPU")
+    parser.add_argument("--tiny", action="store_true", help="small sizes on a CPU")
     options = parser.parse_args(argv)
     if options.tiny:
         options.models, options.tokens, options.lora_r = "tiny", "128", 4

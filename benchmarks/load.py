@@ -1,19 +1,20 @@
-"""Time and memory from a full-sized dataset on disk to the first reset.
+"""Measure time and memory from a full-sized dataset on disk to the first reset.
 
     python benchmarks/load.py
     python benchmarks/load.py --data /tmp/longtvqa
 
-Makes a synthetic set of LongTVQA's size in its real layout (122,039 training and 15,253 validation
-questions, 21,793 clips, 925 videos, six shows), then opens it in fresh interpreters:
+It makes a synthetic set of LongTVQA's size in its real layout (122,039 training and 15,253
+validation questions, 21,793 clips, 925 videos, six shows). Then it opens the set in new
+interpreters:
 
-- cold: no index of ours on disk, and the set's files dropped from the system's page cache;
-- cold, files cached: no index of ours, the files read not long ago;
-- warm: the index is there, its pages dropped from the page cache or not.
+- cold: without our index on disk, and with the set's files dropped from the system's page cache;
+- cold, files cached: without our index, but with the files in the page cache;
+- warm: with the index, and with its pages in the page cache or dropped from it.
 
-The clock runs from `LongTVQAEnv(dataset=...)` to the return of its first `reset`, with the BM25
-grounding agent; the interpreter's start and imports are shown apart. Memory is what the system says
-of the process (`/proc/self/smaps_rollup`): resident, and proportional (a page that n processes
-share counts 1/n in each).
+The time is from `LongTVQAEnv(dataset=...)` to the return of its first `reset`, with the BM25
+grounding agent. The start of the interpreter and imports are shown separately. Memory is from
+`/proc/self/smaps_rollup`: resident, and proportional (a page shared by n processes counts 1/n in
+each).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ CHILD_TIMEOUT_S = 300
 
 
 def write_set(folder: Path, scale: float, seed: int = 0) -> None:
-    """Write the synthetic set: the real layout, sizes times `scale`."""
+    """Write the synthetic set in the real layout, with sizes multiplied by `scale`."""
     rng = np.random.default_rng(seed)
     words = _words(rng)
     clips = _clip_ids(max(2, round(N_VIDEOS * scale)), max(4, round(N_CLIPS * scale)))
@@ -87,7 +88,7 @@ def _clip_ids(n_videos: int, n_clips: int) -> list[str]:
 
 
 def _text(rng: np.random.Generator, words: np.ndarray, n: int) -> str:
-    # Few words are frequent and many rare, as in speech.
+    # A few words are frequent and many are rare, as in speech.
     return " ".join(words[(len(words) * rng.random(n) ** 3).astype(int)])
 
 
@@ -120,10 +121,10 @@ def _write(path: Path, value: object) -> None:
 
 
 def child(data: Path, every_video: bool) -> int:
-    """Open the set in this interpreter; write one line of JSON."""
+    """Open the set in this interpreter, and write one line of JSON."""
     start = time.perf_counter()
     import agents.grounding.offline
-    import agents.vision.captions  # noqa: F401 - what the environment finds by its entry points
+    import agents.vision.captions  # noqa: F401 - the environment finds it by its entry point
     from longvideo_env import LongTVQAEnv
 
     import_s = time.perf_counter() - start
@@ -156,7 +157,7 @@ def memory() -> dict[str, float]:
 
 
 class Child:
-    """A fresh interpreter that opens the set, and stays until it is ended."""
+    """A new interpreter that opens the set, and runs until it is ended."""
 
     def __init__(self, data: Path, cache: Path, every_video: bool = False) -> None:
         command = [sys.executable, __file__, "--child", str(data)]
@@ -176,13 +177,13 @@ class Child:
         return record
 
     def go_on(self) -> None:
-        """Let it take the next step."""
+        """Let the process continue with the next step."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def end(self) -> None:
-        """Let it end."""
+        """End the process."""
         self.go_on()
         self._process.wait(timeout=CHILD_TIMEOUT_S)
         for pipe in (self._process.stdin, self._process.stdout):
@@ -191,7 +192,7 @@ class Child:
 
 
 def open_once(data: Path, cache: Path, *, drop: bool, every_video: bool = False) -> dict[str, Any]:
-    """One measured process by itself."""
+    """Measure one process alone."""
     if drop:
         drop_pages(data)
         drop_pages(cache)
@@ -204,7 +205,7 @@ def open_once(data: Path, cache: Path, *, drop: bool, every_video: bool = False)
 
 
 def drop_pages(folder: Path) -> None:
-    """Drop what the system's page cache holds of a folder's files, as far as the system lets us."""
+    """Drop a folder's files from the system's page cache, as far as the system allows."""
     for path in folder.rglob("*"):
         if path.is_file():
             with open(path, "rb") as file:
@@ -213,7 +214,7 @@ def drop_pages(folder: Path) -> None:
 
 
 def measure(data: Path, rounds: int) -> None:
-    """Measure, and print the figures beside the targets."""
+    """Measure, and print the figures with their targets."""
     with tempfile.TemporaryDirectory() as scratch:
         firsts = []
         for number in range(rounds):
@@ -245,7 +246,7 @@ def measure(data: Path, rounds: int) -> None:
 
 
 def eight(data: Path, cache: Path, *, every_video: bool) -> list[dict[str, Any]]:
-    """Memory of eight processes that hold the set at the same time."""
+    """The memory of eight processes that have the set open at the same time."""
     children = [Child(data, cache, every_video) for _ in range(8)]
     for process in children:
         process.read()
@@ -258,14 +259,14 @@ def eight(data: Path, cache: Path, *, every_video: bool) -> list[dict[str, Any]]
 
 
 def times(label: str, records: Sequence[dict[str, Any]], target: float) -> None:
-    """A line of the table of times: medians."""
+    """Print a line of the table of times, with medians."""
     wall = statistics.median(record["reset_s"] for record in records)
     cpu = statistics.median(record["cpu_s"] for record in records)
     print(f"{label:46}{wall:9.2f}{cpu:9.2f}{target:9.2f}  {verdict(wall <= target)}")
 
 
 def sizes(label: str, value: float) -> None:
-    """A line of the table of memory."""
+    """Print a line of the table of memory."""
     print(f"{label:46}{value:9.0f}{'':9}{RESIDENT_MB:9.0f}  {verdict(value <= RESIDENT_MB)}")
 
 
@@ -275,7 +276,7 @@ def verdict(reached: bool) -> str:
 
 
 def print_heading(data: Path, n: int, index_mb: float) -> None:
-    """What was measured, and where."""
+    """Print the machine and the sizes of the set."""
     size = sum(path.stat().st_size for path in data.iterdir()) / 2**20
     machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     print(f"{machine}; Python {platform.python_version()}; {date.today()}")
@@ -289,7 +290,9 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--data", type=Path, help="folder of the synthetic set, made if it is not there and kept")
+    add(
+        "--data", type=Path, help="folder of the synthetic set, made if it does not exist, and kept"
+    )
     add("--scale", type=float, default=1.0, help="size of the set; 1 is LongTVQA's (default 1)")
     add("--rounds", type=int, default=3, help="measured processes of each kind (default 3)")
     add("--child", type=Path, help=argparse.SUPPRESS)

@@ -1,25 +1,25 @@
-r"""A report of 3,000 episodes: how long it takes to make, how large it is, and how it opens.
+r"""Measure a report of 3,000 episodes: the time to make it, its size, and how fast it opens.
 
     python benchmarks/report.py
     python benchmarks/report.py --episodes 10000 --rounds 3
 
-The episodes are those of `scripted:ground-look-answer` on `mini` with as many videos as it takes:
-three turns each, with a grounding and a look. They are played first, untimed, and the page is made
-as `longvideo-env report` makes it, in a process of its own.
+The episodes are of `scripted:ground-look-answer` on `mini`, with three turns each: a grounding, a
+look and an answer. They are first played, untimed. Then `longvideo-env report` makes the page in
+its own process.
 
-Then headless Chromium opens the file, each round in a fresh context, and the page's own clock
-(`performance.now()`, which starts when the navigation does) tells when
+Then headless Chromium opens the file, in each round in a new context. The page's own clock
+(`performance.now()`, which starts with the navigation) measures when
 
-- it was drawn,
-- a filter had been chosen as soon as that was so, and the filtered list was on the screen;
+- the page was drawn,
+- the list of a first filter was on the screen (the filter is chosen as soon as the page is drawn);
 
-and how long it takes, each until the next frame has been drawn,
+and how long these take, each until the next frame has been drawn:
 
-- to choose another filter, to search all texts (the first time, which may have to wait for the
-  index, and again), and to go to the next episode;
-- and, while the list of all episodes is scrolled through, how long a frame took.
+- to choose another filter, to search all texts (the first time, which may wait for the index, and
+  again), and to go to the next episode;
+- a frame, while the list of all episodes is scrolled.
 
-Chromium is Debian's; the driver is Playwright (`make test-browser` says how they are installed).
+Chromium is Debian's. The driver is Playwright (`make test-browser` says how to install them).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def play(folder: Path, episodes: int) -> None:
 
 
 def make(folder: Path, page: Path) -> float:
-    """Make the page in a process of its own. Returns seconds."""
+    """Make the page in its own process. Returns seconds."""
     code = "import sys; from longvideo_env.commands.main import main; sys.exit(main())"
     start = time.perf_counter()
     subprocess.run(
@@ -112,7 +112,7 @@ def make(folder: Path, page: Path) -> float:
 
 
 def open_once(browser: Any, page_file: Path) -> dict[str, float]:
-    """Open the page in a fresh context, and time what a reader does."""
+    """Open the page in a new context, and time a reader's actions."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
     page = context.new_page()
     page.goto(page_file.as_uri() + "#/episodes", wait_until="commit")

@@ -1,13 +1,13 @@
-r"""Rollouts a second, overlapped against lockstep turn by turn, with tools as slow as real ones.
+r"""Compare rollouts per second, overlapped and in lockstep, with tools as slow as real ones.
 
     python benchmarks/rollout_overlap.py            # under two minutes, nearly all of it asleep
     python benchmarks/rollout_overlap.py --draws 1 --scale 0.1   # a tenth of every wait
 
-Episodes of `mini` are played by the drivers that training uses. Tools sleep for a log-normal time
-(the mean and sigma of the options; the opening grounding too). The generator is simulated: a reply
+The drivers of training play episodes of `mini`. Each tool call, also the opening grounding, sleeps
+for a log-normal time with the mean and sigma of the options. The generator is simulated: a reply
 has a log-normal number of tokens, and each token takes a fixed time. An episode has 2 to 5 turns.
-Latencies, lengths and turns depend on the question and the turn alone, so every driver waits for
-the very same things.
+Latencies, lengths and turns depend only on the question and the turn, so every driver has the same
+waits.
 
 | driver | a reply is generated |
 |---|---|
@@ -15,9 +15,9 @@ the very same things.
 | overlapped, micro-batches | with those that are ready, when the last batch is done (transformers) |
 | overlapped | at once, beside all others: continuous batching (vLLM) |
 
-The ideal is the longest episode played alone: all episodes are in flight from the start, so nobody
-can be done before it. The tools of a lockstep turn run concurrently here; where they run one after
-another, as synchronous tools do in some trainers, lockstep takes many times as long.
+The ideal is the time of the longest episode played alone. All episodes are in flight from the
+start, so no driver can be faster. The tools of a lockstep turn run concurrently here. In some
+trainers synchronous tools run one after another, and lockstep takes many times as long.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ TURNS = (2, 5)
 
 @dataclass(frozen=True)
 class World:
-    """How long everything takes, in seconds.
+    """The times of all waits, in seconds.
 
     Attributes:
-        seed: Of one draw of all waits.
-        latency_s: Mean of a tool's.
-        latency_sigma: Of its logarithm.
-        tokens: Mean number of a reply.
-        tokens_sigma: Of its logarithm.
-        token_s: A token.
+        seed: Seed of one draw of all waits.
+        latency_s: Mean latency of a tool.
+        latency_sigma: Standard deviation of its logarithm.
+        tokens: Mean number of tokens of a reply.
+        tokens_sigma: Standard deviation of its logarithm.
+        token_s: Time of a token.
         scale: Multiplies every wait.
     """
 
@@ -70,26 +70,26 @@ class World:
     scale: float
 
     def tool_s(self, *what: int | str) -> float:
-        """A tool's latency."""
+        """The latency of a tool call."""
         return self.latency_s * self._lognormal(self.latency_sigma, "tool", *what) * self.scale
 
     def reply_s(self, request: Request) -> float:
-        """How long a reply takes."""
+        """The time of a reply."""
         n_tokens = self.tokens * self._lognormal(self.tokens_sigma, "reply", *request.token_ids)
         return n_tokens * self.token_s * self.scale
 
     def turns(self, question: int) -> int:
-        """How many turns an episode has."""
+        """The number of turns of an episode."""
         rng = np.random.default_rng(derive_seed(self.seed, "turns", question))
         return int(rng.integers(TURNS[0], TURNS[1] + 1))
 
     def _lognormal(self, sigma: float, *what: int | str) -> float:
-        """A draw whose mean is 1."""
+        """A draw with mean 1."""
         rng = np.random.default_rng(derive_seed(self.seed, *what))
         return float(rng.lognormal(-(sigma**2) / 2, sigma))
 
     def write(self, request: Request) -> Reply:
-        """Look until the last turn, then answer."""
+        """Write a look until the last turn, then an answer."""
         question, turn = request.token_ids[0], len(request.token_ids)
         if turn < self.turns(question):
             return Reply(f"<search>{question} {turn}</search>")
@@ -97,27 +97,27 @@ class World:
 
 
 class TurnCodec:
-    """One token for the question and one for each turn: all that the generator needs to know."""
+    """One token for the question and one for each turn, which is all that the generator needs."""
 
     protocol: ReplyProtocol
 
     def open(self, messages: Sequence[Message]) -> list[Segment]:
-        """The question."""
+        """A token for the question."""
         text = messages[-1]["content"]
         return [Segment("prompt", text, token_ids=(derive_seed(text),))]
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
-        """Nothing."""
+        """No tokens."""
         return []
 
     def observe(self, text: str, turn: int) -> list[Segment]:
-        """The turn."""
+        """A token for the turn."""
         return [Segment("user", text, turn=turn, token_ids=(turn,))]
 
 
 @dataclass(frozen=True)
 class SleepingTools:
-    """Both agents: they sleep, and say the first thing that will do."""
+    """Both agents. They sleep, and give any valid reply."""
 
     world: World
     immediate = False
@@ -128,7 +128,7 @@ class SleepingTools:
         return ToolReply(request.unvisited[0])
 
     async def look(self, request: ToolCall, /) -> ToolReply:
-        """Describe nothing in particular."""
+        """Give a fixed description."""
         await asyncio.sleep(self.world.tool_s("look", str(request.query)))
         return ToolReply("somebody does something")
 
@@ -158,7 +158,7 @@ def streaming(world: World, n: int) -> tuple[Policy, Callable[..., list[Trajecto
 def play(
     driver: tuple[Policy, Callable[..., list[Trajectory]]], world: World, dataset: Dataset
 ) -> tuple[float, list[Trajectory]]:
-    """Seconds that all episodes took, and the episodes."""
+    """Play all episodes. Returns their seconds, and the episodes."""
     policy, run = driver
     tools = SleepingTools(world)
     engine = RolloutEngine(
@@ -175,12 +175,12 @@ def play(
 
 
 def ideal_s(trajectories: Sequence[Trajectory]) -> float:
-    """How long the longest episode of a driver that never waits for others took by itself."""
+    """The time of the longest episode, for a driver whose episodes never wait for others."""
     return max(t.timings.model_s + t.timings.tools_s for t in trajectories)
 
 
 def measure(world: World, dataset: Dataset) -> dict[str, float]:
-    """Seconds of each driver in one draw, and the ideal."""
+    """The seconds of each driver in one draw, and the ideal."""
     n = len(dataset.tasks)
     seconds: dict[str, float] = {}
     seconds["lockstep"], first = play(lockstep(world, False, n), world, dataset)
@@ -194,17 +194,17 @@ def measure(world: World, dataset: Dataset) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and print the table; the last line is the result."""
+    """Measure, and print the table. The last line is the result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--episodes", type=int, default=64)
-    parser.add_argument("--draws", type=int, default=3, help="Repeat with other waits.")
-    parser.add_argument("--latency", type=float, default=1.0, help="Mean of a tool's, seconds.")
-    parser.add_argument("--sigma", type=float, default=0.8, help="Of the latency's logarithm.")
-    parser.add_argument("--tokens", type=float, default=100.0, help="Mean length of a reply.")
+    parser.add_argument("--draws", type=int, default=3, help="Number of draws of the waits.")
+    parser.add_argument("--latency", type=float, default=1.0, help="Mean seconds of a tool call.")
+    parser.add_argument("--sigma", type=float, default=0.8, help="Sigma of the log of latencies.")
+    parser.add_argument("--tokens", type=float, default=100.0, help="Mean tokens of a reply.")
     parser.add_argument("--tokens-sigma", type=float, default=0.8)
-    parser.add_argument("--token-s", type=float, default=0.01, help="Seconds a token.")
+    parser.add_argument("--token-s", type=float, default=0.01, help="Seconds per token.")
     parser.add_argument("--scale", type=float, default=1.0, help="Multiplies every wait.")
     args = parser.parse_args()
     dataset = load_dataset("mini", "train")

@@ -1,20 +1,21 @@
-"""A million questions on 1,000 workers, simulated: efficiency, the driver's memory and its rate.
+"""Simulate a million questions on 1,000 workers: efficiency, the driver's memory and its rate.
 
     python benchmarks/scale.py
     python benchmarks/scale.py --questions 100000 --workers 200 --lost-every-h 100
-    python benchmarks/scale.py --latencies runs/eval/hf-model     # those of a run of yours
+    python benchmarks/scale.py --latencies runs/eval/hf-model     # the latencies of your own run
 
-What is real: the whole driver of a run, from the choice of the questions to `summary.json`
-(`play_split` with the scheduler, the run's folder, budgets, bar and figures), in one process.
-What is drawn: how long an episode takes, from the episodes of a recorded run, and when workers are
-lost (exponential). Workers hand in copies of some real episodes of `mini`, whose questions are
-asked over and over under ids of their own. Time is virtual: the event loop jumps to the next moment
-at which something happens, so that an hour takes as long as the driver's own work in it. Ray itself
-is not in it: `scale_ray.py` measures that.
+Real is the whole driver of a run, in one process: from the choice of the questions to
+`summary.json`, with `play_split`, the scheduler, the run's folder, budgets, bar and figures.
 
-Efficiency is the ideal time (all episodes' seconds over all places) over the simulated one. The
-driver's own CPU seconds are not part of it: they are printed beside it, with the rate at which one
-driver can take episodes at most. If the run's own rate is above that, the driver breaks first.
+Random are the seconds of an episode (from the episodes of a recorded run) and the losses of workers
+(exponential). Workers return copies of some real episodes of `mini`. Their questions are repeated
+under new ids. Time is virtual: the event loop jumps to the next event, so an hour takes only as
+long as the driver's own work in it. Ray is not simulated. `scale_ray.py` measures it.
+
+Efficiency is the ideal time (the seconds of all episodes divided by the number of places) divided
+by the simulated time. It does not include the driver's own CPU seconds. These are printed
+separately, with the highest rate of episodes that one driver can take. If the run's rate is higher,
+the driver is the bottleneck.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from longvideo_env import EnvConfig, Task, read_trajectories
 from longvideo_env.records.trajectory import Trajectory
 
 RESTART_S = 60.0
-"""From the loss of a worker to the next one that is ready: a model is loaded."""
+"""Mean seconds from the loss of a worker until the next is ready, with its model loaded."""
 ROUND_TRIP_S = 0.005
 ON_A_NODE = 8
 POLICY = "scripted:ground-look-answer"
@@ -67,7 +68,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def jump(self, seconds: float) -> None:
-        """Let time go by."""
+        """Move the clock forward."""
         self._now += seconds
 
 
@@ -83,11 +84,11 @@ class _Jump(selectors.SelectSelector):
 
 
 class ManyTasks(Sequence[Task]):
-    """Questions that are asked over and over, each time under an id of its own.
+    """Repeated questions, each with a new id.
 
     Args:
         tasks: The questions.
-        n: How many there are to be.
+        n: The number of questions with repeats.
     """
 
     def __init__(self, tasks: Sequence[Task], n: int) -> None:
@@ -110,12 +111,12 @@ class ManyTasks(Sequence[Task]):
 
 
 class Simulation:
-    """The workers' side.
+    """The simulated workers.
 
     Args:
         options: The command line.
         latencies: Seconds of episodes, to draw from.
-        lines: Real episodes, as JSON: question i is played as the i-th of them, round and round.
+        lines: Real episodes as JSON. Question i gets episode i modulo their number.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Simulation:
         n_jobs: int,
         progress: EpisodeProgress,
     ) -> AsyncGenerator[AsyncGenerator[Trajectory, None]]:
-        """In the place of a cluster."""
+        """Players that replace a cluster."""
         slots = [Place(self, i) for i in range(self.options.workers)]
         players = SlotPlayers(missing.spec, missing.session, slots, progress)
         async with aclosing(players.play_all(jobs, n_jobs)) as played:
@@ -142,14 +143,14 @@ class Simulation:
         self.n_lost, self.n_again = players.scheduler.n_lost, players.scheduler.n_again
 
     def episode(self, job: tuple[str, int]) -> Trajectory:
-        """What a worker hands in."""
+        """The episode that a worker returns."""
         qid, sample = int(job[0]), job[1]
         played = Trajectory.from_json(self.lines[qid % len(self.lines)])
         return replace(played, qid=qid, sample=sample)
 
 
 class Place:
-    """A slot whose workers play by the clock."""
+    """A slot with simulated workers."""
 
     def __init__(self, simulation: Simulation, number: int) -> None:
         self.simulation, self.rng = simulation, np.random.default_rng(number)
@@ -167,7 +168,7 @@ class _Simulated:
         options = place.simulation.options
         self.in_flight = options.in_flight
         self.dies_s = self.loop.time() + place.rng.exponential(options.lost_every_h * 3600)
-        self.ends: list[tuple[float, tuple[str, int]]] = []  # those that play
+        self.ends: list[tuple[float, tuple[str, int]]] = []  # end times of jobs that play
         self.waiting: list[tuple[str, int]] = []
 
     async def exchange(
@@ -200,7 +201,7 @@ class _Simulated:
 
 
 def latencies_of(path: Path) -> tuple[list[float], str]:
-    """Seconds of a run's episodes, model and tools together, and where they were measured."""
+    """The seconds of a run's episodes (model and tools), and where they were measured."""
     if path.suffix == ".json":
         record = json.loads(path.read_text(encoding="utf-8"))
         return record["seconds"], record["measured"]
@@ -210,7 +211,7 @@ def latencies_of(path: Path) -> tuple[list[float], str]:
 
 
 def real_episodes(config: EnvConfig) -> list[str]:
-    """Episodes of all questions of `mini`, as the offline agents play them."""
+    """Episodes of all questions of `mini`, played with the offline agents."""
     with tempfile.TemporaryDirectory() as name:
         result = lv.evaluate(
             POLICY, dataset=config.dataset, split=config.split, out=name, progress=False
@@ -219,7 +220,7 @@ def real_episodes(config: EnvConfig) -> list[str]:
 
 
 def run(options: argparse.Namespace, folder: Path, simulation: Simulation) -> dict[str, Any]:
-    """Play it through. Returns the run's summary."""
+    """Play the whole run. Returns its summary."""
     config = EnvConfig(dataset="mini", split="val")
     simulation.lines = real_episodes(config)
     policies = RunOptions([POLICY], folder, 0, options.in_flight, False)
@@ -249,11 +250,11 @@ def main() -> None:
     add("--questions", type=int, default=1_000_000)
     add("--workers", type=int, default=1_000)
     add("--in-flight", type=int, default=8, help="episodes in flight on a worker (%(default)s)")
-    add("--latencies", type=Path, default=MEASURED, metavar="RUN", help="a run's folder, whose "
-        "episodes' seconds are drawn; by default those of benchmarks/latencies.json")  # fmt: skip
+    add("--latencies", type=Path, default=MEASURED, metavar="RUN", help="a run's folder, to draw "
+        "seconds of episodes from (default: benchmarks/latencies.json)")  # fmt: skip
     add("--mean-s", type=float, metavar="S", help="stretch the seconds to this mean, as for a "
-        "faster model; by default they are as measured")  # fmt: skip
-    add("--lost-every-h", type=float, default=24.0, help="hours until a worker is lost, on average")
+        "faster model (default: as measured)")  # fmt: skip
+    add("--lost-every-h", type=float, default=24.0, help="mean hours until a worker is lost")
     options = parser.parse_args()
     latencies, measured = latencies_of(options.latencies)
     if options.mean_s:
@@ -280,7 +281,7 @@ def main() -> None:
     )
     print(f"simulated {whole:,.0f} s, ideal {ideal:,.0f} s: efficiency {ideal / whole:.3f}")
     print(f"workers lost {simulation.n_lost:,}, episodes played again {simulation.n_again:,}")
-    print(f"the run's rate {n / whole:,.0f} episodes/s; driver at most {n / cpu:,.0f} a CPU second "
+    print(f"the run's rate {n / whole:,.0f} episodes/s; driver at most {n / cpu:,.0f} per CPU s "
           f"({cpu:,.0f} CPU s, {wall:,.0f} s by the clock)")  # fmt: skip
     print(f"accuracy {summary['accuracy']:.4f}, figures of {summary['n_finished']:,} episodes")
     print(f"driver's memory {peak:,.0f} MiB at its peak; written {n_bytes / 2**30:.2f} GiB")

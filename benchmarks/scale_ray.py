@@ -1,13 +1,15 @@
-"""What Ray costs: a run on two workers against two shards by hand, and the driver's own rate.
+"""Measure the overhead of Ray: two workers compared with two shards, and the driver's rate.
 
     python benchmarks/scale_ray.py
     python benchmarks/scale_ray.py --samples 8
 
-The same offline questions of `mini` are played by two processes with `--shard 1/2` and `2/2`, and
-their folders merged; and by one command with `--ray-workers 2` on a cluster of this machine that is
-there already. Both end with the same folder. Compared is the time until it is there: `wall_s` of
-the shards and the merge; `wall_s` of Ray's run but for the time until its first results, in which
-workers start. Starts of Python are in neither; whole commands are printed beside it.
+The same offline questions of `mini` are played twice. First two processes play `--shard 1/2` and
+`2/2`, and their folders are merged. Then one command plays with `--ray-workers 2` on an existing
+cluster of this machine. Both end with the same folder.
+
+The time for the shards is their `wall_s` and the merge. The time for Ray is its run's `wall_s`
+without the time until the first results, in which workers start. Neither includes the start of
+Python. The times of the whole commands are also printed.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ FOLDER = "scripted-ground-look-answer"
 
 
 def start(out: Path, samples: int, *more: str) -> subprocess.Popen[str]:
-    """One command of the evaluator."""
+    """Start one command of the evaluator."""
     command = [sys.executable, str(ROOT / "eval/run_policy.py"), "--policy", POLICY]
     command += ["--dataset", "mini", "--split", "val", "--samples", str(samples), "--out", str(out)]
     return subprocess.Popen(
@@ -46,13 +48,13 @@ def start(out: Path, samples: int, *more: str) -> subprocess.Popen[str]:
 
 
 def wall_of(folder: Path) -> float:
-    """Seconds of playing, by a run's own summary."""
+    """Seconds of playing, from a run's summary."""
     return float(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["wall_s"])
 
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """A cluster of one node of two CPUs on 127.0.0.1; gives its address."""
+    """A cluster of one node with two CPUs on 127.0.0.1. Gives its address."""
     load_ray()
     from ray.cluster_utils import Cluster
 
@@ -65,7 +67,7 @@ def cluster() -> Iterator[str]:
 
 
 def by_hand(out: Path, samples: int) -> tuple[float, float]:
-    """Two shards and their merge. Returns seconds of playing, and of the merge."""
+    """Play two shards and merge them. Returns seconds of playing, and of the merge."""
     shards = [start(out, samples, "--shard", f"{i}/2") for i in (1, 2)]
     for shard in shards:
         said, _ = shard.communicate()
@@ -77,7 +79,7 @@ def by_hand(out: Path, samples: int) -> tuple[float, float]:
 
 
 def with_ray(out: Path, samples: int, address: str) -> tuple[float, float]:
-    """Two workers. Returns seconds of playing, and until the first results."""
+    """Play with two workers. Returns seconds of playing, and until the first results."""
     run = start(out, samples, "--ray", address, "--ray-workers", "2")
     said, _ = run.communicate()
     assert run.returncode == 0, said
@@ -91,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--samples", type=int, default=20, help="plays of each of 500 questions")
+    parser.add_argument("--samples", type=int, default=20, help="samples of each of 500 questions")
     samples = parser.parse_args().samples
     n = 500 * samples
     with tempfile.TemporaryDirectory(prefix="longvideo-ray-") as name:
@@ -114,7 +116,7 @@ def main() -> None:
           f"results; {ray_s:.1f} s as a command")  # fmt: skip
     print(
         f"overhead {100 * (played_s / (shards_s + merge_s) - 1):.0f} % until the same folder is "
-        f"there ({100 * (played_s / shards_s - 1):.0f} % against shards that nobody merges)"
+        f"complete ({100 * (played_s / shards_s - 1):.0f} % against shards without the merge)"
     )
     print(f"through the driver {n / played_s:,.0f} episodes/s")
 

@@ -1,19 +1,21 @@
-"""Steps a second, latency and memory of `longvideo-env serve`, with offline tools.
+"""Measure steps per second, latency and memory of `longvideo-env serve`, with offline tools.
 
     python benchmarks/serve.py
     python benchmarks/serve.py --sessions 10000
     .venv-doors/bin/python benchmarks/serve.py --client openenv --compare
 
-What is measured. A server in a process of its own, `mini`, split test. In this process, `--clients`
-players on one event loop, each with a WebSocket, play episodes of five turns (look, ground, look,
-ground, answer) as fast as replies come. Only steps are counted, but resets take their time as well.
-The latency of a step is what its client waits. `--client openenv` plays with OpenEnv's own
-`GenericEnvClient`, `--client aiohttp` (the default) with a lighter one, which leaves more of two
-cores to the server. `--compare` plays against the same environment behind OpenEnv's `create_app`
-and uvicorn as well, and prints the ratio.
+The server runs in its own process, with `mini`, split test. In this process `--clients` players on
+one event loop, each with a WebSocket, play episodes of five turns (look, ground, look, ground,
+answer) as fast as replies arrive. Only steps are counted, but the time includes resets. The latency
+of a step is the time that its client waits.
 
-`--sessions N` opens N sessions, resets each, takes a step, and drops it: one in two says goodbye,
-the others vanish. Printed is the server's memory after a tenth of them and at the end.
+`--client openenv` plays with OpenEnv's own `GenericEnvClient`. `--client aiohttp` (the default) is
+lighter and leaves more of two cores to the server. `--compare` also plays against the same
+environment behind OpenEnv's `create_app` and uvicorn, and prints the ratio.
+
+`--sessions N` opens N sessions, resets each, takes a step, and drops it. Every second session is
+closed, the others are aborted. The server's memory is printed after a tenth of the sessions and at
+the end.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ Player = Callable[[str], Any]
 
 @contextmanager
 def server(command: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """A server in a process of its own: its URL and process id."""
+    """Run a server in its own process. Gives its URL and process id."""
     process = subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -62,7 +64,7 @@ def server(command: Sequence[str]) -> Iterator[tuple[str, int]]:
 
 
 def serve_by_create_app() -> None:
-    """OpenEnv's own application over `gym.make`, for comparison; needs openenv."""
+    """Serve OpenEnv's own application over `gym.make`, for comparison. Needs openenv."""
     import socket
     import uuid
 
@@ -123,7 +125,7 @@ class AiohttpPlayer:
         await self._ask("reset", {"seed": seed})
 
     async def step(self, text: str) -> bool:
-        """Take a turn. Gives whether the episode is over."""
+        """Take a turn. Returns whether the episode is over."""
         return bool((await self._ask("step", {"text": text}))["done"])
 
 
@@ -138,20 +140,20 @@ class OpenEnvPlayer:
         await self._client.reset(seed=seed)
 
     async def step(self, text: str) -> bool:
-        """Take a turn. Gives whether the episode is over."""
+        """Take a turn. Returns whether the episode is over."""
         return bool((await self._client.step({"text": text})).done)
 
 
 @asynccontextmanager
 async def by_aiohttp(url: str) -> AsyncIterator[AiohttpPlayer]:
-    """A player at a server."""
+    """A player at a server, with a light client."""
     async with ClientSession() as http, http.ws_connect(f"{url}/ws") as socket:
         yield AiohttpPlayer(socket)
 
 
 @asynccontextmanager
 async def by_openenv(url: str) -> AsyncIterator[OpenEnvPlayer]:
-    """A player at a server, by OpenEnv's client."""
+    """A player at a server, with OpenEnv's client."""
     from openenv import GenericEnvClient
 
     async with GenericEnvClient(base_url=url, message_timeout_s=300) as client:
@@ -161,11 +163,10 @@ async def by_openenv(url: str) -> AsyncIterator[OpenEnvPlayer]:
 async def load(
     url: str, pid: int, player: Player, clients: int, seconds: float
 ) -> tuple[float, list[float], tuple[float, float]]:
-    """Play for some seconds, once all are connected.
+    """Play for some seconds, after all players have connected.
 
     Returns:
-        Steps a second; the seconds that each step took; CPU seconds of the server and of this
-        process.
+        Steps per second; the seconds of each step; CPU seconds of the server and of this process.
     """
     took: list[float] = []
     start = asyncio.Event()
@@ -200,28 +201,28 @@ async def load(
 
 
 def measure(name: str, command: Sequence[str], args: argparse.Namespace) -> float:
-    """Print what a server does. Returns its steps a second."""
+    """Print the figures of a server. Returns its steps per second."""
     player = by_openenv if args.client == "openenv" else by_aiohttp
     with server(command) as (url, pid):
         rate, took, used = asyncio.run(load(url, pid, player, args.clients, args.seconds))
     p50, p99 = np.percentile(np.asarray(took) * 1000, [50, 99])
     print(
-        f"{name}: {rate:,.0f} steps a second from {args.clients} clients ({args.client}), "
+        f"{name}: {rate:,.0f} steps per second from {args.clients} clients ({args.client}), "
         f"{len(took):,} steps; latency p50 {p50:.0f} ms, p99 {p99:.0f} ms, "
-        f"most {max(took) * 1000:.0f} ms; CPU a step: server {used[0] / len(took) * 1000:.2f} ms, "
-        f"clients {used[1] / len(took) * 1000:.2f} ms"
+        f"most {max(took) * 1000:.0f} ms; CPU per step: server "
+        f"{used[0] / len(took) * 1000:.2f} ms, clients {used[1] / len(took) * 1000:.2f} ms"
     )
     return rate
 
 
 def cpu_s(pid: int) -> float:
-    """The CPU seconds that a process has used."""
+    """The CPU seconds of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mb(pid: int) -> float:
-    """The memory that a process holds (resident set)."""
+    """The memory of a process (resident set)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     match = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert match is not None
@@ -229,7 +230,7 @@ def memory_mb(pid: int) -> float:
 
 
 async def drop(url: str, n: int, at_once: int) -> None:
-    """Open, use and drop sessions; every other one vanishes."""
+    """Open, use and drop sessions. Every second one is aborted."""
     numbers = iter(range(n))
 
     async def one_after_the_other() -> None:
@@ -272,8 +273,8 @@ def main() -> None:
     add("--clients", type=int, default=64)
     add("--seconds", type=float, default=10.0)
     add("--client", choices=("aiohttp", "openenv"), default="aiohttp")
-    add("--compare", action="store_true", help="play against create_app as well; needs openenv")
-    add("--sessions", type=int, default=0, help="measure memory over so many sessions instead")
+    add("--compare", action="store_true", help="also play against create_app (needs openenv)")
+    add("--sessions", type=int, default=0, help="measure memory over this many sessions instead")
     add("--create-app", action="store_true", help=argparse.SUPPRESS)
     add("--port", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

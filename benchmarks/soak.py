@@ -1,24 +1,25 @@
-"""Serve, evaluate and record for half an hour among faults and kills, and see what is left.
+"""Serve, evaluate and record for half an hour under faults and kills, and check for losses.
 
     make soak                # 30 minutes; exit code 0 or 1
     make soak SOAK_S=60
 
 The upstream is the loopback mock server. A share of its replies are errors 429 and 500, closed and
 reset connections, half a JSON body, JSON of the wrong shape, and replies that drip without an end.
-Four things go on at once, all with grounding and vision over that network:
+Four activities run at the same time, all with grounding and vision over that network:
 
-- a server (`longvideo-env serve`, which records) that players use over WebSockets. Some players
-  vanish in the middle of an episode, and some are processes that are killed with SIGKILL;
+- a server (`longvideo-env serve`, which records) for players over WebSockets. Some players abort
+  their connection in the middle of an episode, and some are processes killed with SIGKILL;
 - an evaluator: one process that plays runs one after the other, each in a new folder;
-- runs that are killed with SIGKILL three times each and then resumed until nothing has failed.
+- runs that are killed with SIGKILL three times each and then resumed until no episode has failed.
   Each is then replayed from its recording alone, and must give the same answers;
-- a look every second at memory (resident set), open files and sockets of server and evaluator.
+- a measurement every second of memory (resident set), open files and sockets of server and
+  evaluator.
 
-Nothing may be lost: an episode that was on disk before a kill, a question that was asked, a turn
-of the server, a call of the recording. Nothing may be there twice: an episode, a turn. The median
-of memory in the last third of the time must lie within 5 % of that in the second third. Files and
-sockets come and go with each request, so their least number counts, which is what nobody gave
-back: in the last third at most 2, or 10 %, more than in the second.
+Nothing may be lost: an episode that was on disk before a kill, a requested question, a turn of the
+server, a call of the recording. Nothing may occur twice: an episode, a turn. The median memory in
+the last third of the time must be within 5 % of that in the second third. Files and sockets open
+and close with each request, so their least number shows leaks. It may grow by at most 2, or 10 %,
+from the second to the last third.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ TURNS = (
 
 
 class Soak:
-    """All that goes on, and what was counted.
+    """All activities and their counts.
 
     Args:
         work: A folder.
-        seconds: How long.
+        seconds: The duration.
     """
 
     def __init__(self, work: Path, seconds: float) -> None:
@@ -86,12 +87,12 @@ class Soak:
         return time.monotonic() >= self.ends
 
     def problem(self, kind: str, what: str) -> None:
-        """Count what was lost or came twice, and say it at once."""
+        """Count a loss or a double, and print it."""
         self.counts[kind] += 1
         print(f"{kind}: {what}", flush=True)
 
     async def play(self, number: int) -> None:
-        """A player at the server, until the time is up."""
+        """Play at the server, until the time is up."""
         rng = np.random.default_rng(number)
         async with ClientSession(timeout=ClientTimeout(total=None)) as http:
             while not self.over:
@@ -129,7 +130,7 @@ class Soak:
         await asyncio.sleep(float(rng.uniform(0.0, 0.3)))
 
     async def kill_players(self) -> None:
-        """Processes that play at the server and are killed."""
+        """Start processes that play at the server, and kill them."""
         command = [sys.executable, __file__, "--role", "player", "--url", self.url]
         while not self.over:
             process = await asyncio.create_subprocess_exec(*command)
@@ -140,7 +141,7 @@ class Soak:
             await asyncio.sleep(5.0)
 
     async def evaluate(self) -> None:
-        """One process that plays run after run."""
+        """Run one process that plays run after run."""
         command = [sys.executable, __file__, "--role", "evaluator", "--work", str(self.work)]
         process = await asyncio.create_subprocess_exec(
             *command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -167,7 +168,7 @@ class Soak:
             await process.wait()
 
     async def kill_runs(self) -> None:
-        """Runs that are killed, resumed, and replayed."""
+        """Start runs, kill them, resume them, and replay them."""
         number = 0
         while not self.over:
             number += 1
@@ -192,7 +193,7 @@ class Soak:
             shutil.rmtree(work)
 
     def _check_kept(self, work: Path, before: int, calls: int) -> tuple[int, int]:
-        """What lies on disk after a kill: whole episodes that did not fail, and calls."""
+        """Check the disk after a kill. Returns the numbers of good episodes and of calls."""
         file = next(iter(work.glob("out/*/episodes.jsonl")), None)
         lines = file.read_bytes().split(b"\n")[:-1] if file else []
         kept = sum(json.loads(line)["status"] != "failed" for line in lines)
@@ -204,7 +205,7 @@ class Soak:
         return kept, now
 
     async def _resume(self, command: list[str]) -> bool:
-        """Call a run until nothing has failed."""
+        """Resume a run until no episode has failed."""
         for _ in range(20):
             process = await asyncio.create_subprocess_exec(
                 *command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -231,7 +232,7 @@ class Soak:
         self.counts["runs replayed alike"] += not code and first == again
 
     def _check_run(self, folder: Path, name: str) -> None:
-        """All episodes of a run, once each."""
+        """Check that a run has all episodes, once each."""
         found = Counter(qid for qid, _ in answers(folder))
         if len(found) < RUN:
             self.problem("lost", f"{RUN - len(found)} episodes of {name}")
@@ -240,7 +241,7 @@ class Soak:
         self.counts["episodes of runs"] += len(found)
 
     async def watch(self, name: str, pid: int) -> None:
-        """Look at a process every second."""
+        """Measure a process every second."""
         rows = self.samples.setdefault(name, [])
         start = time.monotonic()
         while not self.over:
@@ -252,7 +253,7 @@ class Soak:
             await asyncio.sleep(1.0)
 
     async def run(self, url: str, pid: int) -> None:
-        """Do all of it, for as long as asked."""
+        """Run all activities for the whole duration."""
         self.url, self.ends = url, time.monotonic() + self.seconds
         players = [self.play(number) for number in range(8)]
         await asyncio.gather(
@@ -261,7 +262,7 @@ class Soak:
         )  # fmt: skip
 
     def verdict(self) -> bool:
-        """Print the table. Gives whether all is as it should be."""
+        """Print the table. Returns whether all checks passed."""
         good = True
         print(f"\n{'in each third of the time':34}{'first':>9}{'second':>9}{'last':>9}")
         for name, rows in self.samples.items():
@@ -282,7 +283,7 @@ class Soak:
 
 
 async def _reset(socket: Any, rng: np.random.Generator) -> dict[str, Any]:
-    """Open a question; nothing where the agent that names the first clip failed, and it is said."""
+    """Open a question. Empty if the agent for the first clip failed with a timeout."""
     try:
         return await _ask(socket, "reset", {"seed": int(rng.integers(10**6))})
     except _Refused as error:
@@ -311,13 +312,13 @@ def _link(path: Path) -> str:
 
 
 def answers(folder: Path) -> list[tuple[Any, Any]]:
-    """Question and answer of each episode of a run."""
+    """The question and answer of each episode of a run."""
     lines = (folder / "episodes.jsonl").read_text(encoding="utf-8").splitlines()
     return [(record["qid"], record.get("choice")) for record in map(json.loads, lines)]
 
 
 def count_calls(file: Path) -> int:
-    """Calls of a recording; its file is checked as well."""
+    """The number of calls in a recording. Its file is also checked."""
     if not file.exists():
         return 0
     database = sqlite3.connect(file)
@@ -332,7 +333,7 @@ def count_calls(file: Path) -> int:
 
 
 def options(folder: Path) -> list[str]:
-    """What server and runs share: the data, and agents over the network."""
+    """The options that server and runs share: the data, and agents over the network."""
     return [
         "--dataset", str(DATASET), "--frames-root", str(folder / "frames"),
         "--split", "val", "--grounding", "openai:ground@mock", "--vision",
@@ -356,7 +357,7 @@ def run_command_line(work: Path, seed: int, mode: str = "reuse") -> list[str]:
 
 
 def evaluator(work: Path) -> int:
-    """Play run after run in this process, and say where each one lies."""
+    """Play run after run in this process, and print each one's folder."""
     from eval.run_policy import main as play
 
     said = os.fdopen(os.dup(1), "w")

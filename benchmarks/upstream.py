@@ -1,14 +1,16 @@
-"""An upstream for measurements: the loopback mock server, with a master that plays eight calls.
+"""An upstream for measurements: the loopback mock server, with a master of eight calls.
 
     python benchmarks/upstream.py --mock ../shared/tools/mock_openai.py --port 8123
 
-The mock counts `<New_clip>` blocks to know whether its master has grounded; this project opens a
-video with such a block, so that it would never ground. Here the master goes by its own turns, which
-this project sends as real assistant messages: look, ground, look, answer. With the grounding of the
-first clip that is eight calls a question, two of them with frames. All else is the mock's own code.
-Its environment variables LATENCY, SIGMA and FAULTS hold here as well. STORMS is the share of
-replies that the mock has no fault for: a connection that is reset, a byte every 0.2 s without an
-end, and JSON of the wrong shape.
+The mock's master counts `<New_clip>` blocks to know whether it has grounded. This project opens a
+video with such a block, so the mock's master would never ground. Here the master counts its own
+turns, which this project sends as assistant messages: look, ground, look, answer. With the
+grounding of the first clip these are eight calls per question, two of them with frames. Everything
+else is the mock's own code.
+
+The mock's environment variables LATENCY, SIGMA and FAULTS work here too. STORMS is the share of
+replies with further faults: a reset connection, a byte every 0.2 s without an end, and JSON of the
+wrong shape.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ TURNS = (
 
 
 def load_mock(path: Path) -> Any:
-    """The mock server's module, its master replaced."""
+    """The mock server's module, with another master."""
     spec = importlib.util.spec_from_file_location("mock_openai", path)
     assert spec is not None
     assert spec.loader is not None
@@ -72,14 +74,14 @@ def load_mock(path: Path) -> Any:
 
 
 class StormyWriter:
-    """A connection to a client, a share of whose replies are replaced by faults."""
+    """A connection to a client. A share of its replies are replaced by faults."""
 
     def __init__(self, writer: asyncio.StreamWriter, share: float, rng: np.random.Generator):
         self._writer, self._share, self._rng = writer, share, rng
         self._reply = b""
 
     def write(self, reply: bytes) -> None:
-        """Take a reply; `drain` sends it, or a fault."""
+        """Take a reply. `drain` sends it, or a fault."""
         self._reply = reply
 
     def close(self) -> None:
@@ -87,7 +89,7 @@ class StormyWriter:
         self._writer.close()
 
     async def drain(self) -> None:
-        """Send."""
+        """Send the reply, or a fault."""
         draw = self._rng.random() / self._share
         if draw < 0.4:
             connection = self._writer.get_extra_info("socket")
@@ -108,7 +110,7 @@ class StormyWriter:
 
 @dataclass(frozen=True)
 class Upstream:
-    """A server that runs.
+    """A running server.
 
     Attributes:
         url: Its base URL.
@@ -134,7 +136,7 @@ def serve(
     faults: float = 0.0,
     storms: float = 0.0,
 ) -> Iterator[Upstream]:
-    """Run the server in a process of its own, and stop it afterwards."""
+    """Run the server in its own process, and stop it afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,1 +1,1 @@
-"""Evaluation of policies: running them, keeping what they did, and summing it up."""
+"""Evaluation of policies: play them, save their episodes, and compute figures."""

@@ -1,21 +1,19 @@
-r"""Play a split with one policy, once as configured and once with each part taken away or changed.
+r"""Play a split with one policy, as configured and with single parts removed or changed.
 
     longvideo-env ablations --policy hf:runs/grpo-mini --dataset mini --split test --out runs/abl
     longvideo-env ablations --policy teacher:mini:0:0 --dataset mini --out runs/abl \
         --variant full --variant no-vision
 
-The options are those of `eval/run_policy.py`, and describe the variant `full`; each other variant
-changes one of them. Each gets a folder under --out, as a run of its own, and `ablations.json` and
-`ablations.md` hold the table. A variant that changes nothing (`window-1` where --window is 1) is
-not played twice: its row is that of `full`. The same command resumes an interrupted run.
+The options are those of `longvideo-env evaluate`. They describe the variant `full`. Each other
+variant changes one option. Each variant is a run with its own folder under --out. `ablations.json`
+and `ablations.md` hold the table. A variant that changes nothing (`window-1` if --window is 1) is
+not played again: its row is that of `full`. The same command resumes an interrupted run.
 
-Each variant is compared with `full` question by question; interval and p are clustered by video,
-and p is Holm's for all variants. All variants share one recording of tool calls
-(`recording.sqlite` under --out, unless --recording-file says otherwise), so that all of
-them get the same reply to the same call.
+Each variant is compared with `full` question by question. Interval and p are clustered by video. p
+is Holm's for all variants. All variants share one recording of tool calls (`recording.sqlite` under
+--out, or --recording-file), so the same call gets the same reply in each of them.
 
-A tool that is taken away also leaves the prompt; a policy that asks for it all the same spends the
-turn on it.
+A removed tool is also removed from the prompt. If a policy still asks for it, the turn is spent.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ VARIANTS = (
     Variant("no-vision", "--vision none", {"vision": "none"}),
     Variant(
         "no-grounding",
-        "--no-ground-action: the first clip is as configured, and no other can be asked for",
+        "--no-ground-action: the first clip is as configured, and the policy cannot ask for others",
         {"ground_action": False},
     ),
     *(Variant(f"max-turns-{k}", f"--max-turns {k} (K={k})", {"max_turns": k}) for k in (1, 2, 5)),
@@ -71,10 +69,10 @@ class Row:
 
     Attributes:
         variant: The variant.
-        played_as: The name of the variant whose episodes it has: its own, or `full`.
+        played_as: The name of the variant whose episodes it uses: its own, or `full`.
         summary: The summary of these episodes.
-        against_full: It less `full`, as `eval.metrics.pairs.count` counts; None for `full` itself,
-            or where `full` was not played.
+        against_full: Its difference to `full`, from `eval.metrics.pairs.count`. None for `full`
+            itself, or if `full` was not played.
     """
 
     variant: Variant
@@ -84,7 +82,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Its name, with a word where it was not played on its own."""
+        """Its name, with a note if it uses the episodes of `full`."""
         own = self.played_as == self.variant.name
         return self.variant.name if own else f"{self.variant.name} (= {self.played_as})"
 
@@ -95,7 +93,7 @@ def parse_options(
     """Read the command line.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option is invalid.
     """
     parser = build_parser("longvideo-env ablations", __doc__, several=False)
     add_variant_option(parser, VARIANTS, "Play only this one of the above")
@@ -111,7 +109,7 @@ async def play_variants(
     settings: GenerationSettings,
     stderr: Console,
 ) -> list[Row]:
-    """Play each variant that differs from those before it, and return the rows of the table."""
+    """Play each variant once and return the rows of the table."""
     (policy,) = run.policies
     config = share_recording(config, run.out)
     print_skipped(open_session(run, config, settings).dataset, stderr)
@@ -133,14 +131,14 @@ async def play_variants(
 
 
 def share_recording(config: EnvConfig, out: Path) -> EnvConfig:
-    """The options with a recording that all variants share, if they name none."""
+    """The options, with a recording that all variants share unless they already name one."""
     if config.recording != "off":
         return config
     return replace(config, recording="reuse", recording_file=str(out / RECORDING))
 
 
 def compare_with_full(out: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Each variant less `full`, with Holm's p for all of them."""
+    """The difference of each variant to `full`, with Holm's p for all of them."""
     counted = {name: count_folders(out / FULL, out / name) for name in names if name != FULL}
     found = {name: numbers for name, numbers in counted.items() if numbers is not None}
     add_holm(list(found.values()))
@@ -148,7 +146,7 @@ def compare_with_full(out: Path, names: Sequence[str]) -> dict[str, dict[str, An
 
 
 def make_table(rows: Sequence[Row], **style: Any) -> Table:
-    """One row a variant, one column a kind of question.
+    """A table with one row per variant and one column per kind of question.
 
     Args:
         rows: The variants.
@@ -176,7 +174,7 @@ def make_table(rows: Sequence[Row], **style: Any) -> Table:
 
 
 def make_comparisons(rows: Sequence[Row], **style: Any) -> Table:
-    """Each variant that was played less `full`, question by question.
+    """A table of the played variants' differences to `full`, question by question.
 
     Args:
         rows: The variants.
@@ -202,17 +200,17 @@ def make_comparisons(rows: Sequence[Row], **style: Any) -> Table:
 
 
 def compared(rows: Sequence[Row]) -> list[Row]:
-    """The variants that were compared with `full`, each set of episodes once."""
+    """The variants that were compared with `full`, without repeats of the same episodes."""
     return list({row.played_as: row for row in reversed(rows) if row.against_full}.values())[::-1]
 
 
 def table_notes(rows: Sequence[Row]) -> list[str]:
-    """What must be known to read the table."""
+    """Notes that explain the table."""
     found = compared(rows)
     few = few_videos(rows[0].summary["n_videos"]) if rows[0].summary["n_scored"] else None
     how = (
         f"variant - full: on the same questions. p is Holm's, for {len(found)} comparisons. "
-        "detectable: the smallest difference that as many videos find four times in five."
+        "detectable: the smallest difference that this many videos find four times in five."
     )
     power = power_notes({row.variant.name: row.against_full for row in found})
     return [line for line in (found and how, *power, few) if line]
@@ -251,7 +249,7 @@ def write_report(rows: Sequence[Row], run: RunOptions, config: EnvConfig) -> Non
 
 
 def heading(run: RunOptions, config: EnvConfig) -> str:
-    """What was played, in one line."""
+    """The policy, dataset and split in one line."""
     oracle = ", oracle grounding" if config.grounding == "oracle" else ""
     return f"{run.policies[0]} on {config.dataset}, split {config.split}{oracle}"
 

@@ -1,23 +1,27 @@
-r"""Ask one model every question at once, with the video's subtitles and some of its frames.
+r"""Ask a model each question once, with the video's subtitles and some of its frames.
 
     longvideo-env baseline --questions-path DIR/LongTVQA_plus_val.json \
         --subs-path DIR/LongTVQA_plus_subtitle_clip_level.json --base-frame-dir DIR/frames \
         --model gpt-4o --threads 30 --output-filename runs/baseline.json
     longvideo-env baseline ... --mode subtitles --model Qwen/Qwen3-8B@http://localhost:8000/v1
 
-The baselines that LongVideoAgent's paper sets beside its agents: no turns, no tools. Questions are
-those of TVQA, TVQA+, LongTVQA or LongTVQA+. Subtitles are those of LongTVQA, by clip or by video,
-or as TVQA publishes them: JSON Lines of {"vid_name", "sub": [{"text", "start", "end"}]}, or a
-folder of CLIP.srt. As in the published code, frames come first (one from the middle of each of up
-to --frames clips), then the question, its options, and the subtitles of the whole video; FILE has
-`total`, `metadata` and `results` with `vid`, `question` and `final_answer`. Otherwise than there,
-the words of the prompt are our own, clips that do not fit --context are left out by BM25 and
-counted, a missing frame 90 is replaced by the nearest, and --temperature is 0 (there 0.6).
+These are the baselines of LongVideoAgent's paper: no turns, no tools. Questions are those of TVQA,
+TVQA+, LongTVQA or LongTVQA+. Subtitles are LongTVQA's, by clip or by video, or TVQA's: JSON Lines
+of {"vid_name", "sub": [{"text", "start", "end"}]}, or a folder of CLIP.srt.
 
-An answer belongs to its `qid`. `eval/asked_once/lenient_answer.py` says by which five rules a reply
-is read; FILE counts them. One that names no option, or several, is misparsed: it is counted apart
-and scores nothing. A request that failed is no answer at all. What is done stands in
-FILE.partial.jsonl, so that the same command resumes; FILE is written at the end.
+The same as in the published code: frames come first, one from the middle of each of up to --frames
+clips. Then come the question, its options and the subtitles of the whole video. FILE has `total`,
+`metadata` and `results` with `vid`, `question` and `final_answer`.
+
+Different from the published code: the prompt has our own words. If the subtitles do not fit
+--context, BM25 chooses the clips to keep, and such questions are counted. If frame 90 is missing,
+the nearest frame is taken. --temperature is 0 (there 0.6).
+
+Answers are stored by `qid`. A reply is read by the five rules of
+`eval/asked_once/lenient_answer.py`, and FILE counts each rule's replies. A reply that names no
+option, or several, is misparsed: it is counted separately and scores 0. A failed request is not an
+answer. Finished answers are in FILE.partial.jsonl, so the same command resumes. FILE is written at
+the end.
 """
 
 from __future__ import annotations
@@ -70,7 +74,7 @@ from longvideo_env.schema import Task, Video
 from longvideo_env.tools.tool import ToolCall
 
 PROMPT_VERSION = 2
-"""1 had the subtitles before the question, and frames spread over all frames of the video."""
+"""Version 1 had the subtitles before the question, and frames from all over the video."""
 
 MIDDLE = 90
 """The middle of a clip of 60 s at 3 frames a second."""
@@ -81,16 +85,16 @@ SPLIT = "all"
 
 @dataclass(frozen=True)
 class Baseline:
-    """How the model is asked.
+    """A model and its settings.
 
     Attributes:
-        model: Its name.
-        client: Where it is served.
+        model: The model's name.
+        client: The client of its server.
         mode: One of `MODES`.
-        n_frames: Frames of the whole video, where the mode has them.
-        context: Tokens that subtitles may take.
-        temperature: Of sampling.
-        max_tokens: Most tokens of a reply.
+        n_frames: The most frames of a video, if the mode uses frames.
+        context: The most tokens of subtitles.
+        temperature: The sampling temperature.
+        max_tokens: The most tokens of a reply.
     """
 
     model: str
@@ -147,7 +151,7 @@ class Baseline:
 
 
 def prompt(request: ToolCall, shown: Sequence[str], n_frames: int) -> str:
-    """The question, its options, the video's subtitles, and what to answer, in this order."""
+    """The question, its options, the video's subtitles and the answer form, in this order."""
     question = request.question
     options = "\n".join(f"{option_label(i)}: {text}" for i, text in enumerate(question.options))
     frames = (
@@ -169,10 +173,10 @@ def prompt(request: ToolCall, shown: Sequence[str], n_frames: int) -> str:
 
 
 def middle_frames(video: Video, most: int) -> list[PlacedFrame]:
-    """One frame from the middle of each of at most so many clips, spread over the whole video.
+    """One middle frame from each of at most `most` clips, spread over the whole video.
 
-    Of M clips, clip `int(i * M / most)` is taken for each i. The middle is frame 90 of a clip, as
-    in the published code, or the one that is nearest to it where a clip has no such frame.
+    Of M clips, clip `int(i * M / most)` is taken for each i. The middle frame of a clip is frame
+    90, as in the published code, or the frame nearest to it.
     """
     there = [(c, frames) for c in video.clip_ids if (frames := list_frames(video, c))]
     n = min(most, len(there))
@@ -214,7 +218,7 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("--questions-path", type=Path, required=True, metavar="FILE", help="The questions.")
     add("--subs-path", type=Path, required=True, metavar="PATH", help="The subtitles.")
-    add("--output-filename", type=Path, required=True, metavar="FILE", help="JSON that is written.")
+    add("--output-filename", type=Path, required=True, metavar="FILE", help="JSON file to write.")
     add("--base-frame-dir", type=Path, metavar="DIR", help="Folder of the clips' frames.")
     add("--model", required=True, help="MODEL[@ENDPOINT], as in openai:MODEL[@ENDPOINT].")
     add("--threads", type=int, default=30, metavar="N", help="Requests at once. Default: 30.")
@@ -224,14 +228,14 @@ def build_parser() -> OptionParser:
         type=int,
         default=16,
         metavar="N",
-        help="Most frames of a video, one a clip. Default: 16.",
+        help="Most frames of a video, one per clip. Default: 16.",
     )
-    add("--context", type=int, default=100_000, help="Tokens of subtitles. Default: 100000.")
+    add("--context", type=int, default=100_000, help="Most tokens of subtitles. Default: 100000.")
     add("--temperature", type=float, default=0.0, help="Sampling temperature. Default: 0.")
-    add("--max-tokens", type=int, default=2500, help="Tokens of a reply. Default: 2500.")
-    add("--limit", type=int, metavar="N", help="Only N questions, drawn as by evaluate --limit.")
+    add("--max-tokens", type=int, default=2500, help="Most tokens of a reply. Default: 2500.")
+    add("--limit", type=int, metavar="N", help="Only N questions, chosen as by evaluate --limit.")
     add("--skip-invalid", action="store_true", help="Leave invalid rows out.")
-    add("--overwrite", action="store_true", help="Start anew instead of resuming.")
+    add("--overwrite", action="store_true", help="Start again instead of resuming.")
     return parser
 
 
@@ -242,7 +246,9 @@ def _baseline(options: argparse.Namespace) -> Baseline:
         raise SpecError("--threads, --frames and --context must be at least 1.")
     spec = parse_api_spec(options.model.removeprefix("openai:"))
     if spec.spec.options:
-        raise SpecError("--model takes no options; give --temperature, --frames and so on.")
+        raise SpecError(
+            "--model takes no options. Fix: give --temperature, --frames and so on instead."
+        )
     return Baseline(
         spec.model,
         client_for(load_endpoint(spec.endpoint)),

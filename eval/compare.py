@@ -1,15 +1,18 @@
-"""Compare two runs on the same questions: which is better, where, and how they behave.
+"""Compare two runs on the same questions: accuracy, groups of questions, and behaviour.
 
     longvideo-env compare runs/a/hf-grpo runs/b/hf-sft
     longvideo-env compare runs/a/hf-grpo runs/b/hf-sft --names grpo sft --json runs/compare.json
 
-A run is a folder that `eval/run_policy.py` wrote, or its `episodes.jsonl`. Episodes are matched by
-question and sample. Those that failed in either run, or that only one run has, are left out and
-counted. The difference, its interval and its p come from one method, which is clustered by video:
-the exact sign-flip test with up to 14 videos, Student's t with the CR2 variance with more
-(docs/statistics.md). p says how likely so large a difference would be if both were equally good.
-Below the totals stand the same numbers for each show and for each kind of question, where p is
-Holm's, because several comparisons at once find something by chance.
+A run is a folder that `longvideo-env evaluate` wrote, or its `episodes.jsonl`. Episodes are matched
+by question and sample. Episodes that failed in either run, or that only one run has, are left out
+and counted.
+
+The difference, its interval and its p are clustered by video. Up to 14 videos take the exact
+sign-flip test, more videos take Student's t with the CR2 variance (docs/statistics.md). p is the
+probability of a difference this large if both runs were equally good.
+
+The tables below the totals have the same numbers for each show and each kind of question. Their p
+is Holm's, because several comparisons at once find differences by chance.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ BEHAVIOUR_ROWS = (
 
 GROUP_NOTE = (
     "p: Holm's, for as many comparisons as a table has rows. detectable: the smallest difference "
-    "that as many videos find four times in five."
+    "that this many videos find four times in five."
 )
 
 
@@ -69,16 +72,16 @@ def build_parser() -> OptionParser:
         "--names",
         nargs=2,
         metavar=("A", "B"),
-        help="What to call them; by default their policies, or their folders if it is the same.",
+        help="Names of the runs. Default: their policies, or their folders if these are the same.",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="Write the numbers into this file, too."
+        "--json", type=Path, metavar="FILE", help="Also write the numbers into this file."
     )
     return parser
 
 
 def print_comparison(numbers: dict[str, Any], console: Console) -> None:
-    """The accuracies, the pairs, the shows and the behaviour."""
+    """Print the accuracies, the pairs, the shows and the behaviour."""
     names = [escape(numbers[side]["name"]) for side in ("a", "b")]
     table = _table("run", "accuracy", "95% CI", "n")
     for letter, name in zip("AB", names, strict=True):
@@ -165,8 +168,8 @@ def _run(argv: Sequence[str] | None) -> int:
     stderr = Console(stderr=True, soft_wrap=True)
     for key, (mine, theirs) in differences(a, b).items():
         stderr.print(
-            f"warning: the runs differ in {key}: A has {mine!r}, B has {theirs!r}. What is matched "
-            "by id may not be alike.",
+            f"warning: the runs differ in {key}: A has {mine!r}, B has {theirs!r}. Questions with "
+            "the same id may differ.",
             style="yellow",
             markup=False,
             highlight=False,

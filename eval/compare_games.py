@@ -1,19 +1,19 @@
-r"""Play every game with one policy, on the same questions and with the same perception: one table.
+r"""Play every game with one policy, with the same questions and agents, and compare the games.
 
     longvideo-env compare-games --policy teacher:mini --dataset mini --split test --limit 150
     longvideo-env compare-games --policy openai:gpt-4o --dataset DIR --vision openai:gpt-4o \
         --games longvideoagent,dvd --out runs/games
 
-The options are those of `longvideo-env evaluate`; what is given (agents, window, turns, reward)
-holds in every game, the rest is the game's own. Each game gets a folder under --out, as a run of
-its own, and `games.json` and `games.md` hold the table. The same command resumes an interrupted
-run.
+The options are those of `longvideo-env evaluate`. Given options (agents, window, turns, reward)
+apply to every game. Each game keeps its own defaults for the others. Each game is a run with its
+own folder under --out. `games.json` and `games.md` hold the table. The same command resumes an
+interrupted run.
 
-Each game is compared with the first one of the table, question by question; interval and p are
-clustered by video, and p is Holm's for all games. Film: the seconds of the video that were shown or
-spoken of, each counted once. Tokens: those that the policy sampled.
+Each game is compared with the first game of the table, question by question. Interval and p are
+clustered by video. p is Holm's for all games. Film: the seconds of the video that were shown or
+described, each counted once. Tokens: the tokens that the policy sampled.
 
-A game that the policy cannot play is named with the reason, and has no row.
+If the policy cannot play a game, the game has no row, and the reason is printed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from longvideo_env.records.trajectory import read_lines
 from longvideo_env.specs import entry_point_names, find_part
 
 FIRST = "longvideoagent"
-"""The game that the others are compared with, where it is played."""
+"""The game that the others are compared with, if it is played."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class GameRow:
     Attributes:
         game: Its name.
         summary: Its run's summary.
-        tool_calls: Calls of tools, a mean over its episodes; so are the next three.
-        tokens: Tokens that the policy sampled; None for a policy without tokens.
-        film_s: Seconds of the video that were shown or spoken of.
-        usd: Money; None where no call has a price.
-        against_first: It less the first game, as `eval.metrics.pairs.count` counts; None for the
-            first itself.
+        tool_calls: Mean number of tool calls per episode.
+        tokens: Mean number of sampled tokens per episode. None for a policy without tokens.
+        film_s: Mean seconds of the video that were shown or described per episode.
+        usd: Mean cost per episode. None if no call has a price.
+        against_first: Its difference to the first game, from `eval.metrics.pairs.count`. None for
+            the first itself.
     """
 
     game: str
@@ -91,18 +91,17 @@ def parse_options(
     """Read the command line: the run, and each game with its options.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option is invalid.
     """
     parser = build_parser("longvideo-env compare-games", __doc__, several=False)
     parser.add_argument(
         "--games",
         metavar="NAMES",
-        help="Only these games, with commas between: names, or module:attribute. Default: all that "
-        "are installed.",
+        help="Games, separated by commas: names, or module:attribute. Default: all installed.",
     )
     options = vars(parser.parse_args(argv))
     if options["game"] is not None:
-        raise SpecError("--game names one game. Fix: give --games NAME,NAME instead.")
+        raise SpecError("--game names a single game. Fix: give --games NAME,NAME instead.")
     names = _games(options["games"])
     run, config, _ = read_options({**options, "game": names[0]})
     given = take_fields(EnvConfig, options)
@@ -131,7 +130,7 @@ async def play_games(
     games: Sequence[tuple[str, EnvConfig, GenerationSettings]],
     stderr: Console,
 ) -> tuple[list[GameRow], dict[str, str]]:
-    """Play each game. Returns the rows, and for games that could not be played the reason."""
+    """Play each game. Returns the rows, and the reasons of games that could not be played."""
     (policy,) = run.policies
     rows: list[GameRow] = []
     refused: dict[str, str] = {}
@@ -159,7 +158,7 @@ def _row(name: str, summary: dict[str, Any], folder: Path) -> GameRow:
 
 
 def _compared(rows: list[GameRow], out: Path) -> list[GameRow]:
-    """The rows, each but the first compared with the first, with Holm's p for all."""
+    """Compare each other row with the first, with Holm's p for all."""
     folders = [out / folder_name(row.game) for row in rows]
     counted = [count_folders(folders[0], folder) for folder in folders[1:]]
     add_holm([numbers for numbers in counted if numbers is not None])
@@ -170,7 +169,7 @@ def _compared(rows: list[GameRow], out: Path) -> list[GameRow]:
 
 
 def make_table(rows: Sequence[GameRow], **style: Any) -> Table:
-    """One row a game.
+    """A table with one row per game.
 
     Args:
         rows: The games.

@@ -1,12 +1,12 @@
-r"""Ask one question after the other about a film, and keep a page of answers with pictures.
+r"""Ask questions about a film one after the other, and write a page of answers with pictures.
 
     longvideo-env chat data/film --page chat.html
     printf 'Who opens the box?\nWhere is he? | at home | at sea\n' | longvideo-env chat data/film
 
-A question is a line; options follow it behind `|`. A language model knows the last ten questions
-and what it answered ("And why?"); the agents that find clips do not, and offline answerers use
-none of it. The end of input, or `quit`, ends it. With --page an HTML file is written after
-each answer: the line that speaks for it, its time, and the frame at that moment. It needs no
+A question is a line, with its options after `|`. A language model knows the last ten questions and
+its answers ("And why?"). The agents that find clips do not, and offline answerers ignore them. The
+chat ends at the end of input or at `quit`. With --page an HTML file is written after each answer:
+the subtitle line that supports it, its time, and the frame at that moment. The page needs no
 network.
 """
 
@@ -27,7 +27,7 @@ from agents.perception.embeddings import Embedder
 from eval.report.thumbs import thumbnail
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.shared import message_prefix, run_command
 from longvideo_env.errors import SpecError
 from longvideo_env.media.frames import list_frames
 from longvideo_env.records.files import storage_error, write_text
@@ -39,13 +39,13 @@ ENDS = ("quit", "exit")
 
 @dataclass(frozen=True)
 class Answered:
-    """A question of the page.
+    """A question on the page.
 
     Attributes:
         question: Its text.
         options: Its options.
-        lines: What was printed.
-        moment: The line that is cited, with its time, or empty.
+        lines: The printed lines.
+        moment: The cited subtitle line with its time, or empty.
         picture: The frame at that moment as a data URI, or None.
     """
 
@@ -67,14 +67,14 @@ def questions(lines: Iterator[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def frame_at(video: Video, found: Cited) -> Path | None:
-    """The frame of a clip that is nearest to the start of a line, or None."""
+    """The frame of a clip nearest to the start of a subtitle line, or None."""
     frames = list_frames(video, found.clip_id)
     time_s = found.line.start_s or 0.0
     return min(frames, key=lambda f: abs(f.time_s - time_s)).path if frames else None
 
 
 def page(title: str, policy: str, answers: Sequence[Answered]) -> str:
-    """The page of a chat. All text is escaped; it loads nothing."""
+    """The page of a chat. All text is escaped. The page loads nothing."""
     from jinja2 import Environment
 
     text = (files("eval.report") / "templates" / "chat.html.j2").read_text(encoding="utf-8")
@@ -85,8 +85,8 @@ def page(title: str, policy: str, answers: Sequence[Answered]) -> str:
 def build_parser() -> OptionParser:
     """The options of the command line."""
     parser = OptionParser("longvideo-env chat", __doc__, findings="some questions got no answer")
-    parser.add_argument("folder", help="what ingest or prepare wrote")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="HTML with the cited moments")
+    parser.add_argument("folder", help="a folder that ingest or prepare wrote")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="HTML page with cited moments")
     add_agents(parser)
     return parser
 
@@ -111,13 +111,13 @@ def _run(args: argparse.Namespace) -> int:
     sys.stdout.write(f"{asker.video.video_id}: answered by {answerer(policy)}\n")
     answers: list[Answered] = []
     n_failed = 0
-    loop = background_loop()  # one for all questions: clients of a network belong to a loop
+    loop = background_loop()  # one for all questions, because network clients belong to a loop
     try:
         for text, options in questions(_typed()):
             try:
                 answer, good = _ask(asker, text, options, embedder, loop)
             except SpecError as error:
-                sys.stderr.write(f"chat: {error}\n")
+                sys.stderr.write(f"{message_prefix('chat')}{error}\n")
                 n_failed += 1
                 continue
             n_failed += not good
@@ -153,7 +153,7 @@ def _ask(
 
 
 def _typed() -> Iterator[str]:
-    """Lines of standard input, with a prompt where a person types them."""
+    """Lines of standard input, with a prompt on a terminal."""
     while True:
         if sys.stdin.isatty():
             sys.stderr.write("? ")

@@ -2,19 +2,22 @@
 
     longvideo-env leaks data/tvqa_plus_dev --split val
 
-Each reader picks an option by a rule: the one that shares most words with some text, or the longest
-or shortest one, or the one at the position that is right most often. Where several score alike, it
-gets the share of them that is right: nothing is drawn. Its accuracy stands beside chance with a
-95 % interval that is clustered by video, as all intervals here (docs/statistics.md). With one video
-there is none, and no verdict. Above chance,
+Each reader picks an option by a rule: the option that shares most words with some text, the longest
+or shortest option, or the position that is right most often. If several options tie, the reader
+gets the share of them that is right, so nothing is random. The table compares its accuracy with
+chance. The 95 % interval is clustered by video (docs/statistics.md). With one video there is no
+interval and no verdict.
 
-- from question, options or positions alone: the set can be answered in part without any video;
-- from boxes: they name words of the right answer, so no agent may be shown them (here none is);
-- from captions or subtitles of the gold clip: what counting words gets out of text that agents may
-  read. A score means little until it is well above that;
-- from options that point at others ("all of the above"): they are right more often than others.
+An accuracy above chance means:
 
-Below the table stand how often each position is right, and how many questions have equal options.
+- from question, options or positions alone: part of the set can be answered without any video;
+- from boxes: they name words of the right answer, so no agent may see them (here none does);
+- from captions or subtitles of the gold clip: counting words in this text gets this far. Agents may
+  read the text, so a score means little until it is well above that;
+- from options that refer to others ("all of the above"): they are right more often than others.
+
+The lines below the table say how often each position is right, and how many questions have equal
+options.
 """
 
 from __future__ import annotations
@@ -48,19 +51,19 @@ _WORD = re.compile(r"\w+(?:'\w+)?")
 _WRITTEN_TEXT = ("captions of the gold clip", "subtitles of the gold clip")
 
 Scores = Sequence[float]
-"""One number for each option: the reader picks the highest."""
+"""One number per option. The reader picks the highest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """How one reader does.
+    """The result of one reader.
 
     Attributes:
-        reader: What it goes by.
-        n: Questions to which it applies.
-        right: How many it gets right; of options with equal scores, the share that is right.
-        chance: What drawing gets right, as a share.
-        interval: The ends of the 95 % interval of its accuracy, clustered by video; None with one
+        reader: The text or rule that it uses.
+        n: Number of questions that it applies to.
+        right: Number of right answers. Tied options count with the share of them that is right.
+        chance: The accuracy of random answers.
+        interval: The ends of the 95 % interval of its accuracy, clustered by video. None with one
             video.
     """
 
@@ -72,12 +75,12 @@ class Leak:
 
     @property
     def accuracy(self) -> float:
-        """Share of the questions that it gets right."""
+        """Share of its questions that it gets right."""
         return self.right / self.n
 
     @property
     def above_chance(self) -> bool:
-        """Whether the whole interval lies above chance; without an interval nobody knows."""
+        """Whether the whole interval is above chance. False without an interval."""
         return self.interval is not None and self.interval[0] > self.chance
 
 
@@ -139,7 +142,7 @@ def _words(texts: Iterable[str]) -> set[str]:
 
 
 def _overlap(task: Task, texts: Sequence[str]) -> Scores | None:
-    """How many distinct words of each option the texts hold; None without any text."""
+    """Number of distinct words of each option that the texts contain. None without any text."""
     known = _words(texts)
     if not known:
         return None
@@ -166,7 +169,7 @@ def _clip_lines(dataset: Dataset, task: Task, kind: str) -> list[str]:
 
 
 def _position_reader(tasks: Sequence[Task]) -> Callable[[Task], Scores | None]:
-    """Learns from one half of the questions which position is right most often, tests the other."""
+    """Find the position that is most often right in half of the questions. Test the other half."""
     counts = Counter(task.gold.answer for task in tasks[::2])
     tested = {str(task.qid) for task in tasks[1::2]}
 
@@ -179,7 +182,7 @@ def _position_reader(tasks: Sequence[Task]) -> Callable[[Task], Scores | None]:
 
 
 def _pointing_scores(task: Task) -> Scores | None:
-    """The options that point at others; None for a question that has none, or nothing else."""
+    """Score options that refer to others. None if a question has none, or only such options."""
     options = task.question.options
     pinned = pinned_options(options)
     if not 0 < len(pinned) < len(options):
@@ -188,7 +191,7 @@ def _pointing_scores(task: Task) -> Scores | None:
 
 
 def option_lines(dataset: Dataset) -> list[str]:
-    """How often each position is right, with intervals, and what is odd about options."""
+    """The share of right answers per position with intervals, and notes about odd options."""
     tasks = [task for task in dataset if task.gold.answer is not None]
     videos = [task.question.video_id for task in tasks]
 
@@ -206,10 +209,10 @@ def option_lines(dataset: Dataset) -> list[str]:
     pointing = sum(bool(pinned_options(task.question.options)) for task in dataset)
     equal = [task.qid for task in dataset if equal_options(task.question.options)]
     if pointing:
-        lines.append(f"options that point at others: {pointing:,} questions; they are not shuffled")
+        lines.append(f"options that point at others: {pointing:,} questions, never shuffled")
     if equal:
         named = ", ".join(map(str, equal[:3])) + (", ..." if len(equal) > 3 else "")
-        lines.append(f"equal options: {len(equal):,} questions ({named}); the twin counts as right")
+        lines.append(f"equal options: {len(equal):,} questions ({named}), both count as right")
     return lines
 
 
@@ -221,7 +224,7 @@ def _is_longest(task: Task) -> bool:
 
 
 def leak_table(leaks: Sequence[Leak]) -> Table:
-    """The readers side by side."""
+    """A table of the readers."""
     table = Table("a reader that goes by")
     for name in ("accuracy", "95% CI", "chance", "n", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
@@ -239,7 +242,7 @@ def leak_table(leaks: Sequence[Leak]) -> Table:
 
 
 def warnings(leaks: Sequence[Leak]) -> list[str]:
-    """What should be known before a score on this set is believed."""
+    """Warnings about scores on this set."""
     found = []
     for leak in leaks:
         if not leak.above_chance:
@@ -250,7 +253,7 @@ def warnings(leaks: Sequence[Leak]) -> list[str]:
         elif leak.reader in _WRITTEN_TEXT:
             told += " by counting words. Compare scores with this, not with chance."
         else:
-            told += ". That much needs no video."
+            told += ". This needs no video."
         found.append(told)
     return found
 

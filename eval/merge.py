@@ -1,10 +1,10 @@
-"""Put the shards of a run together.
+"""Merge the shards of a run into one run.
 
     longvideo-env merge runs/api/openai-gpt-4o.shard-*-of-4 --out runs/api/openai-gpt-4o
 
-Shards are folders that `eval/run_policy.py --shard I/N` wrote, of one configuration. The result is
-a run's folder like any other: it can be compared, scored again, and resumed without --shard, which
-plays what is missing or failed.
+Shards are folders that `longvideo-env evaluate --shard I/N` wrote, with one configuration. The
+result is a normal run's folder. It can be compared and scored again. Resuming it without --shard
+plays missing and failed episodes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from longvideo_env.errors import InputError, SpecError
 from longvideo_env.records.trajectory import Trajectory
 
 SUMS = ("wall_s",)
-"""What of the shards' summaries is added up; all other numbers are computed again."""
+"""Figures of the shards' summaries that are added. All others are computed again."""
 
 
 def merge(
@@ -44,14 +44,14 @@ def merge(
 
     Args:
         folders: The shards' folders.
-        out: The folder of the whole.
-        overwrite: Delete a run that lies there.
+        out: The folder of the whole run.
+        overwrite: Whether to delete a run in this folder.
 
     Returns:
-        The summary, and what is missing, in words.
+        The summary, and warnings about missing parts.
 
     Raises:
-        SpecError: The shards do not belong together, or a run lies in `out`.
+        SpecError: The shards do not belong together, or `out` holds a run.
     """
     if not overwrite:
         refuse_to_overwrite(out)
@@ -64,8 +64,8 @@ def merge(
     facts = {qid: found for run in runs for qid, found in read_facts(run.folder).items()}
     if not facts and any(summary.get("groups") for summary in summaries):
         missing.append(
-            "the groups of the questions, which shards of an earlier release do not keep. Fix: "
-            f"longvideo-env rescore {out} reads them from the dataset"
+            "the groups of the questions are missing, because an earlier release wrote the shards. "
+            f"Fix: read them from the dataset with longvideo-env rescore {out}"
         )
     whole = {key: v for key, v in summaries[0].items() if key not in ("shard", "recording")}
     n_questions = sum(int(summary["n_questions"]) for summary in summaries)
@@ -88,7 +88,7 @@ def merge(
 
 
 def _added(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What was asked for, what was spent and why shards were stopped; none in older summaries."""
+    """The number of requested episodes, the costs and the stops. Empty for older summaries."""
     added: dict[str, Any] = {}
     if all("n_asked" in summary for summary in summaries):
         added["n_asked"] = sum(int(summary["n_asked"]) for summary in summaries)
@@ -104,15 +104,14 @@ def _summary_of(run: Run) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read ({error}). Fix: let the shard finish; the same command "
-            "resumes it."
+            f"{path} cannot be read ({error}). Fix: finish the shard. The same command resumes it."
         ) from error
 
 
 def _shard_of(run: Run, summary: dict[str, Any]) -> Shard:
     if not summary.get("shard"):
         raise InputError(
-            f"expected the folder of a shard, but {run.folder} was not played with --shard."
+            f"expected a shard's folder, but {run.folder} was not played with --shard."
         )
     return parse_shard(str(summary["shard"]))
 
@@ -125,12 +124,12 @@ def _check_alike(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
                 for key in {*run.config, *runs[0].config}
                 if run.config.get(key) != runs[0].config.get(key)
             )
-            raise SpecError(
+            raise InputError(
                 f"expected shards of one run, but {run.folder} and {runs[0].folder} differ in "
                 f"{', '.join(keys)}."
             )
         if shard.count != shards[0].count:
-            raise SpecError(
+            raise InputError(
                 f"expected shards of one run, but {run.folder} is {shard} and {runs[0].folder} is "
                 f"{shards[0]}."
             )
@@ -139,7 +138,7 @@ def _check_alike(runs: Sequence[Run], shards: Sequence[Shard]) -> None:
 
 
 def _interleave(runs: Sequence[Run], shards: Sequence[Shard]) -> list[Trajectory]:
-    """All episodes, in the order of the dataset: a shard holds every Nth question."""
+    """All episodes, in the order of the dataset. A shard has every Nth question."""
     placed: list[tuple[tuple[int, int, int], Trajectory]] = []
     seen: dict[tuple[str, int], Path] = {}
     for run, shard in zip(runs, shards, strict=True):
@@ -178,7 +177,7 @@ def build_parser() -> OptionParser:
         "--out", type=Path, required=True, metavar="DIR", help="The folder of the whole run."
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="Delete a run that lies in --out already."
+        "--overwrite", action="store_true", help="Delete a run that --out already holds."
     )
     return parser
 

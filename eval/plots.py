@@ -5,10 +5,11 @@ r"""Plots of evaluations and trainings, as SVG and PNG.
     longvideo-env plots turns runs/tables/random --out plots/turns
     longvideo-env plots curves runs/seed0 runs/seed1 runs/seed2 --out plots/seeds --metric reward
 
-`cost`: accuracy against what an episode costs (--cost), a point a run. `turns`: accuracy against
-the most turns K of a run, a line a policy, with grounding accuracy dashed. `curves`: a metric of
-training runs over steps; each seed faint, their mean strong, the band the mean's 95 % t-interval
-(with one run: one standard deviation of the episodes' rewards, where the metric is the reward).
+- `cost`: accuracy against the cost of an episode (--cost), with one point per run.
+- `turns`: accuracy against the turn limit K, one line per policy. Grounding accuracy is dashed.
+- `curves`: a metric of training runs over steps. Each seed is faint, and their mean is strong. The
+  band is the mean's 95 % t-interval. With one run and the metric `reward`, the band is one standard
+  deviation of the episodes' rewards.
 
 RUN is a run's folder or a folder of runs. Bars are 95 % intervals, clustered by video. The same
 runs give the same bytes.
@@ -48,7 +49,7 @@ MARKERS = "osD^vPX*"
 
 
 def plot_cost(axes: Axes, sources: Sequence[Source], cost: str) -> None:
-    """Accuracy against cost, a point a run.
+    """Plot accuracy against cost, with one point per run.
 
     Raises:
         SpecError: No run has this kind of cost.
@@ -74,10 +75,10 @@ def plot_cost(axes: Axes, sources: Sequence[Source], cost: str) -> None:
 
 
 def plot_turns(axes: Axes, sources: Sequence[Source]) -> None:
-    """Accuracy and grounding accuracy against K, a line a policy.
+    """Plot accuracy and grounding accuracy against K, with one line per policy.
 
     Raises:
-        SpecError: No run says its K.
+        SpecError: No run has its K in its configuration.
     """
     by_policy: dict[str, dict[int, dict[str, Any]]] = {}
     for source in _alike_but_for_turns(sources):
@@ -100,7 +101,7 @@ def plot_turns(axes: Axes, sources: Sequence[Source]) -> None:
 
 
 def _alike_but_for_turns(sources: Sequence[Source]) -> list[Source]:
-    """The runs that differ from the others of their policy in K alone: the largest such set."""
+    """For each policy the largest set of runs that differ only in K."""
     groups: dict[str, list[Source]] = {}
     for source in sources:
         if source.kind == "evaluation" and "max_turns" in source.config:
@@ -113,27 +114,27 @@ def _alike_but_for_turns(sources: Sequence[Source]) -> list[Source]:
             best[policy] = group
     if not best:
         raise SpecError(
-            "expected evaluations that say their max_turns, got none. Fix: give runs of "
-            "eval/run_policy.py, eval/ablations.py or eval/tables.py."
+            "expected evaluations with max_turns in their config.json, got none. Fix: give runs of "
+            "longvideo-env evaluate, ablations or tables."
         )
     return [source for group in best.values() for source in group]
 
 
 def plot_curves(axes: Axes, runs: Sequence[TrainingLog], metric: str, smooth: int) -> None:
-    """A metric of training runs over steps, with a band.
+    """Plot a metric of training runs over steps, with a band.
 
     Raises:
-        SpecError: A run did not log it.
+        SpecError: A run did not log the metric.
     """
     from matplotlib.ticker import MaxNLocator
 
     for run in runs:
         if not run.has(metric):
             known = ", ".join(sorted(key for key in run.columns if run.has(key)))
-            raise SpecError(f"{run.name} did not log {metric!r}; it logged: {known}.")
+            raise SpecError(f"{run.name} did not log {metric!r}. It logged: {known}.")
     steps = reduce(np.intersect1d, [run.steps for run in runs])
     if not len(steps):
-        raise SpecError("the runs share no step. Fix: plot them one by one.")
+        raise SpecError("the runs have no step in common. Fix: plot them one by one.")
     means = np.array([run.mean(metric, smooth)[np.isin(run.steps, steps)] for run in runs])
     centre = means.mean(axis=0)
     if len(runs) > 1:
@@ -191,22 +192,28 @@ def build_parser() -> OptionParser:
         description=__doc__,
     )
     add = parser.add_argument
-    add("plot", choices=("cost", "turns", "curves"), help="What to draw.")
+    add("plot", choices=("cost", "turns", "curves"), help="The plot to draw.")
     add("runs", nargs="+", type=Path, metavar="RUN", help="A run, or a folder of runs.")
-    add("--out", type=Path, required=True, metavar="STEM", help="STEM.svg and STEM.png are made.")
-    add("--name", action="append", metavar="NAME", help="A run's name; once for each, in order.")
-    add("--cost", choices=list(COSTS), default="tool_calls", help="What an episode costs.")
-    add("--metric", default="episodes/accuracy", help="Of curves. Default: episodes/accuracy.")
-    add("--smooth", type=int, default=10, metavar="N", help="Of curves, in steps. Default: 10.")
-    add("--title", default="", help="Above the plot. Default: none.")
+    add("--out", type=Path, required=True, metavar="STEM", help="Writes STEM.svg and STEM.png.")
+    add("--name", action="append", metavar="NAME", help="A run's name. Give one per run, in order.")
+    add("--cost", choices=list(COSTS), default="tool_calls", help="The kind of cost.")
+    add("--metric", default="episodes/accuracy", help="For curves. Default: episodes/accuracy.")
+    add(
+        "--smooth",
+        type=int,
+        default=10,
+        metavar="N",
+        help="For curves: window of the mean, in steps. Default: 10.",
+    )
+    add("--title", default="", help="Title above the plot. Default: none.")
     return parser
 
 
 def draw(options: argparse.Namespace) -> Figure:
-    """Draw what the options ask for.
+    """Draw the plot that the options name.
 
     Raises:
-        SpecError: An option has no meaning for these runs.
+        SpecError: An option does not fit these runs.
         DataError: A run cannot be read.
     """
     from matplotlib.figure import Figure
@@ -237,7 +244,7 @@ def _run(argv: Sequence[str] | None) -> int:
         import matplotlib.style
     except ImportError as error:
         raise MissingExtraError("matplotlib", "report") from error
-    # The defaults, so that a reader's own matplotlibrc changes nothing.
+    # Start from the defaults, so that a user's own matplotlibrc changes nothing.
     with matplotlib.style.context(["default", STYLE]):
         stem = options.out.with_name(options.out.name.removesuffix(".svg").removesuffix(".png"))
         written = save(draw(options), stem)
@@ -246,7 +253,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """TrainingLog the command line. Returns the exit code."""
+    """Run the command line. Returns the exit code."""
     return run_command("plots", lambda: _run(argv))
 
 

@@ -1,14 +1,14 @@
-"""How many videos and questions it takes to tell two runs apart, before they are played.
+"""Plan the number of videos and questions that a comparison of two runs needs.
 
     longvideo-env power --difference 0.03 --videos 50 --per-video 12 --disagreement 0.3 \
         --correlation 0.05
     longvideo-env power --difference 0.03 --videos 50 --pilot runs/a runs/b
 
-Two things decide it besides the numbers: on how large a share of the questions the two runs
-disagree, and how alike the differences of one video's questions are (their intra-class
-correlation). --pilot reads both off two runs on the same questions, played on a few videos; it
-also gives the questions of a video, and how uneven the videos are. Options that are given count
-more than the pilot. `eval/compare.py` prints the same for a comparison that is not significant.
+The plan also depends on two other numbers: the share of questions that the two runs disagree on,
+and the intra-class correlation of the differences within a video. --pilot reads both from two runs
+on the same questions of a few videos. It also reads the number of questions per video, and how
+uneven the videos are. Given options override the pilot. `longvideo-env compare` prints the same
+plan for a comparison that is not significant.
 
 A difference is found if p is at most 0.05 (two-sided).
 """
@@ -39,8 +39,8 @@ def build_parser() -> OptionParser:
     parser = OptionParser(prog="longvideo-env power", description=__doc__)
     add = parser.add_argument
     add("--difference", type=float, metavar="D", help="The difference to find, such as 0.03.")
-    add("--videos", type=int, metavar="N", help="How many videos there are.")
-    add("--per-video", type=float, metavar="N", help="Questions of a video, on average.")
+    add("--videos", type=int, metavar="N", help="Number of videos.")
+    add("--per-video", type=float, metavar="N", help="Mean number of questions per video.")
     add(
         "--disagreement",
         type=float,
@@ -51,17 +51,18 @@ def build_parser() -> OptionParser:
         "--correlation",
         type=float,
         metavar="R",
-        help="Of the differences of questions about one video, from 0 to 1.",
+        help="Correlation of the differences within a video, from 0 to 1.",
     )
     add("--pilot", nargs=2, type=Path, metavar="RUN", help="Two runs on the same questions.")
     return parser
 
 
 def read_plan(options: Namespace) -> SampleSize:
-    """What the options and the pilot say of a comparison.
+    """Make the plan of a comparison from the options and the pilot.
 
     Raises:
-        SpecError: Something is missing, or beyond its bounds.
+        SpecError: A number is missing or out of bounds.
+        InputError: The runs of the pilot never disagree.
     """
     pilot = None
     if options.pilot is not None:
@@ -69,7 +70,7 @@ def read_plan(options: Namespace) -> SampleSize:
         pilot = plan_of(difference_of(match(a, b)).found)
         if pilot is None and options.disagreement is None:
             raise InputError(
-                "the runs of --pilot never disagree, and so say nothing. Fix: play more "
+                "the runs of --pilot never disagree, so they give no plan. Fix: play more "
                 "questions, or give --disagreement."
             )
     _check(options)
@@ -92,7 +93,7 @@ def _needed(options: Namespace) -> tuple[float, float]:
     if missing:
         raise SpecError(
             f"expected --pilot RUN RUN, or else {', '.join(missing)}. Fix: play two policies on a "
-            "few videos, or give numbers of a run that is alike."
+            "few videos, or give the numbers of a similar run."
         )
     return options.correlation, options.per_video
 
@@ -118,15 +119,15 @@ def _check(options: Namespace) -> None:
         and options.difference > options.disagreement
     ):
         raise SpecError(
-            f"runs that disagree on {options.disagreement:g} of the questions differ by no more "
-            f"than that, got --difference {options.difference:g}."
+            f"runs that disagree on {options.disagreement:g} of the questions cannot differ by "
+            f"more than that, got --difference {options.difference:g}."
         )
 
 
 def plan_lines(plan: SampleSize, videos: int | None, difference: float | None) -> list[str]:
-    """What the plan says, in words."""
+    """The plan as lines."""
     lines = [
-        f"questions of a video {plan.per_video:.4g} (unevenness {plan.unevenness:.3g}), variance "
+        f"questions per video {plan.per_video:.4g} (unevenness {plan.unevenness:.3g}), variance "
         f"of a question's difference {plan.variance:.3f}, correlation within a video "
         f"{plan.correlation:.3f}"
     ]
@@ -134,7 +135,9 @@ def plan_lines(plan: SampleSize, videos: int | None, difference: float | None) -
         questions = f"{videos:,} videos ({round(videos * plan.per_video):,} questions)"
         found = plan.detectable(videos)
         if found is None:
-            lines.append(f"{questions} cannot show a difference: it takes {LEAST_VIDEOS} or more")
+            lines.append(
+                f"{questions} cannot show a difference: at least {LEAST_VIDEOS} are needed"
+            )
         else:
             lines.append(f"{questions} find a difference of {found:.3f} four times in five")
         if difference is not None:
@@ -143,7 +146,7 @@ def plan_lines(plan: SampleSize, videos: int | None, difference: float | None) -
     if difference is not None:
         needed = plan.videos_needed(difference)
         lines.append(
-            f"a difference of {difference:g} is beyond any number of videos"
+            f"no number of videos can find a difference of {difference:g}"
             if needed is None
             else f"to find {difference:g} four times in five takes {needed:,} videos "
             f"({round(needed * plan.per_video):,} questions)"

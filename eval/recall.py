@@ -1,12 +1,15 @@
-r"""How often grounding agents find the clip that shows the answer, side by side.
+r"""Measure how often grounding agents find the clip that shows the answer.
 
     longvideo-env recall DATASET --split val --grounding bm25 --grounding embed:FOLDER
 
-Each agent is asked for the first clip, then for another, and so on, with the question and its
-options. Printed are recall@1, @3 and @5 (the share of questions whose gold clip is among the first
-so many), MRR (the mean of 1 / the place of the gold clip; 0 beyond --depth), and span@1 and @5 (the
-share of the gold seconds that lie in the first so many clips). Intervals are clustered by video;
-differences are of the same questions, each agent less the first.
+Each agent gets the question and its options. It is asked for the first clip, then for another, and
+so on. The table has:
+
+- recall@k for k = 1, 3 and 5: the share of questions whose gold clip is among the first k clips;
+- MRR: the mean of 1 / the rank of the gold clip, 0 beyond --depth;
+- span@k for k = 1 and 5: the share of the gold seconds that are in the first k clips.
+
+Intervals are clustered by video. Differences are to the first agent, on the same questions.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from eval.output.formatting import format_interval
 from longvideo_env import Dataset, EnvConfig
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
-from longvideo_env.commands.shared import progress_bar, run_command
+from longvideo_env.commands.shared import message_prefix, progress_bar, run_command
 from longvideo_env.commands.splits import SPLIT_HELP, open_split
 from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import SpecError
@@ -47,16 +50,16 @@ from longvideo_env.tools.toolbox import Toolbox
 AT = (1, 3, 5)
 DEPTH = 10
 _GIVEN_UP = 3
-"""Failures in a row at the very start that stop an agent: it would fail on every question."""
+"""An agent stops after this many failures at the start, because it would always fail."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an agent named for a question.
+    """The clips that an agent named for a question.
 
     Attributes:
         task: The question.
-        clips: Ids of clips, best first.
+        clips: Ids of the clips, best first.
     """
 
     task: Task
@@ -64,7 +67,7 @@ class Found:
 
     @property
     def place(self) -> int | None:
-        """The place of the first gold clip, from 1; None where it was not named."""
+        """The rank of the first gold clip, from 1. None if no gold clip was named."""
         gold = self.task.gold.clip_ids
         return next((i for i, clip_id in enumerate(self.clips, 1) if clip_id in gold), None)
 
@@ -73,7 +76,7 @@ class Found:
         return self.place is not None and self.place <= k
 
     def covered(self, k: int) -> float | None:
-        """The share of the gold seconds that lie in the first `k` clips; None without seconds."""
+        """The share of the gold seconds in the first `k` clips. None without gold seconds."""
         spans = gold_spans(self.task.gold)
         total = sum(end - start for _, start, end in spans)
         if total <= 0:
@@ -82,7 +85,7 @@ class Found:
 
 
 def gold_spans(gold: Gold) -> tuple[tuple[str, float, float], ...]:
-    """Every stretch that shows the answer, as `(clip_id, start_s, end_s)`."""
+    """Every stretch of time that shows the answer, as `(clip_id, start_s, end_s)`."""
     if gold.clues:
         return gold.clues
     if gold.clip_id is None or gold.span is None:
@@ -96,7 +99,7 @@ async def ask_agent(
     """The clips that an agent names for a question, best first.
 
     Raises:
-        SpecError: It failed; the message says why.
+        SpecError: The agent failed. The message says why.
     """
     named: list[str] = []
     for turn in range(min(depth, len(video.clips))):
@@ -113,14 +116,14 @@ async def ask_agent(
             raise SpecError(str(result.error))
         named.append(result.reply.clip)
         if named[-1] in task.gold.clip_ids and len(named) >= max(AT):
-            break  # what comes behind the gold clip changes no number
+            break  # clips after the gold clip change no figure
     return tuple(named)
 
 
 async def ask_all(
     spec: str, dataset: Dataset, tasks: Sequence[Task], options: argparse.Namespace
 ) -> tuple[list[Found], Counter[str]]:
-    """What an agent names for every question, and why it failed on some."""
+    """The clips that an agent names for every question, and its errors."""
     config = EnvConfig(dataset=options.dataset, grounding=spec, vision="none", tools="ground")
     toolbox = build_toolbox(config, dataset)
     found: dict[int, Found] = {}
@@ -147,7 +150,7 @@ async def ask_all(
 
 
 def measure(found: Sequence[Found]) -> dict[str, Any]:
-    """The numbers of an agent, each with its interval.
+    """The figures of an agent, each with its interval.
 
     Returns:
         `n`, and for `recall@K`, `mrr` and `span@K` a list `[value, interval or None]`.
@@ -168,12 +171,12 @@ def measure(found: Sequence[Found]) -> dict[str, Any]:
 
 
 def reciprocal_ranks(found: Sequence[Found]) -> list[float]:
-    """1 / the place of the gold clip, and 0 where it was not named."""
+    """1 / the rank of the gold clip, or 0 if it was not named."""
     return [1 / f.place if f.place else 0.0 for f in found]
 
 
 def difference(a: Sequence[Found], b: Sequence[Found]) -> dict[str, Any]:
-    """B less A on the questions that both were asked, with clustered intervals."""
+    """B - A on the questions that both were asked, with clustered intervals."""
     mine = {str(f.task.qid): f for f in a}
     pairs = [(mine[str(f.task.qid)], f) for f in b if str(f.task.qid) in mine]
     videos = [f.task.question.video_id for f, _ in pairs]
@@ -190,7 +193,7 @@ def difference(a: Sequence[Found], b: Sequence[Found]) -> dict[str, Any]:
 
 
 def _interval(shares: Sequence[Any], clusters: Sequence[str]) -> tuple[float, float] | None:
-    """Of numbers from 0 to 1."""
+    """The clustered interval of numbers from 0 to 1."""
     return clustered_share(shares, clusters) if shares else None
 
 
@@ -201,7 +204,7 @@ def _mean(values: Sequence[float]) -> float | None:
 def print_table(
     numbers: dict[str, Any], differences: dict[str, Any], depth: int, console: Console
 ) -> None:
-    """One row an agent, then the differences from the first."""
+    """Print a table with one row per agent, then the differences to the first."""
     columns = [*(f"recall@{k}" for k in AT), "mrr", f"span@{AT[0]}", f"span@{AT[-1]}"]
     table = Table(title="95 % intervals, clustered by video")
     for name in ("grounding", "n", *(f"MRR@{depth}" if c == "mrr" else c for c in columns)):
@@ -219,14 +222,14 @@ def print_table(
             for name, (value, interval) in ((n, row[n]) for n in ("recall@1", "recall@5", "mrr"))
             if value is not None
         )
-        line = f"{spec} less {first}, {row['n']:,} questions: {cells}"
+        line = f"{spec} - {first}, {row['n']:,} questions: {cells}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cell(column: str, mean: float | None, interval: Sequence[float] | None) -> str:
     if mean is None:
         return "-"
-    # Those of the gold seconds are in the JSON file: they would make the table too wide.
+    # The intervals of span@k are only in the JSON file. They would make the table too wide.
     known = interval is not None and not column.startswith("span")
     return f"{mean:.3f} ({format_interval(interval)})" if known else f"{mean:.3f}"
 
@@ -244,15 +247,17 @@ def build_parser() -> OptionParser:
         findings="an agent failed on some questions",
     )
     add = parser.add_argument
-    add("dataset", help="As for evaluate.")
+    add("dataset", help="Dataset, as for evaluate.")
     add("--split", help=SPLIT_HELP)
-    add("--grounding", action="append", metavar="SPEC", help="An agent; give it several times.")
-    add("--depth", type=int, default=DEPTH, help="Clips that are asked for. Default: %(default)s.")
+    add("--grounding", action="append", metavar="SPEC", help="An agent. May be repeated.")
+    add(
+        "--depth", type=int, default=DEPTH, help="Number of clips to ask for. Default: %(default)s."
+    )
     add("--limit", type=int, metavar="N", help="Only the first N questions.")
-    add("--seed", type=int, default=0, help="For agents that draw. Default: 0.")
+    add("--seed", type=int, default=0, help="Seed of random agents. Default: 0.")
     add("--concurrency", type=int, default=16, help="Questions at once. Default: %(default)s.")
     add("--skip-invalid", action="store_true", help="Leave invalid rows out.")
-    add("--json", type=Path, metavar="FILE", help="Write the numbers into this file, too.")
+    add("--json", type=Path, metavar="FILE", help="Also write the numbers into this file.")
     return parser
 
 
@@ -267,7 +272,7 @@ def _run(options: argparse.Namespace) -> int:
     tasks = [task for task in islice(dataset.tasks, options.limit) if task.gold.clip_ids]
     left_out = len(list(islice(dataset.tasks, options.limit))) - len(tasks)
     if not tasks:
-        raise SpecError("no question says which clip shows its answer, so nothing can be measured.")
+        raise SpecError("no question has a gold clip, so nothing can be measured.")
     named, numbers, failed = {}, {}, 0
     for spec in specs:
         named[spec], errors = asyncio.run(ask_all(spec, dataset, tasks, options))
@@ -275,7 +280,11 @@ def _run(options: argparse.Namespace) -> int:
         numbers[spec]["n_failed"] = len(tasks) - len(named[spec])
         failed += numbers[spec]["n_failed"]
         for error, n in errors.most_common(3):
-            stderr.print(f"recall: {spec} failed ({n:,}): {error}", markup=False, highlight=False)
+            stderr.print(
+                f"{message_prefix('recall')}{spec} failed ({n:,}): {error}",
+                markup=False,
+                highlight=False,
+            )
     gaps = {spec: difference(named[specs[0]], named[spec]) for spec in specs[1:]}
     print_table(numbers, gaps, options.depth, console)
     if left_out:

@@ -1,16 +1,15 @@
-"""Compute rewards and metrics of a finished run again, from its episodes, without any model.
+"""Compute the rewards and metrics of a finished run again, without any model.
 
     longvideo-env rescore runs/api/openai-gpt-4o
     longvideo-env rescore runs/api/openai-gpt-4o --reward reference --out runs/api-reference
 
-What the master wrote is read again, turn by turn, by the parser of this release, and the gold is
-read from the dataset again. So a changed reward, a mended parser or a corrected answer key costs
-seconds, and a published run can be checked by whoever has its episodes. Tool calls stand as they
-were: nothing that was seen is seen anew. Each question that comes out otherwise is named, and
-`changes.json` beside the result has all of them.
+The parser of this release reads the master's replies again, turn by turn. The gold answers are read
+again from the dataset. So it takes only seconds to apply a changed reward, a fixed parser or a
+corrected answer key, or to check a published run. Tools are not called again. Questions whose
+result changes are printed, and `changes.json` beside the result has all of them.
 
-The result is a folder like any run's, by default `rescored` in the run's own; if that is there
-already, `rescored-2`, and so on.
+The result is a normal run's folder. By default it is `rescored` in the run's folder. If that
+exists, it is `rescored-2`, and so on.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ COMPARED = (
     *("status", "choice", "correct", "grounded", "grounded_first", "reward", "reward_terms"),
     *("kind", "answer_scores", "judged"),
 )
-"""What of an episode is computed again."""
+"""The fields of an episode that are computed again."""
 
 _REWARDS = {"reward", "reward_terms"}
 _NAMED = 20
@@ -66,13 +65,13 @@ _NAMED = 20
 
 @dataclass(frozen=True)
 class Change:
-    """What of an episode came out otherwise.
+    """The changed fields of an episode.
 
     Attributes:
         qid: Its question.
-        sample: Which play of it.
-        was: By name, as the episode has it.
-        now: By name, computed again.
+        sample: Its sample.
+        was: The saved values, by name.
+        now: The values computed again, by name.
     """
 
     qid: str
@@ -87,7 +86,7 @@ class Change:
 
 
 def difference(was: Trajectory, now: Trajectory) -> Change | None:
-    """What of an episode came out otherwise; None where nothing did."""
+    """The changed fields of an episode. None if nothing changed."""
     names = [name for name in COMPARED if getattr(was, name) != getattr(now, name)]
     if not names:
         return None
@@ -100,9 +99,9 @@ class Scorer:
     """Scores saved episodes.
 
     Attributes:
-        dataset: Where their gold is.
+        dataset: The dataset with their gold answers.
         config: Their environment.
-        game: Its game, with the reward.
+        game: Their game, with the reward.
     """
 
     dataset: Dataset
@@ -113,7 +112,7 @@ class Scorer:
         """An episode with its choice, facts and reward computed again.
 
         Raises:
-            SpecError: The dataset does not have its question, or not its options.
+            SpecError: The dataset does not have its question or its options.
         """
         task = self.dataset.task(played.qid)
         if played.option_order is not None:
@@ -130,7 +129,7 @@ class Scorer:
                 "the run wrote."
             )
         play = replay(played, self.game)
-        if play.judged is not None:  # the votes stand as they were cast; the verdict follows
+        if play.judged is not None:  # the saved votes decide the verdict
             play = replace(play, judged=settled(play.judged))
         result = score(play, task.gold, self.game.reward)
         return replace(
@@ -150,15 +149,15 @@ class Scorer:
 
 
 def open_scorer(run: Run, *, reward: str | None, dataset: str | None) -> Scorer:
-    """What scores the episodes of a run.
+    """Build the scorer of a run's episodes.
 
     Args:
         run: The run.
-        reward: A reward spec in place of the run's.
-        dataset: Where the dataset lies now, if not where it lay.
+        reward: A reward spec instead of the run's.
+        dataset: Path of the dataset, if it was moved.
 
     Raises:
-        SpecError: The run's configuration is not one.
+        SpecError: The run's configuration is invalid.
         DataError: The dataset cannot be read.
     """
     known = {item.name for item in fields(EnvConfig)}
@@ -174,7 +173,7 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], li
     """Write a run with its episodes scored again.
 
     Returns:
-        The summary, and what came out otherwise.
+        The summary, and the changes.
     """
     questions = questions_of(scorer.dataset)
     _check_questions(run, questions)
@@ -201,21 +200,21 @@ def rescore_run(run: Run, scorer: Scorer, out: Path) -> tuple[dict[str, Any], li
 
 
 def _check_questions(run: Run, now: Mapping[str, Sequence[str]]) -> None:
-    """Refuse to score answers by a dataset that asks something else under the same ids."""
+    """Refuse a dataset that has other questions under the same ids."""
     if not run.questions:
         return
     played = {qid for qid, _ in run.episodes} & run.questions.keys() & now.keys()
     shown, _ = changed_questions(run.questions, now, played)
     if shown:
         raise InputError(
-            f"{run.folder} was played with another text or other options of {len(shown)} of its "
-            f"questions than the dataset has now: {name_some(shown)}. Fix: give the dataset that "
-            "it was played on as --dataset, or play it again."
+            f"{len(shown)} questions of {run.folder} have another text or other options in the "
+            f"dataset now: {name_some(shown)}. Fix: give the dataset that the run was played on "
+            "as --dataset, or play the run again."
         )
 
 
 def read_summary(run: Run) -> dict[str, Any]:
-    """A run's summary, or nothing: one that was killed has none."""
+    """A run's summary. Empty if the run was killed before it wrote one."""
     path = run.folder / SUMMARY
     if not path.is_file():
         return {}
@@ -237,18 +236,18 @@ def build_parser() -> OptionParser:
     parser.add_argument(
         "--reward", metavar="SPEC", help="Reward, such as reference or paper,validity=0.2."
     )
-    parser.add_argument("--dataset", metavar="DIR", help="Where the dataset lies now.")
+    parser.add_argument("--dataset", metavar="DIR", help="Path of the dataset, if it was moved.")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="Where the result goes. Default: RUN/rescored, or RUN/rescored-2 if that is there.",
+        help="Folder of the result. Default: RUN/rescored, or RUN/rescored-2 if that exists.",
     )
     return parser
 
 
 def _free_folder(run: Run) -> Path:
-    """The folder of the result: an earlier one is not overwritten."""
+    """A new folder for the result, beside earlier ones."""
     names = (RESCORED if n == 1 else f"{RESCORED}-{n}" for n in count(1))
     return next(run.folder / name for name in names if not (run.folder / name).exists())
 
@@ -279,7 +278,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def change_lines(changes: Sequence[Change], n_episodes: int, out: Path) -> list[str]:
-    """How many episodes came out otherwise, and which."""
+    """The number of changed episodes, and the changes."""
     counts = {name: sum(name in change.was for change in changes) for name in COMPARED}
     what = ", ".join(f"{name} in {n}" for name, n in counts.items() if n) or "nothing"
     lines = [f"changed: {what}, of {n_episodes} episodes"]

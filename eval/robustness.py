@@ -1,17 +1,18 @@
-r"""Play the same questions with one thing taken away or changed in each: what an accuracy rests on.
+r"""Play the same questions with single parts removed or changed, to see what an accuracy rests on.
 
     longvideo-env robustness --policy hf:mini-starter --config configs/eval/mini.yaml --out runs/r
     longvideo-env robustness --policy openai:gpt-4o --dataset DIR --limit 300 --out runs/r \
         --variant full --variant no-question --variant shuffled-options
 
-The options are those of `eval/run_policy.py`, and describe the variant `full`. Every variant plays
-the questions of `full`, as a run of its own under --out, and is paired with it question by
-question; intervals are clustered by video, and p is Holm's for as many variants as were played. A
-variant of the dataset is a dataset itself (`variant:no-question@DIR`), which any command takes.
+The options are those of `longvideo-env evaluate`. They describe the variant `full`. Every variant
+plays the questions of `full` as a run with its own folder under --out. It is compared with `full`
+question by question. Intervals are clustered by video. p is Holm's for the number of variants
+played. A variant of the dataset is also a dataset (`variant:no-question@DIR`) that any command
+takes.
 
-A reply without a readable answer is wrong, here as everywhere: none is drawn. `no-options` asks for
-an answer in words: its exact match and token F1 (docs/answers.md), and the verdict of --judge where
-one is given, stand apart, because they are other measures than choosing.
+A reply without a readable answer is wrong. `no-options` asks for free-text answers. Its exact match
+and token F1 (docs/answers.md), and the verdict of --judge if one is given, are listed separately,
+because they cannot be compared with choosing an option.
 
 `robustness.json` and `robustness.md` hold the table. The same command resumes.
 """
@@ -65,7 +66,7 @@ VARIANTS = (
     Variant(FULL, "as configured"),
     Variant("no-vision", "--vision none", {"vision": "none"}),
     Variant("no-subtitles", "no clip has dialogue", of_dataset=True),
-    Variant("no-question", "asked which option is right, and nothing else", of_dataset=True),
+    Variant("no-question", "only asked which option is right", of_dataset=True),
     Variant("shuffled-options", "the options in an order drawn from --seed",
             {"shuffle_options": True}),
     Variant("lettered-labels", "options labelled A, B, ...", {"labels": "letters"}),
@@ -83,12 +84,12 @@ class PlayedVariant:
 
     Attributes:
         variant: The variant.
-        summary: Of its run.
-        against: Its numbers beside `full`, from `eval.metrics.pairs.count`; None for `full`, and
-            where nothing could be paired.
-        exact: For `no-options`: `(share, interval, n)` of answers with equal words.
-        apart: Its other measures: name -> the same.
-        left_out: Questions of `full` that the variant cannot ask.
+        summary: The summary of its run.
+        against: Its difference to `full`, from `eval.metrics.pairs.count`. None for `full`, or if
+            nothing could be paired.
+        exact: For `no-options`: `(share, interval, n)` of exact matches.
+        apart: For `no-options`: its other measures by name, in the same form.
+        left_out: Number of questions of `full` that the variant cannot ask.
     """
 
     variant: Variant
@@ -119,7 +120,7 @@ async def play_all(
             if variant.name != FULL:
                 session, n_asked = _open(variant, run, config, settings, asked, whole)
             if not n_asked:
-                stderr.print(f"{variant.name}: it can ask none of the questions.", markup=False)
+                stderr.print(f"{variant.name}: it cannot ask any of the questions.", markup=False)
                 continue
             folder = run.out / variant.name
             summary = await play_split(policy, session, folder, progress, variant.name)
@@ -137,14 +138,14 @@ def _open(
     asked: Sequence[str],
     whole: bool,
 ) -> tuple[Session, int]:
-    """A session that asks the questions of `full`, as far as the variant has them."""
+    """A session with those questions of `full` that the variant has."""
     changed = variant.config(config)
     if variant.name != NO_OPTIONS:
-        changed = replace(changed, judge=NO_JUDGE)  # a judge is asked about words alone
+        changed = replace(changed, judge=NO_JUDGE)  # a judge is only for free-text answers
     session = open_session(run, changed, settings)
     there = {str(qid) for qid in session.dataset.qids}
     ids = [qid for qid in asked if qid in there]
-    # Ids are given by name: a limit of its own would draw other questions.
+    # Give the ids, because a limit could choose other questions.
     chosen = QuestionSelection(None if whole else ",".join(ids), None, run.selection.shuffle)
     return replace(session, run=replace(run, selection=chosen)), len(ids)
 
@@ -160,7 +161,7 @@ def _row(
         return PlayedVariant(
             variant, summary, None, exact_match(played, dataset), left_out, _apart(played)
         )
-    # What is asked differs on purpose: the ids alone say which questions belong together.
+    # The questions differ on purpose, so they are matched only by id.
     base, changed = (replace(run, questions={}) for run in (read_run(out / FULL), mine))
     try:
         against = count(match(base, changed))
@@ -172,9 +173,10 @@ def _row(
 def exact_match(
     episodes: Sequence[Trajectory], dataset: Dataset
 ) -> tuple[float, Sequence[float] | None, int] | None:
-    """The share of answers in words that equal the right one, with its interval clustered by video.
+    """The share of free-text answers that equal the right one, with its interval.
 
-    An episode without an answer is wrong, a failed one is left out.
+    The interval is clustered by video. An episode without an answer is wrong. A failed one is left
+    out.
     """
     played = [t for t in episodes if t.status != "failed"]
     scores = [answer_scores(t.said, dataset.task(t.qid).gold) for t in played]
@@ -182,12 +184,12 @@ def exact_match(
 
 
 def _apart(episodes: Sequence[Trajectory]) -> dict[str, Any]:
-    """The other measures of answers in words: token F1, and what a judge said."""
+    """The other measures of free-text answers: token F1, and a judge's verdicts."""
     scored = [t for t in episodes if t.status != "failed" and t.answer_scores]
     judged = [(t, t.judged.right) for t in scored if t.judged is not None]
     told = [(t, float(right)) for t, right in judged if right is not None]
     found = {"token F1": _figure([t.answer_scores["token_f1"] for t in scored], scored)}
-    # An episode without an answer has nothing to judge, and is wrong.
+    # An episode without an answer cannot be judged and is wrong.
     silent = [(t, 0.0) for t in scored if judged and t.said is None]
     both = [*told, *silent]
     found["judge"] = _figure([value for _, value in both], [t for t, _ in both])
@@ -228,15 +230,15 @@ def make_tables(rows: Sequence[PlayedVariant], run: RunOptions, config: EnvConfi
     (policy,) = run.policies
     caption = f"Robustness of {policy} on {config.dataset}, split {config.split}"
     note = (
-        "change: accuracy less that of full on the same questions, clustered by video; p is Holm's "
-        "for all variants. Replies without a readable answer are wrong. left out: questions that "
-        "the variant cannot ask."
+        "change: accuracy minus that of full on the same questions, clustered by video. p is "
+        "Holm's for all variants. Replies without a readable answer are wrong. left out: questions "
+        "that the variant cannot ask."
     )
     return [Table("robustness", caption, columns, body, note)]
 
 
 def notes(rows: Sequence[PlayedVariant], dataset: Dataset) -> list[str]:
-    """What stands below the table."""
+    """The lines below the table."""
     known = [len(t.question.options) for t in dataset if t.gold.answer is not None]
     lines = []
     if known:
@@ -253,8 +255,8 @@ def notes(rows: Sequence[PlayedVariant], dataset: Dataset) -> list[str]:
                 for name, (share, interval, _) in measures.items()
             ]
             lines.append(
-                f"{row.variant.name}: {', '.join(parts)}, n = {row.exact[2]:,}: answers in words, "
-                "which is another measure than choosing"
+                f"{row.variant.name}: {', '.join(parts)}, n = {row.exact[2]:,} free-text answers, "
+                "not comparable with choosing an option"
             )
             lines += [f"{row.variant.name}: {line}" for line in judge_lines(row.summary)]
         left = row.summary["coverage"]["left_out"] if row.left_out else {}
@@ -296,12 +298,14 @@ async def _run(argv: Sequence[str] | None) -> int:
         several=False,
         findings="some episodes failed, or a run was stopped",
     )
-    add_variant_option(parser, VARIANTS, "Play only full and this one")
+    add_variant_option(parser, VARIANTS, "Play only full and this variant")
     options = vars(parser.parse_args(argv))
     variants = choose_variants(VARIANTS, options["variant"], always=[FULL])
     run, config, settings = read_options(options)
     if run.shard is not None:
-        raise SpecError("--shard cannot be given here: variants are paired. Fix: leave it out.")
+        raise SpecError(
+            "--shard does not work here, because variants are paired. Fix: leave it out."
+        )
     rows = await play_all(variants, run, config, settings, Console(stderr=True))
     tables = make_tables(rows, run, config)
     below = notes(rows, open_session(run, config, settings).dataset)

@@ -1,4 +1,4 @@
-r"""Play the questions of a split with one or more policies, and sum up how they did.
+r"""Play the questions of a split with one or more policies, and print their figures.
 
     longvideo-env evaluate --policy scripted:ground-look-answer --policy random --out runs/demo
     longvideo-env evaluate --policy hf:runs/grpo-tiny --dataset DIR --split val --out runs/tiny
@@ -10,11 +10,13 @@ r"""Play the questions of a split with one or more policies, and sum up how they
         --budget-usd 5 --fail-above 0.1 --out runs/first
     longvideo-env evaluate --policy random --dataset DIR --questions wrong:runs/first/random
 
-Each policy gets a folder under --out: `episodes.jsonl` (one line an episode, written as they
-finish), `summary.json` and `config.json`. The same command resumes an interrupted run, and plays
-failed episodes again; Ctrl-C, SIGTERM or a crash lose no more than the episodes in flight. With
---shard each part has a folder of its own, which `eval/merge.py` puts together. `eval/compare.py`
-compares two such folders, `eval/rescore.py` computes rewards and metrics again without any model.
+Each policy gets a folder under --out. It holds `episodes.jsonl` (one line per episode, written as
+episodes finish), `summary.json` and `config.json`. The same command resumes an interrupted run and
+plays failed episodes again. Ctrl-C, SIGTERM or a crash lose only the episodes in flight.
+
+With --shard each part has its own folder, and `longvideo-env merge` joins them. `longvideo-env
+compare` compares two folders. `longvideo-env rescore` computes rewards and metrics again without
+any model.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, Ge
     """Read the command line.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option is invalid.
     """
     parser = build_parser(
         "longvideo-env evaluate",
@@ -70,7 +72,7 @@ def parse_options(argv: Sequence[str] | None) -> tuple[RunOptions, EnvConfig, Ge
 
 
 def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
-    """The runs side by side."""
+    """Print a table of the runs."""
     table = Table(title=None)
     table.add_column("policy")
     names = (
@@ -106,7 +108,7 @@ def print_table(summaries: Sequence[dict[str, Any]], console: Console) -> None:
 
 
 def marks(row: Mapping[str, Any]) -> str:
-    """What a reader of an accuracy must know: agents were given gold, or rows were left out."""
+    """Marks beside a policy's name: agents were given gold, rows were left out, and so on."""
     oracle, leaky = " (oracle)" * bool(row["oracle"]), " (leaky)" * bool(row.get("leaky"))
     lost = Coverage(**row["coverage"]).large_loss if "coverage" in row else ""
     said = (lost, blind_mark(row), stopped_mark(row))
@@ -114,13 +116,13 @@ def marks(row: Mapping[str, Any]) -> str:
 
 
 def scored_of(row: Mapping[str, Any]) -> str:
-    """How many episodes were played; where some have no gold answer, how many were scored."""
+    """The number of episodes played, and of those scored if some have no gold answer."""
     played, scored = row["n_finished"], row["n_scored"]
     return str(played) if scored == played - row["n_failed"] else f"{scored} of {played} scored"
 
 
 def print_samples(summaries: Sequence[dict[str, Any]], console: Console) -> None:
-    """What several plays of a question say, where there are several."""
+    """Print the figures of several samples per question, if there are several."""
     several = [row for row in summaries if row["samples"]["n"] > 1]
     if not several:
         return
@@ -150,7 +152,7 @@ def print_samples(summaries: Sequence[dict[str, Any]], console: Console) -> None
 
 
 def sample_lines(scores: Mapping[str, Any]) -> list[str]:
-    """pass@k and pass^k for k below n, and what has fewer samples than n."""
+    """Lines of pass@k and pass^k by k, and of questions with too few samples."""
     lines = []
     for name, key in (("pass@k", "pass"), ("pass^k", "all")):
         parts = [f"k = {k} {format_number(found[key])}" for k, found in scores["by_k"].items()]
@@ -158,13 +160,13 @@ def sample_lines(scores: Mapping[str, Any]) -> list[str]:
     if n := scores["n_incomplete"]:
         lines.append(
             f"{n:,} of {scores['n_questions']:,} questions have fewer than {scores['n']} samples "
-            "that did not fail, and are left out of pass@k and pass^k for larger k"
+            "that did not fail. They are left out of pass@k and pass^k for larger k"
         )
     return lines
 
 
 def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, console: Console) -> None:
-    """What the models used, and what of the tool calls a recording answered."""
+    """Print the models' usage, and the recording's share of answered calls."""
     for row in summaries:
         used = row["usage"]["total"]
         if used["requests"]:
@@ -188,17 +190,17 @@ def print_accounts(summaries: Sequence[dict[str, Any]], session: Session, consol
 
 
 def seen_line(frames: Mapping[str, int]) -> str:
-    """What a master who sees was shown, and what it was not."""
+    """A line about the frames that a master saw and did not see."""
     said = f"{frames['shown']:,} frames were shown to it"
     if frames["unreadable"]:
-        said += f"; {frames['unreadable']:,} times a file was passed over, as no whole image"
+        said += f"; {frames['unreadable']:,} times a file was left out because it is broken"
     if frames["views_without"]:
         said += f"; {frames['views_without']:,} views have no frames"
     return said
 
 
 def say(console: Console, text: str) -> None:
-    """A plain line."""
+    """Print a plain line."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,16 +1,19 @@
-"""Score a file of somebody's answers as a run, for the same tables, intervals and comparisons.
+"""Score a file of answers as a run, for the same tables, intervals and comparisons.
 
     longvideo-env score answers.json --dataset DIR --split val --name their-model --out runs/theirs
     longvideo-env compare runs/theirs runs/ours
 
-FILE holds a question's id and its answer: a JSON object `{"12": "a3"}`, a JSON array or JSON Lines
-of objects with `qid` and `answer`, or CSV with these two columns. An answer is a label (`a3`), a
-letter (`D`), an index counted from 0, or the words of one option. With --ask words it is words,
-with --ask when a stretch of the video in seconds, `12.5 - 40` (docs/answers.md). One that cannot be
-read is wrong, and so is a question without an answer; both are counted, and the first are named. An
-id that the split does not have, or has twice in the file, is refused.
+FILE has the ids of questions and their answers: a JSON object `{"12": "a3"}`, a JSON array or JSON
+Lines of objects with `qid` and `answer`, or CSV with these two columns.
 
---out becomes a folder as `eval/run_policy.py` writes it, with one episode a question and no turns.
+An answer is a label (`a3`), a letter (`D`), an index from 0, or the words of one option. With --ask
+words it is free text. With --ask when it is a stretch of the video in seconds, `12.5 - 40`
+(docs/answers.md). Unreadable answers and questions without an answer are wrong. Both are counted,
+and examples of unreadable answers are named. The command refuses an id that is not in the split, or
+that is twice in the file.
+
+--out becomes a run's folder as from `longvideo-env evaluate`, with one episode per question and no
+turns.
 """
 
 from __future__ import annotations
@@ -58,25 +61,25 @@ _FIX = 'Fix: give {"QID": "a3", ...}, or rows with qid and answer, as JSON, JSON
 
 
 def read_predictions(path: Path) -> dict[str, str]:
-    """Answers by `str(qid)`, as they are written.
+    """Answers by `str(qid)`, as in the file.
 
     Raises:
         DataError: The file cannot be read.
-        SpecError: It has another form, or an id twice.
+        InputError: It has another form, or an id twice.
     """
     text = read_text(path).lstrip("\ufeff")
     try:
         rows = _rows(text)
         pairs = [(str(row["qid"]).strip(), row["answer"]) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} holds no answers by question ({error!r:.80}). {_FIX}") from error
+        raise InputError(f"{path} has no answers by question ({error!r:.80}). {_FIX}") from error
     found: dict[str, str] = {}
     for qid, answer in pairs:
         if qid in found:
             raise InputError(f"{path} answers question {qid} twice. Fix: keep one of them.")
         found[qid] = "" if answer is None else str(answer).strip()
     if not found:
-        raise InputError(f"{path} holds no answer. {_FIX}")
+        raise InputError(f"{path} has no answer. {_FIX}")
     return found
 
 
@@ -95,7 +98,7 @@ def _rows(text: str) -> Sequence[Mapping[str, Any]]:
 
 
 def choice_of(answer: str, options: Sequence[str]) -> int | None:
-    """Index of the option that an answer names; None if it names none, or more than one."""
+    """Index of the option that an answer names. None if it names no option, or several."""
     if len(answer) == 1 and answer.upper() in ascii_uppercase[: len(options)]:
         return ascii_uppercase.index(answer.upper())
     if answer.isascii() and answer.isdecimal() and len(answer) <= 2:
@@ -108,7 +111,7 @@ def choice_of(answer: str, options: Sequence[str]) -> int | None:
 
 
 def episode_of(task: Task, answer: str | None, name: str) -> Trajectory:
-    """What somebody answered, as an episode without turns."""
+    """An answer as an episode without turns."""
     question = task.question
     if question.ask is not None:
         return _episode_without_options(task, answer, name)
@@ -134,7 +137,7 @@ def episode_of(task: Task, answer: str | None, name: str) -> Trajectory:
 
 
 def _episode_without_options(task: Task, answer: str | None, name: str) -> Trajectory:
-    """The same for an answer in words or in time, which is the argument of its one turn."""
+    """A free-text or time answer as an episode. The answer is the argument of its only turn."""
     question, said = task.question, answer or None
     if question.ask == WHEN and said is not None:
         spans = read_spans(said)
@@ -163,16 +166,16 @@ def _episode_without_options(task: Task, answer: str | None, name: str) -> Traje
 def score(
     dataset: Dataset, answers: Mapping[str, str], name: str, config: Mapping[str, Any], out: Path
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write the run. Returns its summary, and what a reader must know of the file.
+    """Write the run. Returns its summary, and notes about the file.
 
     Raises:
-        SpecError: An id is not in the split, or another run lies there.
+        InputError: An id is not in the split, or the folder holds another run.
     """
     qids = {str(task.qid) for task in dataset}
     if unknown := [qid for qid in answers if qid not in qids]:
         raise InputError(
             f"{len(unknown):,} of {len(answers):,} ids are not in {dataset.name}, split "
-            f"{dataset.split}: {name_some(unknown)}. Fix: name the split that was answered."
+            f"{dataset.split}: {name_some(unknown)}. Fix: give the split that was answered."
         )
     played = [episode_of(task, answers.get(str(task.qid)), name) for task in dataset]
     facts = question_facts(dataset)
@@ -195,10 +198,10 @@ def score(
     unread = [str(t.qid) for t in played if t.status != "answered" and str(t.qid) in answers]
     lines = []
     if missing := len(qids) - len(answers):
-        lines.append(f"{missing:,} of {len(qids):,} questions have no answer, and count as wrong")
+        lines.append(f"{missing:,} of {len(qids):,} questions have no answer and count as wrong")
     if unread:
         what = "name no option" if dataset[0].question.options else "cannot be read"
-        lines.append(f"{len(unread):,} answers {what}, and are wrong: {name_some(unread)}")
+        lines.append(f"{len(unread):,} answers {what} and count as wrong: {name_some(unread)}")
     return summary, lines
 
 
@@ -209,8 +212,8 @@ def build_parser() -> OptionParser:
     add("file", type=Path, metavar="FILE", help="The answers.")
     add("--dataset", required=True, help="A folder, a file, mini, hf:...")
     add("--split", default=DEFAULT_SPLIT, help="Split of the dataset.")
-    add("--ask", choices=FORMS, default=CHOICE, help="What was asked. Default: choice.")
-    add("--name", help="What to call them; by default the file's name.")
+    add("--ask", choices=FORMS, default=CHOICE, help="Form of the answers. Default: choice.")
+    add("--name", help="Name of the run. Default: the file's name.")
     add("--out", type=Path, required=True, metavar="DIR", help="The run's folder.")
     return parser
 

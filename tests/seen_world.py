@@ -1,4 +1,4 @@
-"""A small world of mini on disk, with frames, for tests of masters that see."""
+"""A small `mini` dataset on disk with frames, for tests of vision masters."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from longvideo_env.datasets.mini.generator import write_mini
 
 
 def make_seen_world(folder: Path) -> Path:
-    """Six frames a clip."""
+    """Six frames per clip."""
     return write_mini(folder, videos=4, seed=3, frame_step=30)

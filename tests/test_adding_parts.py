@@ -1,4 +1,4 @@
-"""Pages that do what they say: their files are written, and their commands run, in order."""
+"""The examples of pages work: their files are written and their commands run, in order."""
 
 import os
 import re

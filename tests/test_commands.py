@@ -1,4 +1,4 @@
-"""Every command is reached by `longvideo-env NAME`, and scripts use their own checkout."""
+"""Every command starts with `longvideo-env NAME`, and scripts use their own checkout."""
 
 import os
 import re
@@ -37,33 +37,57 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"longvideo-env {PROJECT['project']['version']}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "wanted"),
     [
-        ("longvideo-env ev", {"evaluate"}),
-        ("longvideo-env power --per", {"--per-video"}),
-        ("longvideo-env train --max", {"--max_steps", "--max-turns"}),
+        ("ev", {"evaluate"}),
+        ("power --per", {"--per-video"}),
+        ("train --max", {"--max-steps", "--max-turns"}),
+        ("compare a b --format ", {"csv", "md", "tex"}),
+        ("completion ", {"bash", "fish", "zsh"}),
     ],
 )
-def test_shells_complete_commands_and_options(typed: str, wanted: set[str], tmp_path: Path) -> None:
-    asked = {
-        "_ARGCOMPLETE": "1",
-        "_ARGCOMPLETE_IFS": "\n",
-        "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer"),
-        "COMP_TYPE": "9",
-        "COMP_LINE": typed,
-        "COMP_POINT": str(len(typed)),
-    }
-    command = [sys.executable, "-m", "longvideo_env.commands.main"]
-    subprocess.run(command, cwd=ROOT, env=os.environ | asked, check=True)
-    answer = (tmp_path / "answer").read_text(encoding="utf-8").split("\n")
-    assert wanted <= {word.strip() for word in answer}
+def test_bash_completes_commands_and_options(typed: str, wanted: set[str], tmp_path: Path) -> None:
+    door = tmp_path / "longvideo-env"
+    door.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m longvideo_env.commands.main "$@"\n')
+    door.chmod(0o755)
+    script = f"""
+eval "$(longvideo-env completion bash)"
+COMP_WORDS=(longvideo-env {typed.removesuffix(" ")}{" ''" if typed.endswith(" ") else ""})
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_longvideo_env
+printf "%s\\n" "${{COMPREPLY[@]}}"
+"""
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert wanted <= set(done.stdout.split()), done.stderr
+    last = typed.split(" ")[-1]
+    assert all(word.startswith(last) for word in done.stdout.split())
+
+
+def test_completion_scripts_of_other_shells_ask_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for shell in ("zsh", "fish"):
+        assert main(["completion", shell]) == 0
+        assert "_LONGVIDEO_COMPLETE=" in capsys.readouterr().out
 
 
 def test_help_has_a_place_for_every_command() -> None:
     assert sorted(" ".join(GROUPS.values()).split()) == sorted(COMMANDS)
 
 
+def test_the_page_of_commands_lists_each_once() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2] for line in page.split("## Options")[0].splitlines()[5:] if line]
+    assert sorted(re.findall(r"`([\w-]+)`", "".join(rows))) == sorted(COMMANDS)
+
+
+@pytest.mark.slow
 def test_help_of_a_command_does_not_import_torch() -> None:
     modules = {COMMANDS[name].partition(":")[0] for name in COMMANDS.keys() - TRAINING}
     code = f"""
@@ -89,6 +113,7 @@ def test_a_script_puts_its_checkout_first(script: Path) -> None:
     assert found, f"{script} may import an installed copy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["eval/compare.py", "train/grpo.py"])
 def test_a_script_never_mixes_with_an_installed_copy(script: str, tmp_path: Path) -> None:
     for package in ("longvideo_env", "train", "eval", "agents"):  # as an installed copy would lie

@@ -1,4 +1,4 @@
-"""The documentation's code runs, and its links lead somewhere."""
+"""The documentation's code runs, and its links are valid."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ def commands():
 
 
 def run(command, folder):
-    """A command of the README, with this interpreter's programs, writing below `folder`."""
+    """A command of the README, with this interpreter's programs and output in `folder`."""
     bin_folder = Path(sys.executable).parent
     for name in ("python", "accelerate", "longvideo-env"):
         command = re.sub(rf"^{name} ", f"{bin_folder / name} ", command)
@@ -44,6 +44,7 @@ def test_readme_is_short_and_shows_code_early():
     assert any(line.startswith("```") for line in lines[:40])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code, tmp_path):
     script = tmp_path / "block.py"
@@ -61,7 +62,7 @@ def test_python_blocks_run(code, tmp_path):
 
 @pytest.mark.slow
 def test_bash_blocks_run_in_order(tmp_path):
-    """All but `make` (which runs this test) and `pip install` (which made this environment)."""
+    """All except `make` (it runs this test) and `pip install` (it made this environment)."""
     ours = [line for line in commands() if not line.startswith(("make", "pip install"))]
     assert len(ours) >= 3
     for command in ours:

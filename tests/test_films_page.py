@@ -1,4 +1,4 @@
-"""docs/films.md does what it says: its commands run in order, on a real recording."""
+"""The commands of docs/films.md run in order, on a real recording."""
 
 import re
 import subprocess

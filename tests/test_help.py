@@ -1,4 +1,4 @@
-"""What the commands say of themselves under `--help`."""
+"""The commands' `--help`."""
 
 from argparse import SUPPRESS, ArgumentParser, _SubParsersAction
 from importlib import import_module
@@ -39,7 +39,7 @@ MODULES = (
 
 
 def silent(parser: ArgumentParser) -> list[str]:
-    """The options that nothing is said of."""
+    """The options without a help text."""
     return [
         action.dest
         for action in parser._actions

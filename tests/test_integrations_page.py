@@ -1,4 +1,4 @@
-"""docs/integrations.md does what it says."""
+"""The examples of docs/integrations.md work."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The notebooks as they are kept: `make test-notebooks` runs them."""
+"""The stored notebooks. `make test-notebooks` runs them."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""docs/reproducing.md does what it says: its commands run, in order and in one folder."""
+"""The commands of docs/reproducing.md run, in order and in one folder."""
 
 import os
 import re

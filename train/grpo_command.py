@@ -9,7 +9,7 @@ from train.options.start import check_start
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check first, import torch and TRL then, and train. Returns the exit code."""
+    """Check the options, then import torch and TRL and train. Returns the exit code."""
     check_start(argv, GRPO)
     from train.grpo import main as train
     from train.options.script import run_script

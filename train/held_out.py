@@ -1,7 +1,7 @@
-"""Evaluation while training: episodes of held-out questions, played with the weights as they are.
+"""Evaluation during training: episodes of held-out questions, played with the current weights.
 
-All processes share the questions, whatever generates. Seeds derive from the evaluation's seed, the
-question and nothing else, as in `eval/run_policy.py`, so a checkpoint gives the same figures there.
+The processes divide the questions, with every backend. Seeds derive from the evaluation's seed and
+the question only, as in `eval/run_policy.py`. So a checkpoint gives the same figures there.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class HeldOut:
     backend: Backend
 
     def play(self, trainer: Any) -> dict[str, float]:
-        """Figures of one evaluation. A collective.
+        """Figures of one evaluation. A collective: all processes must call it.
 
         Returns:
-            `accuracy` with the ends of its interval at 95 % (`accuracy_low`, `accuracy_high`),
+            `accuracy` with the ends of its 95% interval (`accuracy_low`, `accuracy_high`),
             `grounding_accuracy`, `mean_turns`, `malformed_rate`, `mean_reward`, `n_failed`, `n`
-            and `seconds`; what has no value is left out.
+            and `seconds`. Figures without a value are left out.
 
         Raises:
             DataError: Every episode failed.
@@ -51,7 +51,7 @@ class HeldOut:
             trainer._last_loaded_step = trainer.state.global_step
         with self.backend.open(trainer) as player:
             mine = player.play([partial(self.engine.play, task) for task in tasks])
-        # Tokens stay where they are: the figures need none of them.
+        # Tokens are not gathered: the figures do not need them.
         light = [replace(played, segments=()) for played in mine]
         everywhere: list[Trajectory] = gather_object(light)
         summary = summarize(everywhere, len(self.engine.dataset))

@@ -1,11 +1,11 @@
-"""Merge a LoRA adapter into its base model, and check that nothing was lost.
+"""Merge a LoRA adapter into its base model, and check the result.
 
     longvideo-env merge-adapter --base Qwen/Qwen2.5-3B-Instruct --adapter runs/grpo --out runs/merged
 
-The adapter is the folder that training wrote, or the file of weights in it. The merged model comes
-with its tokenizer and loads as `hf:OUT` or `vllm:OUT`: a folder of shards, or with `--single-file`
-one file of weights. Before anything is written, the logits of merged and unmerged model are compared
-on a few prompts; if they disagree, nothing is, and that is an error.
+The adapter is the folder that training wrote, or the file of weights in it. The merged model has
+its tokenizer beside it and loads as `hf:OUT` or `vllm:OUT`. It is a folder of shards. With
+`--single-file` it is one file of weights. The logits of the merged and the unmerged model are first
+compared on a few prompts. If they disagree, the command fails and writes nothing.
 """  # noqa: E501 - a command
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 
-# Of the spread of the logits: what rounding makes of them in each precision.
+# The difference that rounding explains in each precision, as a share of the logits' spread.
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A merged model, and how far its logits are from those of base and adapter.
+    """A merged model, and how far its logits are from those of the base with the adapter.
 
     Attributes:
-        model: Base and adapter in one.
+        model: The merged model.
         tokenizer: Its tokenizer.
         difference: The root mean square difference of logits, in units of their standard
             deviation.
@@ -58,17 +58,17 @@ class Merged:
 
 
 def merge(base: str, adapter: str, *, dtype: str = "bfloat16", device: str = "cpu") -> Merged:
-    """Merge.
+    """Merge an adapter into its base model.
 
     Raises:
-        SpecError: There is no such model or adapter, or they do not fit.
+        SpecError: The model or the adapter does not exist, or they do not fit.
     """
     folder = Path(adapter)
     if folder.is_file():
         folder = folder.parent
     check_model(f"{base}+{folder}")
 
-    import torch  # slow: not for what can be refused without it
+    import torch  # slow, so after the checks that do not need it
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -104,11 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
     )
     parser.add_argument("--base", required=True, help="The model that the adapter was trained on.")
-    parser.add_argument("--adapter", required=True, help="The adapter's folder, or its file.")
+    parser.add_argument("--adapter", required=True, help="The adapter's folder or file of weights.")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the merged model.")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="Precision.")
-    parser.add_argument("--device", default="cpu", help="Such as cuda:0.")
-    parser.add_argument("--single-file", action="store_true", help="One file of weights.")
+    parser.add_argument("--device", default="cpu", help="Device to merge on, such as cuda:0.")
+    parser.add_argument("--single-file", action="store_true", help="Write one file of weights.")
     args = parser.parse_args(argv)
     return run_command("merge-adapter", lambda: _run(args))
 
@@ -118,8 +118,8 @@ def _run(args: Namespace) -> int:
     print(f"logits of merged and unmerged model differ by {merged.difference:.1e} of their spread")
     if not merged.agrees:
         raise InputError(
-            f"that is more than rounding in {args.dtype} explains, and nothing was written. Fix: "
-            "merge with --dtype float32."
+            f"the difference is larger than rounding in {args.dtype} explains, so nothing was "
+            "written. Fix: merge with --dtype float32."
         )
     shard = "10TB" if args.single_file else "5GB"
     merged.model.save_pretrained(args.out, max_shard_size=shard)

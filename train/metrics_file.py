@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: every record that the trainer logs, on disk whatever else it reports to."""
+"""`metrics.jsonl`: every record that the trainer logs, written beside any other reporter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class MetricsFile(TrainerCallback):
     """Appends each log record to a JSON Lines file, with its step.
 
-    Figures of evaluation are called `eval/accuracy` and so on, as W&B and TensorBoard call them.
+    Evaluation figures are named `eval/accuracy` and so on, as in W&B and TensorBoard.
 
-    A run that goes on from a checkpoint first drops what was logged after that checkpoint: those
-    steps are made, and logged, once more. A run from the start begins the file anew.
+    A run that resumes from a checkpoint first drops the records logged after that checkpoint,
+    because it repeats those steps. A run from the start empties the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class MetricsFile(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Keep the records up to the step from which training goes on, in the main process."""
+        """Keep the records up to the step that training resumes from, in the main process."""
         if not state.is_world_process_zero or not self._path.exists():
             return
         kept = [line for line in self._read() if 0 < _step(line) <= state.global_step]
@@ -67,7 +67,7 @@ class MetricsFile(TrainerCallback):
 
 
 def _step(line: str) -> int:
-    """The step of a record, or 0 for a line that was torn when its process was killed."""
+    """The step of a record, or 0 for an incomplete line of a killed process."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -6,14 +6,17 @@
 
 RUN is the --output-dir of train/grpo.py, or its metrics.jsonl. The picture has four panels over
 training steps: reward, accuracy, turns, and use of tools (with the share of malformed turns on the
-right-hand axis). It comes as PNG (150 dpi) and as SVG; the same files give the same bytes.
+right-hand axis). It is written as PNG (150 dpi) and as SVG. The same files give the same bytes.
 
-One run: the logged values are faint, the strong line is their centred mean over --smooth steps
-(fewer at both ends), and the band is one standard deviation of the episodes' rewards. Several runs:
-each is drawn as that mean alone, in its own colour; black is the mean over the runs, and the grey
-band their minimum to maximum, at the steps that all of them logged.
+One run: the faint line shows the logged values. The strong line is their centred mean over --smooth
+steps (fewer at both ends). The band is one standard deviation of the episodes' rewards.
 
-Where a run was resumed, or begun again in the same folder, what was logged later counts.
+Several runs: each run has its own colour and only the mean line. The black line is the mean over
+the runs. The grey band spans their minimum and maximum. Both use only the steps that all runs
+logged.
+
+If a step was logged twice (the run was resumed, or started again in the same folder), the later
+record counts.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE_INCHES = (9.6, 6.6)
-LEGEND_CHARACTERS = 115  # about what a row of the legend below the panels holds
+LEGEND_CHARACTERS = 115  # about one row of the legend below the panels
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Curve:
     key: str
     label: str
     dashes: str = "-"
-    colour: str = COLOURS[0]  # of a single run; several runs have a colour each
-    right: bool = False  # on an axis of its own, on the right, from 0 to 1
+    colour: str = COLOURS[0]  # of a single run; with several runs each has its own
+    right: bool = False  # on a separate right-hand axis from 0 to 1
 
 
 REWARD = Curve("reward", "reward")
@@ -75,10 +78,10 @@ def draw(
     """Draw the four panels.
 
     Args:
-        runs: At least one.
-        smooth: The window of the centred mean, in steps; 1 draws the values as logged.
+        runs: The runs, at least one.
+        smooth: The window of the centred mean, in steps. 1 draws the values as logged.
         baselines: Accuracies to compare with, by name.
-        title: Above the panels; may be empty.
+        title: Title above the panels. May be empty.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -141,7 +144,7 @@ def _panel(
             Line2D([], [], ls=line.dashes, color=line.colour if len(runs) == 1 else DARK)
             for line in drawn
         ]
-        # Beside the title: inside there is no place that is always free.
+        # Beside the title, because no place inside the panel is always free.
         place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.13, 0.985)}
         names = [line.label for line in drawn]
         axes.legend(handles, names, ncols=3, columnspacing=1.0, handlelength=1.8, **place)
@@ -157,7 +160,7 @@ def _right_axes(axes: Axes) -> Axes:
 
 
 def _draw_run(axes: Axes, line: Curve, run: TrainingLog, smooth: int) -> None:
-    """One run: what was logged, faint; the mean; and the spread of its rewards."""
+    """Draw one run: the logged values, the mean, and the spread of its rewards."""
     steps, colour, marker = run.steps, line.colour, _marker(run.steps)
     if smooth > 1:
         axes.plot(steps, run.columns[line.key], color=colour, alpha=0.25, lw=0.9, label="as logged")
@@ -171,13 +174,13 @@ def _draw_run(axes: Axes, line: Curve, run: TrainingLog, smooth: int) -> None:
 
 
 def _draw_runs(axes: Axes, line: Curve, runs: Sequence[TrainingLog], smooth: int) -> None:
-    """Several runs: each one's mean, the mean over them, and from the least to the most."""
+    """Draw several runs: each one's mean, the mean over them, and their range."""
     means = {run: run.mean(line.key, smooth) for run in runs if run.has(line.key)}
     for run, colour in zip(runs, COLOURS, strict=False):
         if run in means:
             style: dict[str, Any] = {"color": colour, "lw": 1.1, "marker": _marker(run.steps)}
             axes.plot(run.steps, means[run], line.dashes, label=run.name, **style)
-    # Only steps of all runs: the mean would jump where one ends, and say something of the others.
+    # Only the steps of all runs. Otherwise the mean would jump where a run ends.
     steps = reduce(np.intersect1d, [run.steps for run in means])
     if len(means) < 2 or not len(steps):
         return
@@ -190,7 +193,7 @@ def _draw_runs(axes: Axes, line: Curve, runs: Sequence[TrainingLog], smooth: int
 
 
 def _draw_held_out(axes: Axes, runs: Sequence[TrainingLog]) -> None:
-    """Accuracy on held-out questions, with its interval at 95 %, where it was evaluated."""
+    """Draw the accuracy on held-out questions, with its 95% interval, at evaluated steps."""
     found = [(run, colour) for run, colour in zip(runs, COLOURS, strict=False) if run.has(HELD_OUT)]
     for run, colour in found:
         at = np.isfinite(run.columns[HELD_OUT])
@@ -209,16 +212,16 @@ def _draw_held_out(axes: Axes, runs: Sequence[TrainingLog]) -> None:
 
 
 def _marker(steps: NDArray[np.int64]) -> str:
-    """How to mark points: a line through a single one would be nothing."""
+    """The marker of points. A single point needs one, because it has no line."""
     return "o" if len(steps) == 1 else ""
 
 
 def _draw_baselines(axes: Axes, baselines: dict[str, float]) -> None:
-    """A dashed line each, with its name at the right, where no curve runs."""
+    """Draw each baseline as a dashed line, with its name outside the panel on the right."""
     height = -math.inf
     for name, value in sorted(baselines.items(), key=lambda item: item[1]):
         axes.axhline(value, color=GREY, lw=1, ls=(0, (5, 3)))
-        height = max(value, height + 0.06)  # names of near values would lie on each other
+        height = max(value, height + 0.06)  # keep the names of close values apart
         place = axes.get_yaxis_transform()
         axes.text(1.01, height, f"{name} {value:g}", transform=place, va="center", fontsize=9)
 
@@ -227,7 +230,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option is invalid.
     """
     parser = OptionParser(
         prog="longvideo-env plot",
@@ -235,11 +238,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}
-    place = "A folder that exists or ends in /, for curves.png and curves.svg; or a file's name, "
-    place += "which gets both endings. Default: the first run's folder."
-    mean = "Window of the centred mean, in training steps; 1: none. Default: 10."
-    label = "A run's name in the legend; once for each RUN, in order. Default: its folder's."
-    baseline = "An accuracy to compare with, from 0 to 1, as a dashed line; may be repeated."
+    place = (
+        "Folder for curves.png and curves.svg (it exists or ends in /), or a file's name, which "
+    )
+    place += "gets both endings. Default: the first run's folder."
+    mean = "Window of the centred mean, in training steps. 1: no smoothing. Default: 10."
+    label = "A run's name in the legend. Give one per RUN, in order. Default: its folder's name."
+    baseline = "An accuracy from 0 to 1, drawn as a dashed line. May be repeated."
     add(
         "runs", nargs="+", metavar="RUN", help="Output folder of train/grpo.py, or a metrics.jsonl."
     )
@@ -247,7 +252,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--smooth", type=int, default=10, metavar="N", help=mean)
     add("--label", **many, metavar="NAME", help=label)
     add("--baseline", **many, metavar="NAME=VALUE", help=baseline)
-    add("--title", default="", help="Above the panels. Default: none.")
+    add("--title", default="", help="Title above the panels. Default: none.")
     options: argparse.Namespace = parser.parse_args(argv)
     if options.smooth < 1:
         raise SpecError(f"--smooth must be at least 1, got {options.smooth}.")
@@ -265,15 +270,15 @@ def _baseline(text: str) -> tuple[str, float]:
     if not name or not 0 <= value <= 1:
         raise SpecError(
             f"--baseline: expected NAME=VALUE with a share from 0 to 1, got {text!r}. "
-            "Such as: --baseline starter=0.42"
+            "Example: --baseline starter=0.42"
         )
     return name, value
 
 
 def _labels(runs: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
-    """The runs' names; folders that share theirs go by their whole path."""
+    """The names of the runs. If two folders have the same name, all get their whole path."""
     if len(runs) > len(COLOURS):
-        raise SpecError(f"at most {len(COLOURS)} runs have colours of their own, got {len(runs)}.")
+        raise SpecError(f"there are colours for at most {len(COLOURS)} runs, got {len(runs)}.")
     if labels and len(labels) != len(runs):
         raise SpecError(f"--label: expected one for each RUN ({len(runs)}), got {len(labels)}.")
     folders = [run.parent if run.name == METRICS else run for run in runs]
@@ -281,14 +286,16 @@ def _labels(runs: Sequence[Path], labels: Sequence[str]) -> Sequence[str]:
     if not labels and len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
     if any(name.startswith("_") for name in names):
-        raise SpecError("matplotlib's legends leave out names in _: give --label for each RUN.")
+        raise SpecError(
+            "matplotlib's legends leave out names that start with _. Fix: give a --label per RUN."
+        )
     if len(set(names)) < len(names):
         raise SpecError(f"the runs' names must differ, got {', '.join(names)}.")
     return names
 
 
 def _stem(out: str | None, first_run: Path) -> Path:
-    """Where the pictures go, without the ending."""
+    """The path of the pictures, without the ending."""
     if out is None:
         return (first_run if first_run.is_dir() else first_run.parent) / "curves"
     if out.endswith(("/", os.sep)) or Path(out).is_dir():
@@ -306,7 +313,7 @@ def main(argv: Sequence[str]) -> None:
 
     paths = [Path(run) for run in options.runs]
     runs = [read_run(path, name) for path, name in zip(paths, options.label, strict=True)]
-    # The defaults, so that a reader's own matplotlibrc changes nothing.
+    # Start from the defaults, so that a user's own matplotlibrc changes nothing.
     with matplotlib.style.context(["default", STYLE]):
         figure = draw(runs, smooth=options.smooth, baselines=options.baseline, title=options.title)
         written = save(figure, _stem(options.out, paths[0]))

@@ -1,8 +1,8 @@
-"""One line a logged step that tells what one wants to know, in place of TRL's whole record.
+"""One short line per logged step, instead of TRL's whole record.
 
     step 63/150: reward 0.81, right 0.78, turns 1.9, 310 tokens/s, 3 min 05 s left
 
-The whole record is in `metrics.jsonl`, and wherever `--report-to` sends it.
+The whole record goes to `metrics.jsonl`, and to the reporters of `--report-to`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SHOWN = (
     ("turns", "episodes/turns", "{:.1f}"),
     ("failed", "episodes/failed", "{:.2f}"),
 )
-"""What is shown of a record: its word, its name there, and its form."""
+"""The figures shown: the word in the line, the name in the record, and the number format."""
 
 
 def progress_line(step: int, of: int, logs: Mapping[str, Any], left_s: float | None) -> str:
-    """What a record says, in one line; what it does not hold is left out."""
+    """Write a record in one line. Figures that it does not have are left out."""
     parts = [
         f"{word} {form.format(logs[name])}"
         for word, name, form in SHOWN
@@ -40,7 +40,7 @@ def progress_line(step: int, of: int, logs: Mapping[str, Any], left_s: float | N
 
 
 def duration(seconds: float) -> str:
-    """For people: 45 s, 3 min 05 s, 2 h 10 min."""
+    """Format seconds: 45 s, 3 min 05 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -52,11 +52,11 @@ def duration(seconds: float) -> str:
 class ProgressLine(TrainerCallback):
     """Writes the line on standard output, in the main process.
 
-    The time left is that of the steps so far in this process; the first, which loads and compiles,
-    is left out of it.
+    The time left is estimated from this process's steps so far. The first step is left out, because
+    it loads and compiles.
 
     Args:
-        health: Looks at each record as well.
+        health: Also checks each record.
     """
 
     def __init__(self, health: Health) -> None:
@@ -70,7 +70,7 @@ class ProgressLine(TrainerCallback):
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Start the clock behind the first step."""
+        """Start the clock after the first step."""
         if self._since is None:
             self._since = (state.global_step, time.monotonic())
 
@@ -82,7 +82,7 @@ class ProgressLine(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write the line for a record of a step; other records are written as they are."""
+        """Write the line for a record of a step. Write other records in full."""
         if not state.is_world_process_zero or not logs:
             return
         if "reward" not in logs:

@@ -1,14 +1,14 @@
-"""LoRA adapters sent to a vLLM server as files: `train/grpo.py --send_adapter true`.
+"""Send LoRA adapters to a vLLM server as files: `train/grpo.py --send-adapter true`.
 
 TRL sends all weights over NCCL, which needs a GPU on both sides. Here each new adapter is saved
-under `output_dir/served`, and the server is asked to load it (`/v1/load_lora_adapter`). So it must
-be able to read that folder, and run with:
+under `output_dir/served`, and the server is asked to load it (`/v1/load_lora_adapter`). So the
+server must be able to read that folder, and run with:
 
     VLLM_SERVER_DEV_MODE=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve MODEL --enable-lora \
         --max-lora-rank 128 --logprobs-mode processed_logprobs
 
-Each adapter has a name of its own, because vLLM keeps the prefixes that it has read by the
-adapter's name. TRL's asynchronous trainer does the same.
+Each adapter has a new name, because vLLM caches prefixes by the adapter's name. TRL's asynchronous
+trainer does the same.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ START = "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve MODEL --enable-lora --max
 
 
 class AdapterClient(VLLMClient):
-    """TRL's client of a server that loads adapters; it joins no NCCL group."""
+    """TRL's client of a server that loads adapters. It joins no NCCL group."""
 
     def init_communicator(self, device: Any = 0) -> None:
-        """Nothing is sent over it."""
+        """Do nothing: no weights are sent over NCCL."""
 
     def check_lora(self, rank: int) -> None:
         """Refuse a server that cannot serve adapters of this rank.
 
         Raises:
-            SpecError: Says how to start one that can.
+            SpecError: The server cannot. The message says how to start one that can.
         """
         config = self.get_server_info()
         lora = config["lora_config"]
@@ -56,33 +56,33 @@ class AdapterClient(VLLMClient):
             )
         if config["parallel_config"]["data_parallel_size"] > 1:
             raise SpecError(
-                f"send_adapter: the vLLM server at {self.base_url} has several replicas, of which "
-                "one would load the adapter. Fix: --data-parallel-size 1."
+                f"send_adapter: the vLLM server at {self.base_url} has several replicas, and only "
+                "one would load the adapter. Fix: start it with --data-parallel-size 1."
             )
 
     def load(self, name: str, folder: Path) -> None:
-        """Let the server load an adapter.
+        """Tell the server to load an adapter.
 
         Raises:
-            SpecError: It does not.
+            SpecError: The server does not load it.
         """
         answer = self._ask("load", {"lora_name": name, "lora_path": str(folder)})
         if answer.status_code == MISSING:
             raise SpecError(
-                f"send_adapter: the vLLM server at {self.base_url} loads no adapters while it "
+                f"send_adapter: the vLLM server at {self.base_url} does not load adapters while it "
                 "runs. Fix: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1."
             )
         if answer.status_code != OK:
             raise SpecError(
                 f"send_adapter: the vLLM server at {self.base_url} cannot load {folder}: "
-                f"{answer.text}. Fix: put --output_dir where the server can read it."
+                f"{answer.text}. Fix: choose an --output-dir that the server can read."
             )
 
     def unload(self, name: str) -> None:
-        """Let the server forget an adapter.
+        """Tell the server to unload an adapter.
 
         Raises:
-            SpecError: It cannot be reached.
+            SpecError: The server cannot be reached.
         """
         self._ask("unload", {"lora_name": name})
 
@@ -93,13 +93,13 @@ class AdapterClient(VLLMClient):
         except RequestException as error:
             raise SpecError(
                 f"send_adapter: the vLLM server at {self.base_url} did not answer ({error}). Fix: "
-                "start it again and resume with --resume_from_checkpoint true."
+                "start it again and resume with --resume-from-checkpoint true."
             ) from error
 
 
 @contextmanager
 def no_weights_over_nccl() -> Iterator[None]:
-    """Let TRL make an `AdapterClient` where it would make a client that joins an NCCL group."""
+    """Make TRL use an `AdapterClient` instead of a client that joins an NCCL group."""
     with patch.object(vllm_generation, "VLLMClient", AdapterClient):
         yield
 
@@ -110,18 +110,20 @@ class ServedAdapter:
     All processes must make each call.
 
     Args:
-        trainer: Made within `no_weights_over_nccl`, of a model with one LoRA adapter.
+        trainer: The trainer of a model with one LoRA adapter, made within `no_weights_over_nccl`.
 
     Attributes:
-        name: Of the adapter that the server has now; None before the first.
+        name: Name of the adapter that the server has now. None before the first.
 
     Raises:
-        SpecError: The server cannot take it, or weights are sharded by FSDP.
+        SpecError: The server cannot serve the adapter, or weights are sharded by FSDP.
     """
 
     def __init__(self, trainer: Any) -> None:
         if DistributedBackend(trainer.accelerator).is_fsdp:
-            raise SpecError("send_adapter: not under FSDP. Fix: use DeepSpeed, or leave it out.")
+            raise SpecError(
+                "send_adapter does not work with FSDP. Fix: use DeepSpeed, or leave it out."
+            )
         self.name: str | None = None
         self._trainer = trainer
         self._folder = Path(str(trainer.args.output_dir)).resolve() / "served"
@@ -130,7 +132,7 @@ class ServedAdapter:
         if trainer.accelerator.is_main_process:
             (config,) = trainer.model.peft_config.values()
             self._client.check_lora(max([config.r, *config.rank_pattern.values()]))
-            shutil.rmtree(self._folder, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(self._folder, ignore_errors=True)  # left by a killed run
 
     @property
     def _client(self) -> AdapterClient:
@@ -138,7 +140,7 @@ class ServedAdapter:
         return client
 
     def send(self) -> None:
-        """Give the server the adapter as it is now, and take the one before it away."""
+        """Send the server the current adapter, and unload the previous one."""
         accelerator, before = self._trainer.accelerator, self.name
         self._sent += 1
         self.name = f"{self._run}-{self._sent}"
@@ -155,8 +157,8 @@ class ServedAdapter:
         accelerator.wait_for_everyone()
 
     def close(self) -> None:
-        """Take the last one away."""
+        """Unload the last adapter."""
         if self.name is not None and self._trainer.accelerator.is_main_process:
-            with suppress(SpecError):  # a server that is gone holds nothing
+            with suppress(SpecError):  # the server may be gone
                 self._client.unload(self.name)
             shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,30 +1,31 @@
-"""Give a policy its first steps by supervised fine-tuning, through TRL's `SFTTrainer`.
+"""Train a policy by supervised fine-tuning, through TRL's `SFTTrainer`.
 
-From a scripted teacher of the procedural world `mini`, and from random weights:
+Learn from a scripted teacher of the procedural world `mini`, starting from random weights:
 
     accelerate launch --config_file configs/accelerate/single.yaml train/sft.py \
         --model-name-or-path runs/mini-init --tiny-model-if-missing true --use-cpu true \
         --teacher teacher:mini --dataset mini --instructions false --output-dir runs/mini-sft
 
-Teachers in several stages, one harder than the other and each at its share of the learning rate,
-make the starter policy that ships with the package (`make starter`: 6,800 optimizer steps):
+Make the starter policy of the package with teachers in several stages (`make starter`: 6,800
+optimizer steps). Each stage is harder than the one before and has its own share of the learning
+rate:
 
     accelerate launch --num_cpu_threads_per_process 1 \
         --config_file configs/accelerate/single.yaml train/sft.py --config configs/sft/mini.yaml
 
-From saved episodes that reached a reward (rejection sampling):
+Learn from saved episodes whose reward is at least --min-reward (rejection sampling):
 
     accelerate launch --config_file configs/accelerate/single.yaml train/sft.py \
         --model-name-or-path Qwen/Qwen2.5-3B-Instruct --output-dir runs/sft \
         --episodes runs/gpt/episodes.jsonl --min-reward 1.0
 
-Options are the fields of `SftArguments`, `EnvConfig`, TRL's `SFTConfig` and `ModelConfig`, from a
-YAML file (`--config FILE`) and from flags, which override it. The policy lies in `--output-dir`
-with its tokenizer and loads as `hf:OUTPUT_DIR`.
+Options are the fields of `SftArguments`, `EnvConfig`, TRL's `SFTConfig` and `ModelConfig`. They
+come from a YAML file (`--config FILE`) and from flags. Flags override the file. The policy is in
+`--output-dir` with its tokenizer and loads as `hf:OUTPUT_DIR`.
 
-Episodes are rendered turn by turn, as the rollout engine renders them, so that what is learned has
-the form in which it is played. Only the policy's own tokens carry a loss, the end-of-turn token
-after each reply among them.
+Episodes are rendered turn by turn, like the rollout engine's. So the policy learns the same form
+that it later plays. Only the policy's own tokens carry a loss, with the end-of-turn token after
+each reply.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    # The checkout's own packages, and what is wrong before torch and TRL, which take many seconds.
+    # Use the checkout's own packages. Find errors before torch and TRL load (many seconds).
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from train.options.sft_options import SFT
     from train.options.start import check_start
@@ -81,7 +82,7 @@ def collect(args: SftArguments, env: EnvConfig, seed: int) -> list[list[Trajecto
 
     Raises:
         SpecError: Neither or both of `episodes` and `teacher` are given.
-        DataError: No episode of a stage reached `min_reward`.
+        DataError: A stage has no episode with a reward of at least `min_reward`.
     """
     check_sources(args.episodes, args.teacher)
     env.text_only("supervised fine-tuning")
@@ -107,13 +108,16 @@ def stages_of(args: SftArguments, env: EnvConfig) -> list[Stage]:
 
 
 N_READ = 500
-"""Episodes of each stage in which further tokens are looked for."""
+"""Number of episodes per stage that are searched for further tokens."""
 
 
 def tokens_in(
     found: Sequence[Sequence[Trajectory]], env: EnvConfig, patterns: Sequence[str]
 ) -> Callable[[PreTrainedTokenizerBase], list[str]]:
-    """What `tiny_tokens` match in episodes, as the chat template of a tokenizer writes them."""
+    """A function that finds the matches of `tiny_tokens` in episodes, given a tokenizer.
+
+    Episodes are searched in the form that the tokenizer's chat template gives them.
+    """
 
     def matched(tokenizer: PreTrainedTokenizerBase) -> list[str]:
         codec = ChatCodec(tokenizer)
@@ -130,7 +134,7 @@ def _select(found: Sequence[Trajectory], min_reward: float | None, name: str) ->
     kept, total = select(found, min_reward)
     if not kept:
         raise DataError(
-            f"none of {total} episodes ({name}) reached a reward of {min_reward}.",
+            f"none of {total} episodes ({name}) has a reward of at least {min_reward}.",
             mend="lower --min-reward, or give more episodes.",
         )
     PartialState().print(f"{len(kept)} of {total} episodes to learn from ({name})")
@@ -138,7 +142,7 @@ def _select(found: Sequence[Trajectory], min_reward: float | None, name: str) ->
 
 
 class FixedOrder(Sampler[int]):
-    """An order of training examples that is known beforehand."""
+    """A fixed order of training examples."""
 
     def __init__(self, order: Sequence[int]) -> None:
         """Keep the order."""
@@ -152,16 +156,16 @@ class FixedOrder(Sampler[int]):
 
 
 class TurnTrainer(WholeCheckpoints, SFTTrainer):
-    """`SFTTrainer` with checkpoints that say whether they are whole."""
+    """`SFTTrainer` with checkpoints that are marked as complete."""
 
 
 class StagedTrainer(TurnTrainer):
-    """Sees episodes stage by stage instead of all mixed, each stage at its share of the rate.
+    """Trains on episodes stage by stage, with each stage's share of the learning rate.
 
     Args:
-        stages: The stages, and for each the lengths of its episodes, which follow one another in
-            the training data.
-        options: What `SFTTrainer` takes.
+        stages: The stages, each with the lengths of its episodes. The training data holds the
+            stages' episodes one after the other.
+        options: The options of `SFTTrainer`.
     """
 
     def __init__(self, stages: Sequence[tuple[Stage, list[int]]], **options: Any) -> None:
@@ -186,13 +190,13 @@ class StagedTrainer(TurnTrainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> Any:
-        """The schedule asked for, times the rate of the stage that a step belongs to."""
+        """The chosen schedule, multiplied by the rate of each step's stage."""
         scheduled = super().create_scheduler(num_training_steps, optimizer)
         if {stage.rate for stage, _ in self._stages} == {1.0}:
             return scheduled
         if not isinstance(scheduled, LambdaLR):
             raise SpecError(
-                f"teacher_rate does not go with lr_scheduler_type {self.args.lr_scheduler_type}."
+                f"teacher_rate does not work with lr_scheduler_type {self.args.lr_scheduler_type}."
             )
         rates = [
             stage.rate
@@ -214,10 +218,10 @@ def build_trainer(
     model: ModelConfig,
     found: list[list[Trajectory]],
 ) -> SFTTrainer:
-    """TRL's trainer, for the episodes found.
+    """Build TRL's trainer for the episodes.
 
     Raises:
-        SpecError: There is no such model, or the episodes are another model's.
+        SpecError: The model does not exist, or another model wrote the episodes.
     """
     tokenizer = load_tokenizer(model, trust_remote_code=training.trust_remote_code)
     codec = ChatCodec(tokenizer)
@@ -239,13 +243,13 @@ def build_trainer(
     if len(kept) != sum(map(len, lengths)):
         raise SpecError(
             f"max_length {training.max_length} cuts episodes of up to {max(map(max, lengths))} "
-            "tokens so that nothing is left to learn from some. Fix: raise --max-length."
+            "tokens, so some have nothing left to learn. Fix: raise --max-length."
         )
     return trainer
 
 
 def main(argv: Sequence[str]) -> None:
-    """Train, and save the policy."""
+    """Train and save the policy."""
     groups = (SftArguments, EnvConfig, SFTConfig, ModelConfig)
     args, env, training, model = parse_options(
         groups,

@@ -1,4 +1,4 @@
-"""Teach a policy a teacher's or saved episodes: `longvideo-env sft` is `train/sft.py`."""
+"""Train a policy on a teacher's or saved episodes: `longvideo-env sft` is `train/sft.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from train.options.start import check_start
 
 
 def main(argv: Sequence[str]) -> int:
-    """Check first, import torch and TRL then, and train. Returns the exit code."""
+    """Check the options, then import torch and TRL and train. Returns the exit code."""
     check_start(argv, SFT)
     from train.options.script import run_script
     from train.sft import main as teach

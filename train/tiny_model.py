@@ -1,10 +1,10 @@
-"""A tiny model with random weights, for tests and for trying things out on a CPU.
+"""Make a tiny model with random weights, for tests and trials on a CPU.
 
     python -m train.tiny_model --out runs/tiny-model
 
-A two-layer Qwen2 with a byte-level tokenizer of its own, trained on text that ships with the
-package. It knows nothing, but loads wherever Qwen2 does, and since each tag of the game is one
-token, even its random replies act now and then. The same seed gives the same bytes.
+The model is a two-layer Qwen2 with its own byte-level tokenizer, trained on text of the package. It
+knows nothing, but it loads wherever Qwen2 loads. Each tag of the game is one token, so even random
+replies are sometimes valid actions. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 N_BPE_TOKENS = 1024  # enough for every word of the procedural world to be one token
 MAX_POSITIONS = 32_768
-HEAD_SIZE = 32  # vLLM's attention on CPUs needs as much at least
-# About 1 / sqrt(width). From transformers' default of 0.02, models this small and shallow take
-# many times as long to learn to look something up in their context.
+HEAD_SIZE = 32  # the least that vLLM's attention on CPUs supports
+# About 1 / sqrt(width). With transformers' default of 0.02, models this small and shallow need many
+# times as long to learn to look something up in their context.
 INITIALIZER_RANGE = 0.1
 
-# ChatML, as Qwen's templates write it.
+# ChatML, as in Qwen's templates.
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -47,8 +47,8 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
-# The same with tools: their names alone, since a tiny model reads no schemas, and calls in Hermes
-# form, as Qwen3 writes them.
+# The same with tools. It lists only their names, because a tiny model cannot read schemas. Calls
+# have the Hermes form, as in Qwen3.
 TOOL_TEMPLATE = (
     "{%- if tools %}{{- '<|im_start|>system\\n' }}"
     "{%- for tool in tools %}{{- tool.function.name + '\\n' }}{%- endfor %}"
@@ -65,7 +65,7 @@ TOOL_TEMPLATE = (
 )
 
 N_LABELS = 8
-"""How many labels of options the tiny model knows; its vocabulary depends on it."""
+"""Number of option labels in the tiny model's vocabulary."""
 
 _TITLE = "# A tiny model"
 _CARD = """{title}
@@ -73,10 +73,10 @@ _CARD = """{title}
 A two-layer Qwen2 ({n_parameters:,} parameters, {n_tokens} tokens, seed {seed}) made by
 `train/tiny_model.py`. {origin}
 """
-_UNTRAINED = """It was not trained and knows nothing: use it to test code that needs
-some model, never to judge one. The tokenizer was trained on a synthetic dataset of
+_UNTRAINED = """It was not trained and knows nothing. Use it to test code that needs a
+model, never to judge a model. The tokenizer was trained on a synthetic dataset of
 `longvideo-env`."""
-_TRAINED = "It has the weights of {base}, and random ones for tokens that were added."
+_TRAINED = "It has the weights of {base}, and random weights for added tokens."
 
 
 def make_tiny_model(
@@ -91,24 +91,24 @@ def make_tiny_model(
 ) -> Path:
     """Write a tiny model and its tokenizer into a folder.
 
-    The folder appears whole or not at all; an earlier tiny model in its place is replaced.
+    The folder appears complete or not at all. An earlier tiny model in its place is replaced.
 
     Args:
         out: The folder.
         seed: Seeds the weights. The tokenizer does not depend on it.
         hidden_size: The model's width.
-        dataset: Whose `train` split the tokenizer learns its words from.
-        base: A model whose weights, width and tokenizer are taken instead: a folder, or
-            `mini-starter`. Only what `tokens` adds is random then.
-        tokens: Is given the tokenizer, and says which further texts are one token each.
-        calls: Whether the chat template carries tools and calls of them.
+        dataset: The dataset whose `train` split the tokenizer is trained on.
+        base: A model to take the weights, width and tokenizer from: a folder, or `mini-starter`.
+            Then only the weights of added `tokens` are random.
+        tokens: Returns further texts that become one token each, given the tokenizer.
+        calls: Whether the chat template supports tools and calls of them.
 
     Returns:
         The folder.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        SpecError: `out` is taken by something that is not a tiny model.
+        InputError: `out` exists and is not a tiny model.
     """
     out = Path(out)
     _check_free(out)
@@ -141,7 +141,7 @@ def make_tiny_model(
 
 
 def make_tokenizer(dataset: str = "embedded") -> PreTrainedTokenizerBase:
-    """The tokenizer: byte-level BPE, with every tag and option label as one token.
+    """Make the tokenizer: byte-level BPE, with every tag and option label as one token.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -177,12 +177,12 @@ def make_tokenizer(dataset: str = "embedded") -> PreTrainedTokenizerBase:
 def make_model(
     tokenizer: PreTrainedTokenizerBase, *, seed: int = 0, hidden_size: int = 64
 ) -> Qwen2ForCausalLM:
-    """The model, in float32 on the CPU.
+    """Make the model, in float32 on the CPU.
 
     Args:
-        tokenizer: Gives the number of tokens and the special ones.
-        hidden_size: Its width; each head has 32, which vLLM on CPUs needs at least.
-        seed: Seeds the weights; torch's global generator is left as it was.
+        tokenizer: Gives the number of tokens and the special tokens.
+        hidden_size: The model's width. Each head has 32, the least that vLLM on CPUs supports.
+        seed: Seeds the weights. Torch's global generator does not change.
     """
     import torch
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
@@ -214,8 +214,8 @@ def make_model(
 def whole_tokens(dataset: str = "embedded") -> list[str]:
     """The tags of every tag set, the option labels, and the ends of the clips' ids.
 
-    A label is also a token together with the space before it, as within a sentence: so it comes
-    right after the option's words, and not after a token that says nothing.
+    A label with the space before it is also one token, as within a sentence. So the label directly
+    follows the option's words, without an empty token between them.
     """
     names = ["think"]
     for tag_set in TAG_SET_NAMES:
@@ -257,7 +257,7 @@ def _load_tokenizer(base: str) -> PreTrainedTokenizerBase:
 
 
 def _widened(base: str, n_tokens: int, seed: int) -> PreTrainedModel:
-    """A model with room for more tokens; torch's global generator is left as it was."""
+    """A model with room for more tokens. Torch's global generator does not change."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -281,7 +281,7 @@ def _check_free(out: Path) -> None:
 
 
 def _corpus(name: str) -> Iterator[str]:
-    """All text of a dataset, and the prompts around it."""
+    """All texts of a dataset, and the prompts around them."""
     dataset = load_dataset(name, "train")
     for tags in TAG_SET_NAMES:
         game = Game.from_config(EnvConfig(tags=tags))

@@ -1,4 +1,4 @@
-"""TRL's `GRPOTrainer`, made to go on from a checkpoint exactly where it was."""
+"""TRL's `GRPOTrainer` with exact resuming from a checkpoint."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from train.whole_checkpoints import WholeCheckpoints
 
 
 class EpochSampler(RepeatSampler):
-    """TRL's order of questions, drawn for each epoch from the seed and the epoch alone.
+    """TRL's order of questions, drawn for each epoch from the seed and the epoch only.
 
-    TRL draws each epoch's order from one generator, which a resumed run starts again: from the
-    second epoch on it would see other questions than the run that was interrupted.
+    TRL draws the orders of all epochs from one generator. A resumed run starts that generator
+    again, so from the second epoch on it would get other questions than the interrupted run.
     """
 
     def __init__(self, *, seed: int, **options: Any) -> None:
@@ -48,7 +48,7 @@ class EpochSampler(RepeatSampler):
 
 
 class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
-    """`GRPOTrainer` with a resumable order of questions, and with vLLM on a CPU too."""
+    """`GRPOTrainer` with a resumable order of questions, and with vLLM also on a CPU."""
 
     _order: EpochSampler | CurriculumSampler | None = None
     _scoring = False
@@ -63,15 +63,15 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
         send_adapter: bool = False,
         **options: Any,
     ) -> None:
-        """The options of `GRPOTrainer`, and what this project adds to it.
+        """The options of `GRPOTrainer`, and this project's.
 
         Args:
-            args: TRL's.
+            args: TRL's options.
             credit: How turns are credited.
-            held_out: What `evaluate` plays.
-            curriculum: What draws the questions; by default each comes once an epoch.
-            send_adapter: Send a vLLM server the LoRA adapter alone, as files.
-            options: What `GRPOTrainer` takes besides.
+            held_out: The evaluation that `evaluate` plays.
+            curriculum: Draws the questions. By default each question occurs once per epoch.
+            send_adapter: Whether to send only the LoRA adapter to a vLLM server, as files.
+            options: Further options of `GRPOTrainer`.
         """
         self._curriculum = curriculum
         self._credit = credit
@@ -94,9 +94,9 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
             vllm.sync_weights = partial(self._sync_weights, send)
 
     def release_engine(self) -> None:
-        """Shut TRL's vLLM engine down, which has to be before the process group ends.
+        """Shut down TRL's vLLM engine, before the process group ends.
 
-        A server's adapter is taken away.
+        A server's adapter is unloaded.
         """
         if self.served is not None:
             self.served.close()
@@ -115,12 +115,12 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Play the held-out questions, and log what came of it as `eval_accuracy` and so on."""
+        """Play the held-out questions, and log the figures as `eval_accuracy` and so on."""
         if self._held_out is None:
             raise SpecError("there are no held-out questions. Fix: give --eval-strategy steps.")
         model: Any = self.model
         training = model.training
-        model.eval()  # also what TRL logs by
+        model.eval()  # TRL also chooses its log by this
         try:
             figures = self._held_out.play(self)
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
@@ -157,14 +157,14 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: torch.Tensor, *args: Any, **options: Any
     ) -> Any:
-        # Before the batch is there to train on, TRL has no images of a rollout_func's episodes.
+        # TRL has no images of a rollout_func's episodes until the training batch is complete.
         if self._scoring and self._sees:
             options |= self._shown(input_ids)
         scored: Any = super()._get_per_token_logps_and_entropies  # it carries no annotations
         return scored(model, input_ids, *args, **options)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the policy; one that sees with what its processor needs for images."""
+        """Save the policy, and the image processor of a policy that sees frames."""
         super().save_model(output_dir, _internal_call)
         args: Any = self.args
         rollouts: Any = self.rollout_func
@@ -172,7 +172,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
             rollouts.codec.processor.save_pretrained(output_dir or args.output_dir)
 
     def _by_turn(self, advantages: torch.Tensor, completion_ids: torch.Tensor) -> torch.Tensor:
-        """Advantages of shape (B,), as (B, T) with what each turn adds. A collective."""
+        """Expand advantages (B,) to (B, T) and add the turns' credit. A collective."""
         assert self._credit is not None
         rollouts: Any = self.rollout_func
         engine = rollouts.engine
@@ -180,7 +180,7 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
             earned_by_turns(played, engine.dataset.task(played.qid), engine.game, group)
             for played, group in rollouts.played
         ]
-        # The groups reach over processes.
+        # Groups may span processes.
         start = self.accelerator.process_index * len(mine)
         everywhere: list[Earned | None] = gather_object(mine)
         added = self._credit.of(everywhere)[start : start + len(mine)]
@@ -199,21 +199,21 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """Train; from a checkpoint's folder with the curriculum as it was there."""
+        """Train. If it resumes from a checkpoint's folder, load the curriculum from there."""
         if self._curriculum is not None and isinstance(resume_from_checkpoint, str):
             self._curriculum.load(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        # Not behind the checkpoint: its last file is the mark of a whole one.
+        # Not after the checkpoint: its last file marks it as complete.
         args: Any = self.args
         if self._curriculum is not None and args.should_save:
             self._curriculum.save(Path(output_dir))
         super()._save_rng_state(output_dir)
 
     def _run_epoch(self, model: Any, epoch: Any, *args: Any, **options: Any) -> Any:
-        # Where several processes share the data and the first batches are skipped, as in a resumed
-        # run, the loader's `set_epoch` ends at a wrapper and does not reach the order of questions.
+        # A resumed run skips the first batches. With several processes the loader's `set_epoch`
+        # then reaches a wrapper, but not the sampler.
         if self._order is not None:
             self._order.set_epoch(epoch)
         run: Any = super()._run_epoch  # it carries no annotations
@@ -241,13 +241,13 @@ class EpisodeTrainer(WholeCheckpoints, GRPOTrainer):
 def reload_weights(vllm: Any) -> None:
     """Give the trainer's weights to TRL's engine in this process.
 
-    On a CPU vLLM packs weights anew after loading them, so that they cannot be loaded in place, as
-    TRL does: `reload_weights` unpacks and packs them again.
+    On a CPU vLLM repacks weights after loading them. So they cannot be loaded in place, as TRL
+    does. `reload_weights` unpacks them and packs them again.
     """
     runner = vllm.llm.llm_engine.model_executor.driver_worker.model_runner
     runner.reload_weights(weights_iterator=vllm._iter_named_params())
     if vllm.model.config.tie_word_embeddings:
-        # The head has no weights of its own to reload, so its packed copy would stay as it was.
+        # The head has no weights of its own to reload, so its packed copy would keep the old ones.
         head = runner.get_model().lm_head
         head.quant_method.process_weights_after_loading(head)
     vllm.llm.reset_prefix_cache()
@@ -255,9 +255,9 @@ def reload_weights(vllm: Any) -> None:
 
 @contextmanager
 def _eager_engine() -> Iterator[None]:
-    """Let TRL make its engine without compiling, in float32, as suits a CPU.
+    """Make TRL build its engine for a CPU: without compiling, in float32.
 
-    TRL takes no such options.
+    TRL has no options for this.
     """
     eager = partial(vllm_generation.LLM, enforce_eager=True, dtype="float32")
     with patch.object(vllm_generation, "LLM", eager):

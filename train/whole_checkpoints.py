@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or count as not there.
+"""Checkpoints that are complete, or are ignored.
 
-A checkpoint is a folder of many files, written one after the other. `trainer_state.json` is its
-mark: it is the last file to be written, after those of all processes, and it goes first where a
-folder is written again. A checkpoint without it, or with half of it, was cut off by a kill.
+A checkpoint is a folder of many files, written one after the other. `trainer_state.json` marks it
+as complete. This file is written last, after the files of all processes. If a folder is written
+again, it is deleted first. A checkpoint without this file, or with half of it, is incomplete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from longvideo_env.errors import SpecError, StorageError
 
 
 class WholeCheckpoints(Trainer):
-    """A trainer whose checkpoints say whether they are whole."""
+    """A trainer whose checkpoints are marked as complete."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(
@@ -42,10 +42,10 @@ class WholeCheckpoints(Trainer):
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Say in one error what torch says in a `RuntimeError` where it cannot write a file.
+    """Turn torch's `RuntimeError` for a file that it cannot write into a `StorageError`.
 
     Raises:
-        StorageError: It could not.
+        StorageError: A file could not be written.
     """
     try:
         yield
@@ -53,13 +53,13 @@ def storage_errors(folder: Path) -> Iterator[None]:
         if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
             raise
         raise StorageError(
-            f"{folder} cannot be written: the disk is full, or refuses more. Fix: make room; "
-            "--resume-from-checkpoint true goes on from the last whole checkpoint."
+            f"{folder} cannot be written: the disk is full or refuses the data. Fix: make room. "
+            "--resume-from-checkpoint true resumes from the last complete checkpoint."
         ) from error
 
 
 def last_whole_checkpoint(output_dir: Path) -> Path | None:
-    """The newest checkpoint of a run that is whole; those behind it that are not are deleted."""
+    """The newest complete checkpoint of a run. Newer incomplete ones are deleted."""
     folders = [path for path in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir()]
     numbered = [path for path in folders if path.name.rpartition("-")[2].isdecimal()]
     main = os.environ.get("RANK", "0") == "0"
@@ -67,29 +67,29 @@ def last_whole_checkpoint(output_dir: Path) -> Path | None:
         if is_whole(folder):
             return folder
         if main:
-            print(f"{folder} was cut off while it was written, and is deleted.", flush=True)
+            print(f"{folder} is incomplete and is deleted.", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Refuse a checkpoint whose weights are a pickle, which could run code when it is read.
+    """Refuse a checkpoint with pickled weights. Reading a pickle may run code.
 
     Raises:
-        SpecError: They are.
+        SpecError: The weights are pickled.
     """
     names = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
     old = [name for name in names if (folder / name).exists()]
     if old and not any(folder.glob("*.safetensors")):
         raise SpecError(
-            f"{folder / old[0]} is a pickle, which could run code. Fix: save the weights as "
-            "safetensors, as `save_pretrained` does; or trust it, and give --model-init-kwargs "
-            "'{\"use_safetensors\": false}'."
+            f"{folder / old[0]} is a pickle, which may run code. Fix: save the weights as "
+            "safetensors, as `save_pretrained` does. If you trust the file, give "
+            "--model-init-kwargs '{\"use_safetensors\": false}'."
         )
 
 
 def save_policy(trainer: Trainer, folder: Path) -> None:
-    """Save the policy so that each file in the folder is old or new, never half. A collective."""
+    """Save the policy, replacing each file at once, so none is ever half written. A collective."""
     scratch = folder / ".saving"
     main = trainer.accelerator.is_main_process
     if main:

@@ -1,1 +1,1 @@
-"""What asks a model once, without turns: files of the published baseline, and lenient reading."""
+"""Baselines that ask a model once, without turns, and the calibration of judges."""

@@ -1,8 +1,10 @@
-"""The files that a baseline is given, under names by which the readers find them together.
+"""Copy the files of a baseline to names that the dataset readers expect.
 
-Subtitles are those of LongTVQA (an object of clips or of videos), or as TVQA itself publishes them:
-JSON Lines of `{"vid_name": CLIP, "sub": [{"text", "start", "end"}]}` (an array of such rows, too),
-or a folder with `CLIP.srt` for each clip, at any depth.
+Subtitles may have these forms:
+
+- LongTVQA: a JSON object of clips or of videos;
+- TVQA: JSON Lines, or an array, of `{"vid_name": CLIP, "sub": [{"text", "start", "end"}]}`;
+- a folder with `CLIP.srt` for each clip, at any depth.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _HEAD = 4096
 
 @dataclass
 class SubtitleNotes:
-    """What of the subtitles was not read.
+    """Subtitles that were not read.
 
     Attributes:
         n_clips: Clips whose dialogue was read.
@@ -41,7 +43,7 @@ class SubtitleNotes:
     other: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """What a reader of the result must know; nothing where all was read."""
+        """Notes for the reader of the result. Empty if all subtitles were read."""
         found = []
         if self.other:
             found.append(f"{len(self.other):,} files name no clip, such as {self.other[0]}")
@@ -59,17 +61,17 @@ class SubtitleNotes:
 def side_by_side(
     questions: Path, subtitles: Path, notes: SubtitleNotes, *, skip_invalid: bool
 ) -> Iterator[Path]:
-    """The two files where the readers find them together; gives where the questions lie.
+    """Put questions and subtitles side by side in a temporary folder. Gives the questions' path.
 
     Args:
         questions: The questions.
         subtitles: The subtitles: a file, or a folder.
-        notes: Takes note of what is not read.
-        skip_invalid: Leave rows of subtitles out that are wrong.
+        notes: Collects the subtitles that are not read.
+        skip_invalid: Whether to leave out invalid rows of subtitles.
 
     Raises:
-        SpecError: One of them is not there.
-        DataError: The subtitles are not what they should be.
+        SpecError: A file does not exist.
+        DataError: The subtitles are invalid.
     """
     if not questions.is_file():
         raise SpecError(f"--questions-path {questions} is not a file.")
@@ -78,12 +80,12 @@ def side_by_side(
     notes.rejects = Rejects(skip_invalid)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / f"questions{questions.suffix}"
-        shutil.copyfile(questions, copy)  # not a link: readers go by the name that it leads to
+        shutil.copyfile(questions, copy)  # not a link: readers resolve links
         _lay_beside(subtitles, Path(folder), notes)
         try:
             yield copy
         except DataError as error:
-            # Name the file that was given, not its copy.
+            # Name the given file, not its copy.
             at_fault = questions if Path(str(error.file)).name == copy.name else subtitles
             raise type(error)(error.problem, at_fault, error.row, error.mend) from error
 
@@ -105,17 +107,17 @@ def _lay_beside(subtitles: Path, folder: Path, notes: SubtitleNotes) -> None:
 
 
 def is_published(file: Path) -> bool:
-    """Whether a file holds rows of `vid_name` and `sub`, as TVQA publishes them."""
+    """Whether a file holds rows of `vid_name` and `sub`, the published form of TVQA."""
     head = read_text(file)[:_HEAD].lstrip("\ufeff \t\r\n[")
     return head.startswith("{") and '"sub"' in head and '"vid_name"' in head
 
 
 def read_published(file: Path, notes: SubtitleNotes) -> dict[str, list[dict[str, Any]]]:
-    """Clip id -> its lines with times, from TVQA's rows.
+    """Map each clip id to its timed lines, from TVQA's rows.
 
     Raises:
-        MalformedFileError: It is no JSON.
-        InvalidRowError: A row is wrong, and such rows are not left out.
+        MalformedFileError: The file is not JSON, or has no valid row.
+        InvalidRowError: A row is invalid, and invalid rows are not left out.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for number, row in read_rows(file, notes.rejects):
@@ -129,9 +131,7 @@ def read_published(file: Path, notes: SubtitleNotes) -> dict[str, list[dict[str,
             if line["text"].strip()
         ]
     if not found:
-        raise MalformedFileError(
-            "expected rows of vid_name and sub, got none that can be read.", file
-        )
+        raise MalformedFileError("expected rows of vid_name and sub, got no valid row.", file)
     return found
 
 
@@ -139,7 +139,7 @@ def _row_problem(row: object) -> str | None:
     if not isinstance(row, dict) or not isinstance(row.get("sub"), list):
         return "expected an object with `vid_name` and a list `sub`."
     if parse_clip_id(str(row.get("vid_name"))) is None:
-        return f"expected the id of a clip in 'vid_name', got {row.get('vid_name')!r:.60}."
+        return f"expected a clip id in 'vid_name', got {row.get('vid_name')!r:.60}."
     for line in row["sub"]:
         whole = isinstance(line, dict) and isinstance(line.get("text"), str)
         if not whole or not all(is_time(line.get(n)) for n in ("start", "end")):
@@ -148,7 +148,7 @@ def _row_problem(row: object) -> str | None:
 
 
 def read_folder(folder: Path, notes: SubtitleNotes) -> dict[str, list[dict[str, Any]]]:
-    """Clip id -> its lines with times, from a folder of subtitle files named after clips.
+    """Map each clip id to its timed lines, from a folder of subtitle files named after clips.
 
     Raises:
         MalformedFileError: No file is named after a clip.

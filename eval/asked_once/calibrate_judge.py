@@ -1,17 +1,17 @@
-r"""How far a judge of answers in words can be trusted: its verdicts where the truth is known.
+r"""Measure how often a judge of free-text answers is right, on answers with a known verdict.
 
     longvideo-env calibrate-judge RUN --judge openai:gpt-4o-mini,votes=3
     longvideo-env calibrate-judge RUN_WITH_A_JUDGE
 
-RUN is a run on questions with options. The judge is asked, of each answer, whether the words of the
-option chosen mean the same as those of the right one, by the block `judge` of the run's words. As
-it is known whether they do, the share of verdicts that say so is its agreement, with an interval
-clustered by video; how often it calls right what is wrong, and the other way round, stands beside.
-Options that speak of others ("both A and C") say nothing by themselves and are left out.
+RUN is a run on questions with options. For each answer the judge is asked whether the chosen option
+means the same as the right one, with the block `judge` of the run's prompts. The true verdict is
+known, so the share of true verdicts is the judge's agreement. Its interval is clustered by video.
+The output also has both kinds of errors: wrong answers called right, and right answers called
+wrong. Options that refer to others ("both A and C") are left out.
 
-Without --judge, what a judge said in the run itself is counted: on answers in words, beside exact
-match. Votes are kept in a recording (by default RUN/judge.sqlite): the same command asks for none
-of them again. `judge.json` beside it has the numbers. RUN itself is not changed.
+Without --judge, the verdicts in the run itself are counted, on free-text answers, and compared with
+exact match. Votes are kept in a recording (by default RUN/judge.sqlite), so the same command does
+not ask for them again. RUN/judge.json has the numbers. The run itself is not changed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ VOTES, NUMBERS = "judge.sqlite", "judge.json"
 async def judge_again(
     episodes: Sequence[Trajectory], judge: Judge, scorer: Scorer, concurrency: int, stderr: Console
 ) -> list[Trajectory]:
-    """Episodes with the judge's verdicts in place of those that they had; others are left out."""
+    """Give answered episodes the judge's verdicts. Episodes without a verdict are left out."""
     room = asyncio.Semaphore(concurrency)
 
     async def one(played: Trajectory) -> Trajectory:
@@ -79,7 +79,7 @@ def calibrate(
     concurrency: int,
     stderr: Console,
 ) -> dict[str, Any]:
-    """The figures of `eval.metrics.judge_agreement`, by a judge or from the run itself.
+    """The figures of `eval.metrics.judge_agreement`, from a judge or from the run itself.
 
     Raises:
         SpecError: There is nothing to judge, or no judge.
@@ -88,13 +88,13 @@ def calibrate(
     if spec is None:
         found = judge_figures(list(run.episodes.values()))
         if not found:
-            raise SpecError(f"no judge was asked in {run.folder}. Fix: give --judge SPEC.")
+            raise SpecError(f"{run.folder} was played without a judge. Fix: give --judge SPEC.")
         return found
     scorer = open_scorer(run, reward=None, dataset=dataset)
     if scorer.config.ask != CHOICE:
         raise SpecError(
-            f"{run.folder} was asked for {scorer.config.ask}: the truth is known only where there "
-            "are options. Fix: give a run with ask=choice, or leave --judge out."
+            f"{run.folder} was played with ask={scorer.config.ask}, but the true verdict is known "
+            "only for options. Fix: give a run with ask=choice, or leave out --judge."
         )
     config = replace(
         scorer.config, judge=spec, recording="reuse", recording_file=str(recording),
@@ -102,11 +102,11 @@ def calibrate(
     )  # fmt: skip
     judge = build_judge(Game.from_config(config), build_toolbox(config, scorer.dataset))
     if judge is None:
-        raise SpecError("--judge none judges nothing. Fix: name a judge.")
+        raise SpecError("--judge none is not a judge. Fix: name a judge.")
     episodes = list(run.episodes.values())
     judged = asyncio.run(judge_again(episodes, judge, scorer, concurrency, stderr))
     if not judged:
-        raise SpecError(f"no answer in {run.folder} chose an option that can be judged.")
+        raise SpecError(f"no answer in {run.folder} chose an option that a judge can judge.")
     return {**judge_figures(judged), "n_left_out": len(episodes) - len(judged)}
 
 
@@ -120,12 +120,12 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="A run's folder.")
     add("--judge", metavar="SPEC", help="The judge, such as openai:MODEL[@ENDPOINT],votes=3.")
-    add("--dataset", metavar="DIR", help="Where the dataset lies now.")
+    add("--dataset", metavar="DIR", help="Path of the dataset, if it was moved.")
     add(
         "--recording-file",
         type=Path,
         metavar="FILE",
-        help=f"The votes. Default: RUN/{VOTES}.",
+        help=f"Recording of the votes. Default: RUN/{VOTES}.",
     )
     add("--concurrency", type=int, default=16, metavar="C", help="Answers at once. Default: 16.")
     return parser

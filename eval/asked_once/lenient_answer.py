@@ -1,22 +1,21 @@
-r"""Which option a baseline's reply names, by five written rules, in this order.
+r"""Find the option that a baseline's reply names, by five rules in this order.
 
-A baseline asks once, so that nothing can be said about the form of a reply. Reasoning is cut out
-first (`<think>...</think>` and other forms). Then the first rule that fits decides:
+A baseline asks only once, so it cannot correct the form of a reply. Reasoning is removed first
+(`<think>...</think>` and other forms). Then the first matching rule decides:
 
-1. `label`: what stands in `<answer>...</answer>` is an answer by the game's own rule
+1. `label`: the text in `<answer>...</answer>` is an answer by the game's own rule
    (`longvideo_env.game.protocol.answers`): `a3`, `(a3)`, `\boxed{a3}`, `a3: he stands`.
-2. `option`: it is the words of exactly one option, whatever their case and punctuation.
-3. `leading`: it begins with a label and goes on with anything else behind a full stop, colon,
-   bracket, dash or comma: `a3. He says so at 00:12`. A label is `a0` onward; a letter, where A is
-   a0; or a number, which is that of the label: `D)`, `3`. Alone, or followed by these marks; "A man
-   walks in" and "3.5 hours" name no option.
-4. `sentence`: there is no `<answer>`, and the last of "answer is X", "answer: X", "option X is
-   correct" or `\boxed{X}` names a label as in 3, or begins with `a3` or a capital letter and goes
-   on in words: "the answer is B because he says so".
-5. `whole`: there is no `<answer>`, and the whole reply, or its last line, is read by 1 to 3.
+2. `option`: it has the words of exactly one option. Case and punctuation do not matter.
+3. `leading`: it begins with a label, followed by nothing, or by a full stop, colon, bracket, dash
+   or comma and any text: `a3. He says so at 00:12`. A label is `a0` onward, a letter (A is a0), or
+   the label's number: `D)`, `3`. "A man walks in" and "3.5 hours" name no option.
+4. `sentence`: there is no `<answer>`. The last "answer is X", "answer: X", "option X is correct" or
+   `\boxed{X}` counts. X is a label as in 3, or begins with `a3` or a capital letter and continues
+   with words: "the answer is B because he says so".
+5. `whole`: there is no `<answer>`. The whole reply, or its last line, is read by rules 1 to 3.
 
-A second label right behind the first ("a3 or a1", "A, B"), several `<answer>` blocks that name
-different options, and a label beyond the options name none: the reply is misparsed.
+A reply is misparsed if a second label follows the first ("a3 or a1", "A, B"), if several `<answer>`
+blocks name different options, or if the label is beyond the options.
 """
 
 from __future__ import annotations
@@ -57,11 +56,11 @@ RULES = ("label", "option", "leading", "sentence", "whole")
 
 
 class LenientAnswer(NamedTuple):
-    """What was read.
+    """The result of reading a reply.
 
     Attributes:
         choice: Index of the option, or None.
-        rule: The rule that found it, one of `RULES`; empty where none did.
+        rule: The rule that found it, one of `RULES`. Empty if no rule did.
     """
 
     choice: int | None
@@ -93,7 +92,7 @@ def read_reply(text: str, options: Sequence[str]) -> LenientAnswer:
 
 
 def _read(text: str, options: Sequence[str]) -> LenientAnswer:
-    """What stands in an answer, by rules 1 to 3."""
+    """Read an answer by rules 1 to 3."""
     strict = read_answer(text, options)
     if isinstance(strict, int):
         return LenientAnswer(strict, "label")

@@ -1,1 +1,1 @@
-"""What a paper's numbers rest on: packed, verified by strangers, and summed up on one page."""
+"""Bundles of a paper's runs that others can verify, and evaluation cards."""

@@ -1,4 +1,4 @@
-"""Whether the figures of a bundle follow from its episodes, and these from their material."""
+"""Check the figures of a bundle against its episodes, and the episodes against their material."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from longvideo_env.records.identity import short_hash
 from longvideo_env.records.trajectory import Trajectory
 
 _ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What values of other types than a run writes lead to."""
+"""Errors from values whose types a run does not write."""
 _SHOWN = 50
 
 
@@ -41,13 +41,13 @@ def runs_of(bundle: Bundle) -> dict[str, tuple[Run, dict[str, Any]]]:
     """The runs of a bundle and their summaries, by name.
 
     Raises:
-        SpecError: A file of a run is missing or cannot be read.
+        InputError: A file of a run is missing or cannot be read.
     """
     found = {}
     for entry in bundle.runs:
         place = f"runs/{entry['name']}"
         try:
-            # Not splitlines(): a text may hold other ends of lines than the file's own.
+            # Not splitlines(): a text may contain other line separators.
             lines = bundle.files[f"{place}/{EPISODES}"].decode().rstrip("\n").split("\n")
             episodes = [Trajectory.from_json(line) for line in lines]
             loaded = {
@@ -55,10 +55,10 @@ def runs_of(bundle: Bundle) -> dict[str, tuple[Run, dict[str, Any]]]:
                 for name in (CONFIG, SUMMARY, QUESTIONS)
             }
             if not all(isinstance(value, dict) for value in loaded.values()):
-                raise ValueError("a file is no JSON object")
+                raise ValueError("a file is not a JSON object")
             keys = [(str(t.qid), t.sample) for t in episodes]
             if len(set(keys)) < len(keys):
-                raise ValueError("an episode is there twice")
+                raise ValueError("an episode occurs twice")
         except (*_ODD, TrajectoryError) as error:
             raise InputError(f"{place} cannot be read: {error}") from error
         run = Run(
@@ -69,11 +69,11 @@ def runs_of(bundle: Bundle) -> dict[str, tuple[Run, dict[str, Any]]]:
 
 
 def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFindings:
-    """Check everything in a bundle that can be checked here.
+    """Check everything in a bundle that can be checked on this machine.
 
     Args:
         bundle: The bundle.
-        dataset: Where the dataset of its runs lies, if not where they say.
+        dataset: Path of the dataset, if it is not at the path that the runs name.
     """
     findings = BundleFindings()
     _check_hashes(bundle, findings)
@@ -90,7 +90,7 @@ def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFinding
                     what = check(one, findings)
                 except (*_ODD, LongVideoEnvError) as error:
                     findings.differs.append(
-                        f"{one.name}: a file of it holds what no run writes ({error!r:.200})"
+                        f"{one.name}: a file holds values that no run writes ({error!r:.200})"
                     )
                     continue
                 if what and len(findings.differs) == before:
@@ -104,7 +104,7 @@ def check_bundle(bundle: Bundle, *, dataset: str | None = None) -> BundleFinding
 def opened_runs(
     bundle: Bundle, runs: Mapping[str, tuple[Run, Mapping[str, Any]]], dataset: str | None
 ) -> Iterator[list[OpenedRun]]:
-    """The runs with their datasets and games, as far as they are here."""
+    """The runs, with their datasets and games if these exist on this machine."""
     with tempfile.TemporaryDirectory(prefix="longvideo-") as folder:
         yield [
             _open(bundle, entry, *runs[entry["name"]], dataset, Path(folder))
@@ -144,7 +144,7 @@ def _check_hashes(bundle: Bundle, findings: BundleFindings) -> None:
     listed: Mapping[str, Any] = bundle.manifest["files"]
     before = len(findings.differs)
     if bundle.manifest.get("digest") != digest_of(bundle.manifest):
-        findings.differs.append("manifest.json: its digest is not that of its content")
+        findings.differs.append("manifest.json: its digest does not match its content")
     for name in sorted({*listed, *bundle.files}):
         if name not in bundle.files:
             findings.differs.append(f"{name} is missing")
@@ -154,7 +154,7 @@ def _check_hashes(bundle: Bundle, findings: BundleFindings) -> None:
             "sha256": hash_of(bundle.files[name]),
             "bytes": len(bundle.files[name]),
         }:
-            findings.differs.append(f"{name}: its hash is not the one in the manifest")
+            findings.differs.append(f"{name}: its hash differs from the manifest's")
     for entry in bundle.runs:
         words = entry.get("words")
         if words is not None and words not in bundle.files:
@@ -166,7 +166,7 @@ def _check_hashes(bundle: Bundle, findings: BundleFindings) -> None:
 def _check_words(
     bundle: Bundle, runs: Mapping[str, tuple[Run, dict[str, Any]]], findings: BundleFindings
 ) -> None:
-    """Whether the default words are those of this release; own words are hashed with the rest."""
+    """Check that default words are this release's. Custom words are checked by their hash."""
     for entry in bundle.runs:
         config = runs[entry["name"]][0].config
         words = bundle.files.get(str(entry.get("words")))
@@ -190,18 +190,18 @@ def _check_figures(one: OpenedRun, findings: BundleFindings) -> str:
         return ""
     there = {name: value for name, value in one.summary.items() if name in now}
     absent = [name for name in now if name not in there]
-    if absent:  # a figure that a newer release knows
+    if absent:  # figures of a newer release
         findings.unchecked.append(f"{one.name}: {', '.join(absent)}: not in its summary")
     now = {name: now[name] for name in there}
     findings.differs += [f"{one.name}: {what}" for what in different(there, now)]
     findings.unchecked += [
-        f"{one.name}: {name}: no episode says it" for name in UNCHECKED if name in one.summary
+        f"{one.name}: {name}: episodes do not hold it" for name in UNCHECKED if name in one.summary
     ]
     return f"{len(now)} figures from {len(one.run.episodes):,} episodes"
 
 
 def _check_selection(one: OpenedRun, findings: BundleFindings) -> str:
-    """Whether the episodes are those that were asked for."""
+    """Check that the episodes are the requested ones."""
     asked = one.summary.get("n_asked")
     policies = {t.policy for t in one.run.episodes.values()} | {one.run.config.get("policy")}
     named = sorted({str(one.summary.get("policy")), *map(str, policies)})
@@ -209,7 +209,7 @@ def _check_selection(one: OpenedRun, findings: BundleFindings) -> str:
         findings.differs.append(f"{one.name}: it names several policies: {', '.join(named)}")
     if asked is None:
         findings.unchecked.append(
-            f"{one.name}: which questions were asked for: an earlier release did not note it"
+            f"{one.name}: the requested questions: an earlier release did not record them"
         )
         return ""
     samples = one.summary.get("n_samples")
@@ -226,19 +226,19 @@ def _check_selection(one: OpenedRun, findings: BundleFindings) -> str:
         return ""
     if asked != len(one.run.episodes):
         findings.differs.append(
-            f"{one.name}: {len(one.run.episodes):,} episodes, but {asked:,} were asked for"
+            f"{one.name}: {len(one.run.episodes):,} episodes, but {asked:,} were requested"
         )
         return ""
     if one.summary.get("shard"):
-        return f"all {asked:,} episodes of its shard are there"
+        return f"all {asked:,} episodes of its shard are present"
     qids = list(dict.fromkeys(qid for qid, _ in one.run.episodes))
     if short_hash("\n".join(qids)) != one.summary["selection"]["ids"]:
-        findings.differs.append(f"{one.name}: the episodes are not of the questions asked for")
-    return f"all {asked:,} episodes that were asked for are there"
+        findings.differs.append(f"{one.name}: the episodes are not of the requested questions")
+    return f"all {asked:,} requested episodes are present"
 
 
 def _check_replies(one: OpenedRun, findings: BundleFindings) -> str:
-    """Whether choices follow from what was written, and rewards from the gold."""
+    """Check choices against the replies, and rewards against the gold answers."""
     if one.game is None or one.config is None:
         findings.unchecked.append(f"{one.name}: answers and rewards: {one.problem}")
         return ""
@@ -247,11 +247,11 @@ def _check_replies(one: OpenedRun, findings: BundleFindings) -> str:
             play = replay(t, one.game)
             if t.status != "failed" and (play.choice, play.status) != (t.choice, t.status):
                 findings.differs.append(
-                    f"{one.name}: question {t.qid}: it chose {play.choice} by what was written, "
-                    f"not {t.choice}"
+                    f"{one.name}: question {t.qid}: the replies choose {play.choice}, not "
+                    f"{t.choice}"
                 )
         findings.unchecked.append(f"{one.name}: rewards, and the questions: {one.problem}")
-        return "answers, as they were written"
+        return "answers, from the replies"
     scorer = Scorer(one.dataset, one.config, one.game)
     for t in one.run.episodes.values():
         findings.differs += [f"{one.name}: {what}" for what in _reply_problems(scorer, t)]
@@ -306,12 +306,12 @@ def _check_tables(
 
 
 def texts_left_out(t: Trajectory) -> bool:
-    """Whether an episode was bundled without what was shown in it."""
-    return any(segment.text.startswith(LEFT_OUT) for segment in t.segments)
+    """Whether an episode was bundled without the shown texts."""
+    return any(str(segment.text).startswith(LEFT_OUT) for segment in t.segments)
 
 
 def print_findings(findings: BundleFindings, console: Console) -> None:
-    """What was checked, what could not be, and what differs."""
+    """Print what was checked, what could not be checked, and what differs."""
     for head, lines in (
         ("checked", findings.checked),
         ("not checked", findings.unchecked),

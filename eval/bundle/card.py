@@ -1,11 +1,11 @@
-"""Tell a run on one page: data, failures, leaks, settings, price, and the sentence to cite.
+"""Describe a run on one page: data, failures, leaks, settings, price, and a sentence to cite.
 
     longvideo-env card runs/demo/hf-mini-starter
     longvideo-env card runs/api/openai-gpt-4o --out card --dataset DIR
 
-Writes STEM.html and STEM.md, and STEM.json after the schema of EvalEval's "Every Eval Ever" 0.3.0.
-The figures are computed from the run's episodes. The page runs no script and loads nothing. The
-leak meter reads the run's dataset: where that is not here, the card says so.
+Writes STEM.html and STEM.md, and STEM.json in the schema of EvalEval's "Every Eval Ever" 0.3.0. The
+figures are computed from the run's episodes. The page runs no script and loads nothing. The leak
+meter reads the run's dataset. If the dataset is missing, the card says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from longvideo_env.records.files import storage_error, write_json, write_text
 
 
 def measure(dataset: str, split: str) -> tuple[list[Leak] | None, str]:
-    """What readers without understanding get right on a split; None, and why not."""
+    """Measure the leaks of a split. If that fails: None, and the reason."""
     try:
         return measure_leaks(load_dataset(dataset, split, skip_invalid=True)), ""
     except LongVideoEnvError as error:
@@ -44,20 +44,20 @@ def write_card(folder: Path, stem: Path, dataset: str | None = None) -> str:
 
     Args:
         folder: The run's folder.
-        stem: STEM.html, STEM.md and STEM.json are written.
-        dataset: Where its dataset lies, if not where it says.
+        stem: Path without ending. STEM.html, STEM.md and STEM.json are written.
+        dataset: Path of its dataset, if it is not at the path that the run names.
 
     Returns:
-        The sentence that may be cited.
+        The sentence to cite.
 
     Raises:
-        SpecError: The run is not finished.
+        InputError: The run is not finished.
         StorageError: A file cannot be written.
     """
     run = read_run(folder)
     summary = read_summary(run)
     if not summary:
-        raise InputError(f"{run.folder} has no {SUMMARY}. Fix: finish the run; it resumes.")
+        raise InputError(f"{run.folder} has no {SUMMARY}. Fix: resume and finish the run.")
     summary = {**summary, **figures_of(run, summary)}
     leaks, why = measure(
         dataset or str(run.config.get("dataset")), str(run.config.get("split") or "val")
@@ -79,8 +79,8 @@ def build_parser() -> OptionParser:
     parser = OptionParser(prog="longvideo-env card", description=__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="A run's folder.")
-    add("--out", type=Path, metavar="STEM", help="Without ending. Default: RUN/card.")
-    add("--dataset", metavar="DIR", help="Where the run's dataset lies here.")
+    add("--out", type=Path, metavar="STEM", help="Path without ending. Default: RUN/card.")
+    add("--dataset", metavar="DIR", help="Path of the run's dataset on this machine.")
     return parser
 
 

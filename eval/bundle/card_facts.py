@@ -1,4 +1,4 @@
-"""What a reader must know of a run beside its accuracy, as headings with rows."""
+"""Facts about a run that a reader needs besides its accuracy, as headings with rows."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class EvaluationCard:
 
     Attributes:
         title: The policy.
-        sentence: What may be cited.
+        sentence: The sentence to cite.
         sections: Heading -> rows of a name and a value.
-        warnings: What speaks against taking the figure as it stands.
+        warnings: Reasons to read the accuracy with care.
     """
 
     title: str
@@ -53,8 +53,8 @@ def make_card(
     Args:
         run: The run.
         summary: Its summary, computed from its episodes.
-        leaks: What readers without understanding get right on its questions; None if unknown.
-        no_leaks: Why that is not known.
+        leaks: What simple readers get right on its questions. None if unknown.
+        no_leaks: Why the leaks are unknown.
     """
     config, clean = clean_values(run.config), clean_values(summary)
     sections = {
@@ -74,7 +74,7 @@ def make_card(
 
 
 def sentence_of(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """The sentence that may be cited."""
+    """The sentence to cite."""
     if summary["accuracy"] is None:
         return f"{summary['policy']} has no accuracy on {summary['dataset']}: nothing was scored."
     interval = accuracy_interval(summary)
@@ -254,14 +254,14 @@ def _warnings(s: Mapping[str, Any], leaks: Sequence[Leak] | None) -> list[str]:
         found.append(f"{few[0].upper()}{few[1:]}.")
     if s.get("coverage") and (loss := Coverage.from_json(s["coverage"]).large_loss):
         found.append(f"{loss[:1].upper()}{loss[1:]} of the dataset.")
-    # What counting words in the gold clip gets is a floor for agents, and no leak.
+    # Counting words in the gold clip is a lower bound for agents, not a leak.
     open_leaks = [x for x in leaks or () if x.above_chance and "gold clip" not in x.reader]
     best = max(open_leaks, default=None,
                key=lambda leak: leak.accuracy)  # fmt: skip
     if best is not None:
         found.append(
-            f"A reader that goes by {best.reader} gets {best.accuracy:.1%} right without "
-            f"the video; chance is {best.chance:.1%}."
+            f"A simple reader ({best.reader}) gets {best.accuracy:.1%} right without the video. "
+            f"Chance is {best.chance:.1%}."
         )
     return found
 

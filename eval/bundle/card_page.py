@@ -26,7 +26,7 @@ th, td { vertical-align: top; overflow-wrap: anywhere; }
 
 
 def to_html(card: EvaluationCard) -> str:
-    """One page. Nothing of a run becomes markup, and the page may load and run nothing."""
+    """The card as one page. Texts of a run are escaped. The page loads and runs nothing."""
     environment = Environment(
         loader=PackageLoader("eval.bundle", ""),
         autoescape=True,
@@ -38,7 +38,7 @@ def to_html(card: EvaluationCard) -> str:
 
 
 def to_markdown(card: EvaluationCard) -> str:
-    """The same as Markdown."""
+    """The card as Markdown."""
     lines = [f"# {_plain(card.title)}", "", _plain(card.sentence), ""]
     lines += [f"- **Mind:** {_plain(line)}" for line in card.warnings]
     for heading, rows in card.sections.items():
@@ -48,7 +48,7 @@ def to_markdown(card: EvaluationCard) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text that stays in its cell, and is no markup."""
+    """Escape a text, so that it stays in its cell and is not read as markup."""
     for char in "\\`*_[]<>|":
         text = text.replace(char, f"\\{char}")
     return " ".join(text.split())

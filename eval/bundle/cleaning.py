@@ -1,8 +1,8 @@
-"""What must not leave this machine: paths, user names, keys, and the texts of licensed data.
+"""Remove what must not leave this machine: paths, user names, keys, and texts of licensed data.
 
 clean = clean_paths("hf:/home/someone/runs/grpo")      # hf:grpo
 line = without_texts(record)                           # prompts and observations as hashes
-find_secrets({"config.json": ...}, folders)            # what is left all the same
+find_secrets({"config.json": ...}, folders)            # secrets that still remain
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 OPEN_DATA = ("mini", "embedded")
-"""Datasets of this project's own, whose texts may be passed on."""
+"""This project's own datasets. Their texts may be shared."""
 
 LEFT_OUT = "[left out, sha256:"
 
@@ -32,7 +32,7 @@ def clean_paths(text: str) -> str:
 
 
 def clean_values(value: Any) -> Any:
-    """Plain values with all texts in them cleaned, keys of mappings too."""
+    """Plain values with cleaned texts, also in the keys of mappings."""
     if isinstance(value, str):
         return clean_paths(value)
     if isinstance(value, Mapping):
@@ -43,7 +43,7 @@ def clean_values(value: Any) -> Any:
 
 
 def clean_episode(record: dict[str, Any]) -> dict[str, Any]:
-    """A saved episode, cleaned. What the model read and wrote stays byte for byte."""
+    """Clean a saved episode. The model's prompts and replies stay byte for byte."""
     record = dict(record)
     for name in ("policy", "error", "reward_error"):
         record[name] = clean_values(record[name])
@@ -61,10 +61,10 @@ def _clean_turn(turn: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_texts(record: dict[str, Any]) -> dict[str, Any]:
-    """A saved episode without what the environment showed: its hash stands in its place.
+    """Replace the texts that the environment showed in a saved episode by their hashes.
 
-    The question, its options, what the policy wrote and what tools replied stay: a figure depends
-    on them.
+    The question, its options, the policy's replies and the tools' replies stay, because figures
+    depend on them.
     """
     return {**record, "segments": [_without_text(segment) for segment in record["segments"]]}
 
@@ -77,17 +77,17 @@ def _without_text(segment: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_open(dataset: object) -> bool:
-    """Whether a dataset's texts may be passed on."""
+    """Whether a dataset's texts may be shared."""
     name = str(dataset).rpartition("@")[2]  # variant:NAME@DATASET
     return name.partition(":")[0] in OPEN_DATA
 
 
 def find_secrets(files: Mapping[str, bytes], folders: Iterable[Path]) -> list[str]:
-    """What in files must not leave this machine, in words; never the secret itself.
+    """Describe secrets in files that must not leave this machine, without repeating them.
 
     Args:
-        files: By name.
-        folders: Whose absolute paths are looked for, beside the user's own folder.
+        files: The files by name.
+        folders: Folders whose absolute paths count as secrets, besides the home folder.
     """
     places = {str(Path.home()), *(str(folder.resolve()) for folder in folders)}
     needles = {f"{place}/": "a path of this machine" for place in places if len(place) > 1}
@@ -99,5 +99,5 @@ def find_secrets(files: Mapping[str, bytes], folders: Iterable[Path]) -> list[st
         text = content.decode("utf-8", "replace")
         found += [f"{name} holds {what}" for needle, what in needles.items() if needle in text]
         if _KEY.search(text):
-            found.append(f"{name} holds what looks like a key")
+            found.append(f"{name} seems to hold a key")
     return found

@@ -2,12 +2,12 @@
 
     manifest.json            versions, commands, and the SHA-256 of every other file
     runs/NAME/...            a run's episodes, configuration, questions' hashes and summary
-    words/DIGEST.jinja       what the environment said
+    words/DIGEST.jinja       the environment's prompts
     recording.jsonl          tool calls, and the replies of policies behind an endpoint
-    table.md, table.tex      the figures, as they may stand in a paper
+    table.md, table.tex      the figures as tables for a paper
 
-The same runs give the same bytes. `digest` in the manifest is the hash of the manifest itself, and
-so of all: printed in a paper, it says which bundle is meant.
+The same runs give the same bytes. `digest` in the manifest is the hash of the manifest, and so of
+the whole bundle. A paper can print it to identify the bundle.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MANIFEST = "manifest.json"
 RECORDING_MEMBER = "recording.jsonl"
 TABLE_MD, TABLE_TEX = "table.md", "table.tex"
 LARGEST = 4 * 1024**3
-"""Bytes of all files together, unpacked: a bundle that says more is not read."""
+"""The most bytes of all unpacked files. A larger bundle is not read."""
 
-# What a changed byte can lead to in zipfile and json.
+# Errors that a changed byte can cause in zipfile and json.
 _BROKEN = (
     *(OSError, ValueError, TypeError, AttributeError, EOFError, RuntimeError, OverflowError),
     *(zipfile.BadZipFile, zlib.error, struct.error, RecursionError),
@@ -41,10 +41,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read.
+    """A bundle in memory.
 
     Attributes:
-        path: Where it lies.
+        path: Its path.
         manifest: Its manifest.
         files: The other files by name.
     """
@@ -55,7 +55,7 @@ class Bundle:
 
     @property
     def runs(self) -> list[Mapping[str, Any]]:
-        """What the manifest says of each run."""
+        """The manifest's entries of the runs."""
         return list(self.manifest["runs"])
 
 
@@ -65,7 +65,7 @@ def hash_of(content: bytes) -> str:
 
 
 def seal(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """The manifest with the hashes of the files, and its own."""
+    """Add the hashes of the files and its own digest to a manifest."""
     listed = {
         name: {"sha256": hash_of(files[name]), "bytes": len(files[name])} for name in sorted(files)
     }
@@ -74,19 +74,19 @@ def seal(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, A
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
-    """The hash of a manifest, without what it says of itself."""
+    """The hash of a manifest without its own digest."""
     rest = {name: value for name, value in manifest.items() if name != "digest"}
     text = json.dumps(rest, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hash_of(text.encode("utf-8", "surrogatepass"))
 
 
 def write_bundle(path: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Write a bundle; equal contents give equal bytes.
+    """Write a bundle. Equal contents give equal bytes.
 
     Args:
-        path: The file; replaced whole, or not at all.
-        manifest: Sealed.
-        files: All but the manifest.
+        path: The file. It is replaced at once or not at all.
+        manifest: The sealed manifest.
+        files: All other files.
     """
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
     partial = path.with_name(f"{path.name}.partial")
@@ -107,16 +107,19 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle into memory. Nothing is unpacked onto the disk.
 
     Raises:
-        SpecError: It is not a bundle, or is broken.
+        InputError: The file is not a bundle, or is broken.
+        SpecError: It is too large.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if sum(entry.file_size for entry in entries) > LARGEST:
-                raise SpecError(f"{path} unpacks to more than {LARGEST:,} bytes: it is not read.")
+                raise SpecError(
+                    f"{path} unpacks to more than {LARGEST:,} bytes, so it is not read."
+                )
             if len(set(names)) < len(names):
-                raise InputError(f"{path} holds a file twice: it was changed after it was made.")
+                raise InputError(f"{path} holds a file twice, so it was changed after it was made.")
             files = {name: archive.read(name) for name in names}
         manifest = json.loads(files.pop(MANIFEST))
         known = manifest["format"] == FORMAT and isinstance(manifest["files"], dict)
@@ -125,10 +128,10 @@ def read_bundle(path: Path) -> Bundle:
     except SpecError:
         raise
     except KeyError as error:
-        raise InputError(f"{path} is not a bundle: {error} is not there. {_FIX}") from error
+        raise InputError(f"{path} is not a bundle: {error} is missing. {_FIX}") from error
     except _BROKEN as error:
         raise InputError(f"{path} cannot be read as a bundle ({error}). {_FIX}") from error
     return Bundle(path, manifest, files)
 
 
-_FIX = "Fix: give a file that `longvideo-env bundle` wrote, whole."
+_FIX = "Fix: give a complete file that `longvideo-env bundle` wrote."

@@ -1,8 +1,8 @@
-"""A run as a record of the schema that EvalEval's "Every Eval Ever" publishes, version 0.3.0.
+"""A run as a record in the schema of EvalEval's "Every Eval Ever", version 0.3.0.
 
-The schema (https://github.com/evaleval/every_eval_ever, eval.schema.json) fits: one record for a
-run, one result for each figure, with its interval. What it has no field for (words, hashes, failed
-episodes) stands in its `additional_details`, whose values are texts.
+The schema is eval.schema.json of https://github.com/evaleval/every_eval_ever. There is one record
+per run, and one result per figure with its interval. Facts without a field of their own (words,
+hashes, failed episodes) go into `additional_details`, whose values are texts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def eval_record(run: Run, summary: Mapping[str, Any], retrieved: int) -> dict[st
     Args:
         run: The run.
         summary: Its figures.
-        retrieved: When the record is made, in seconds since 1970.
+        retrieved: Time of the record, in seconds since 1970.
     """
     config, s = clean_values(run.config), clean_values(summary)
     identity = config.get(IDENTITY) or {}
@@ -140,5 +140,5 @@ def _generation(config: Mapping[str, Any], s: Mapping[str, Any]) -> dict[str, An
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Details: texts alone; what is not known is left out."""
+    """Details as texts. Unknown values are left out."""
     return {name: str(value) for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A run's figures and a paper's tables, computed from its episodes alone."""
+"""A run's figures and a paper's tables, computed only from episodes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from longvideo_env.commands.typeset import Table, to_latex, to_markdown
 from longvideo_env.errors import SpecError
 
 UNCHECKED = ("wall_s",)
-"""What of a summary follows from no episode."""
+"""Figures of a summary that cannot be computed from episodes."""
 
 
 def figures_of(run: Run, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a run from its episodes, in the plain values of `summary.json`."""
+    """The figures of a run from its episodes, as plain values like those in `summary.json`."""
     numbers = summarize(list(run.episodes.values()), int(summary["n_questions"]))
     plain: dict[str, Any] = json.loads(json.dumps(numbers))
     return plain
 
 
 def different(was: Any, now: Any, name: str = "") -> list[str]:
-    """The names of the values that differ, such as `by_show.mini.accuracy`.
+    """The values that differ, with names such as `by_show.mini.accuracy`.
 
-    Numbers are equal to nine digits: another machine may round the last ones in another way.
+    Numbers are compared to nine digits, because another machine may round the last digits
+    differently.
     """
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         keys = [*was, *(key for key in now if key not in was)]
@@ -44,13 +45,15 @@ def different(was: Any, now: Any, name: str = "") -> list[str]:
         same = same or (math.isnan(was) and math.isnan(now))
     else:
         same = was == now
-    return [] if same else [f"{name} is {was!r:.60} there and {now!r:.60} from the episodes"]
+    if same:
+        return []
+    return [f"{name} is {was!r:.60} in the summary and {now!r:.60} from the episodes"]
 
 
 def _part(was: Mapping[str, Any], now: Mapping[str, Any], key: str, name: str) -> list[str]:
     place = f"{name}.{key}" if name else key
     if key not in was or key not in now:
-        return [f"{place} is {'not there' if key not in was else 'in no episode'}"]
+        return [f"{place} is {'missing' if key not in was else 'in no episode'}"]
     return different(was[key], now[key], place)
 
 
@@ -64,27 +67,27 @@ PAIR_COLUMNS = ("run", "against", "difference", "95% CI", "p", "n")
 def paper_tables(
     runs: Mapping[str, Run], summaries: Mapping[str, Mapping[str, Any]]
 ) -> list[Table]:
-    """The figures of runs, and each run beside the first on the questions that both played."""
+    """The figures of runs, and each run compared with the first on their common questions."""
     figures = {name: figures_of(run, summaries[name]) for name, run in runs.items()}
     rows = [_row(name, summaries[name], now) for name, now in figures.items()]
     note = (
         "Intervals are at 95 % and clustered by video. Failed episodes are left out of the "
-        "accuracy; unread answers count as wrong."
+        "accuracy. Unreadable answers count as wrong."
     )
     tables = [Table("runs", "Accuracy", RUN_COLUMNS, rows, note)]
     answers = [row for name, now in figures.items() for row in _answers(name, now)]
     if answers:
         note = (
-            "Accuracy of answers in words is the judge's verdict, or exact match without a judge; "
-            "of answers to when it is R@0.5. Agreement: the share of a judge's verdicts that say "
-            "what is known without it."
+            "The accuracy of free-text answers is the judge's verdict, or exact match without a "
+            "judge. The accuracy of answers to when is R@0.5. Agreement: the share of a judge's "
+            "verdicts that match what is known without it."
         )
         tables.append(
             Table("answers", "Answers in words and in time", ANSWER_COLUMNS, answers, note)
         )
     paired = _paired_rows(runs)
     if paired:
-        note = "Paired on the same questions; intervals are clustered by video."
+        note = "Paired on the same questions. Intervals are clustered by video."
         tables.append(Table("pairs", "Differences of accuracy", PAIR_COLUMNS, paired, note))
     return tables
 
@@ -128,7 +131,7 @@ def _paired_rows(runs: Mapping[str, Run]) -> list[list[str]]:
         try:
             numbers = compare(match(runs[first], runs[name]))
         except SpecError:
-            continue  # other questions: nothing is paired
+            continue  # no common questions
         interval = numbers["difference_ci95"]
         rows.append(
             [
@@ -150,7 +153,7 @@ def _p_value(p: float | None) -> str:
 
 
 def unique_names(policies: Sequence[str], folders: Sequence[str]) -> list[str]:
-    """What runs are called in tables: their policies, with the folder where several share one."""
+    """The names of runs in tables: their policies, with the folder if several have the same."""
     short = [short_name(policy) for policy in policies]
     return [
         name if short.count(name) == 1 else f"{name} ({folder})"

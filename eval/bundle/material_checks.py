@@ -1,4 +1,4 @@
-"""What a check of a bundle works on, and whether data, words and weights have the noted hashes."""
+"""The input and findings of a bundle's check, and the check of its hashes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from longvideo_env.game.game import Game
 from longvideo_env.records.identity import PARTS, changed_questions, digest_questions
 
 _OF_THIS_MACHINE = ("endpoint", "version", "draw")
-"""Parts of an identity that another machine may have otherwise, or that follow from no material."""
+"""Parts of an identity that may differ on another machine, or that no material decides."""
 
 
 @dataclass
 class BundleFindings:
-    """What came of a check.
+    """The result of a check.
 
     Attributes:
-        differs: What is not as it should be.
-        checked: What is.
-        unchecked: What could not be checked here, and why.
+        differs: Checks that failed.
+        checked: Checks that passed.
+        unchecked: What could not be checked on this machine, and why.
     """
 
     differs: list[str] = field(default_factory=list)
@@ -41,9 +41,9 @@ class OpenedRun:
         name: Its name in the bundle.
         run: Its episodes and configuration.
         summary: Its `summary.json`.
-        config: Its environment; None where that cannot be set up here.
-        dataset: Its questions; None where they are not at hand.
-        game: Its game; None as `config`.
+        config: Its environment. None if it cannot be set up on this machine.
+        dataset: Its questions. None if they are not on this machine.
+        game: Its game. None if it cannot be set up.
         problem: Why one of these is missing.
     """
 
@@ -57,7 +57,7 @@ class OpenedRun:
 
 
 def check_material(one: OpenedRun, findings: BundleFindings) -> str:
-    """Whether the hashes of data, words and weights are those of what is here."""
+    """Check the hashes of data, words and weights against those on this machine."""
     identity = one.run.config.get(IDENTITY)
     if not isinstance(identity, dict):
         findings.unchecked.append(f"{one.name}: its material: an earlier release kept no hashes")
@@ -80,7 +80,7 @@ def check_material(one: OpenedRun, findings: BundleFindings) -> str:
     same = _compare_parts(one, identity, parts, findings)
     if identity.get("version") != parts["version"]:
         findings.unchecked.append(
-            f"{one.name}: it was played with version {identity.get('version')}, and is checked by "
+            f"{one.name}: it was played with version {identity.get('version')} and is checked with "
             f"{parts['version']}"
         )
     return f"hashes of {', '.join(same)}"
@@ -105,18 +105,18 @@ def _check_questions_file(
 def _compare_parts(
     one: OpenedRun, identity: Mapping[str, Any], parts: Mapping[str, str], findings: BundleFindings
 ) -> list[str]:
-    """What has the hash that the run noted, in words; the rest is noted."""
+    """The names of the parts whose hashes match. Other parts are added to the findings."""
     same = []
     for name in [name for name in identity if name not in _OF_THIS_MACHINE]:
         called = PARTS.get(name, name)
         if name not in parts:
-            findings.unchecked.append(f"{one.name}: {called}: not here")
+            findings.unchecked.append(f"{one.name}: {called}: not on this machine")
         elif parts[name] != identity[name]:
-            findings.differs.append(f"{one.name}: {called}: another hash than that of what is here")
+            findings.differs.append(f"{one.name}: {called}: its hash differs on this machine")
         else:
             same.append(called)
     findings.unchecked += [
-        f"{one.name}: {PARTS[name]}: the run noted no hash"
+        f"{one.name}: {PARTS[name]}: the run has no hash of it"
         for name in parts
         if name not in identity and name not in _OF_THIS_MACHINE
     ]

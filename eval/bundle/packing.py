@@ -1,16 +1,17 @@
-"""Pack runs with all that a stranger needs to check their figures.
+"""Pack runs with everything that others need to check their figures.
 
     longvideo-env bundle runs/demo/hf-mini-starter runs/demo/hf-demo-grpo-mini --out paper.zip
     longvideo-env bundle runs/api --out paper.zip --recording runs/api/recording.sqlite
 
-RUN is a folder that `longvideo-env evaluate` wrote, or one that holds several; the table compares
-every run with the first. The bundle has the
-episodes, their configuration, the words, the recording, versions, hashes of data and weights, the
-commands, and the figures as a table in Markdown and LaTeX. It has no frames, no keys and no paths
-of this machine; and of data that is not this project's own no subtitles or captions that were
-shown, unless --with-texts asks for them: then mind the data's licence.
+RUN is a folder that `longvideo-env evaluate` wrote, or a folder of several. The table compares
+every run with the first.
 
-A bundle is checked as it is made. `longvideo-env verify` checks it anywhere.
+The bundle has the episodes, their configuration, the prompts, the recording, versions, hashes of
+data and weights, the commands, and the figures as a table in Markdown and LaTeX. It has no frames,
+no keys and no paths of this machine. Subtitles and captions that were shown are left out, unless
+the data is this project's own or --with-texts is given. With --with-texts, mind the data's licence.
+
+A bundle is checked before it is written. `longvideo-env verify` checks it on any machine.
 """
 
 from __future__ import annotations
@@ -58,14 +59,14 @@ def pack(
 
     Args:
         folders: Their folders.
-        with_texts: Whether shown texts of licensed data go along.
-        recording: The recording; by default the one beside the runs.
+        with_texts: Whether to include shown texts of licensed data.
+        recording: The recording. By default the one beside the runs.
 
     Returns:
         The sealed manifest, and the files by name.
 
     Raises:
-        SpecError: A run is not finished, or holds what must not leave this machine.
+        SpecError: A run is not finished, or holds secrets that must not leave this machine.
         TrajectoryError: An episode cannot be read.
     """
     runs = [read_run(folder) for folder in folders]
@@ -96,7 +97,7 @@ def pack(
     if secrets := find_secrets(files, places):
         raise SpecError(
             f"nothing was written: {'; '.join(secrets[:3])}. Fix: play the run with other names, "
-            "or take this out of its files."
+            "or remove this from its files."
         )
     manifest = {
         "made_with": {
@@ -109,10 +110,10 @@ def pack(
 
 
 def _pack_run(place: str, run: Run, whole: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files of a run, and what the manifest says of it."""
+    """The files of a run, and its entry in the manifest."""
     summary = read_summary(run)
     if not summary:
-        raise SpecError(f"{run.folder} has no {SUMMARY}. Fix: finish the run; it resumes.")
+        raise SpecError(f"{run.folder} has no {SUMMARY}. Fix: resume and finish the run.")
     config, clean = clean_values(run.config), clean_values(summary)
     lines = []
     with open(run.folder / EPISODES, encoding="utf-8") as file:
@@ -140,7 +141,7 @@ def _pack_run(place: str, run: Run, whole: bool) -> tuple[dict[str, bytes], dict
 
 
 def command_of(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    """The command that plays a run, from what the run says of itself."""
+    """The command that plays a run again, from its configuration and summary."""
     chosen = summary.get("selection") or {}
     given = {
         "policy": config.get("policy"),
@@ -162,7 +163,7 @@ def command_of(config: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     given |= {name: v for name, v in config.items() if name.startswith("episode_budget_")}
     words = ["longvideo-env", "evaluate"]
     for name, value in given.items():
-        # A list of the defaults is one as a tuple there.
+        # The configuration has lists where the defaults have tuples.
         if value is None or _plain(value) == _plain(defaults.get(name)):
             continue
         flag = name.replace("_", "-")
@@ -179,7 +180,7 @@ def _plain(value: Any) -> Any:
 
 
 def _words(run: Run) -> str:
-    """The words that the environment said: the default ones, or those of the run's file."""
+    """The environment's words: the default ones, or those of the run's file."""
     path = run.config.get("prompts")
     if not path:
         protocol = run.config.get("protocol")
@@ -189,8 +190,8 @@ def _words(run: Run) -> str:
         return shipped_text(shipped) if shipped else Path(str(path)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{run.folder} was played with the words of {path}, which cannot be read ({error}). "
-            "Fix: put the file back."
+            f"{run.folder} was played with the words in {path}, but this file cannot be read "
+            f"({error}). Fix: put the file back."
         ) from error
 
 
@@ -203,7 +204,7 @@ def _recorded(runs: Sequence[Run], given: Path | None, whole: bool) -> dict[str,
         return {}
     if not paths:
         raise SpecError(
-            "the runs were recorded, but their recording is not beside them. Fix: name it with "
+            "the runs were recorded, but their recording is not beside them. Fix: give "
             "--recording FILE."
         )
     lines = sorted({line for path in paths for line in export_calls(path)})
@@ -213,7 +214,7 @@ def _recorded(runs: Sequence[Run], given: Path | None, whole: bool) -> dict[str,
 
 
 def _folder_names(folders: Sequence[Path]) -> list[str]:
-    """A name for each run: its folder's, with the one above where two are the same."""
+    """A name for each run: its folder's, with the parent folder's if two are the same."""
     own = [folder.resolve().name for folder in folders]
     names = [
         name if own.count(name) == 1 else f"{folder.resolve().parent.name}-{name}"
@@ -221,7 +222,7 @@ def _folder_names(folders: Sequence[Path]) -> list[str]:
     ]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise SpecError(f"two runs are called {twice!r}. Fix: rename a folder.")
+        raise SpecError(f"two runs have the name {twice!r}. Fix: rename a folder.")
     return names
 
 
@@ -241,20 +242,20 @@ def _version(package: str) -> str | None:
 
 
 def run_folders(paths: Sequence[Path]) -> list[Path]:
-    """The runs that are meant: each folder, or the runs in it.
+    """The folders of runs: each path itself, or the runs in it.
 
     Raises:
-        SpecError: There is none.
+        InputError: A path holds no run.
     """
     found = []
     for path in paths:
         folder = path.parent if path.name == EPISODES else path
-        # A model's folder has a config.json as well: a run is what has episodes.
+        # A model's folder also has a config.json. Only a run has episodes.
         is_run = (folder / EPISODES).is_file()
         below = [child for child in sorted(folder.glob("*/")) if (child / EPISODES).is_file()]
         if not is_run and not below:
             raise InputError(
-                f"no run lies in {path}. Fix: give a folder that `longvideo-env evaluate` wrote."
+                f"no run in {path}. Fix: give a folder that `longvideo-env evaluate` wrote."
             )
         found += [folder] if is_run else below
     return list(dict.fromkeys(found))
@@ -275,23 +276,25 @@ def build_parser() -> OptionParser:
     add(
         "--with-texts",
         action="store_true",
-        help="Leave in the subtitles and captions that were shown, of licensed data too.",
+        help="Include the shown subtitles and captions, also of licensed data.",
     )
-    add("--overwrite", action="store_true", help="Replace a file that is there.")
+    add("--overwrite", action="store_true", help="Replace an existing file.")
     return parser
 
 
 def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     if options.out.exists() and not options.overwrite:
-        raise InputError(f"{options.out} is there already. Fix: another --out, or --overwrite.")
+        raise InputError(f"{options.out} already exists. Fix: give another --out, or --overwrite.")
     folders = run_folders(options.runs)
     manifest, files = pack(folders, with_texts=options.with_texts, recording=options.recording)
     console = output_console()
     findings = check_bundle(Bundle(options.out, manifest, files))
     if findings.differs:
         print_findings(findings, console)
-        console.print("nothing was written. Fix: `longvideo-env rescore` makes the figures anew.")
+        console.print(
+            "nothing was written. Fix: compute the figures again with `longvideo-env rescore`."
+        )
         return EXIT_ERROR
     write_bundle(options.out, manifest, files)
     size = options.out.stat().st_size

@@ -1,9 +1,9 @@
-"""Play the episodes of a bundle again from what was recorded: they must come out byte for byte.
+"""Replay the episodes of a bundle. They must come out byte for byte.
 
-The game, the prompts, the tools that run here and the reward are played anew. What a model said is
-taken from the recording, where the bundle has one, or from the episode itself; so is what a tool
-behind an endpoint replied. A prompt that a chat template wrapped is taken as it was, once it is
-seen to hold the words that the game says now.
+The game, the prompts, the local tools and the reward are computed again. A model's replies are
+taken from the recording if the bundle has one, or from the episode. So are the replies of tools
+behind an endpoint. A prompt wrapped by a chat template is taken from the episode, after a check
+that it holds the game's words.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from longvideo_env.tools.toolbox import Toolbox
 
 
 def replay_bundle(bundle: Bundle, findings: BundleFindings, *, dataset: str | None = None) -> None:
-    """Play all episodes again, and note which come out otherwise.
+    """Play all episodes again, and add the differences to the findings.
 
     Args:
-        bundle: The bundle, which was checked already.
-        findings: Where it is noted.
-        dataset: Where the dataset lies, if not where the runs say.
+        bundle: The bundle, already checked.
+        findings: The findings to add to.
+        dataset: Path of the dataset, if it is not at the path that the runs name.
     """
     runs = runs_of(bundle)
     with (
@@ -74,13 +74,13 @@ async def _replay_run(
         findings.unchecked.append(f"{one.name}: nothing was played again: {one.problem}")
         return
     if one.config.frames:
-        why = "the master saw frames, which no bundle holds"
+        why = "the master saw frames, and a bundle has no frames"
         findings.unchecked.append(f"{one.name}: nothing was played again: {why}")
         return
     remote = {
         r for r in ("grounding", "vision", "judge") if getattr(one.config, r).startswith(REMOTE)
     }
-    # What is behind an endpoint is not built: it would ask for an address and a key.
+    # Agents behind an endpoint are not built, because they would need an address and a key.
     absent: dict[str, Any] = dict.fromkeys(remote, "none")
     here = replace(one.config, **absent)
     try:
@@ -123,7 +123,7 @@ async def _replay_run(
 
 
 def _compare(name: str, was: Trajectory, now: Trajectory) -> list[str]:
-    """What of an episode comes out otherwise, by name."""
+    """The fields of an episode that differ, by name."""
     before, after = _record(was), _record(now)
     if texts_left_out(was):
         after = without_texts(after)
@@ -156,7 +156,7 @@ def _policy_of(one: OpenedRun, t: Trajectory, recording: Recording | None) -> Po
 
 
 class EpisodeReplies:
-    """Writes what was written in an episode, turn by turn.
+    """A policy that repeats the replies of an episode, turn by turn.
 
     Args:
         played: The episode.
@@ -190,18 +190,18 @@ class EpisodeReplies:
         )
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no resources."""
 
 
 class EpisodeCodec(TextCodec):
-    """Renders as the episode was rendered, where that holds the words that are to be rendered.
+    """Renders messages as in the episode, if the episode's segments hold the messages' words.
 
     Args:
         played: The episode.
     """
 
     def __init__(self, played: Trajectory) -> None:
-        # Text alone needs no template, and is rendered anew.
+        # A text-only episode needs no template and is rendered again.
         self._has_tokens = any(s.token_ids is not None for s in played.segments)
         self._given = [s for s in played.segments if not s.sampled]
 
@@ -213,7 +213,7 @@ class EpisodeCodec(TextCodec):
         return same or super().open(messages, tools)
 
     def close(self, reply: Reply, turn: int) -> list[Segment]:
-        """What ended the assistant's turn."""
+        """The end of the assistant's turn."""
         return self._same(turn, True, []) or super().close(reply, turn)
 
     def observe(self, text: str, turn: int, frames: tuple[FrameRef, ...] = ()) -> list[Segment]:
@@ -242,7 +242,7 @@ class EpisodeCodec(TextCodec):
 
 
 class EpisodeJudge:
-    """Says what the judge of an episode said.
+    """A judge that repeats the verdict of an episode.
 
     Args:
         played: The episode.
@@ -257,12 +257,12 @@ class EpisodeJudge:
 
 
 class EpisodeTools:
-    """Runs the tools that run here; what others replied is taken from the episode.
+    """Runs local tools. The replies of remote tools are taken from the episode.
 
     Args:
-        toolbox: The tools that run here.
+        toolbox: The local tools.
         played: The episode.
-        remote: The roles of agents that do not.
+        remote: The roles of remote agents.
     """
 
     def __init__(self, toolbox: Toolbox, played: Trajectory, remote: set[str]) -> None:

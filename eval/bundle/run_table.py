@@ -1,11 +1,11 @@
-"""A paper's table of any runs: accuracy with intervals, and each run beside the first.
+"""Make a paper's table of runs: accuracy with intervals, and each run compared with the first.
 
     longvideo-env table runs/eval/random runs/eval/hf-mine
     longvideo-env table runs/eval --format tex > table.tex
     longvideo-env table runs/eval --names baseline ours --json
 
-Every figure is computed from the episodes. Others are compared with the first run, on
-the questions that both played. Failed episodes are left out of the accuracy and counted.
+Every figure is computed from the episodes. Each run is compared with the first on their common
+questions. Failed episodes are left out of the accuracy and counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def build_parser() -> OptionParser:
     parser = OptionParser("longvideo-env table", __doc__, tables=True)
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="A run, or a folder of runs.")
-    add("--names", nargs="+", metavar="NAME", help="What the runs are called, in their order.")
+    add("--names", nargs="+", metavar="NAME", help="Names of the runs, in their order.")
     return parser
 
 

@@ -3,11 +3,11 @@
     longvideo-env verify paper.zip
     longvideo-env verify paper.zip --dataset DIR --replay --tables tables/
 
-Needs no model and no network. The figures are computed again from the episodes, the answers from
-what the policy wrote, the rewards from the dataset's gold, and the hashes from the data, the words
-and the weights that are here. With --replay the episodes are played again from what was recorded
-and must come out byte for byte. What differs is named, question by question; what could not be
-checked here is listed, with the reason.
+It needs no model and no network. It computes the figures from the episodes, the answers from the
+policy's replies, the rewards from the dataset's gold answers, and the hashes from the data, words
+and weights on this machine. With --replay the episodes are replayed from the recording and must
+come out byte for byte. Differences are named, question by question. Everything that could not be
+checked is listed with the reason.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def build_parser() -> OptionParser:
     """The command line."""
     parser = OptionParser("longvideo-env verify", __doc__, findings="something differs")
     add = parser.add_argument
-    add("bundle", type=Path, metavar="FILE", help="What `longvideo-env bundle` wrote.")
-    add("--dataset", metavar="DIR", help="Where the runs' dataset lies here.")
-    add("--replay", action="store_true", help="Play the episodes again from what was recorded.")
-    add("--tables", type=Path, metavar="DIR", help="Put the tables, table.md and table.tex, here.")
+    add("bundle", type=Path, metavar="FILE", help="A file that `longvideo-env bundle` wrote.")
+    add("--dataset", metavar="DIR", help="Path of the runs' dataset on this machine.")
+    add("--replay", action="store_true", help="Replay the episodes from the recording.")
+    add("--tables", type=Path, metavar="DIR", help="Folder for table.md and table.tex.")
     add("--json", type=Path, metavar="FILE", help="Write all findings into this file.")
     return parser
 

@@ -1,1 +1,1 @@
-"""Playing a run on a cluster of Ray: one driver that writes, many workers that play."""
+"""Play a run on a Ray cluster: one driver writes, many workers play."""

@@ -1,4 +1,4 @@
-"""A worker of a cluster: it holds a policy and the tools, and plays the episodes it is handed."""
+"""A worker of a cluster. It has a policy and the tools, and plays the episodes that it is given."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Key: TypeAlias = tuple[str, int]
 """`str(qid)` and the sample of an episode."""
 
 LINGER_S = 0.02
-"""How long a worker waits for further results once it has one: fewer, larger messages."""
+"""Seconds that a worker waits for further results after the first, to send fewer messages."""
 
 _HERE = ("code", "endpoint")
-"""Parts of an identity that depend on where a process looks; the driver has checked them."""
+"""Parts of an identity that depend on the process. The driver has checked them."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a worker is made from.
+    """Everything that a worker needs to start.
 
     Attributes:
         spec: The policy.
-        run: How it plays.
+        run: The options of the run.
         config: The environment.
-        settings: How a model writes.
-        folder: Where the command was started: relative paths and parts of the user lie there.
-        identity: Hashes of the driver's material; a worker with other material is refused.
+        settings: The generation settings of a model.
+        folder: The folder that the command was started in, for relative paths and user parts.
+        identity: Hashes of the driver's material. A worker with other material is refused.
     """
 
     spec: Any
@@ -54,9 +54,9 @@ class EpisodeWorker:
     """The body of the actor.
 
     Args:
-        packed: The recipe, pickled: what cannot be read here is said by `start`.
+        packed: The pickled recipe. If it cannot be read, `start` returns the error.
         server: The actor with the recording, or None.
-        name: This worker's.
+        name: This worker's name.
     """
 
     def __init__(self, packed: bytes, server: Any, name: str) -> None:
@@ -67,21 +67,22 @@ class EpisodeWorker:
         self._playing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> str | Exception:
-        """Load the dataset and the policy. Returns the node, or what is wrong."""
+        """Load the dataset and the policy. Returns the node, or an error."""
         try:
             return self._start()
         except LongVideoEnvError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - the driver says it in one line
+        except Exception as error:  # noqa: BLE001 - the driver reports it in one line
             return PolicyError(f"a worker cannot start: {type(error).__name__}: {error!s:.300}")
 
     async def exchange(
         self, keys: Sequence[Key]
     ) -> tuple[list[tuple[Key, Trajectory]], Exception | None]:
-        """Take further episodes, and give those that are finished, waiting for one.
+        """Take further episodes, wait for a finished one, and return all finished ones.
 
         Returns:
-            Episodes with their keys; and what broke down here, after which nothing is played.
+            Finished episodes with their keys, and an error of this worker. After an error it plays
+            nothing more.
         """
         for key in keys:
             playing = asyncio.ensure_future(self._play(key))
@@ -118,7 +119,7 @@ class EpisodeWorker:
         theirs = {name: recipe.identity.get(name) for name in shared}
         if different := Identity(shared).difference(theirs):
             raise SpecError(
-                f"node {os.uname().nodename} has other material than the driver, namely "
+                f"node {os.uname().nodename} has other material than the driver: "
                 f"{', '.join(different)}. Fix: put the same dataset, model and release on all "
                 "nodes."
             )

@@ -1,7 +1,7 @@
-"""Playing a run's missing episodes on a cluster of Ray, in the place of one engine.
+"""Play a run's missing episodes on a Ray cluster, instead of with one engine.
 
-The driver alone knows which question is played where, and hands episodes to the one writer of the
-run's folder. See `scheduling` for what becomes of the questions of a lost worker.
+Only the driver knows which worker plays which question. It gives finished episodes to the one
+writer of the run's folder. `scheduling` handles the questions of lost workers.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ _DETAIL = re.compile(r"Worker exit detail: (.+)")
 _PATIENCE_S = 30.0
 _MOST_CALLS = 1000
 _NAMED = 8
-"""So many nodes are named; of a large cluster the others are counted."""
+"""The most nodes that are named. Further nodes of a large cluster are only counted."""
 
 _WAITS = "a worker waits for a node with room, or loads its model"
 
 
 class PlaceWithNode(Slot[Key, tuple[str, Trajectory]], Protocol):
-    """A slot that knows where its worker is; results come with the node that played them.
+    """A slot that knows its worker's node. Results come with the node that played them.
 
     Attributes:
-        node: The node; empty while there is no worker.
+        node: The node. Empty while there is no worker.
     """
 
     node: str
 
 
 class SlotPlayers:
-    """Plays episodes in slots, and says who has played how many. Nothing here knows Ray.
+    """Plays episodes in slots, and reports the number of episodes per node. It does not use Ray.
 
     Args:
         spec: The policy.
-        session: Where it plays.
-        slots: Where workers work.
-        progress: Where it is said which node does what.
+        session: The session that it plays in.
+        slots: The places of workers.
+        progress: Shows the work of each node.
         joined_s: Seconds that joining the cluster took.
     """
 
@@ -69,7 +69,7 @@ class SlotPlayers:
         self._session, self._slots, self._progress = session, slots, progress
         self._played: Counter[str] = Counter()
         self._start, self._ready_s = time.perf_counter() - joined_s, 0.0
-        # The driver plays nothing; this is how it writes down an episode that cannot be played.
+        # The driver plays nothing. It needs an engine to write an episode that cannot be played.
         self._engine = RolloutEngine(
             dataset=session.dataset,
             config=session.config,
@@ -86,7 +86,7 @@ class SlotPlayers:
 
         Raises:
             PolicyError: Workers are lost before they can play.
-            LongVideoEnvError: What broke down in a worker.
+            LongVideoEnvError: A worker failed.
         """
         keys = ((str(task.qid), sample) for task, sample in jobs)
         depth = 2 * self._session.run.concurrency
@@ -102,8 +102,8 @@ class SlotPlayers:
                 self._progress.place(self._where)
         except WorkerLostError as error:
             raise PolicyError(
-                f"{LIVES} workers in a row were lost before they could play: {error}. Fix: look "
-                "into Ray's logs, and give a worker more memory (--ray-workers, --cpus-per-worker)."
+                f"{LIVES} workers in a row were lost before they could play: {error}. Fix: read "
+                "Ray's logs, and give a worker more memory (--ray-workers, --cpus-per-worker)."
             ) from error
         finally:
             lost = ""
@@ -116,8 +116,8 @@ class SlotPlayers:
 
     async def _give_up(self, key: Key, reason: str) -> tuple[str, Trajectory]:
         qid, sample = key
-        why = f"the worker that played this question was lost {LIVES} times, the last time while "
-        why += f"it played nothing else: {reason}"
+        why = f"{LIVES} workers were lost while they played this question, the last one while it "
+        why += f"played nothing else: {reason}"
         task = self._session.dataset.task(qid)
         return "the driver", await self._engine.give_up(task, sample, why)
 
@@ -138,10 +138,10 @@ class RayPlayers(SlotPlayers):
 
     Args:
         spec: The policy.
-        session: Where it plays; the recording's counts are added to its own.
-        identity: Hashes of what the run is made of.
-        n_workers: How many.
-        progress: Where it is said which node does what.
+        session: The session that it plays in. The recording's counts are added to its own.
+        identity: Hashes of the run's material.
+        n_workers: Number of workers.
+        progress: Shows the work of each node.
         joined_s: Seconds that joining the cluster took.
     """
 
@@ -194,7 +194,7 @@ class RayPlayers(SlotPlayers):
 
 
 class _Slot:
-    """A place for an actor; a lost one is followed by another, on whichever node has room."""
+    """A place for an actor. A lost actor is replaced by another, on any node with room."""
 
     def __init__(
         self, ray: Any, options: RayOptions, packed: Any, server: Any, progress: EpisodeProgress
@@ -209,7 +209,7 @@ class _Slot:
         self.node = ""
 
     async def hire(self) -> _RayWorker:
-        """A worker that has loaded all it needs."""
+        """Start a worker and wait until it has loaded everything."""
         self.node, name = "", uuid4().hex
         actor = self._ray.remote(EpisodeWorker).options(**self._options)
         worker = _RayWorker(self._ray, actor.remote(self._packed, self._server, name), self, name)
@@ -243,20 +243,20 @@ class _RayWorker:
         """Call the actor.
 
         Raises:
-            WorkerLostError: It, or its node, is gone.
+            WorkerLostError: The actor or its node is lost.
         """
         errors = self._ray.exceptions
         try:
             return await getattr(self._actor, method).remote(*arguments)
         except errors.RayTaskError as error:
-            raise PolicyError(f"a worker broke down: {error.cause!r:.300}") from error
+            raise PolicyError(f"a worker failed: {error.cause!r:.300}") from error
         except errors.RayError as error:
             detail = _DETAIL.search(str(error))
             said = detail[1] if detail else str(error).strip().splitlines()[0]
             raise WorkerLostError(f"{self._slot.node or 'no node'}: {said:.200}") from error
 
     def dismiss(self) -> None:
-        """End the process, which may still play what nobody waits for."""
+        """End the process, with any episodes that it still plays."""
         with suppress(Exception):  # the cluster itself may be gone
             self._ray.kill(self._actor)
             if self._slot._server is not None:

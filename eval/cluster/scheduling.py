@@ -1,12 +1,12 @@
-"""Who plays which question: a queue of jobs that workers take from, and that survives workers.
+"""A queue of jobs for workers that may be lost.
 
     scheduler = Scheduler(jobs, n_jobs=1000, n_slots=len(slots), depth=128)
     async for result in play_over(scheduler, slots): ...
 
-Nothing here knows Ray. A slot is a place for a worker; it hires one, and a new one when that is
-lost. What a lost worker had not finished is played again. Such jobs are suspects: after two lost
-workers a job is played alone, and when a third is lost it is given up. So a job that kills its
-worker costs three of them, and no job beside it is taken for the culprit.
+This module does not use Ray. A slot is a place for a worker. It hires a worker, and a new one if
+that is lost. The unfinished jobs of a lost worker are played again. After two lost workers a job is
+played alone, and after a third it is given up. So a job that kills its worker costs three workers,
+and the jobs beside it are not given up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 LIVES = 3
-"""So many workers may be lost over a job."""
+"""Number of lost workers after which a job is given up."""
 
 JobT = TypeVar("JobT", bound=Hashable)
 ResultT = TypeVar("ResultT", covariant=True)
@@ -26,22 +26,22 @@ R = TypeVar("R")
 
 
 class WorkerLostError(Exception):
-    """A worker is gone, with what it had not handed over."""
+    """A worker is lost, with the results that it had not returned."""
 
 
 class Worker(Protocol[JobT, ResultT]):
-    """Who plays jobs."""
+    """Plays jobs."""
 
     async def exchange(self, jobs: Sequence[JobT], /) -> Sequence[tuple[JobT, ResultT]]:
-        """Hand over further jobs, and wait for results of these and earlier ones.
+        """Give further jobs to the worker, and wait for results of these and earlier jobs.
 
         Raises:
-            WorkerLostError: It is gone.
+            WorkerLostError: The worker is lost.
         """
         ...
 
     def dismiss(self) -> None:
-        """It is not needed any more."""
+        """End the worker."""
         ...
 
 
@@ -52,23 +52,23 @@ class Slot(Protocol[JobT, ResultT]):
         """A worker that is ready.
 
         Raises:
-            WorkerLostError: It was lost before it was ready.
+            WorkerLostError: The worker was lost before it was ready.
         """
         ...
 
 
 class Scheduler(Generic[JobT]):
-    """Which jobs are waiting, and who has which.
+    """The waiting jobs, and the jobs that each slot holds.
 
     Args:
-        jobs: What is to be done; read no further than workers ask for.
-        n_jobs: How many there are, at most.
-        n_slots: Slots that will ask for them.
+        jobs: The jobs, read only as workers need them.
+        n_jobs: The most jobs that there are.
+        n_slots: Number of slots.
         depth: The most jobs that a slot holds.
 
     Attributes:
-        n_lost: Workers that were lost while they held jobs.
-        n_again: Jobs that were handed out once more.
+        n_lost: Number of workers lost while they held jobs.
+        n_again: Number of jobs that were given out again.
     """
 
     def __init__(self, jobs: Iterator[JobT], *, n_jobs: int, n_slots: int, depth: int) -> None:
@@ -81,7 +81,7 @@ class Scheduler(Generic[JobT]):
         self.n_lost = self.n_again = 0
 
     def take(self, slot: int) -> list[JobT]:
-        """Further jobs for a slot; none if it holds enough, or none are left."""
+        """Further jobs for a slot. Empty if it holds enough, or if no jobs are left."""
         held = self._held.setdefault(slot, {})
         if not held and self._alone:
             job = self._alone.popleft()
@@ -91,8 +91,8 @@ class Scheduler(Generic[JobT]):
             return []  # it plays alone
         taken: list[JobT] = []
         more: JobT | None
-        # Less and less, so that slots end together (guided self-scheduling, Polychronopoulos and
-        # Kuck 1987).
+        # Fewer and fewer jobs, so that all slots end at about the same time (guided
+        # self-scheduling, Polychronopoulos and Kuck 1987).
         most = max(1, -(-self._left // (2 * self._n_slots)))
         while len(held) < self._depth and len(taken) < most:
             more = self._next()
@@ -111,7 +111,7 @@ class Scheduler(Generic[JobT]):
         return True
 
     def lost(self, slot: int) -> list[JobT]:
-        """Take back what a slot holds. Returns the jobs that are given up."""
+        """Take back the jobs of a slot. Returns the jobs that are given up."""
         given_up = []
         held = self._held.pop(slot, {})
         self.n_lost += bool(held)
@@ -126,12 +126,12 @@ class Scheduler(Generic[JobT]):
         return given_up
 
     def holds(self, slot: int) -> int:
-        """How many jobs a slot holds."""
+        """Number of jobs that a slot holds."""
         return len(self._held.get(slot, ()))
 
     @property
     def over(self) -> bool:
-        """Whether all is done."""
+        """Whether all jobs are done."""
         waiting = self._jobs is not None or self._again or self._alone
         return not waiting and not any(self._held.values())
 
@@ -151,14 +151,15 @@ async def play_over(
     slots: Sequence[Slot[JobT, R]],
     give_up: Callable[[JobT, str], Awaitable[R]],
 ) -> AsyncGenerator[list[R], None]:
-    """Play all jobs, and yield results as workers hand them over.
+    """Play all jobs, and yield results as workers return them.
 
-    Who takes results slowly slows the workers down.
+    A slow consumer of the results slows the workers down.
 
     Args:
         scheduler: The jobs.
-        slots: Where workers work.
-        give_up: The result of a job over which `LIVES` workers were lost, and how the last was.
+        slots: The places of workers.
+        give_up: Makes the result of a job that is given up, from the job and the reason of the last
+            loss.
 
     Raises:
         WorkerLostError: `LIVES` workers of a slot in a row were lost before they were ready.
@@ -166,9 +167,9 @@ async def play_over(
     floor = _Floor(scheduler, give_up, room=2 * len(slots))
     tasks = [asyncio.ensure_future(floor.work(i, slot)) for i, slot in enumerate(slots)]
     for task in tasks:
-        task.add_done_callback(floor.results.put_nowait)  # whatever ended it
+        task.add_done_callback(floor.results.put_nowait)  # also after an error
     try:
-        # A slot may still wait for a worker that nobody needs any more.
+        # A slot may still wait for a worker that is no longer needed.
         while not floor.over:
             item = await floor.results.get()
             if isinstance(item, asyncio.Task):
@@ -184,7 +185,7 @@ async def play_over(
 
 
 class _Floor(Generic[JobT, R]):
-    """Where slots work; `results` holds what they finished, and the tasks that ended."""
+    """The shared state of the slots. `results` holds their results, and tasks that ended."""
 
     def __init__(
         self, scheduler: Scheduler[JobT], give_up: Callable[[JobT, str], Awaitable[R]], room: int
@@ -197,11 +198,11 @@ class _Floor(Generic[JobT, R]):
 
     @property
     def over(self) -> bool:
-        """Whether all is done and taken."""
+        """Whether all jobs are done and all results are taken."""
         return self._scheduler.over and self.results.empty() and not self._unsaid
 
     async def work(self, place: int, slot: Slot[JobT, R]) -> None:
-        """Work in a slot until all is done."""
+        """Work in a slot until all jobs are done."""
         worker = await _hire(slot)
         try:
             while not self._scheduler.over:
@@ -215,7 +216,7 @@ class _Floor(Generic[JobT, R]):
                         worker.dismiss()
                         worker = await _hire(slot)
                     else:
-                        # Noted as done and queued in one go: `over` never misses a result.
+                        # Marked as done and queued without a pause, so `over` misses no result.
                         done = self._scheduler.done
                         self.results.put_nowait([r for job, r in finished if done(place, job)])
                 elif not self._scheduler.over:
@@ -232,7 +233,7 @@ class _Floor(Generic[JobT, R]):
         self._unsaid -= 1
 
     def _wake(self) -> None:
-        """Let slots without work look again."""
+        """Let slots without work check for jobs again."""
         self._given_back.set()
         self._given_back.clear()
 

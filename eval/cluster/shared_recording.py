@@ -1,9 +1,9 @@
-"""One recording for all workers of a cluster: equal calls are asked once, wherever they are made.
+"""One recording for all workers of a cluster, so that equal calls are made once.
 
-An actor on the driver's node holds the SQLite file. A worker asks it first: it answers from the
-file, or when an equal unfinished call of any worker has its reply, or says "ask the agent
-yourself, and hand in the reply". What a worker that was lost had promised to ask is asked by
-another one.
+An actor on the driver's node holds the SQLite file. A worker asks the actor first. The actor
+answers from the file. If an equal call of any worker is unfinished, it answers when that call has
+its reply. Otherwise the worker calls the agent and sends the reply to the actor. The calls of a
+lost worker are made by another worker.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Ticket: TypeAlias = tuple[str, int]
 
 
 class RecordingServer:
-    """Serves one recording; the body of the actor.
+    """Serves one recording. It is the body of the actor.
 
     Args:
         path: The SQLite file.
-        mode: As `Recording` takes it.
+        mode: The mode of the `Recording`.
     """
 
     def __init__(self, path: str, mode: str) -> None:
@@ -38,7 +38,7 @@ class RecordingServer:
     async def begin(
         self, ticket: Ticket, key: Mapping[str, Any], seed: int | None, of_policy: bool
     ) -> ToolReply | Exception | None:
-        """The reply to a call, or what is wrong; None: the caller is to ask, and to hand it in."""
+        """The reply to a call, or an error. None: the caller must call the agent and `hand_in`."""
         asked = asyncio.get_running_loop().create_future()
 
         async def ask() -> Asked:
@@ -55,7 +55,7 @@ class RecordingServer:
         return await self._outcome(ticket) if call.done() else None
 
     async def hand_in(self, ticket: Ticket, answer: Asked | Exception) -> ToolReply | Exception:
-        """Give the reply, or the error, for which `begin` has returned None."""
+        """Take the reply, or the error, after `begin` has returned None."""
         if ticket not in self._asking:
             return ToolError("the recording does not wait for this reply any more.")
         asking = self._asking.pop(ticket)
@@ -66,18 +66,18 @@ class RecordingServer:
         return await self._outcome(ticket)
 
     async def abandon(self, ticket: Ticket) -> None:
-        """The caller does not want the reply any more."""
+        """Drop a call whose caller no longer needs the reply."""
         self._asking.pop(ticket, None)
         if call := self._calls.pop(ticket, None):
             call.cancel()
 
     async def forget(self, worker: str) -> None:
-        """A worker is gone: another one asks what it was to ask."""
+        """Drop the calls of a lost worker, so that another worker makes them."""
         for ticket in [ticket for ticket in self._calls if ticket[0] == worker]:
             await self.abandon(ticket)
 
     async def stats(self) -> tuple[RecordingStats, RecordingStats]:
-        """What became of the calls so far: of tools, and of the policy."""
+        """The statistics of calls so far: of tools, and of the policy."""
         return self._recording.stats, self._recording.policy_stats
 
     async def _outcome(self, ticket: Ticket) -> ToolReply | Exception:
@@ -86,24 +86,24 @@ class RecordingServer:
             if call is None or call.cancelled():
                 return ToolError("this call was given up.")
             return await call
-        except Exception as error:  # noqa: BLE001 - what went wrong belongs to the caller
+        except Exception as error:  # noqa: BLE001 - the caller gets the error
             return error
         finally:
             self._calls.pop(ticket, None)
 
 
 class RemoteRecording:
-    """A recording that an actor holds, as a worker sees it: see `longvideo_env.tools.toolbox`.
+    """A worker's view of the actor's recording. See `longvideo_env.tools.toolbox`.
 
     Args:
         server: The actor.
         worker: The name of this worker.
-        mode: Of the recording.
+        mode: The mode of the recording.
     """
 
     def __init__(self, server: Any, worker: str, mode: str) -> None:
         self.mode = mode
-        # The server counts; these are here to be told apart.
+        # The server counts. These objects only distinguish tools from the policy.
         self.stats, self.policy_stats = RecordingStats(), RecordingStats()
         self._server, self._worker, self._numbers = server, worker, count()
 
@@ -133,8 +133,8 @@ class RemoteRecording:
 async def _answer(ask: Callable[[], Awaitable[Asked]]) -> Asked | Exception:
     try:
         return await ask()
-    except Exception as error:  # noqa: BLE001 - whoever waits for the same call gets it too
-        # An error of a library may not be fit to travel.
+    except Exception as error:  # noqa: BLE001 - all who wait for the same call get it
+        # An error of a library may not be picklable.
         ours = isinstance(error, LongVideoEnvError)
         return error if ours else ToolError(f"{type(error).__name__}: {error}")
 

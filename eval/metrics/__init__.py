@@ -1,1 +1,1 @@
-"""Numbers of finished episodes."""
+"""Figures computed from finished episodes."""

@@ -1,8 +1,8 @@
-"""Tokens, money and what tools reported, summed up over a run's episodes.
+"""Tokens, money and the tools' reports, summed over a run's episodes.
 
-What is counted is what each episode's calls used when they were made. A call that a recording
-answered counts here as well, though nobody paid for it again; `cost_once_usd` counts equal tool
-calls once, as a recording does.
+Each call counts with the tokens and money that it used when it was made. A call answered from a
+recording also counts, although nobody paid for it again. `cost_once_usd` counts equal tool calls
+once, like a recording.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from longvideo_env.records.trajectory import Trajectory, TurnRecord
 
 
 class Accounts:
-    """Usage by role, and what a right answer cost, of episodes taken in one at a time."""
+    """Usage by role, and the cost of a right answer. Episodes are added one at a time."""
 
     def __init__(self) -> None:
         self._by_role: dict[str, Usage] = {}
@@ -28,7 +28,7 @@ class Accounts:
         self._shown = Counter[str]()
 
     def see(self, trajectory: Trajectory) -> None:
-        """Take note of an episode."""
+        """Add an episode."""
         self._n_right += bool(trajectory.correct)
         self._shown.update(trajectory.frames)
         if trajectory.judged is not None:
@@ -44,15 +44,18 @@ class Accounts:
                 self._see_tool(trajectory.video_id, turn.request, turn.result)
 
     def figures(self) -> dict[str, Any]:
-        """What all of them used.
+        """The usage of all episodes.
 
         Returns:
-            `usage`: by role (`master`, `judge`, or a tool's name), and `total`; `cost_usd`, None
-            unless every call's price is known; `cost_once_usd`, the same with equal tool calls
-            counted once (same request, reply and usage); `cost_per_correct_usd` and
-            `tokens_per_correct`; `shortlisted`: how often a video did not fit the grounding agent's
-            context; `repaired`: how often that agent had to be asked again; `frames_sent`; and
-            where the master sees, `frames` as in `Trajectory.frames`, summed up.
+            - `usage`: by role (`master`, `judge`, or a tool's name), and `total`.
+            - `cost_usd`: None unless every call's price is known.
+            - `cost_once_usd`: the same, with equal tool calls counted once (same request, reply and
+              usage).
+            - `cost_per_correct_usd` and `tokens_per_correct`.
+            - `shortlisted`: number of calls whose video did not fit the grounding agent's context.
+            - `repaired`: number of calls that had to be repeated by a tool's agent.
+            - `frames_sent`.
+            - `frames`: sums of `Trajectory.frames`, if the master sees frames.
         """
         total = sum(self._by_role.values(), Usage())
         tokens = total.prompt_tokens + total.completion_tokens

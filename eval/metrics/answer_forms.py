@@ -1,4 +1,4 @@
-"""Figures of answers without options: words against words, stretches of time against the gold."""
+"""Figures of answers without options: free text, and stretches of time."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from eval.metrics.intervals import clustered_share
 from longvideo_env.records.trajectory import Trajectory
 
 THRESHOLDS = (0.3, 0.5, 0.7)
-"""R@t is the share of questions whose temporal IoU is t or more."""
+"""R@t is the share of questions with a temporal IoU of at least t."""
 
 NAMES = {"exact_match": "exact match", "token_f1": "token F1", "iou": "temporal IoU",
          "recall": "recall of the gold time"}  # fmt: skip
 
 
 def answer_figures(played: Sequence[Trajectory]) -> dict[str, Any]:
-    """`answers`, with the mean of each score and its interval; nothing where all have options.
+    """`answers`, with the mean and interval of each score. Empty if all questions have options.
 
     Args:
-        played: Episodes that did not fail. One without an answer scores 0.
+        played: Episodes that did not fail. An episode without an answer scores 0.
 
     Returns:
         By form (`words`, `when`): `n`, the number of episodes; each score of
-        `longvideo_env.game.matching.answer_scores` with `NAME_ci95`, clustered by video; and of
-        stretches `r_at`: threshold -> `share` and `ci95`.
+        `longvideo_env.game.matching.answer_scores` with `NAME_ci95`, clustered by video; and for
+        stretches of time `r_at`: threshold -> `share` and `ci95`.
     """
     found: dict[str, Any] = {}
     for form, first in (("words", "exact_match"), ("when", "iou")):
@@ -37,7 +37,7 @@ def answer_figures(played: Sequence[Trajectory]) -> dict[str, Any]:
 def mean_with_interval(
     values: Sequence[float], episodes: Sequence[Trajectory]
 ) -> tuple[float, list[float] | None]:
-    """The mean of values from 0 to 1 and its interval, clustered by video; samples are averaged."""
+    """The mean of values from 0 to 1, and its interval clustered by video. Samples are averaged."""
     videos, questions = [t.video_id for t in episodes], [str(t.qid) for t in episodes]
     interval = clustered_share(values, videos, questions)
     return sum(values) / len(values), None if interval is None else list(interval)
@@ -58,7 +58,7 @@ def _figures(episodes: Sequence[Trajectory]) -> dict[str, Any]:
 
 
 def answer_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, Sequence[float] | None, int]]:
-    """`(name, figure, interval, n)` of all that `answer_figures` found, in order."""
+    """`(name, figure, interval, n)` of every figure of `answer_figures`, in order."""
     rows = []
     for figures in (summary.get("answers") or {}).values():
         for name, label in NAMES.items():
@@ -70,7 +70,7 @@ def answer_rows(summary: Mapping[str, Any]) -> list[tuple[str, float, Sequence[f
 
 
 def answer_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What stands under a table of a run whose answers have no options."""
+    """The lines under a run's table for answers without options."""
     lines = []
     for label, value, interval, n in answer_rows(summary):
         within = "no interval" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"

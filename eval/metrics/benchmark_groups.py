@@ -10,26 +10,26 @@ from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import Task
 
 MAX_GROUPS = 40
-"""A fact with more values than this names questions, and no groups."""
+"""A fact with more values than this does not define groups."""
 
 
 Facts: TypeAlias = Mapping[str, Sequence[Sequence[str]]]
-"""`(name, value)` pairs of each question, by `str(qid)`; questions without any are left out."""
+"""`(name, value)` pairs of each question, by `str(qid)`, without questions that have no facts."""
 
 
 def question_facts(tasks: Iterable[Task]) -> Facts:
-    """What a benchmark says of each question."""
+    """A benchmark's facts about each question."""
     return {str(task.qid): task.question.facts for task in tasks if task.question.facts}
 
 
 def group_shares(facts: Facts, trajectories: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
-    """Fact -> `groups` (value -> n, accuracy, interval), and their `mean` with `mean_ci95`.
+    """Map each fact to `groups` (value -> n, accuracy, interval), `mean` and `mean_ci95`.
 
-    The mean weighs groups alike, however many questions they have.
+    The mean gives each group the same weight, whatever its number of questions.
 
-    A question that has several values of a fact counts in each, as in LVBench. Episodes without
-    a gold answer, and failed ones, are in no group. A reply without an answer is wrong, as in
-    `summarize`: none is drawn.
+    A question with several values of a fact counts in each group, as in LVBench. Failed episodes
+    and episodes without a gold answer are in no group. A reply without an answer is wrong, as in
+    `summarize`.
     """
     labelled: dict[str, list[tuple[Trajectory, str]]] = {}
     for trajectory in trajectories:
@@ -57,7 +57,7 @@ def _shares(labelled: Sequence[tuple[Trajectory, str]]) -> dict[str, Any]:
 
 
 def group_lines(summary: Mapping[str, Any]) -> list[str]:
-    """One line a fact, as they stand under a table."""
+    """The lines under a table, one per fact."""
     lines = []
     for name, found in summary.get("groups", {}).items():
         if len(found["groups"]) < 2:

@@ -1,13 +1,13 @@
-"""The mean of values that come in clusters, such as questions that come in videos, and its error.
+"""The mean of clustered values, such as questions about the same video, and its error.
 
     found = gather([1, 0, 1, 1], ["s01e01", "s01e01", "s01e02", "s01e03"])
     found.mean, found.n_clusters, found.correlation
     spread(found).standard_error, spread(found).df
 
-The variance is Bell and McCaffrey's bias-reduced one (CR2, Survey Methodology 28, 2002), with their
-Satterthwaite degrees of freedom, for clusters that share a correlation (Pustejovsky and Tipton,
-Journal of Business & Economic Statistics 36, 2018, equations 6 and 11). For a mean both have a
-closed form, so that a thousand videos take milliseconds.
+The variance is the bias-reduced CR2 of Bell and McCaffrey (Survey Methodology 28, 2002), with their
+Satterthwaite degrees of freedom. All clusters share one correlation (Pustejovsky and Tipton,
+Journal of Business & Economic Statistics 36, 2018, equations 6 and 11). Both have a closed form for
+a mean, so a thousand videos take milliseconds.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 
 WORKING_SHARE = 0.08
-"""The share of the estimated correlation that CR2 works with (`docs/statistics.md`).
+"""The share of the estimated correlation that CR2 uses (`docs/statistics.md`).
 
-With all of it the intervals cover 0.99 where one video has a third of the questions, because right
-and wrong vary less than normal values; with none of it, 0.91 where many videos are small.
+With a share of 1, intervals cover 0.99 if one video has a third of the questions, because right and
+wrong vary less than normal values. With a share of 0, they cover 0.91 if many videos are small.
 """
 
 
 @dataclass(frozen=True)
 class Clustered:
-    """Values by cluster. Several values of one question are one value, their mean.
+    """Values by cluster. Several values of one question become one value, their mean.
 
     Attributes:
         mean: Weighted mean of the values.
-        weights: Share of each cluster in it. Shape: (clusters,)
-        means: Weighted mean within each. Shape: (clusters,)
-        sizes: How many questions of equal weight each is worth. Shape: (clusters,)
-        n_questions: How many questions there are.
-        n_equal: How many questions of equal weight they are worth.
-        independent: Variance that the mean would have if questions were independent.
-        correlation: Intra-class correlation, by analysis of variance, within 0 and 1.
+        weights: Share of each cluster in the mean. Shape: (clusters,)
+        means: Weighted mean within each cluster. Shape: (clusters,)
+        sizes: Effective number of equal-weight questions in each cluster. Shape: (clusters,)
+        n_questions: Number of questions.
+        n_equal: Effective number of equal-weight questions.
+        independent: Variance of the mean if questions were independent.
+        correlation: Intra-class correlation from an analysis of variance, from 0 to 1.
     """
 
     mean: float
@@ -55,21 +55,21 @@ class Clustered:
 
     @property
     def n_clusters(self) -> int:
-        """How many clusters there are."""
+        """Number of clusters."""
         return len(self.weights)
 
     @property
     def typical_size(self) -> float:
-        """Questions in the cluster of a question taken at random."""
+        """Mean size of the cluster of a random question."""
         return float((self.weights * self.sizes).sum())
 
 
 @dataclass(frozen=True)
 class Spread:
-    """How far the mean may be off.
+    """The uncertainty of the mean.
 
     Attributes:
-        variance: Of the mean.
+        variance: Variance of the mean.
         df: Satterthwaite's degrees of freedom of that variance.
     """
 
@@ -88,17 +88,17 @@ def gather(
     questions: Sequence[Hashable] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Clustered:
-    """Sort values by their cluster.
+    """Group values by cluster.
 
     Args:
-        values: At least one.
-        clusters: What each belongs to.
-        questions: What each answers: samples of one question are no new questions. By default each
-            value is a question of its own.
-        weights: What each counts for in the mean. By default all alike.
+        values: At least one value.
+        clusters: The cluster of each value.
+        questions: The question of each value. Samples of one question share it. By default each
+            value has its own question.
+        weights: The weight of each value in the mean. By default all weights are equal.
 
     Raises:
-        ValueError: There is nothing, or the arguments differ in length.
+        ValueError: There are no values, or the arguments differ in length.
     """
     n = len(values)
     if not n or {n} != {len(x) for x in (clusters, questions, weights) if x is not None}:
@@ -126,8 +126,8 @@ def spread(found: Clustered, correlation: float | None = None) -> Spread:
 
     Args:
         found: The values of two clusters or more.
-        correlation: Intra-class correlation of the working model; by default `WORKING_SHARE` of
-            that of the values. 0 is the textbook's CR2.
+        correlation: Intra-class correlation of the working model. By default `WORKING_SHARE` times
+            that of the values. 0 gives the textbook's CR2.
     """
     rho = WORKING_SHARE * found.correlation if correlation is None else correlation
     w, v = found.weights, rho + (1 - rho) / found.sizes
@@ -153,7 +153,7 @@ def _sums(index: NDArray[np.intp], values: Floats) -> Floats:
 
 
 def _correlation(within: Floats, between: Floats, sizes: Floats) -> float:
-    """Between-cluster share of the variance, from the mean squares of an analysis of variance."""
+    """The share of variance between clusters, from the mean squares of an analysis of variance."""
     n, groups, total = len(within), len(between), float(sizes.sum())
     if groups < 2 or n <= groups:
         return 0.0

@@ -1,4 +1,4 @@
-"""What an episode cost: calls, tokens, seconds, and money where its record says so."""
+"""The cost of an episode: calls, tokens, seconds, and money if its record has it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ COSTS = {
     "seconds": "seconds per episode",
     "usd": "US dollars per episode",
 }
-"""The kinds of cost, and how an axis or a column calls them."""
+"""The kinds of cost, and their labels on an axis or a column."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one episode cost, or the mean over several. None is unknown.
+    """The cost of one episode, or the mean over several. None is unknown.
 
     Attributes:
-        tool_calls: Requests of the master agent; the one that opens the video is not counted.
-        tokens: Tokens that the policy sampled; None for a policy without tokens.
-        seconds: Model and tools together.
+        tool_calls: Requests of the master agent, without the call that opens the video.
+        tokens: Tokens that the policy sampled. None for a policy without tokens.
+        seconds: Seconds of model and tools together.
         usd: Money, as recorded with the episode or its calls.
     """
 
@@ -36,12 +36,12 @@ def episode_cost(record: Mapping[str, Any]) -> Cost:
     """The cost of a saved episode.
 
     Args:
-        record: A trajectory as saved; segments may carry `n_tokens` in place of their token ids.
+        record: A saved trajectory. Segments may have `n_tokens` instead of token ids.
     """
     timings = record.get("timings") or {}
     turns = record["turns"]
     sampled = _sum(_tokens(segment) for segment in record["segments"] if segment["sampled"])
-    if sampled is None:  # an API tells no token ids, but how many there were
+    if sampled is None:  # an API returns no token ids, but their number
         sampled = _sum(
             _number((turn.get("usage") or {}).get("completion_tokens")) for turn in turns
         )
@@ -54,19 +54,19 @@ def episode_cost(record: Mapping[str, Any]) -> Cost:
 
 
 def mean_cost(costs: Sequence[Cost], wall_s: float | None = None) -> dict[str, float | None]:
-    """The mean of each kind over the episodes of which it is known.
+    """The mean of each kind of cost, over the episodes with a known value.
 
     Args:
-        costs: Those of the episodes.
-        wall_s: How long the run took. An episode's own seconds hold the whole of each batch that it
-            was generated in, and waits behind others; the run's seconds count them once.
+        costs: The costs of the episodes.
+        wall_s: Seconds that the run took. An episode's own seconds include whole generation batches
+            and waits for other episodes. The run's seconds count these once.
     """
     means = {kind: _mean([getattr(cost, kind) for cost in costs]) for kind in COSTS}
     return means if not wall_s or not costs else {**means, "seconds": wall_s / len(costs)}
 
 
 def money_line(summary: Mapping[str, Any]) -> str:
-    """What a run's models cost, as far as it is known, and whose price is not.
+    """The known cost of a run's models, and the roles without a known price.
 
     Args:
         summary: A run's summary, with `usage` by role and `cost_usd`.
@@ -75,7 +75,8 @@ def money_line(summary: Mapping[str, Any]) -> str:
     if spent is not None:
         once = summary["cost_once_usd"]
         saved = f" (${once:.4f} with equal tool calls counted once)" if once < spent else ""
-        return f"${spent:.4f}{saved}" + ("" if right is None else f" (${right:.5f} a right answer)")
+        each = "" if right is None else f" (${right:.5f} per right answer)"
+        return f"${spent:.4f}{saved}{each}"
     roles = {role: used for role, used in summary["usage"].items() if role != "total"}
     known = [used["cost_usd"] for used in roles.values() if "cost_usd" in used]
     others = ", ".join(
@@ -83,7 +84,7 @@ def money_line(summary: Mapping[str, Any]) -> str:
         for role, used in roles.items()
         if used["requests"] and "cost_usd" not in used
     )
-    return (f"${sum(known):.4f} and " if known else "") + f"no price is known of: {others}"
+    return (f"${sum(known):.4f} and " if known else "") + f"no price is known for: {others}"
 
 
 def _tokens(segment: Mapping[str, Any]) -> float | None:
@@ -94,11 +95,11 @@ def _tokens(segment: Mapping[str, Any]) -> float | None:
 
 
 def _paid(record: Mapping[str, Any]) -> Iterator[float | None]:
-    """Money named by turns, by their results, and by what an agent reported besides."""
+    """The money in turns, in their results, or in the results' details."""
     for turn in [record.get("first") or {}, *record["turns"]]:
         result = turn.get("result") or {}
         places = (turn, result, result.get("details") or {})
-        # One of them: the same sum may be named again further in.
+        # Only the outermost: an inner record may repeat the same sum.
         yield next((paid for place in places if (paid := _number(place.get("cost_usd")))), None)
 
 

@@ -1,12 +1,12 @@
-"""What the figures of a run need of its episodes, taken in one at a time.
+"""The parts of a run's episodes that its figures need. Episodes are added one at a time.
 
     gathered = Gathered()
     for trajectory in store.episodes.values():     # from disk, one after the other
         gathered.see(trajectory)
     summarize(gathered, n_questions)
 
-An episode of three turns weighs many kilobytes, and what is kept of it some hundred bytes: no text,
-no tokens, and turns that are alike only once.
+An episode of three turns takes many kilobytes. Only some hundred bytes of it are kept: no text, no
+tokens, and equal turns only once.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _OPENING = TurnRecord(0)
 
 
 class Gathered:
-    """The episodes of a run, without what no figure needs.
+    """The episodes of a run, reduced to what figures need.
 
     Args:
-        trajectories: The first ones.
+        trajectories: The first episodes.
 
     Attributes:
-        episodes: What is left of each, in the order in which they came.
-        accounts: What they used.
+        episodes: The reduced episodes, in order of arrival.
+        accounts: Their usage.
     """
 
     def __init__(self, trajectories: Iterable[Trajectory] = ()) -> None:
@@ -56,7 +56,7 @@ class Gathered:
         return sum(self._tools_s)
 
     def see(self, trajectory: Trajectory) -> None:
-        """Take in an episode."""
+        """Add an episode."""
         self.accounts.see(trajectory)
         self._model_s.append(trajectory.timings.model_s)
         self._tools_s.append(trajectory.timings.tools_s)
@@ -92,7 +92,7 @@ class Gathered:
         )
 
     def _turns_of(self, t: Trajectory) -> tuple[TurnRecord, ...]:
-        # What was said without options is counted as an answer.
+        # A free-text answer is needed for votes.
         said = None if t.options or not t.turns else t.turns[-1].argument
         alike = (said, *((x.action, x.moves, x.malformed, _tool_of(x)) for x in t.turns))
         if (known := self._turns.get(alike)) is not None:
@@ -113,7 +113,7 @@ class Gathered:
         return turns
 
     def _once(self, word: T) -> T:
-        """The same text as the same object."""
+        """Return one object for equal texts."""
         return word if word is None else self._words.setdefault(word, word)
 
 

@@ -1,8 +1,8 @@
-"""How far a judge can be trusted: its verdicts beside what is known without it.
+"""The agreement of a judge's verdicts with what is known without the judge.
 
-Where a question has options, the truth is known: the option chosen is the right one or not. Asked
-about the words of that option, a judge that can be trusted says the same. Where answers are in
-words, exact match stands in for the truth; a judge should take all that match, and takes more.
+If a question has options, the true verdict is known: the chosen option is right or not. A good
+judge gives the same verdict on the words of that option. For free-text answers, exact match
+replaces the truth. A good judge accepts every exact match, and also other answers.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from longvideo_env.records.trajectory import Judged, Trajectory
 
 CHOICE, WORDS = "choice", "exact_match"
 LABELS = {CHOICE: "the option chosen", WORDS: "exact match"}
-"""What verdicts are compared with, in words."""
+"""The names of what verdicts are compared with."""
 
 
 def judge_figures(played: Sequence[Trajectory]) -> dict[str, Any]:
-    """`judge`, with what became of its votes and how far it agrees; nothing where none was asked.
+    """`judge`, with the figures of votes and agreement. Empty if no judge was used.
 
     Args:
         played: Episodes that did not fail.
 
     Returns:
-        `specs`; `n`, the answers judged, `n_failed` of them without a verdict, with `errors`; the
-        share of `right` verdicts; `n_votes`, `n_unread` of them without a verdict; `unanimous`, the
-        share of verdicts without a vote against; `usage`; and `agreement` by what it is compared
-        with (`choice`, `exact_match`): see `agreement_of`. A judge that failed is counted here
-        alone: never as a wrong answer.
+        - `specs`: the judges.
+        - `n`: answers judged. `n_failed` of them have no verdict, with `errors`. A failed judge
+          never counts as a wrong answer.
+        - `right`: the share of verdicts that are right.
+        - `n_votes`: votes. `n_unread` of them have no verdict.
+        - `unanimous`: the share of verdicts without a vote against.
+        - `usage`: tokens and money.
+        - `agreement`: `agreement_of` by what it is compared with (`choice`, `exact_match`).
     """
     judged = [(t, t.judged) for t in played if t.judged is not None]
     if not judged:
@@ -70,14 +73,14 @@ def agreements(played: Sequence[Trajectory]) -> dict[str, dict[str, Any]]:
 
 
 def agreement_of(pairs: Sequence[tuple[Trajectory, bool]]) -> dict[str, Any]:
-    """The share of verdicts that say what is known, with its interval clustered by video.
+    """The share of verdicts that match the known verdict, with its interval clustered by video.
 
     Args:
-        pairs: Episodes with a verdict, and what is known of each.
+        pairs: Episodes with a verdict, and the known verdict of each.
 
     Returns:
-        `n`, `n_videos`, `agree` with `agree_ci95`; `n_right` answers are known to be right, of
-        which the judge called `n_strict` wrong; of the others it called `n_lenient` right.
+        `n`, `n_videos`, and `agree` with `agree_ci95`. `n_right` answers are known to be right. The
+        judge called `n_strict` of them wrong, and `n_lenient` of the other answers right.
     """
     verdicts = [bool(t.judged and t.judged.right) for t, _ in pairs]
     known = [right for _, right in pairs]
@@ -96,7 +99,7 @@ def agreement_of(pairs: Sequence[tuple[Trajectory, bool]]) -> dict[str, Any]:
 
 
 def agreement_lines(found: Mapping[str, Any]) -> list[str]:
-    """The agreement in words, a line for each thing that it is compared with."""
+    """The agreement as lines, one for each comparison."""
     labels = {
         CHOICE: "on questions with options, with the option chosen",
         WORDS: "on answers in words, with exact match",
@@ -109,13 +112,13 @@ def agreement_lines(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"agreement {labels[name]}: {row['agree']:.3f} ({within}), n = {row['n']:,} of "
             f"{row['n_videos']:,} videos; called wrong: {row['n_strict']:,} of {row['n_right']:,} "
-            f"that are right; called right: {row['n_lenient']:,} of {wrong:,} that are not"
+            f"right answers; called right: {row['n_lenient']:,} of {wrong:,} wrong answers"
         )
     return lines
 
 
 def judge_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What stands under a table of a run with a judge."""
+    """The lines under a run's table for a judge."""
     found = summary.get("judge")
     if not found:
         return []
@@ -129,13 +132,13 @@ def judge_lines(summary: Mapping[str, Any]) -> list[str]:
     if found["n_failed"]:
         head += f"; {found['n_failed']:,} without a verdict, left out of the accuracy"
     if found["n_unread"]:
-        head += f"; {found['n_unread']:,} votes held no verdict"
+        head += f"; {found['n_unread']:,} votes without a verdict"
     failed = [f"  {n:,} x {error}" for error, n in found["errors"].items()]
     return [head, *failed, *agreement_lines(found["agreement"])]
 
 
 def _known(t: Trajectory, name: str) -> bool | None:
-    """What is known of an answer without the judge; None where that is nothing, or no verdict."""
+    """Whether an answer is known to be right without the judge. None if unknown or not judged."""
     if t.judged is None or t.judged.right is None:
         return None
     if name == CHOICE:

@@ -1,8 +1,8 @@
-"""What replies without an action say in plain words: "cannot read", or only "cannot write tags"?
+"""Find options that malformed replies name in plain words.
 
-A model that was never taught the tags may write "It is on wednesday." in each turn: every turn is
-malformed and its accuracy is 0, although it read the right fact. `named_accuracy` also counts an
-option that such a reply names. It is reported beside the accuracy and is never a reward.
+A model that never learned the tags may write "It is on wednesday." in each turn. Then every turn is
+malformed and the accuracy is 0, although the model read the right fact. `named_accuracy` also
+counts an option that such a reply names. It is reported beside the accuracy and is never a reward.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from longvideo_env.schema import Qid, Task
 
 
 def named_option(text: str, options: Sequence[str]) -> int | None:
-    """The one option that a text names, by its label or by its words; None for none or several.
+    """The one option that a text names by its label or its words. None for no or several options.
 
-    Upper and lower case are alike, only whole words count, and an option within a longer one
-    (`red` in `dark red`) is not named by it.
+    Case does not matter. Only whole words count. A longer option (`dark red`) does not name a
+    shorter one within it (`red`).
 
     Args:
         text: A reply.
-        options: The options as they were shown.
+        options: The options as shown.
     """
     names = [(option_label(i), i) for i in range(len(options))]
     names += [(" ".join(option.split()), i) for i, option in enumerate(options) if option.strip()]
@@ -38,7 +38,7 @@ def named_option(text: str, options: Sequence[str]) -> int | None:
 
 
 def said_option(trajectory: Trajectory) -> int | None:
-    """The option that an episode without an answer named last; None where none was plain."""
+    """The last option that an episode without an answer named. None if it named none."""
     malformed = {turn.turn for turn in trajectory.turns if turn.malformed is not None}
     for segment in reversed(trajectory.segments):
         if segment.sampled and segment.turn in malformed:
@@ -49,10 +49,10 @@ def said_option(trajectory: Trajectory) -> int | None:
 
 
 class NamedOptions:
-    """The accuracy that also counts options named in malformed replies, and what it rests on.
+    """The accuracy that also counts options named in malformed replies, with its counts.
 
     Args:
-        task_of: Gives the question of an id, with its gold answer.
+        task_of: Returns the question with this id, with its gold answer.
     """
 
     def __init__(self, task_of: Callable[[Qid], Task]) -> None:
@@ -60,7 +60,7 @@ class NamedOptions:
         self._n_scored = self._n_hits = self._unanswered = self._named = self._right = 0
 
     def see(self, trajectory: Trajectory) -> None:
-        """Take note of an episode."""
+        """Add an episode."""
         if trajectory.status == "failed" or trajectory.correct is None:
             return
         self._n_scored += 1
@@ -76,13 +76,15 @@ class NamedOptions:
                 self._right += bool(gold.is_right(said))
 
     def record(self) -> dict[str, Any] | None:
-        """What came of it.
+        """The accuracy and its counts.
 
         Returns:
-            `n_unanswered`: scored episodes without an answer that had a malformed turn; `n_named`:
-            of them, those in which an option was named plainly; `n_right`: of those, the right
-            ones; `accuracy` and `n_scored`, over all scored episodes. None where no episode is of
-            that kind.
+            - `n_unanswered`: scored episodes with a malformed turn and without an answer.
+            - `n_named`: those of them that named one option.
+            - `n_right`: those of them that named the right option.
+            - `accuracy` and `n_scored`: over all scored episodes.
+
+            None if `n_unanswered` is 0.
         """
         if not self._unanswered:
             return None
@@ -93,7 +95,7 @@ class NamedOptions:
 def named_accuracy(
     task_of: Callable[[Qid], Task], trajectories: Iterable[Trajectory]
 ) -> dict[str, Any] | None:
-    """`NamedOptions` of some episodes."""
+    """The record of `NamedOptions` for these episodes."""
     named = NamedOptions(task_of)
     for trajectory in trajectories:
         named.see(trajectory)
@@ -120,13 +122,13 @@ def _record(unanswered: int, named: int, right: int, n_scored: int, n_hits: int)
 
 
 def named_lines(summary: Mapping[str, Any]) -> list[str]:
-    """A line under the table where episodes ended without an answer and with malformed turns."""
+    """A line under the table about episodes with malformed turns and without an answer."""
     found = summary.get("named_options")
     if not found:
         return []
     return [
         f"{found['n_unanswered']} of {found['n_scored']} episodes gave no answer and had malformed "
         f"turns; {found['n_named']} of them name one option in plain words, {found['n_right']} "
-        f"rightly. Counting those, the accuracy would be {found['accuracy']:.3f}. "
-        "No reward counts them."
+        f"the right one. If these counted, the accuracy would be {found['accuracy']:.3f}. "
+        "Rewards do not count them."
     ]

@@ -1,4 +1,4 @@
-"""The difference of two runs on the same questions: one clustered method for its interval and p."""
+"""The difference of two runs on the same questions, with a clustered interval and p."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from eval.metrics.clusters import Clustered, gather, spread
 from eval.metrics.intervals import CONFIDENCE, NORMAL, exact_limit, student
 
 MOST_FLIPPED = 14
-"""Up to this many videos the test is exact: all 2^14 patterns of signs are gone through."""
+"""Up to this many videos the test is exact: it tries all 2^14 patterns of signs."""
 LEAST_VIDEOS = 6
-"""With fewer, no pattern of signs is rare enough: 2 in 2^5 is more than 1 in 20."""
+"""With fewer videos p cannot reach 0.05: 2 of 2^5 patterns are more than 1 in 20."""
 SIGN_FLIP, STUDENT = "sign-flip", "t"
 
 _Result: TypeAlias = tuple[float, float, float]
@@ -27,11 +27,12 @@ class Difference:
     """A mean difference.
 
     Attributes:
-        mean: B less A, over the questions.
-        interval: At 95 %, within -1 and 1; None with one video.
-        p: Two-sided; at most 0.05 just where the interval leaves 0 out. None with one video.
+        mean: The mean of B - A over the questions.
+        interval: The 95 % interval, within -1 and 1. None with one video.
+        p: Two-sided p. It is at most 0.05 exactly if the interval leaves out 0. None with one
+            video.
         method: `sign-flip`, `t`, or None with one video.
-        found: The differences by video, which a plan for more of them can be made of.
+        found: The differences by video, for planning more videos.
     """
 
     mean: float
@@ -48,16 +49,16 @@ def clustered_difference(
 ) -> Difference:
     """The mean of paired differences, clustered by video.
 
-    With up to `MOST_FLIPPED` videos, p is that of the exact sign-flip test over videos: how many
-    patterns of signs give so large a mean if each video could as well have favoured the other run.
-    The interval holds what that test does not reject: it ends at means of subsets of the videos
-    (Hartigan, JASA 64, 1969). With more videos, Student's t with the CR2 variance gives both.
-    Neither is ever surer than questions that are independent of each other would be.
+    With up to `MOST_FLIPPED` videos, p comes from the exact sign-flip test over videos. It is the
+    share of sign patterns with a mean this large, if each video could equally favour the other run.
+    The interval holds the values that this test does not reject. Its ends are means of subsets of
+    the videos (Hartigan, JASA 64, 1969). With more videos, both come from Student's t with the CR2
+    variance. The interval is never narrower, and p never smaller, than for independent questions.
 
     Args:
-        differences: B less A for each pair of episodes, each within -1 and 1.
-        clusters: The video of each.
-        questions: The question of each; samples of one question are no new questions.
+        differences: B - A for each pair of episodes, each within -1 and 1.
+        clusters: The video of each pair.
+        questions: The question of each pair. Samples of one question share it.
     """
     found = gather(differences, clusters, questions)
     mean = found.mean
@@ -74,7 +75,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     """Holm's p-values for several comparisons at once (Scandinavian Journal of Statistics 6, 1979).
 
     Returns:
-        In the order given; None stays None, and is no comparison.
+        The values in the given order. None stays None and does not count as a comparison.
     """
     known = sorted((p, i) for i, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)
@@ -86,7 +87,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def _sign_flip(found: Clustered) -> _Result:
-    """Exact for differences that are symmetrical about their mean, of videos of any sizes."""
+    """The exact test. It assumes differences that are symmetric about their mean."""
     sums, weights = (_subset_sums(x) for x in (found.weights * found.means, found.weights))
     means = np.sort(sums[1:] / weights[1:])
     patterns = len(means) + 1
@@ -108,7 +109,7 @@ def _subset_sums(values: np.ndarray) -> np.ndarray:
 
 def _by_t(found: Clustered) -> _Result:
     error = spread(found)
-    if error.variance <= 0:  # every video differs alike: of all patterns, two are as far out
+    if error.variance <= 0:  # all videos have equal differences: two of all patterns are as extreme
         return found.mean, found.mean, _nothing_but(found.mean, 2.0 ** (1 - found.n_clusters))
     half = student(error.df) * error.standard_error
     t = abs(found.mean) / error.standard_error
@@ -116,7 +117,7 @@ def _by_t(found: Clustered) -> _Result:
 
 
 def _independent(found: Clustered) -> tuple[float, float]:
-    """Half the interval, and p, of questions that are independent of each other."""
+    """Half the width of the interval, and p, if questions were independent of each other."""
     error = float(np.sqrt(found.independent))
     if error <= 0:
         return exact_limit(found) * (1 + abs(found.mean)), _nothing_but(found.mean, 0.0)

@@ -1,8 +1,8 @@
 """Two runs on the same questions, episode by episode.
 
-A question that one run gets right and the other wrong is what tells them apart: far fewer questions
-are needed than for two separate accuracies. Difference, interval and p come from one method, which
-is clustered by video (`eval.metrics.paired`).
+Only questions that one run gets right and the other wrong make a difference. So a paired comparison
+needs far fewer questions than two separate accuracies. Difference, interval and p come from one
+method, clustered by video (`eval.metrics.paired`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from eval.metrics.paired import Difference, clustered_difference, holm
 from eval.metrics.sample_size import plan_of
 from eval.metrics.summary import summarize
 from eval.runs.store import CONFIG, EPISODES, read_questions
-from longvideo_env.errors import InputError, SpecError
+from longvideo_env.errors import InputError
 from longvideo_env.records.identity import changed_questions, name_some
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
 Pair: TypeAlias = tuple[Trajectory, Trajectory]
-"""The same question and sample, as run A and run B played it."""
+"""The same question and sample, played by run A and run B."""
 
 SAME_QUESTIONS = ("dataset", "split", "seed", "ask")
-"""Where the configurations of two runs must agree for equal ids to mean equal questions."""
+"""Options that must be equal in two runs, so that equal ids mean equal questions."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Run:
     """A run read back from its folder.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its folder.
         config: Its `config.json`.
-        episodes: By `(str(qid), sample)`, failed ones among them.
-        questions: Digests of each question; none where an earlier release made the run.
+        episodes: Its episodes by `(str(qid), sample)`, with failed ones.
+        questions: Digests of each question. Empty for a run of an earlier release.
     """
 
     folder: Path
@@ -46,10 +46,10 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Read a run's folder, given as such or by its `episodes.jsonl`.
+    """Read a run from its folder or its `episodes.jsonl`.
 
     Raises:
-        SpecError: No run lies there.
+        InputError: There is no run.
         TrajectoryError: An episode cannot be read back.
     """
     folder = path.parent if path.name == EPISODES else path
@@ -57,12 +57,12 @@ def read_run(path: Path) -> Run:
         if not (folder / name).is_file():
             raise InputError(
                 f"expected the folder of a run, or its {EPISODES}, got {path}: {folder / name} is "
-                "not there. Fix: give a folder that eval/run_policy.py wrote under --out."
+                "missing. Fix: give a folder that longvideo-env evaluate wrote under --out."
             )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SpecError(
+        raise InputError(
             f"{folder / CONFIG} is not JSON ({error}). Fix: play the run again."
         ) from error
     found = read_trajectories(folder / EPISODES)
@@ -74,7 +74,7 @@ def match(a: Run, b: Run) -> list[Pair]:
     """The episodes that both runs finished and that have a gold answer, in A's order.
 
     Raises:
-        SpecError: There is none, or the same id stands for other questions or another answer.
+        InputError: There are none, or the same id means different questions or answers.
     """
     pairs = [
         (mine, theirs)
@@ -84,17 +84,17 @@ def match(a: Run, b: Run) -> list[Pair]:
         and theirs.correct is not None
     ]
     if not pairs:
-        raise SpecError(
+        raise InputError(
             f"expected runs that share scored episodes, got {len(a.episodes)} episodes in "
             f"{a.folder} and {len(b.episodes)} in {b.folder} with none in common. Fix: play "
-            "both with the same --dataset, --split and --seed, on questions that have an answer."
+            "both with the same --dataset, --split and --seed, on questions with a gold answer."
         )
     _check_questions(a, b, {str(mine.qid) for mine, _ in pairs})
     return pairs
 
 
 def _check_questions(a: Run, b: Run, qids: set[str]) -> None:
-    """Refuse to pair what is not the same question, where both runs say what theirs were."""
+    """Refuse to pair different questions, if both runs have digests of theirs."""
     if not a.questions or not b.questions:
         return
     shown, gold = changed_questions(a.questions, b.questions, qids)
@@ -102,23 +102,23 @@ def _check_questions(a: Run, b: Run, qids: set[str]) -> None:
         raise InputError(
             f"expected runs on the same questions, but {len(shown)} of {len(qids)} have another "
             f"text or other options in {b.folder} than in {a.folder}: {name_some(shown)}. Fix: "
-            "play both on one dataset."
+            "play both on the same dataset."
         )
     if gold:
-        raise SpecError(
-            f"expected runs scored by one answer key, but that of {len(gold)} of {len(qids)} "
-            f"questions differs between {a.folder} and {b.folder}: {name_some(gold)}. Fix: score "
-            "both again with eval/rescore.py, and compare the results."
+        raise InputError(
+            f"expected runs scored by one answer key, but {len(gold)} of {len(qids)} gold answers "
+            f"differ between {a.folder} and {b.folder}: {name_some(gold)}. Fix: score "
+            "both again with longvideo-env rescore, and compare the results."
         )
 
 
 def n_left_out(a: Run, b: Run, pairs: Sequence[Pair]) -> int:
-    """How many episodes of either run have no scored counterpart; a matched pair counts once."""
+    """Number of episodes of either run without a scored counterpart. A question counts once."""
     return len(a.episodes.keys() | b.episodes.keys()) - len(pairs)
 
 
 def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
-    """Where the configurations differ so that equal ids may mean different questions."""
+    """The options that differ, so that equal ids may mean different questions."""
     return {
         key: (a.config.get(key), b.config.get(key))
         for key in SAME_QUESTIONS
@@ -130,10 +130,11 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
     """The numbers of a comparison, in plain values.
 
     Returns:
-        `a` and `b`, each a part of `summarize` over the pairs' episodes; the numbers of `count`
-        over all pairs; and the same numbers in `by_show` and `by_kind`, each with `p_holm`, which
-        is Holm's p for as many groups as there are. Where answers have no options, `answers` has
-        the difference of each of their scores, by the same method.
+        - `a` and `b`: each a part of `summarize` over the pairs' episodes.
+        - The numbers of `count` over all pairs.
+        - `by_show` and `by_kind`: the same numbers by group, with `p_holm`, Holm's p for the number
+          of groups.
+        - `answers`: for answers without options, the difference of each score, by the same method.
     """
     sides: tuple[Sequence[Trajectory], ...] = tuple(zip(*pairs, strict=True))
     parts = (
@@ -150,7 +151,7 @@ def compare(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _answers(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """`answers`: B less A in each score of answers without options; nothing where all have some."""
+    """`answers`: B - A in each score of answers without options. Empty if all have options."""
     found = {}
     for name in pairs[0][0].answer_scores:
         both = [(a, b) for a, b in pairs if name in a.answer_scores and name in b.answer_scores]
@@ -176,17 +177,17 @@ def _by(pairs: Sequence[Pair], name: str) -> dict[str, dict[str, Any]]:
 
 
 def add_holm(comparisons: Sequence[dict[str, Any]]) -> None:
-    """Give comparisons that are made at once `p_holm` beside their `p`."""
+    """Add `p_holm` to each of several comparisons."""
     adjusted = holm([numbers["p"] for numbers in comparisons])
     for numbers, p in zip(comparisons, adjusted, strict=True):
         numbers["p_holm"] = p
 
 
 def count_folders(a: Path, b: Path) -> dict[str, Any] | None:
-    """The numbers of `count` for two runs; None where one is not there, or nothing is in common.
+    """The numbers of `count` for two runs. None if a run is missing, or nothing is in common.
 
     Raises:
-        SpecError: Their questions or answer keys differ.
+        InputError: Their questions or answer keys differ.
         TrajectoryError: An episode cannot be read back.
     """
     if not all((folder / name).is_file() for folder in (a, b) for name in (EPISODES, CONFIG)):
@@ -198,7 +199,7 @@ def count_folders(a: Path, b: Path) -> dict[str, Any] | None:
 
 
 def difference_of(pairs: Sequence[Pair]) -> Difference:
-    """The accuracy of B less that of A, clustered by video."""
+    """The accuracy of B minus the accuracy of A, clustered by video."""
     return clustered_difference(
         [float(bool(b.correct)) - float(bool(a.correct)) for a, b in pairs],
         [a.video_id for a, _ in pairs],
@@ -207,14 +208,18 @@ def difference_of(pairs: Sequence[Pair]) -> Difference:
 
 
 def count(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How often both runs, one or neither are right, and what follows.
+    """Count how often both runs, one or neither are right, and compute their difference.
 
     Returns:
-        Among others `difference`, the accuracy of B less that of A, with `difference_ci95` and the
-        two-sided `p` of `clustered_difference` (both None with one video), by `method`; of `n`
-        pairs, `n_questions` and `n_videos` differ. `detectable` is the smallest difference that as
-        many videos find four times in five, and `videos_needed` how many it takes to find this one
-        so often; None where the runs never disagree, or with too few videos.
+        The counts, and among others:
+
+        - `difference`: the accuracy of B minus the accuracy of A, with `difference_ci95` and the
+          two-sided `p` of `clustered_difference` (both None with one video), and its `method`.
+        - `n`, `n_questions` and `n_videos`: the number of pairs, questions and videos.
+        - `detectable`: the smallest difference that this many videos find four times in five.
+        - `videos_needed`: the number of videos that find this difference four times in five.
+
+        The last two are None if the runs never disagree, or with too few videos.
     """
     hits = [(bool(a.correct), bool(b.correct)) for a, b in pairs]
     found = difference_of(pairs)

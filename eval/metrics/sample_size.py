@@ -1,12 +1,12 @@
-"""How many videos and questions it takes to tell two runs apart.
+"""The number of videos and questions that a comparison of two runs needs.
 
     plan = SampleSize(variance=0.3, correlation=0.05, per_video=12)
-    plan.power(0.03, videos=50)  # 0.18: three points are found one time in six
+    plan.power(0.03, videos=50)  # 0.18: finds 3 percentage points one time in six
     plan.detectable(videos=50)  # 0.08
     plan.videos_needed(0.03)  # 340
 
-Student's t with as many degrees of freedom as there are videos, less one, stands for the tests of
-`eval.metrics.paired`.
+The tests of `eval.metrics.paired` are approximated by Student's t. Its degrees of freedom are the
+number of videos minus one.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from eval.metrics.intervals import student
 from eval.metrics.paired import LEAST_VIDEOS
 
 POWER = 0.8
-"""A difference counts as findable where it is found so often."""
+"""The share of comparisons that must find a difference, for it to count as detectable."""
 MOST_VIDEOS = 10_000_000
 
 
 @dataclass(frozen=True)
 class SampleSize:
-    """What a comparison of two runs on the same questions is like.
+    """The assumptions about a comparison of two runs on the same questions.
 
     Attributes:
-        variance: Of a question's difference between the runs. Where they disagree on a share q of
-            the questions and differ by d, it is q - d^2.
-        correlation: Of the differences of questions about one video, within 0 and 1.
-        per_video: Questions of a video, on average.
-        unevenness: Questions in the video of a question taken at random, over `per_video`: 1 where
-            all videos have as many.
+        variance: Variance of a question's difference between the runs. If they disagree on a share
+            q of the questions and differ by d, it is q - d^2.
+        correlation: Correlation of the differences within a video, from 0 to 1.
+        per_video: Mean number of questions per video.
+        unevenness: Mean number of questions in a random question's video, divided by `per_video`. 1
+            if all videos have the same number.
     """
 
     variance: float
@@ -49,21 +49,21 @@ class SampleSize:
         return sqrt(self.variance * alike / (videos * self.per_video))
 
     def power(self, difference: float, videos: int) -> float:
-        """How often a true difference gives p <= 0.05 (two-sided)."""
+        """The probability that a true difference gives p <= 0.05 (two-sided)."""
         if videos < LEAST_VIDEOS:
             return 0.0
         df = self._df(videos)
         return float(stdtr(df, abs(difference) / self.error(videos) - student(df)))
 
     def detectable(self, videos: int) -> float | None:
-        """The smallest difference that is found four times in five; None with too few videos."""
+        """The smallest difference found four times in five. None with too few videos."""
         if videos < LEAST_VIDEOS:
             return None
         df = self._df(videos)
         return (student(df) + float(stdtrit(df, POWER))) * self.error(videos)
 
     def videos_needed(self, difference: float) -> int | None:
-        """How many videos it takes to find a difference four times in five; None beyond all."""
+        """Videos needed to find a difference four times in five. None above `MOST_VIDEOS`."""
         low, high = LEAST_VIDEOS - 1, LEAST_VIDEOS
         while self.power(difference, high) < POWER:
             low, high = high, 2 * high
@@ -79,7 +79,7 @@ class SampleSize:
 
 
 def plan_of(found: Clustered) -> SampleSize | None:
-    """The plan that goes on as these differences began; None where the runs never disagree."""
+    """The plan for more videos with differences like these. None if the runs never disagree."""
     variance = found.independent * found.n_questions
     if variance <= 0:
         return None

@@ -1,4 +1,4 @@
-"""Several plays of each question: what is right on average, once, always, and by majority."""
+"""Figures of several samples per question: mean, pass@k, pass^k, and majority."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from longvideo_env.records.trajectory import Trajectory
 
 
 def sample_scores(played: Sequence[Trajectory]) -> dict[str, Any]:
-    """What the samples of the questions that have a gold answer say.
+    """The figures of all samples of questions with a gold answer.
 
-    A question with n samples of which c are right has, for k <= n, pass@k = 1 - C(n-c, k)/C(n, k),
-    the chance that one of k samples is right (Chen et al. 2021, arXiv 2107.03374, equation 1), and
-    pass^k = C(c, k)/C(n, k), the chance that all k are (Yao et al. 2024, arXiv 2406.12045). Both
-    are without bias. A question with fewer than k samples, because some failed, has neither, and
-    is left out of both.
+    A question has n samples, and c of them are right. For k <= n:
+
+    - pass@k = 1 - C(n-c, k)/C(n, k) is the probability that at least one of k samples is right
+      (Chen et al. 2021, arXiv 2107.03374, equation 1).
+    - pass^k = C(c, k)/C(n, k) is the probability that all k samples are right (Yao et al. 2024,
+      arXiv 2406.12045).
+
+    Both are unbiased. A question with fewer than k samples, because some failed, is left out of
+    both.
 
     Returns:
-        n: the most samples that a question has; `n_incomplete` questions have fewer. `avg`: the
-        mean over questions of the share of their samples that are right. `by_k`: for k = 1, 2, 4,
-        ... and n, `pass` and `all` (pass@k and pass^k) with intervals, over `n_questions`; `pass`
-        and `all` beside it are those of n. `majority`: the share of questions whose most frequent
-        answer is right; a tie goes to the answer that came first, and a sample without an answer
-        has no vote. `same`: the share of questions with two samples or more that gave one and the
-        same answer in all of them. What is undefined is None; intervals are clustered by video.
+        - `n`: the most samples of a question. `n_incomplete` questions have fewer.
+        - `avg`: the mean over questions of the share of right samples.
+        - `by_k`: for k = 1, 2, 4, ... and n, `pass` and `all` (pass@k and pass^k) with intervals,
+          over `n_questions`.
+        - `pass` and `all`: those of n.
+        - `majority`: the share of questions whose most frequent answer is right. A tie goes to the
+          first answer. A sample without an answer has no vote.
+        - `same`: the share of questions with several samples that all have the same answer.
+
+        Undefined figures are None. Intervals are clustered by video.
     """
     questions: dict[str, list[Trajectory]] = {}
     for trajectory in sorted(played, key=lambda t: t.sample):
@@ -53,7 +60,7 @@ def sample_scores(played: Sequence[Trajectory]) -> dict[str, Any]:
 
 
 def _ks(n: int) -> list[int]:
-    """1, 2, 4, ... and n itself."""
+    """1, 2, 4, ... and n."""
     return sorted({2**i for i in range(n.bit_length()) if 2**i <= n} | ({n} if n else set()))
 
 
@@ -94,7 +101,7 @@ def _majority_right(group: Sequence[Trajectory]) -> bool:
     votes = Counter(vote for t in group if (vote := _vote(t)) is not None)
     if not votes:
         return False
-    # `most_common` keeps the order of first votes among equals.
+    # For ties `most_common` keeps the order of first votes.
     winner = votes.most_common(1)[0][0]
     return any(_vote(t) == winner and bool(t.correct) for t in group)
 
@@ -104,7 +111,7 @@ def _same_answer(group: Sequence[Trajectory]) -> bool:
 
 
 def _vote(t: Trajectory) -> Hashable | None:
-    """The answer of an episode, so that equal ones are equal: words as they are compared."""
+    """The answer of an episode in a form that can be compared. Free text becomes plain words."""
     if t.choice is not None or t.said is None:
         return t.choice
     return t.said if t.ask == WHEN else tuple(plain_words(t.said))

@@ -1,7 +1,7 @@
 """Metrics of finished episodes.
 
-A failed episode (a tool or the policy broke down) counts in `n_failed` and in nothing else: it is
-never a wrong answer. An episode that ran out of turns or context without answering is wrong.
+A failed episode (a tool or the policy failed) counts only in `n_failed`, never as a wrong answer.
+An episode that ran out of turns or context without an answer is wrong.
 """
 
 from __future__ import annotations
@@ -19,22 +19,27 @@ from longvideo_env.records.trajectory import Trajectory
 
 
 def summarize(episodes: Iterable[Trajectory] | Gathered, n_questions: int) -> dict[str, Any]:
-    """Sum up a run. What has no value (accuracy without gold answers) is None, not 0.
+    """Compute the figures of a run. A figure without a value is None, not 0.
 
     Args:
-        episodes: The finished ones, failed ones among them.
-        n_questions: How many were asked for.
+        episodes: The finished episodes, with failed ones.
+        n_questions: Number of requested questions.
 
     Returns:
-        Plain values. `accuracy` and the `grounding_accuracy` pair are shares of the episodes that
-        did not fail and have gold; `accuracy_ci95` is its interval, clustered by video
-        (`intervals`), and None with one video; `by_show` and `by_kind` tell those with a gold
-        answer apart by show (in `mini`, by kind) and by question word, and `mean_of_shows` and
-        `mean_of_kinds` weigh these groups alike; `samples` has what several plays of a question
-        say (`samples`); usage and cost are those of `Accounts`; `behaviour` says when tools were
-        asked for; `malformed_rate` is a share of turns; `tool_calls` counts calls by tool, those
-        that opened a video apart. Where answers have no options, `answers` has their scores
-        (`answer_forms`); where a judge was asked, `judge` has its (`judge_agreement`).
+        Plain values:
+
+        - `accuracy`, `grounding_accuracy` and `grounding_accuracy_first`: shares of the episodes
+          that did not fail and have gold.
+        - `accuracy_ci95`: its interval, clustered by video (`intervals`). None with one video.
+        - `by_show` and `by_kind`: scored episodes by show (in `mini`, by kind) and by question
+          word. `mean_of_shows` and `mean_of_kinds` give these groups equal weight.
+        - `samples`: the figures of several samples per question (`samples`).
+        - Usage and cost, from `Accounts`.
+        - `behaviour`: how often and when tools were used.
+        - `malformed_rate`: a share of turns.
+        - `tool_calls`: calls by tool. Calls that opened a video are counted as `opening`.
+        - `answers`: the scores of answers without options (`answer_forms`).
+        - `judge`: the figures of a judge (`judge_agreement`).
     """
     gathered = episodes if isinstance(episodes, Gathered) else Gathered(episodes)
     trajectories = gathered.episodes
@@ -81,7 +86,7 @@ def summarize(episodes: Iterable[Trajectory] | Gathered, n_questions: int) -> di
 
 
 def _by(played: Sequence[Trajectory], name: str) -> dict[str, dict[str, Any]]:
-    """The scored episodes by their show or kind of question, where it is known."""
+    """The scored episodes by show or kind of question, if it is known."""
     groups: dict[str, list[Trajectory]] = {}
     for trajectory in played:
         group = getattr(trajectory, name)
@@ -91,10 +96,10 @@ def _by(played: Sequence[Trajectory], name: str) -> dict[str, dict[str, Any]]:
 
 
 def accuracy_interval(summary: Mapping[str, Any]) -> Sequence[float] | None:
-    """The interval to show beside a summary's accuracy, at 95 % and clustered by video.
+    """The 95 % interval of a summary's accuracy, clustered by video.
 
-    None with one video, and for a summary of an earlier release, whose intervals were too narrow:
-    `eval/rescore.py` computes it again.
+    None with one video, and for a summary of an earlier release, whose intervals were too narrow.
+    `longvideo-env rescore` computes such intervals again.
     """
     if "n_videos" not in summary or "accuracy_ci95_clustered" in summary:
         return None
@@ -105,11 +110,11 @@ def accuracy_interval(summary: Mapping[str, Any]) -> Sequence[float] | None:
 def accuracy_of(
     scored: Sequence[Trajectory], weights: Sequence[float] | None = None
 ) -> tuple[float | None, list[float] | None]:
-    """The share of episodes that are right, and its interval, clustered by video.
+    """The share of right episodes, and its interval, clustered by video.
 
     Args:
         scored: Episodes with a gold answer that did not fail.
-        weights: What each counts for; by default all alike.
+        weights: The weight of each episode. By default all weights are equal.
     """
     return clustered([bool(t.correct) for t in scored], scored, weights)
 
@@ -119,9 +124,9 @@ def clustered(
     episodes: Sequence[Trajectory],
     weights: Sequence[float] | None = None,
 ) -> tuple[float | None, list[float] | None]:
-    """The share of episodes of which something is so, and its interval, clustered by video.
+    """The share of episodes that are hits, and its interval, clustered by video.
 
-    None where there is nothing to count; no interval with one video.
+    The share is None without episodes. The interval is None with one video.
     """
     if not hits:
         return None, None
@@ -133,10 +138,10 @@ def clustered(
 
 
 def mean_of_groups(labelled: Sequence[tuple[Trajectory, str]]) -> dict[str, Any]:
-    """The accuracy where each group counts alike, however many questions it has.
+    """The accuracy with equal weight for each group, whatever its number of questions.
 
     Args:
-        labelled: Scored episodes with the group of each; one may stand in several groups.
+        labelled: Scored episodes with their groups. An episode may be in several groups.
     """
     sizes = Counter(label for _, label in labelled)
     weights = [1 / sizes[label] for _, label in labelled]
@@ -157,10 +162,10 @@ def _one_group(episodes: Sequence[Trajectory]) -> dict[str, Any]:
 
 
 def _behaviour(played: Sequence[Trajectory]) -> dict[str, Any]:
-    """Shares of episodes that asked for a tool, and means over episodes.
+    """Shares of episodes that used a tool, and means over episodes.
 
-    The first clip is right if the gold clip is among those shown at the start. A question of
-    `mini` that compares two clips has one of them as gold, so it may need grounding either way.
+    The first clip is right if the gold clip is among those shown at the start. If a question of
+    `mini` compares two clips, only one of them is gold, so it may need grounding in any case.
     """
     wrong = [t for t in played if t.grounded_first is False]
     right = [t for t in played if t.grounded_first is True]

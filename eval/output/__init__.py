@@ -1,1 +1,1 @@
-"""How numbers are printed."""
+"""Print figures."""

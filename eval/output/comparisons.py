@@ -1,4 +1,4 @@
-"""A comparison of two runs in words: its difference, what it rests on, and what would settle it."""
+"""A comparison of two runs as lines: the difference, its method, and the power."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SIGNIFICANT = 0.05
 
 
 def difference_lines(numbers: Mapping[str, Any], comparisons: int = 1) -> list[str]:
-    """The difference with its interval and p, and what a reader must know of it.
+    """The difference with its interval and p, and notes about it.
 
     Args:
-        numbers: Those of `eval.metrics.pairs.count`.
-        comparisons: How many are made at once; with several, `p_holm` is said, too.
+        numbers: The numbers of `eval.metrics.pairs.count`.
+        comparisons: Number of comparisons. If there are several, `p_holm` is also printed.
     """
     within = format_signed_interval(numbers["difference_ci95"])
     head = f"difference B - A: {numbers['difference']:+.3f} ({within})"
@@ -36,7 +36,7 @@ def difference_lines(numbers: Mapping[str, Any], comparisons: int = 1) -> list[s
 
 
 def power_lines(numbers: Mapping[str, Any]) -> list[str]:
-    """What it would take to see a difference, where p is not small; nothing where it is."""
+    """The difference that could be found, if p is not significant. Empty if it is."""
     p, videos = numbers.get("p_holm") or numbers["p"], numbers["n_videos"]
     if p is not None and p <= SIGNIFICANT:
         return []
@@ -55,13 +55,13 @@ def power_lines(numbers: Mapping[str, Any]) -> list[str]:
         parts.append(f"fewer than {LEAST_VIDEOS} videos cannot show a difference")
     if (needed := numbers["videos_needed"]) is not None:
         questions = round(needed * numbers["per_video"])
-        parts.append(f"one of {abs(numbers['difference']):.3f} takes {needed:,}")
-        parts[-1] += f" of them ({questions:,} questions)"
+        parts.append(f"a difference of {abs(numbers['difference']):.3f} needs {needed:,}")
+        parts[-1] += f" videos ({questions:,} questions)"
     return [f"not significant: {'; '.join(parts)}"]
 
 
 def power_notes(comparisons: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
-    """A line for each comparison that is not significant, by the name of its row."""
+    """A line for each comparison that is not significant, with the name of its row."""
     return [
         f"{name}: {line}"
         for name, numbers in comparisons.items()
@@ -76,7 +76,7 @@ def format_signed_interval(interval: Sequence[float] | None) -> str:
 
 
 def format_p(p: float | None) -> str:
-    """A p-value; a dash where there is none."""
+    """A p-value for a table. None is a dash."""
     if p is None:
         return "-"
     return f"{p:.4f}" if p >= 1e-4 else f"{p:.1e}"

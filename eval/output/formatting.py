@@ -1,4 +1,4 @@
-"""How tables are printed and numbers written in them."""
+"""Format numbers for tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """A number for a table; what has no value is a dash."""
+    """A number for a table. None is a dash."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 

@@ -1,6 +1,6 @@
-"""The numbers that LongVideoAgent (arXiv 2512.20618) published, to be printed beside ours.
+"""The published numbers of LongVideoAgent (arXiv 2512.20618), to print beside ours.
 
-All are accuracies in percent. The paper's table on vision models is not here, because its numbers
+All are accuracies in percent. The paper's table of vision models is left out, because its numbers
 could not be checked.
 """
 
@@ -12,7 +12,7 @@ SOURCE = "arXiv 2512.20618"
 
 
 class Published(NamedTuple):
-    """A row of the paper. None is what it does not tell.
+    """A row of the paper. Values that the paper does not have are None.
 
     Attributes:
         answer: The share of questions answered right.
@@ -58,4 +58,4 @@ ABLATIONS = {
     "window-2": Published(75.00, 78.67),
     "window-3": Published(77.26, 81.94),
 }
-"""By the name of the variant of `eval/tables.py`."""
+"""The paper's ablations, by the name of the variant in `eval/tables.py`."""

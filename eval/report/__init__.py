@@ -1,1 +1,1 @@
-"""A report of runs: one HTML file that needs no network, with every episode turn by turn."""
+"""A report of runs as one HTML file that needs no network, with every episode turn by turn."""

@@ -1,4 +1,4 @@
-"""The questions of the episodes: from the dataset with the truth, or else from the prompts."""
+"""The questions of the episodes, from the dataset with gold answers, or else from the prompts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MINI = "mini:"
 
 
 class Questions:
-    """The questions of a page, each once, however many runs play it.
+    """The questions of a page. A question that several runs play occurs once.
 
     Args:
-        dataset: Read this one instead of what runs name; with `split`.
+        dataset: A dataset to read instead of the runs' own.
         split: Its split, or None for each run's own.
         frames_root: Folder of frames, or None for the dataset's.
 
     Attributes:
-        records: The questions as the page wants them.
-        videos: The video of each, where its dataset could be read.
+        records: The questions as the page needs them.
+        videos: The video of each question, or None if the dataset could not be read.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Questions:
         self.videos: list[Video | None] = []
 
     def open(self, source: Source) -> Asked:
-        """The questions that a run was asked."""
+        """The questions of a run."""
         config = EnvConfig()
         names = {
             name: source.config.get(name) for name in ("dataset", "split", "frames_root", "ask")
@@ -55,18 +55,18 @@ class Questions:
         chosen = {"dataset": self._dataset, "split": self._split, "frames_root": self._frames_root}
         names |= {name: value for name, value in chosen.items() if value is not None}
         if names["dataset"] is None:
-            note = "The run does not say which dataset it played; questions are shown as in the "
-            return Asked(self, None, f"{note}prompts, without the truth (--dataset, --split).")
+            note = "The run's dataset is not known. Questions are shown as in the prompts, "
+            return Asked(self, None, f"{note}without gold answers (--dataset, --split).")
         config = replace(config, **{k: v for k, v in names.items() if v is not None})
         try:
             found = open_questions(config, skip_invalid=True)
         except (DataError, SpecError) as error:
-            note = f"The dataset cannot be read ({error}); questions are shown as in the prompts, "
-            return Asked(self, None, f"{note}without the truth (--dataset, --split).")
+            note = f"The dataset cannot be read ({error}). Questions are shown as in the prompts, "
+            return Asked(self, None, f"{note}without gold answers (--dataset, --split).")
         return Asked(self, found)
 
     def add(self, key: tuple[Any, ...], record: dict[str, Any], video: Video | None) -> int:
-        """The place of a question, which is added if it is new."""
+        """The index of a question. A new question is added."""
         if key not in self._ids:
             self._ids[key] = len(self.records)
             self.records.append(record)
@@ -75,7 +75,7 @@ class Questions:
 
 
 class Asked:
-    """The questions of one run. `note` says what is wrong with its dataset, if something is."""
+    """The questions of one run. `note` describes a problem with its dataset, or is empty."""
 
     def __init__(self, questions: Questions, dataset: Dataset | None, note: str = "") -> None:
         self._questions = questions
@@ -85,10 +85,10 @@ class Asked:
         self.n_unknown = 0
 
     def place(self, episode: SavedEpisode) -> int:
-        """The place of an episode's question among all."""
+        """The index of an episode's question."""
         played = episode.trajectory
         task = self._tasks.get(str(played.qid))
-        # Equal ids of other datasets are other questions.
+        # Another dataset may have another question with the same id.
         if task is None or self._dataset is None or task.question.text != played.question:
             self.n_unknown += self._dataset is not None
             return self._from_episode(episode)
@@ -145,7 +145,7 @@ def _from_task(task: Task, video: Video) -> dict[str, Any]:
 
 
 def _film_times(gold: Gold, video: Video) -> list[float] | None:
-    """Where the answer lies in the whole video, in seconds; `Gold.span` counts within its clip."""
+    """The time of the answer in the whole video, in seconds. `Gold.span` is within its clip."""
     if gold.span is None or gold.clip_id is None or gold.clip_id not in video:
         return None
     start = video.clip_times(gold.clip_id)[0]
@@ -157,9 +157,9 @@ def _right_without_options(gold: Gold) -> str | None:
 
 
 def kind_of(text: str, show: str | None) -> str:
-    """The kind of a question: that of `mini`, or the first word that asks.
+    """The kind of a question: its kind in `mini`, or its first question word.
 
-    `when` counts only if no other word does: it is more often a conjunction.
+    `when` counts only without another question word, because it is usually a conjunction.
     """
     if show is not None and show.startswith(MINI):
         return show.removeprefix(MINI)
@@ -169,14 +169,14 @@ def kind_of(text: str, show: str | None) -> str:
 
 
 def show_name(show: str | None, video_id: str) -> str:
-    """The show's title, or what the video's id says of it."""
+    """The show's title, or the show in the video's id."""
     if show is not None and show.startswith(MINI):
         return "mini"
     return show or show_of(video_id) or "unknown"
 
 
 def needs_look(kind: str, show: str | None) -> bool | None:
-    """Whether a question can only be answered by looking; known for `mini` alone."""
+    """Whether a question can only be answered by looking. Known only for `mini`."""
     if show is None or not show.startswith(MINI):
         return None
     return not kind.startswith("say_")

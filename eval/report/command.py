@@ -1,19 +1,19 @@
-"""Make one HTML page of runs: numbers side by side, and every episode turn by turn.
+"""Make one HTML page of runs, with figures side by side and every episode turn by turn.
 
     longvideo-env report runs/dev/random runs/dev/scripted-ground-look-answer --out report.html
     longvideo-env report runs/dev --out report.html --frames-root DIR
     longvideo-env report runs/grpo --out training.html
     longvideo-env report data/film --out film.html
 
-RUN is a folder that eval/run_policy.py wrote, one that holds several of them, or the --output-dir
-or --save-rollouts of train/grpo.py. The page is one file that needs no network; whoever gets it
-can read every prompt, reply and observation of the runs, and the right answers.
+RUN is a folder that `longvideo-env evaluate` wrote, a folder of several runs, or the --output-dir
+or --save-rollouts of a training. The page is one file that needs no network. It holds every prompt,
+reply and observation of the runs, and the right answers.
 
-Of a folder that `ingest` wrote it makes a page about the film: pictures, dialogue, text on screen
-and captions along one axis of time, searchable.
+For a folder that `ingest` wrote, it makes a searchable page about the film: pictures, dialogue,
+text on screen and captions along one time axis.
 
-Questions and their truth come from the dataset that a run names. Where it is not there, they are
-shown as in the prompts; --dataset and --split name another place.
+Questions and gold answers come from the dataset that a run names, or from --dataset and --split. If
+the dataset cannot be read, questions are shown as in the prompts.
 """
 
 from __future__ import annotations
@@ -50,33 +50,33 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="A run, or a folder of runs.")
     add("--out", type=Path, required=True, metavar="FILE", help="The page, such as report.html.")
-    add("--title", default="", help="Above the page. Default: the runs' names.")
+    add("--title", default="", help="Title of the page. Default: the runs' names.")
     add(
         "--name",
         action="append",
         metavar="NAME",
-        help="A run's name on the page; once for each run, in order. Default: its policy.",
+        help="A run's name on the page. Give one per run, in order. Default: its policy.",
     )
-    add("--dataset", metavar="DIR", help="Read questions from here, not from where runs say.")
-    add("--split", help="The split of --dataset. Default: the one that each run played.")
+    add("--dataset", metavar="DIR", help="Dataset of the questions. Default: the runs' own.")
+    add("--split", help="Split of --dataset. Default: each run's own.")
     add(
         "--frames-root",
         metavar="DIR",
-        help="Folder of the clips' frames. Default: the one of the dataset.",
+        help="Folder of the clips' frames. Default: the dataset's.",
     )
     add(
         "--max-frames",
         type=int,
         default=MAX_FRAMES,
         metavar="N",
-        help=f"The most thumbnails in the page; 0 for none. Default: {MAX_FRAMES}.",
+        help=f"The most thumbnails in the page. 0 for none. Default: {MAX_FRAMES}.",
     )
     add(
         "--max-rollouts",
         type=int,
         default=MAX_ROLLOUTS,
         metavar="N",
-        help="The most episodes of a training run; steps are then left out evenly. "
+        help="The most episodes of a training run. If it has more, steps are left out evenly. "
         f"Default: {MAX_ROLLOUTS}.",
     )
     return parser
@@ -102,7 +102,7 @@ def make_report(options: argparse.Namespace, sources: Sequence[Source], stderr: 
 
 
 def write_report(runs: Sequence[Path], out: Path, *more: str) -> None:
-    """Write a page of runs with the command's own defaults, and say nothing.
+    """Write a page of runs with the command's defaults, and print nothing.
 
     Raises:
         SpecError: A run cannot be read.
@@ -115,7 +115,7 @@ def write_report(runs: Sequence[Path], out: Path, *more: str) -> None:
 
 def _film(options: argparse.Namespace, stderr: Console) -> int:
     if len(options.runs) != 1:
-        raise SpecError("a page is about one film, or about runs. Fix: give one folder of a film.")
+        raise SpecError("a page has one film, or runs. Fix: give a single folder of a film.")
     page = build_film_page(options.runs[0], options.title, options.max_frames)
     for note in page.notes:
         stderr.print(f"note: {note}", style="yellow", markup=False, highlight=False)

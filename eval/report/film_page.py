@@ -1,7 +1,7 @@
-"""A page about a film: pictures, dialogue, text on screen and captions along one axis of time.
+"""A page about a film: pictures, dialogue, text on screen and captions along one time axis.
 
-`longvideo-env report FILM_FOLDER` makes it of a folder that `ingest` wrote. A row is a shot where
-shots are known (`ingest --shots`), else ten seconds.
+`longvideo-env report FILM_FOLDER` makes it from a folder that `ingest` wrote. A row is a shot if
+shots are known (`ingest --shots`), or ten seconds.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class FilmRow:
     """A stretch of the film.
 
     Attributes:
-        start_s: Where it starts in the film, in seconds.
-        end_s: Where it ends.
+        start_s: Its start in the film, in seconds.
+        end_s: Its end in the film, in seconds.
         picture: A frame from its middle as a data URI, or None.
-        lanes: By the names of `LANES`, `(time, text)` of each line that starts in it.
+        lanes: `(time, text)` of each line that starts in it, by the names of `LANES`.
     """
 
     start_s: float
@@ -47,7 +47,7 @@ class FilmRow:
 
     @property
     def time(self) -> str:
-        """Such as `01:15-01:20`."""
+        """The time of the row, such as `01:15-01:20`."""
         return f"{clock(self.start_s)}-{clock(self.end_s)}"
 
 
@@ -57,9 +57,9 @@ class FilmPage:
 
     Attributes:
         html: The file's text.
-        n_rows: Its rows.
-        n_pictures: Pictures in it.
-        notes: What the reader should know.
+        n_rows: Number of rows.
+        n_pictures: Number of pictures.
+        notes: Notes for the reader.
     """
 
     html: str
@@ -69,7 +69,7 @@ class FilmPage:
 
 
 def is_film(folder: Path) -> bool:
-    """Whether a folder is one that `ingest` wrote."""
+    """Whether `ingest` wrote a folder."""
     return (folder / "film.json").is_file() and (folder / "clips.json").is_file()
 
 
@@ -77,13 +77,13 @@ def build_film_page(folder: Path, title: str = "", most: int = 400) -> FilmPage:
     """Make the page of a film's folder.
 
     Args:
-        folder: What `ingest` wrote.
-        title: Above the page; by default the film's id.
-        most: The most pictures; rows beyond have none.
+        folder: A folder that `ingest` wrote.
+        title: Title of the page. By default the film's id.
+        most: The most pictures. With more rows, some have none.
 
     Raises:
-        DataError: A file of the folder is wrong.
-        SpecError: The folder holds several films.
+        DataError: A file of the folder is invalid.
+        InputError: The folder does not hold exactly one film.
         MissingExtraError: Pillow is not installed.
     """
     videos = load_videos(folder)
@@ -107,7 +107,7 @@ def build_film_page(folder: Path, title: str = "", most: int = 400) -> FilmPage:
 
 
 def _rows(folder: Path, video: Video) -> tuple[list[FilmRow], str]:
-    """The rows, without gaps, and what a row is."""
+    """The rows, without gaps, and the unit of a row."""
     end = max(clip.end_s or 0.0 for clip in video.clips)
     starts = _shot_starts(folder / SHOTS_FILE)
     unit = "shot" if starts else f"{ROW_S:g} seconds"
@@ -131,7 +131,7 @@ def _shot_starts(file: Path) -> list[float]:
 
 
 def _lines(video: Video) -> Iterator[tuple[str, float, str]]:
-    """Every line with its lane and its time in the film."""
+    """Every line, with its lane and its time in the film."""
     for clip in video.clips:
         lanes: dict[str, Sequence[TimedText]] = {
             "dialogue": clip.subtitles,
@@ -155,7 +155,7 @@ def _place(rows: Sequence[FilmRow], lane: str, time_s: float, text: str) -> int:
 
 
 def _illustrate(rows: Sequence[FilmRow], video: Video, most: int) -> int:
-    """Give rows the frame that is nearest to their middle; evenly, where there are too many."""
+    """Give rows the frame nearest to their middle. If there are too many, spread the pictures."""
     frames: list[tuple[float, Frame]] = [
         ((clip.start_s or 0.0) + frame.time_s, frame)
         for clip in video.clips

@@ -1,4 +1,4 @@
-"""From folders to runs: what `eval/run_policy.py` and `train/grpo.py` left on disk."""
+"""Read the runs that evaluations and trainings wrote to folders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from longvideo_env.records.trajectory import Trajectory
 Record: TypeAlias = dict[str, Any]
 
 TRAINER_KEYS = ("advantage", "rollout")
-"""What a trainer may note beside a trajectory."""
+"""Keys that a trainer may add to a trajectory."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class SavedEpisode:
     """One played episode.
 
     Attributes:
-        trajectory: What metrics need of it: everything but the segments.
-        record: The record as saved, which may hold more than `Trajectory` knows; token ids and
+        trajectory: The trajectory without its segments, for metrics.
+        record: The saved record. It may have keys that `Trajectory` does not know. Token ids and
             log-probabilities are replaced by their number, `n_tokens`.
         step: The training step, or None.
-        play: Which of several plays of the same question and sample in this step, from 0.
+        play: The number, from 0, among plays of the same question and sample in this step.
     """
 
     trajectory: Trajectory
@@ -56,15 +56,15 @@ class Source:
     """A run to report on.
 
     Attributes:
-        name: What the page calls it.
-        kind: Where its episodes come from.
+        name: Its name on the page.
+        kind: Whether it is an evaluation or a training.
         folder: Its folder.
-        config: `config.json` of an evaluation, `environment.json` of a training.
-        episodes: In the order of the dataset, or by step and group.
-        summary: `summary.json` as saved; empty where there is none.
-        curves: What a training logged, or None.
-        files: What its episodes and curves were read from.
-        notes: What the reader of the page should know.
+        config: `config.json` of an evaluation, or `environment.json` of a training.
+        episodes: Its episodes, in the order of the dataset, or by step and group.
+        summary: The saved `summary.json`. Empty if there is none.
+        curves: The metrics of a training, or None.
+        files: The files of its episodes and curves.
+        notes: Notes for the reader of the page.
     """
 
     name: str
@@ -79,11 +79,11 @@ class Source:
 
     @property
     def trajectories(self) -> list[Trajectory]:
-        """The episodes as metrics want them."""
+        """The episodes as metrics need them."""
         return [episode.trajectory for episode in self.episodes]
 
     def as_run(self) -> Run:
-        """The run as `eval.metrics.pairs` wants it."""
+        """The run as `eval.metrics.pairs` needs it."""
         found = {(str(t.qid), t.sample): t for t in self.trajectories}
         return Run(self.folder, dict(self.config), found)
 
@@ -91,12 +91,13 @@ class Source:
 def read_sources(
     paths: Sequence[Path], names: Sequence[str] | None = None, max_rollouts: int | None = None
 ) -> list[Source]:
-    """Read runs. A folder of runs stands for all of them.
+    """Read runs. A folder of runs means all runs in it.
 
     Args:
         paths: Folders, or their `episodes.jsonl`.
-        names: What to call them, or None: their policies, or folders where these are the same.
-        max_rollouts: The most episodes of a training run; steps are then left out evenly.
+        names: The runs' names. None for their policies, or folders if policies are the same.
+        max_rollouts: The most episodes of a training run. If it has more, steps are left out
+            evenly.
 
     Raises:
         SpecError: There is no run in a folder, or the names do not fit.
@@ -104,7 +105,7 @@ def read_sources(
         MissingExtraError: Rollouts are compressed, and zstandard is not installed.
     """
     folders = [folder for path in paths for folder in _folders_of(Path(path))]
-    # A training run and its rollouts, which may lie elsewhere, are one run.
+    # A training run and its rollouts are one run, also if they are in different folders.
     homes: dict[Path, Path] = {}
     for folder in folders:
         homes.setdefault((run_of_rollouts(folder) or folder).resolve(), folder)
@@ -125,8 +126,8 @@ def _folders_of(path: Path) -> list[Path]:
     if not below:
         raise InputError(
             f"expected a run, or a folder of runs, got {path}: it holds neither {EPISODES} nor "
-            f"{STEP_FILES} nor {METRICS}. Fix: give what eval/run_policy.py wrote under "
-            "--out, or the --output-dir or --save-rollouts of train/grpo.py."
+            f"{STEP_FILES} nor {METRICS}. Fix: give the --out of longvideo-env evaluate, or the "
+            "--output-dir or --save-rollouts of a training."
         )
     return below
 
@@ -150,7 +151,7 @@ def _read_one(folder: Path, max_rollouts: int | None) -> Source:
         return _read_training(folder, max_rollouts)
     config = _read_json(folder / CONFIG)
     episodes = tuple(_read_episodes(file, None))
-    notes = [] if config else [f"{folder / CONFIG} is not there: the run's options are unknown."]
+    notes = [] if config else [f"{folder / CONFIG} is missing, so the run's options are unknown."]
     summary = _read_json(folder / SUMMARY)
     if summary.get("coverage"):
         notes += Coverage.from_json(summary["coverage"]).lines()
@@ -211,8 +212,8 @@ def _step_of(path: Path) -> int:
     digits = path.name.split("-")[1].partition(".")[0]
     if not digits.isdecimal():
         raise SpecError(
-            f"expected a name such as step-000001-rank-000.jsonl, got {path}. Fix: move "
-            "the file elsewhere."
+            f"expected a name such as step-000001-rank-000.jsonl, got {path}. Fix: move the file "
+            "to another folder."
         )
     return int(digits)
 
@@ -229,7 +230,7 @@ def _read_episodes(path: Path, step: int | None) -> Iterator[SavedEpisode]:
 
 
 def _slim(record: Record) -> Record:
-    """The record without token ids and log-probabilities, which are most of it."""
+    """The record without token ids and log-probabilities, its largest parts."""
     segments = [
         {
             **{k: v for k, v in segment.items() if k not in ("token_ids", "logprobs")},
@@ -253,6 +254,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _names(sources: Sequence[Source]) -> list[str]:
-    """Each run's policy; its folder where several share one."""
+    """Each run's policy, or its folder if several have the same policy."""
     counts = Counter(source.name for source in sources)
     return [str(s.folder) if counts[s.name] > 1 else s.name for s in sources]

@@ -1,4 +1,4 @@
-"""What the page says first: what was played, who is ahead, by how much, and how sure that is."""
+"""The first lines of the page: what was played, which run is ahead, by how much, and how surely."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from eval.output.comparisons import SIGNIFICANT, format_p
 from eval.report.folders import Source
 
 Run = Mapping[str, Any]
-"""A run as `eval.report.overview.describe_run` describes it."""
+"""A run as described by `eval.report.overview.describe_run`."""
 
 
 def headline(runs: Sequence[Run], pairs: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence: who is ahead, by how much, and how sure that is.
+    """One sentence: which run is ahead, by how much, and how surely.
 
-    Runs that were given gold (an oracle, boxes) never lead, unless there are no others. Two runs
-    are set against each other on the questions that both finished.
+    Runs whose agents were given gold (an oracle, boxes) are left out, unless there are no others.
+    Two runs are compared on the questions that both finished.
 
     Args:
         runs: All runs of the page.
-        pairs: Their comparisons, as `eval.report.overview.describe_pairs` makes them.
+        pairs: Their comparisons from `eval.report.overview.describe_pairs`.
     """
     ranked = [i for i, run in enumerate(runs) if _accuracy(run) is not None]
     fair = [i for i in ranked if not (runs[i]["oracle"] or runs[i]["leaky"])]
@@ -31,13 +31,13 @@ def headline(runs: Sequence[Run], pairs: Sequence[Mapping[str, Any]]) -> str:
     if not ranked:
         return next(filter(None, map(_learned, runs)), "")
     text = _alone(runs[ranked[0]]) if len(ranked) == 1 else _ahead(runs, ranked, pairs)
-    return f"{text[:-1]}; left out, since given gold: {', '.join(given)}." if given else text
+    return f"{text[:-1]}; left out, because given gold: {', '.join(given)}." if given else text
 
 
 def about(sources: Sequence[Source]) -> str:
-    """What stands under the title: dataset and split, questions and videos, and the day.
+    """The line under the title: dataset and split, questions and videos, and the day.
 
-    The day is that of the newest file of each run, by universal time.
+    The day is that of each run's newest file, in UTC.
     """
     places = dict.fromkeys(filter(None, map(_place, sources)))
     asked = [{str(t.qid) for t in s.trajectories} for s in sources if s.episodes]
@@ -54,7 +54,7 @@ def about(sources: Sequence[Source]) -> str:
 
 
 def _place(source: Source) -> str:
-    """Dataset and split, without the folders of whoever played it."""
+    """Dataset and split, without the folders above the dataset."""
     dataset, split = source.config.get("dataset"), source.config.get("split")
     if dataset is None:
         return ""
@@ -94,10 +94,10 @@ def _ahead(runs: Sequence[Run], ranked: Sequence[int], pairs: Sequence[Mapping[s
     pair = next((p for i in others for p in pairs if {p["a"], p["b"]} == {best, i}), None)
     if pair is None:
         return (
-            f"{runs[best]['name']} answers most ({_points(_accuracy(runs[best]))}% right), but no "
-            "other run has finished the same questions."
+            f"{runs[best]['name']} has the highest accuracy ({_points(_accuracy(runs[best]))}% "
+            "right), but no other run has finished the same questions."
         )
-    # On the questions that both finished the other one may be ahead.
+    # On the questions that both finished, the other run may be ahead.
     ahead, behind = ("b", "a") if pair["difference"] > 0 else ("a", "b")
     shares = {"a": pair["a_only"] + pair["both_right"], "b": pair["b_only"] + pair["both_right"]}
     of = {side: f"{100 * right / pair['n']:.1f}%" for side, right in shares.items()}
@@ -120,7 +120,7 @@ def _played(pair: Mapping[str, Any]) -> str:
 def _sure(pair: Mapping[str, Any], interval: Sequence[float] | None, comparisons: int) -> str:
     p = pair["p_holm"] if pair["p_holm"] is not None else pair["p"]
     if p is None or interval is None:
-        return "and one video does not say whether this is chance"
+        return "and one video does not show whether this is chance"
     verdict = "and this is hardly chance" if p <= SIGNIFICANT else "but this can be chance"
     within = f"95% interval {_signed(interval[0])} to {_signed(interval[1])} points"
     of = f", Holm's for {comparisons} comparisons" if comparisons > 1 else ""
@@ -128,7 +128,7 @@ def _sure(pair: Mapping[str, Any], interval: Sequence[float] | None, comparisons
 
 
 def _learned(run: Run) -> str:
-    """What a training run shows by itself: its reward at the start and in the end."""
+    """The mean reward of a training run at the start and at the end."""
     curves = run.get("curves") or {}
     means = curves.get("lines", {}).get("reward", {}).get("mean", [])
     known = [value for value in means if value is not None]

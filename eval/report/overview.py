@@ -1,4 +1,4 @@
-"""The numbers at the top of the page, from what `eval.metrics` computes."""
+"""The figures at the top of the page, computed by `eval.metrics`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from longvideo_env.errors import SpecError
 from longvideo_env.records.trajectory import Trajectory
 
 MAX_PAIRS = 45
-"""Comparisons of two runs on one page: those of ten runs."""
+"""The most comparisons of two runs on one page, enough for ten runs."""
 
 FEWEST = 10
-"""Questions below which the accuracy of a part is not shown."""
+"""With fewer questions than this, the accuracy of a part is not shown."""
 
 Played = tuple[Trajectory, dict[str, Any]]
 """An episode with its question's record."""
@@ -48,12 +48,12 @@ _CONFIG_SHOWN = (
 def describe_run(
     source: Source, questions: Sequence[dict[str, Any]], notes: Iterable[str]
 ) -> dict[str, Any]:
-    """Everything that the overview says of one run.
+    """The overview of one run.
 
     Args:
         source: The run.
         questions: The question of each of its episodes, in their order.
-        notes: What the reader should know.
+        notes: Notes for the reader.
     """
     trajectories = source.trajectories
     summary = summarize(trajectories, len(trajectories)) if trajectories else {}
@@ -83,13 +83,13 @@ def describe_run(
 
 
 def describe_pairs(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Each two evaluations on the questions that both finished; p is Holm's for all of them."""
+    """Compare each two evaluations on the questions that both finished. p is Holm's for all."""
     runs = [(i, s.as_run()) for i, s in enumerate(sources) if s.kind == "evaluation"]
     pairs = []
     for (i, a), (j, b) in list(combinations(runs, 2))[:MAX_PAIRS]:
         try:
             matched = match(a, b)
-        except SpecError:  # nothing in common: there is nothing to compare
+        except SpecError:  # no questions in common
             continue
         found = {"a": i, "b": j, "left_out": n_left_out(a, b, matched), **count(matched)}
         found["differ"] = [
@@ -114,7 +114,7 @@ def _policy(trajectories: Sequence[Trajectory]) -> str:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers, short texts and pairs of numbers; nested values stay in the run's folder."""
+    """Numbers, short texts and pairs of numbers. Nested values are left out."""
     return {
         key: value
         for key, value in values.items()
@@ -134,7 +134,7 @@ def _cost(episodes: Sequence[SavedEpisode], wall_s: Any) -> dict[str, float | No
 
 
 def _parts(played: Sequence[Played]) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy by part: kind, show, turns, evidence asked for, gold clip."""
+    """Accuracy by part: kind, show, turns, requested evidence, gold clip."""
     keys: dict[str, Callable[[Played], str | None]] = {
         "question kind": lambda p: str(p[1]["kind"]),
         "show": lambda p: str(p[1]["show"]),
@@ -180,7 +180,7 @@ def _gold(played: Trajectory) -> str | None:
 
 
 def _histograms(played: Sequence[Played]) -> dict[str, list[list[Any]]]:
-    """Counts of episodes by number, without gaps; of malformed turns by kind."""
+    """Histograms: episodes by number of calls, without gaps, and malformed turns by kind."""
     runs = [t for t, _ in played]
     calls = {
         "turns": Counter(t.n_turns for t in runs),
@@ -207,11 +207,11 @@ def _count(played: Trajectory, moves: bool) -> int:
 
 
 def _calibration(played: Sequence[Played]) -> list[dict[str, Any]]:
-    """When a tool was asked for against when it had to be.
+    """Compare when a tool was used with when it was needed.
 
-    Grounding had to be asked for if the gold clip was not among those shown at the start; looking,
-    by the kind of a question of `mini`. Where the gold clip is known, there is also how many
-    of the looks could see it.
+    Grounding was needed if the gold clip was not among those shown at the start. Whether looking
+    was needed is known from the kind of a question in `mini`. If the gold clip is known, the row
+    also has the share of looks that could see it.
     """
     groups = [
         ("grounding", True, "the first clip was wrong", _first_is(played, False)),
@@ -255,7 +255,7 @@ def _mean(hits: Sequence[bool]) -> float | None:
 
 
 def _looks_on_gold(group: Sequence[Played]) -> list[bool]:
-    """Of each look, whether the gold clip was among the clips looked at."""
+    """For each look, whether the gold clip was in view."""
     return [
         q["gold"] in (turn.request or {}).get("view", ())
         for t, q in group

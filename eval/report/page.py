@@ -1,4 +1,4 @@
-"""From runs to one HTML file: the numbers and episodes as compressed JSON, and what draws them."""
+"""Make one HTML file from runs: figures and episodes as compressed JSON, and the page's scripts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCRIPTS = (
     *("training.js", "main.js"),
 )
 CHUNK = 64
-"""Episodes in a block that is unpacked as a whole when one of them is opened."""
+"""Number of episodes in a block. Opening one of them unpacks the whole block."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Page:
 
     Attributes:
         html: The file's text.
-        n_episodes: Episodes in it.
-        n_frames: Thumbnails in it.
-        notes: What the reader should know.
+        n_episodes: Number of episodes.
+        n_frames: Number of thumbnails.
+        notes: Notes for the reader.
     """
 
     html: str
@@ -59,7 +59,7 @@ def build_page(
         sources: The runs.
         questions: Reads their datasets.
         thumbs: Makes the thumbnails.
-        title: Of the page.
+        title: The page's title.
         progress: Called with the number of episodes prepared since the last call.
 
     Raises:
@@ -111,15 +111,15 @@ def _unknown(count: int) -> str:
     if not count:
         return ""
     return (
-        f"{count} episodes play questions that the dataset does not have; they are shown as in "
-        "the prompts, without the truth."
+        f"{count} episodes have questions that are not in the dataset. They are shown as in the "
+        "prompts, without gold answers."
     )
 
 
 def pack(value: Any) -> str:
-    """JSON, compressed, in base64: nothing in it can close a tag. Equal values give equal text."""
+    """Compressed JSON in base64, which cannot close a tag. Equal values give equal text."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # A lone surrogate from a model's broken output has no UTF-8; it is shown as a question mark.
+    # A lone surrogate in a model's broken output has no UTF-8. It becomes a question mark.
     return b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode("ascii")
 
 
@@ -127,9 +127,9 @@ def render(title: str, blocks: dict[str, str], subtitle: str = "") -> str:
     """Put the page together.
 
     Args:
-        title: Of the page.
+        title: The page's title.
         blocks: Packed values by name.
-        subtitle: What stands under the title.
+        subtitle: The line under the title.
 
     Raises:
         MissingExtraError: Jinja2 is not installed.
@@ -140,7 +140,7 @@ def render(title: str, blocks: dict[str, str], subtitle: str = "") -> str:
         raise MissingExtraError("jinja2", "report") from error
     style = _static("report.css")
     script = "(() => {\n'use strict';\n" + "\n".join(map(_static, SCRIPTS)) + "\n})();\n"
-    # Alone the files of this package go in unescaped; nothing from a run does.
+    # Only files of this package are inserted unescaped. Texts of runs are escaped.
     environment = Environment(
         loader=PackageLoader("eval.report"),
         autoescape=True,
@@ -158,7 +158,7 @@ def render(title: str, blocks: dict[str, str], subtitle: str = "") -> str:
 
 
 def security_policy(style: str, script: str) -> str:
-    """The page may run its own script and style and show embedded images: nothing else."""
+    """A policy that allows only the page's own script and style, and embedded images."""
     return "; ".join(
         [
             "default-src 'none'",

@@ -1,4 +1,4 @@
-"""Episodes as the page wants them: a short row for lists and filters, and the whole trace."""
+"""Episodes as the page needs them: a short row for lists and filters, and the whole trace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from longvideo_env.records.trajectory import Trajectory, written_as
 from longvideo_env.schema import Video
 
 MAX_TEXT = 400_000
-"""Characters of one text that the page keeps."""
+"""The most characters of one text on the page."""
 
 _CLOSING_TAG = re.compile(r"</?(\w+)\s*/?>\s*\Z")
 _KNOWN_TURN = {
@@ -37,7 +37,7 @@ _FRAME_KEYS = {"frames", "frame_paths"}
 def row_of(
     episode: SavedEpisode, run: int, question: int, clips: Sequence[str], advantage: float | None
 ) -> dict[str, Any]:
-    """What lists and filters need of an episode. Clips are places in the question's list."""
+    """An episode's row for lists and filters. Clips are indices in the question's list."""
     played = episode.trajectory
     cost = episode_cost(episode.record)
     order = played.option_order
@@ -50,7 +50,7 @@ def row_of(
         "correct": played.correct,
         "grounded": played.grounded,
         "first": played.grounded_first,
-        # The page shows options in the dataset's order, whatever order this episode saw.
+        # The page shows options in the dataset's order, not in this episode's.
         "choice": order[choice] if order and choice is not None else choice,
         "said": None if played.said is None else played.said[:240],
         "turns": played.n_turns,
@@ -72,7 +72,7 @@ def row_of(
 
 
 def key_of(episode: SavedEpisode) -> str:
-    """What a link calls an episode within its run."""
+    """The name of an episode in links to its run."""
     played = episode.trajectory
     parts = [str(played.qid), str(played.sample)]
     if episode.step is not None:
@@ -89,9 +89,9 @@ def trace_of(
 
     Args:
         episode: The episode.
-        clips: The clips of its video that are known, in order.
-        video: Its video, where the dataset could be read.
-        thumbs: Makes thumbnails of the frames looked at.
+        clips: The known clips of its video, in order.
+        video: Its video, or None if the dataset could not be read.
+        thumbs: Makes thumbnails of the frames.
     """
     record, played = episode.record, episode.trajectory
     segments = record["segments"]
@@ -128,7 +128,7 @@ def _pictures(
     thumbs: Thumbs,
     turn: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Frames that the vision agent looked at, and those that the master saw."""
+    """The frames that the vision agent saw, and those that the master saw."""
     mine = [segment for segment in segments if segment["turn"] == turn["turn"]]
     return {
         "frames": thumbs.of_turn(turn, video, clips),
@@ -137,7 +137,7 @@ def _pictures(
 
 
 def _answer(played: Trajectory) -> dict[str, str]:
-    """How close an answer without options is to the gold, and what a judge said of it."""
+    """The scores of an answer without options, and a judge's verdict."""
     found = {name: f"{value:.3f}" for name, value in played.answer_scores.items()}
     if (judged := played.judged) is not None:
         votes = ", ".join("unread" if v is None else str(v) for v in judged.votes)
@@ -155,7 +155,7 @@ def _turn(
 ) -> dict[str, Any]:
     number = turn["turn"]
     mine = [segment for segment in segments if segment["turn"] == number]
-    # What the template opened the reply with belongs to it: it stands before the sampled part.
+    # The template's opening of the reply is part of it and precedes the sampled part.
     words = "".join(s["text"] for s in mine if s["sampled"])
     read = "".join(written_as(s.get("message"), s["text"]) for s in mine if s["sampled"])
     seen = "".join(s["text"] for s in mine if not s["sampled"] and s["role"] != "assistant")
@@ -183,7 +183,7 @@ def _turn(
 
 
 def _tool(turn: Mapping[str, Any]) -> dict[str, Any]:
-    """What a tool call gave, in plain values."""
+    """The result of a tool call, in plain values."""
     result = turn.get("result") or {}
     details = {k: v for k, v in (result.get("details") or {}).items() if k not in _FRAME_KEYS}
     extra = {k: v for k, v in result.items() if k not in _KNOWN_RESULT | _FRAME_KEYS}
@@ -197,7 +197,7 @@ def _tool(turn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _before_action(words: str, protocol: str) -> str | None:
-    """What stands beside the action of a well-formed reply; None where no action is found."""
+    """The text beside the action of a well-formed reply. None if no action is found."""
     if protocol == FunctionProtocol.name:
         return spoken(words)
     closing = _CLOSING_TAG.search(words)
@@ -219,7 +219,7 @@ def _bounded(text: str) -> str:
 
 
 def _plain(values: Mapping[str, Any]) -> list[list[str]]:
-    """Whatever else was recorded, as names and short texts."""
+    """Other recorded values, as names and short texts."""
     return [
         [str(key), f"{value:.4g}" if isinstance(value, float) else str(value)[:300]]
         for key, value in values.items()

@@ -17,7 +17,7 @@ WIDTH = 384
 QUALITY = 68
 
 STRIP = 12
-"""Pictures along the timeline of a video."""
+"""The most pictures along the timeline of a video."""
 STRIP_WIDTH = 144
 
 
@@ -25,13 +25,13 @@ class Thumbs:
     """Makes each thumbnail once, and stops when there are enough.
 
     Args:
-        most: The most thumbnails of looks, and as many small ones along timelines; 0 for none.
-        roots: Folders below which files named in trajectories may be read.
+        most: The most thumbnails of looks. Also the most small ones along timelines. 0 for none.
+        roots: Folders of frames. Files named in trajectories are read only from these.
 
     Attributes:
-        images: Data URIs; their places are what turns refer to.
-        small: Those along timelines.
-        n_left_out: Frames that found no room.
+        images: Data URIs. Turns refer to them by index.
+        small: Data URIs of the pictures along timelines.
+        n_left_out: Frames left out because there was no room.
     """
 
     def __init__(self, most: int, roots: Iterable[Path] = ()) -> None:
@@ -43,10 +43,10 @@ class Thumbs:
         self.n_left_out = 0
 
     def strips(self, videos: Sequence[Video | None]) -> list[list[list[int]]]:
-        """Pictures along the timeline of each video: `[place of the clip, place in small]`.
+        """Pictures along the timeline of each video: `[index of the clip, index in small]`.
 
-        Clips are evenly spread, and each is shown by its middle frame. Where there are more videos
-        than pictures, the last ones have none.
+        Clips are evenly spread. Each is shown by its middle frame. If there are more videos than
+        pictures, the last videos have none.
         """
         known = [video for video in dict.fromkeys(videos) if video is not None]
         share = max(1, min(STRIP, self._most // max(1, len(known))))
@@ -70,16 +70,16 @@ class Thumbs:
     def of_turn(
         self, turn: Mapping[str, Any], video: Video | None, clips: Sequence[str]
     ) -> dict[str, Any] | None:
-        """The frames of a look: those it names as sent, or else some of the clips it looked at.
+        """The frames of a look: those recorded as sent, or else some frames of the clips in view.
 
         Args:
             turn: The turn as recorded.
-            video: Its video, where the dataset could be read.
-            clips: The clips of the video that are known, in order.
+            video: Its video, or None if the dataset could not be read.
+            clips: The known clips of the video, in order.
 
         Returns:
-            `sent`, `total` and `frames`: `[place, seconds or None, place of the clip or None]`
-            each, in seconds of the whole video. None where there are no frames.
+            `sent`, `total` and `frames`. Each frame is `[index, seconds or None, index of the clip
+            or None]`, in seconds of the whole video. None without frames.
         """
         request = turn.get("request") or {}
         if not request or turn.get("moves") or not self._most:
@@ -100,11 +100,11 @@ class Thumbs:
     def of_master(
         self, segments: Sequence[Mapping[str, Any]], video: Video | None, clips: Sequence[str]
     ) -> dict[str, Any] | None:
-        """The frames that a master who sees was shown with some segments.
+        """The frames in some segments that were shown to a master that sees.
 
         Returns:
-            As `of_turn`, with `seen` in place of `sent`; those whose files are not here are left
-            out of `frames`.
+            As `of_turn`, with `seen` instead of `sent`. Frames without a file are left out of
+            `frames`.
         """
         named = [frame for segment in segments for frame in segment.get("frames", ())]
         if not named or not self._most:
@@ -137,7 +137,7 @@ class Thumbs:
         return place, time_s, clip or Path(path).parent.name or None
 
     def _below_a_root(self, name: str, video: Video | None) -> Path | None:
-        """A named file, if it lies below a folder of frames: no other file gets into a page."""
+        """A named file, if it is below a folder of frames. Other files never get into a page."""
         roots = [*self._roots]
         if video is not None and video.frames_root is not None:
             roots.append(video.frames_root.resolve())
@@ -161,21 +161,21 @@ class Thumbs:
 
 
 def _of_clips(clip_ids: Sequence[str], video: Video | None) -> list[tuple[str, Frame]]:
-    """Frames that the clips hold, where nothing says which were sent."""
+    """The frames of the clips, used if the sent frames were not recorded."""
     if video is None or video.frames_root is None:
         return []
     return [(clip, frame) for clip in clip_ids if clip in video for frame in _list(video, clip)]
 
 
 def _film_s(clip: str | None, time_s: float | None, video: Video | None) -> float | None:
-    """A time within a clip as one of the whole video; None where the video is not known."""
+    """A time within a clip as a time in the whole video. None if the video is not known."""
     if time_s is None or video is None or clip is None or clip not in video:
         return None
     return round(video.clip_times(clip)[0] + time_s, 2)
 
 
 def thumbnail(path: Path, width: int = WIDTH) -> str | None:
-    """A small JPEG as a data URI; None if the file is no image.
+    """A small JPEG as a data URI. None if the file is not an image.
 
     Raises:
         MissingExtraError: Pillow is not installed.
@@ -196,7 +196,7 @@ def thumbnail(path: Path, width: int = WIDTH) -> str | None:
 
 
 def _named(turn: Mapping[str, Any]) -> list[Any]:
-    """Frame files that a turn names, wherever it does."""
+    """The frame files that a turn names, in itself, its result or its details."""
     result = turn.get("result") or {}
     for place in (turn, result, result.get("details") or {}):
         for key in ("frames", "frame_paths"):

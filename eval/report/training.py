@@ -1,4 +1,4 @@
-"""What a training run adds to the page: its curves, and its groups step by step."""
+"""The parts of the page for a training run: its curves, and its groups step by step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from eval.report.folders import SavedEpisode
 from longvideo_env.records.metrics_log import TrainingLog
 
 EPSILON = 1e-4
-"""What TRL adds to a group's standard deviation before dividing by it."""
+"""The number that TRL adds to a group's standard deviation."""
 
 SMOOTH = 10
-"""Steps of the centred mean; fewer where there are few."""
+"""The most steps of the centred mean. A short run has fewer."""
 CURVES = {
     "reward": "reward",
     "episodes/accuracy": "accuracy",
@@ -29,7 +29,7 @@ MAX_POINTS = 1500
 
 
 def group_places(episodes: Sequence[SavedEpisode]) -> dict[tuple[int, str, int], list[int]]:
-    """The places of each group's episodes: those of one step and question, by sample."""
+    """The indices of each group's episodes, by sample. A group has one step and one question."""
     groups: dict[tuple[int, str, int], list[int]] = {}
     for place, episode in enumerate(episodes):
         if episode.step is not None:
@@ -41,10 +41,10 @@ def group_places(episodes: Sequence[SavedEpisode]) -> dict[tuple[int, str, int],
 
 
 def group_advantages(rewards: Sequence[float | None]) -> list[float | None]:
-    """GRPO's advantages in a group: the reward less the mean, over the standard deviation.
+    """GRPO's advantages in a group: reward minus mean, divided by the standard deviation.
 
-    The standard deviation is the sample's, as TRL's is. An episode without a reward takes no part:
-    its advantage is None here, and 0 in the update.
+    The standard deviation is the sample's, as in TRL. An episode without a reward is left out. Its
+    advantage is None here, and 0 in the update.
     """
     known = [reward for reward in rewards if reward is not None]
     if not known:
@@ -55,7 +55,7 @@ def group_advantages(rewards: Sequence[float | None]) -> list[float | None]:
 
 
 def advantages(episodes: Sequence[SavedEpisode]) -> list[float | None]:
-    """The advantage of each episode: as saved with it, or else computed from its group."""
+    """The advantage of each episode: the saved one, or else computed from its group."""
     found: list[float | None] = [None] * len(episodes)
     for places in group_places(episodes).values():
         computed = group_advantages([episodes[place].trajectory.reward for place in places])
@@ -65,7 +65,7 @@ def advantages(episodes: Sequence[SavedEpisode]) -> list[float | None]:
 
 
 def describe_steps(episodes: Sequence[SavedEpisode], first: int) -> list[dict[str, Any]]:
-    """The steps with their groups; places count from `first`, where the run's episodes begin."""
+    """The steps with their groups. Indices start at `first`, the run's first episode."""
     steps: dict[int, list[dict[str, Any]]] = {}
     for (step, qid, _), places in group_places(episodes).items():
         rewards = [episodes[place].trajectory.reward for place in places]
@@ -81,7 +81,7 @@ def describe_steps(episodes: Sequence[SavedEpisode], first: int) -> list[dict[st
 
 
 def describe_curves(curves: TrainingLog | None) -> dict[str, Any] | None:
-    """The curves as numbers: as logged, and their centred mean over some steps."""
+    """The curves as numbers: the logged values, and their centred mean."""
     if curves is None:
         return None
     every = max(1, math.ceil(len(curves.steps) / MAX_POINTS))

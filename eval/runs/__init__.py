@@ -1,1 +1,1 @@
-"""A run's folder, its options, and playing into it."""
+"""Runs: their options, their folders, and playing."""

@@ -1,14 +1,14 @@
-"""What a run and an episode may cost, and the share of failures that stops a run early.
+"""Budgets of a run and of an episode, and the share of failures that stops a run early.
 
     --budget-usd 5 --budget-tokens 2000000 --budget-seconds 3600       of the whole run
     --episode-budget-usd 0.05 --episode-budget-tokens 20000            of each episode
     --episode-budget-seconds 120
     --fail-above 0.1
 
-A run's budget counts all of its episodes, those of earlier sessions too. No episode is started once
-the unfinished ones are expected to use up the rest; those that were started are finished. An
-episode beyond its tokens or money ends without an answer, and is wrong; one beyond its seconds has
-failed, because a slow server is no wrong answer.
+A run's budget counts all its episodes, with those of earlier sessions. No further episode starts if
+the unfinished ones are expected to use up the rest. Started episodes are finished. An episode that
+exceeds its tokens or money ends without an answer and is wrong. An episode that exceeds its seconds
+has failed, because a slow server is not a wrong answer.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that may be used. None is no limit.
+    """Limits of usage. None is no limit.
 
     Attributes:
-        tokens: Tokens of requests and replies, of the master and of tools; of a model that runs
-            here, the sampled ones.
+        tokens: Tokens of requests and replies, of the master and of tools. For a local model only
+            the sampled tokens.
         seconds: Wall-clock seconds.
         usd: US dollars.
 
@@ -58,12 +58,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Spent:
-    """What was used so far.
+    """The usage so far.
 
     Attributes:
         tokens: Tokens.
-        usd: Money, as far as prices are known.
-        unpriced: Replies whose price is not known.
+        usd: US dollars, for replies with a known price.
+        unpriced: Number of replies without a known price.
     """
 
     tokens: int = 0
@@ -79,7 +79,7 @@ class Spent:
 def spent_in(
     first: TurnRecord | None, turns: Sequence[TurnRecord], segments: Sequence[Segment]
 ) -> Spent:
-    """What an episode has used. What a recording answered counts as when it was asked for."""
+    """The usage of an episode. Replies from a recording count like new ones."""
     total = Spent()
     for turn in (*([first] if first else []), *turns):
         details = (turn.result or {}).get("details") or {}
@@ -96,17 +96,17 @@ def _spent(record: Mapping[str, Any]) -> Spent:
 
 
 def spent_by(trajectory: Trajectory) -> Spent:
-    """What a finished episode has used."""
+    """The usage of a finished episode."""
     judged = trajectory.judged.usage if trajectory.judged is not None else ()
     spent = spent_in(trajectory.first, trajectory.turns, trajectory.segments)
     return sum(map(_spent, judged), spent)
 
 
 class EpisodeLimit:
-    """Says when an episode has used up its tokens or its money.
+    """Checks whether an episode has used up its tokens or its money.
 
     Args:
-        budget: What an episode may use.
+        budget: The budget of an episode.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -118,7 +118,7 @@ class EpisodeLimit:
         turns: Sequence[TurnRecord],
         segments: Sequence[Segment],
     ) -> bool:
-        """Whether no further turn may be played."""
+        """Whether the budget is used up, so that no further turn may be played."""
         limit = self.budget
         if limit.tokens is None and limit.usd is None:
             return False
@@ -131,14 +131,14 @@ class SpendingWatch:
     """Lets episodes start while a run's budget lasts.
 
     Args:
-        budget: What the run may use.
+        budget: The budget of the run.
         kept: Episodes that earlier sessions finished.
-        earlier: `summary.json` of the last session: failed episodes cost money too, and are not
-            kept.
+        earlier: `summary.json` of the last session. It also counts failed episodes, which cost
+            money but are not kept.
 
     Attributes:
         reason: Why no further episode was started, or None.
-        spent: What all sessions used together; `unpriced` is of this session alone.
+        spent: The usage of all sessions. `unpriced` counts only this session.
     """
 
     def __init__(
@@ -151,12 +151,12 @@ class SpendingWatch:
         for trajectory in kept:
             self._count(trajectory)
         noted = Spent(**(earlier.get("spent") or {}))
-        # Prices may have been added since: what was unpriced before does not stop this session.
+        # Prices may have been added since. Earlier unpriced replies do not stop this session.
         self._unpriced_before = max(noted.unpriced, self.spent.unpriced)
         self.spent = Spent(max(noted.tokens, self.spent.tokens), max(noted.usd, self.spent.usd))
 
     def admit(self, jobs: Iterable[T]) -> Iterator[T]:
-        """The jobs, until the budget is used up."""
+        """Yield jobs until the budget is used up."""
         for job in jobs:
             self.reason = self._reached()
             if self.reason is not None:
@@ -165,12 +165,12 @@ class SpendingWatch:
             yield job
 
     def see(self, trajectory: Trajectory) -> None:
-        """Take note of a finished episode."""
+        """Count a finished episode."""
         self._under_way -= 1
         self._count(trajectory)
 
     def record(self) -> dict[str, Any]:
-        """What all sessions used, in plain values."""
+        """The usage of all sessions, in plain values."""
         return asdict(self.spent + Spent(unpriced=self._unpriced_before))
 
     def _count(self, trajectory: Trajectory) -> None:
@@ -179,11 +179,11 @@ class SpendingWatch:
 
     def _reached(self) -> str | None:
         limit, spent = self.budget, self.spent
-        # The unfinished ones, and the one that would start, are taken to cost what others did.
+        # Unfinished episodes, and the next one, are expected to cost the mean.
         more = (self._under_way + 1) / self._finished if self._finished else 0.0
         if limit.usd is not None and spent.unpriced:
             return (
-                f"--budget-usd {limit.usd:g} cannot be kept: the price of {spent.unpriced:,} "
+                f"--budget-usd {limit.usd:g} cannot be checked: the price of {spent.unpriced:,} "
                 "replies is not known. Fix: add the model to the table of prices "
                 "(LONGVIDEO_PRICES), or give --budget-tokens"
             )
@@ -193,5 +193,5 @@ class SpendingWatch:
             return f"--budget-tokens {limit.tokens} is used up: {spent.tokens:,} were used"
         seconds = time.perf_counter() - self._start
         if limit.seconds is not None and seconds >= limit.seconds:
-            return f"--budget-seconds {limit.seconds:g} is used up: {seconds:.0f} s went by"
+            return f"--budget-seconds {limit.seconds:g} is used up: the run took {seconds:.0f} s"
         return None

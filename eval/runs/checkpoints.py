@@ -3,7 +3,7 @@
     longvideo-env evaluate --checkpoints runs/grpo
     longvideo-env evaluate --policy 'hf:runs/grpo/checkpoint-*'
 
-Accuracies stand against the steps in the table and in `longvideo-env plots`.
+The table lists accuracies by step, and `accuracy_by_step` is a picture of them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _STEP = re.compile(r"^(?:hf|vllm):(?P<run>.*?)/?checkpoint-(?P<step>\d+)/?$")
 
 
 def step_of(policy: str) -> int | None:
-    """The step of a policy that is a checkpoint; None for others."""
+    """The step of a policy that is a checkpoint. None for other policies."""
     found = _STEP.match(policy)
     return int(found["step"]) if found else None
 
 
 def short_name(policy: str) -> str:
-    """A policy's name in a table: of a checkpoint, the training's folder and its step."""
+    """A policy's name in a table. For a checkpoint: the training's folder and the step."""
     found = _STEP.match(policy)
     return f"{Path(found['run']).name} step {found['step']}" if found else policy
 
@@ -38,11 +38,11 @@ def expand_policies(policies: Sequence[str], checkpoints: str | None) -> list[st
     """Name every checkpoint once, in order of steps.
 
     Args:
-        policies: Specs; a `*` in the path of `hf:` or `vllm:` stands for all folders that fit.
-        checkpoints: The output folder of a training, all of whose checkpoints are meant.
+        policies: Specs. A `*` in the path of `hf:` or `vllm:` matches all fitting folders.
+        checkpoints: The output folder of a training. All its checkpoints are added.
 
     Raises:
-        SpecError: There are none.
+        InputError: There are no checkpoints.
     """
     wanted = [*policies, *([f"hf:{checkpoints}/checkpoint-*"] if checkpoints else [])]
     named: list[str] = []
@@ -55,14 +55,14 @@ def expand_policies(policies: Sequence[str], checkpoints: str | None) -> list[st
         found = [f"{kind}:{_with_base(one)}" for one in folders]
         if not found:
             raise InputError(
-                f"no folder fits {path}. Fix: train with --save-steps, or name another folder."
+                f"no folder matches {path}. Fix: train with --save-steps, or name another folder."
             )
         named += sorted(found, key=lambda one: (step_of(one) or 0, one))
     return list(dict.fromkeys(named))
 
 
 def _with_base(folder: str) -> str:
-    """A checkpoint's folder; of LoRA weights as BASE+ADAPTER."""
+    """A checkpoint's folder, or BASE+ADAPTER for LoRA weights."""
     file = Path(folder, "adapter_config.json")
     if not file.is_file():
         return str(Path(folder))
@@ -71,7 +71,7 @@ def _with_base(folder: str) -> str:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a checkpoint was written to its end: the trainer's state is its last file."""
+    """Whether a checkpoint is complete. The trainer's state is written last."""
     try:
         json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -80,12 +80,12 @@ def is_whole(folder: Path) -> bool:
 
 
 def _without_torn(folders: Sequence[str]) -> list[str]:
-    """Checkpoints without those that a kill cut off, which is said."""
+    """Leave out incomplete checkpoints, and print a note for each."""
     whole = [folder for folder in folders if is_whole(Path(folder))]
-    if not whole:  # made by something else, which keeps no state
+    if not whole:  # another tool wrote them, without a state
         return list(folders)
     for folder in sorted({*folders} - {*whole}):
-        sys.stderr.write(f"note: {folder} was cut off while it was written, and is left out.\n")
+        sys.stderr.write(f"note: {folder} is incomplete and is left out.\n")
     return whole
 
 
@@ -93,12 +93,12 @@ def draw_curve(summaries: Sequence[Mapping[str, Any]], stem: Path) -> list[Path]
     """Write a picture of accuracy against steps with 95 % intervals.
 
     Args:
-        summaries: Those of checkpoints that have an accuracy are drawn; a line for each training.
-            One video gives no interval: then there is no band.
-        stem: STEM.png and STEM.svg are made.
+        summaries: The summaries of runs. Checkpoints with an accuracy are drawn, with one line per
+            training. With one video there is no interval and no band.
+        stem: Path without ending. STEM.png and STEM.svg are written.
 
     Returns:
-        The files; none where fewer than two checkpoints are there or matplotlib is not installed.
+        The files. Empty with fewer than two checkpoints, or without matplotlib.
     """
     curves: dict[str, list[tuple[int, float, Sequence[float]]]] = {}
     for row in summaries:

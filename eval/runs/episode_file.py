@@ -1,11 +1,11 @@
-"""`episodes.jsonl` as a mapping: episodes stay on disk, and their places alone lie in memory.
+"""`episodes.jsonl` as a mapping. Episodes stay on disk, and only their positions are in memory.
 
     with EpisodeFile(folder / "episodes.jsonl") as episodes:
         episodes.add(trajectory)
         episodes[("17", 0)]              # read back from the file
         episodes.rewrite(order)          # the file, in this order
 
-So a run of a million episodes needs some hundred bytes for each, and not the whole of it.
+So a run of a million episodes needs only some hundred bytes of memory for each.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ EpisodeKey: TypeAlias = tuple[str, int]
 
 
 class EpisodeFile(Mapping[EpisodeKey, Trajectory]):
-    """The episodes of one file, by question and sample, in the order in which they were added.
+    """The episodes of one file, by question and sample, in the order of adding.
 
     Args:
-        path: Made if it is not there.
-        timings: False leaves them out of the file; those of this session are kept beside it.
-        drops: Says which of the episodes that lie there are left out.
+        path: The file. It is created if it does not exist.
+        timings: Whether the file has timings. If not, this session's are kept in memory.
+        drops: Whether an episode in the file is left out.
 
     Attributes:
-        untidy: Whether the file holds such episodes, or a torn line: `rewrite` takes them out.
+        untidy: Whether the file holds left-out episodes or an incomplete line. `rewrite` removes
+            them.
 
     Raises:
         TrajectoryError: A line cannot be read.
@@ -72,7 +73,7 @@ class EpisodeFile(Mapping[EpisodeKey, Trajectory]):
         return key in self._places
 
     def add(self, trajectory: Trajectory) -> None:
-        """Append an episode. It is on its way to disk when this returns.
+        """Append an episode and flush the file.
 
         Raises:
             StorageError: It cannot be written.
@@ -90,14 +91,14 @@ class EpisodeFile(Mapping[EpisodeKey, Trajectory]):
             self._timed[key] = trajectory.timings
 
     def clear(self) -> None:
-        """Forget all episodes; the next `rewrite` takes them out of the file."""
+        """Drop all episodes. The next `rewrite` removes them from the file."""
         self._places.clear()
 
     def rewrite(self, order: Iterable[EpisodeKey]) -> None:
-        """Write the file anew: episodes in an order, and those it does not name after them.
+        """Write the file again: first the episodes of `order`, then all others.
 
         Raises:
-            StorageError: It cannot be written. What was there before is still there.
+            StorageError: The file cannot be written. The old file is unchanged.
         """
         places: dict[EpisodeKey, int] = {}
 
@@ -106,7 +107,7 @@ class EpisodeFile(Mapping[EpisodeKey, Trajectory]):
             for key in (key for keys in (order, self._places) for key in keys):
                 if key in self._places and key not in places:
                     line = self._line_at(self._places[key])
-                    if not self._timings:  # an earlier session may have kept them
+                    if not self._timings:  # an earlier session may have written timings
                         line = self._line(Trajectory.from_json(line.decode()))
                     places[key] = end
                     end += len(line)
@@ -118,8 +119,8 @@ class EpisodeFile(Mapping[EpisodeKey, Trajectory]):
         self._open()
 
     def close(self) -> None:
-        """Let go of the file."""
-        with suppress(OSError):  # `add` has reported what could not be written
+        """Close the file."""
+        with suppress(OSError):  # `add` has already reported write errors
             self._files.close()
 
     def _open(self) -> None:
@@ -130,11 +131,11 @@ class EpisodeFile(Mapping[EpisodeKey, Trajectory]):
         self._end = self._writer.tell()
 
     def _load(self, drops: Callable[[Trajectory], bool]) -> bool:
-        """Find the episodes that lie there. Returns whether some of the file is left out."""
+        """Find the episodes in the file. Returns whether some of the file is left out."""
         dropped, place = False, 0
         for number, line in enumerate(self._reader, start=1):
             if not line.endswith(b"\n"):
-                return True  # torn
+                return True  # incomplete
             try:
                 trajectory = Trajectory.from_json(line.decode())
             except (TrajectoryError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Why episodes failed: reasons counted, a run that only fails stopped, and what is seen before."""
+"""Failed episodes: count reasons, stop a run that only fails, and check endpoints before a run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from longvideo_env.ids import parse_clip_id
 from longvideo_env.records.trajectory import Trajectory
 
 SHOWN = 3
-"""Reasons that stand under the table."""
+"""Number of reasons under the table."""
 
 _CONNECT_S = 3.0
 _WORD = re.compile(r"[\w-]+")
 
 
 def reason_of(error: str) -> str:
-    """A failure's message without what differs from episode to episode: clip ids and numbers."""
+    """A failure's message without clip ids and numbers, which differ between episodes."""
 
     def plain(match: re.Match[str]) -> str:
         word = match[0]
@@ -32,7 +32,7 @@ def reason_of(error: str) -> str:
 
 
 def top_reasons(errors: Mapping[str, int], most: int = SHOWN) -> list[tuple[str, int]]:
-    """The commonest reasons, with one message of each as it was given, and how often it came."""
+    """The most common reasons, each with one of its messages and its count."""
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for error, n in errors.items():
@@ -43,12 +43,12 @@ def top_reasons(errors: Mapping[str, int], most: int = SHOWN) -> list[tuple[str,
 
 
 class FailureWatch:
-    """Counts failures: those in a row that have one reason, and all of them.
+    """Counts failures: all of them, and those in a row with the same reason.
 
     Args:
-        limit: So many in a row stop the run; 0 never does.
-        share: More than this share of `asked` stops it; None never does.
-        asked: Episodes asked for.
+        limit: Number of failures in a row that stops the run. 0 is no limit.
+        share: The run stops above this share of `asked`. None is no limit.
+        asked: Number of requested episodes.
     """
 
     def __init__(self, limit: int, share: float | None = None, asked: int = 0) -> None:
@@ -57,7 +57,7 @@ class FailureWatch:
         self._n = self._all = 0
 
     def see(self, trajectory: Trajectory) -> str | None:
-        """Take note of an episode. Returns why the run should stop, or None."""
+        """Count an episode. Returns why the run should stop, or None."""
         if trajectory.status != "failed":
             self._n = 0
             return None
@@ -67,23 +67,23 @@ class FailureWatch:
         self._reason = reason
         self._all += 1
         if self._limit and self._n >= self._limit:
-            return f"{self._n:,} episodes in a row failed for one reason: {error}"
+            return f"{self._n:,} episodes in a row failed for the same reason: {error}"
         if self._share is not None and self._all > self._share * self._asked:
             return (
                 f"{self._all:,} of {self._asked:,} episodes have failed, more than --fail-above "
-                f"{self._share:g}; the last one: {error}"
+                f"{self._share:g}. The last one: {error}"
             )
         return None
 
 
 def silent_endpoints(spec: str, config: EnvConfig) -> list[str]:
-    """The endpoints of this machine where nothing listens, a line each."""
+    """A line for each local endpoint without a server."""
     if config.recording not in ("off", "record"):
         return []
     specs = (spec, config.grounding, config.vision, config.judge)
     urls = {_address(spec.removeprefix("openai:")) for spec in specs if spec.startswith("openai:")}
     return [
-        f"nothing listens at {url} ({problem}). Fix: start the server, or name another endpoint."
+        f"no server answers at {url} ({problem}). Fix: start the server, or name another endpoint."
         for url in sorted(urls - {None}, key=str)
         if (problem := _unreachable(str(url)))
     ]
@@ -96,11 +96,11 @@ def _address(argument: str) -> str | None:
     try:
         return load_endpoint(parse_api_spec(argument).endpoint).base_url
     except LongVideoEnvError:
-        return None  # building the agent says what is wrong
+        return None  # building the agent reports the error
 
 
 def _unreachable(url: str) -> str | None:
-    """Why this machine's own address does not answer; others may be behind a proxy."""
+    """Why a local address does not answer. Other addresses may be behind a proxy."""
     parts = urlsplit(url)
     if parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         return None
@@ -113,7 +113,7 @@ def _unreachable(url: str) -> str | None:
 
 
 def failure_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What stands under the table of a run in which episodes failed."""
+    """The lines under a run's table about failed episodes and an early stop."""
     lines = []
     if summary["n_failed"]:
         lines.append(
@@ -125,20 +125,20 @@ def failure_lines(summary: Mapping[str, Any]) -> list[str]:
         head = "  " if lines else f"{summary['policy']}: "
         lines.append(f"{head}stopped: {summary['stopped']}.")
         lines.append(
-            "  What was finished is kept. Fix: remove the cause, or raise the budget; the command "
-            "resumes."
+            "  Finished episodes are kept. Fix: remove the cause, or raise the budget, and give "
+            "the same command, which resumes."
         )
     return lines
 
 
 def blind_mark(summary: Mapping[str, Any]) -> str:
-    """What a reader of an accuracy must know where an agent had nothing to go on; else empty."""
+    """A mark for agents without any input, such as frames. Empty if all have some."""
     roles = [gap["role"] for gap in summary.get("blind", ()) if gap["without"] == gap["of"]]
     return f"blind {' and '.join(roles)}" if roles else ""
 
 
 def stopped_mark(summary: Mapping[str, Any]) -> str:
-    """What a reader of an accuracy must know of a run that was stopped early; else empty."""
+    """A mark for a run that was stopped early. Empty for others."""
     if not summary.get("stopped"):
         return ""
     asked = f" of {summary['n_asked']:,}" if "n_asked" in summary else ""

@@ -1,4 +1,4 @@
-"""What a run of a policy was made of, as hashes: what resuming, comparing and rescoring check."""
+"""Hashes of a run's material. Resuming, comparing and rescoring check them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def identify(policy: Any, config: EnvConfig, dataset: Dataset) -> Identity:
 
 @lru_cache(maxsize=4)
 def questions_of(dataset: Dataset) -> Mapping[str, Sequence[str]]:
-    """Each question's digests."""
+    """The digests of each question."""
     tasks = dataset.tasks
     if isinstance(tasks, LazyTasks):  # a split of 15,000 questions takes half a second
         found: dict[str, list[str]] = tasks.kept("digests-1.json", question_digests)
@@ -88,7 +88,7 @@ def _texts(dataset: Dataset) -> str:
 
 
 def _frames(dataset: Dataset) -> str | None:
-    """A digest of names and sizes of all frames of the videos asked about; None without any."""
+    """A digest of the names and sizes of all frames of the questions' videos. None without any."""
     videos = {task.question.video_id: dataset.video(task.question) for task in dataset.tasks}
     names = [
         f"{clip_id}/{frame.path.name} {frame.path.stat().st_size}"
@@ -100,9 +100,9 @@ def _frames(dataset: Dataset) -> str | None:
 
 
 def digest_checkpoint(spec: str) -> str | None:
-    """A digest of the files of a model that runs here; None for others, or if none are there yet.
+    """A digest of a local model's files. None for other policies, or if there are no files yet.
 
-    `BASE+ADAPTER` counts both. A model of the hub counts as it lies in the hub's cache.
+    `BASE+ADAPTER` has the files of both. A model on the hub has the files in the hub's cache.
     """
     kind, _, path = spec.partition(":")
     if kind not in LOCAL:
@@ -114,11 +114,11 @@ def digest_checkpoint(spec: str) -> str | None:
     try:
         return short_hash(" ".join(digest_folder(folder) for folder in folders if folder))
     except OSError:
-        return None  # building the policy says what is wrong
+        return None  # building the policy reports the error
 
 
 def default_endpoint(*specs: str) -> str | None:
-    """The address of `openai:MODEL`, which names none itself; None where no spec means it."""
+    """The address that `openai:MODEL` without an endpoint uses. None if no spec uses it."""
     if not any(spec.startswith("openai:") and "@" not in spec for spec in specs):
         return None
     from agents.api.endpoints import load_endpoint  # its client is an extra
@@ -126,7 +126,7 @@ def default_endpoint(*specs: str) -> str | None:
     try:
         return load_endpoint().base_url
     except SpecError:
-        return None  # building the agent says what is wrong
+        return None  # building the agent reports the error
 
 
 def _folder_of(model: str) -> Path | None:
@@ -142,7 +142,7 @@ def _folder_of(model: str) -> Path | None:
 
 
 def digest_own_code(parts: Mapping[str, Any]) -> str | None:
-    """A digest of the code of those parts that this project does not ship; None if none."""
+    """A digest of the code of parts from outside this project. None if there are none."""
     found = {
         name: digest_code(part)
         for name, part in parts.items()
@@ -157,7 +157,7 @@ def _root(part: Any) -> str:
 
 
 def _code_of(kind: str, part: Any) -> Any:
-    """The object that a spec names, where a package or a module of somebody else has it."""
+    """The object that a spec names, if it is from outside this project."""
     if not isinstance(part, str):
         return part
     point = entry_point_names(kind).get(parse_spec(part).name)

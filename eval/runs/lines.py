@@ -1,4 +1,4 @@
-"""Reading saved trajectories line by line, plain or compressed, with whatever else they hold."""
+"""Read saved trajectories line by line, plain or compressed, as JSON objects."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ZST = ".zst"
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """Open a text file, one compressed by zstd included.
+    """Open a text file, plain or compressed by zstd.
 
     Raises:
-        MissingExtraError: It is compressed, and the package zstandard is not there.
-        OSError: It cannot be read, or what is in it cannot be unpacked.
+        MissingExtraError: It is compressed, and zstandard is not installed.
+        OSError: It cannot be read or unpacked.
     """
     if path.suffix != ZST:
         with open(path, encoding="utf-8") as file:
@@ -36,14 +36,14 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         try:
             yield io.TextIOWrapper(plain, encoding="utf-8")
         except zstandard.ZstdError as error:
-            raise OSError(f"it is torn, or not packed with zstd ({error})") from error
+            raise OSError(f"it is incomplete, or not packed with zstd ({error})") from error
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a file, one a line. A last line torn by an interruption is left out.
+    """The JSON objects of a file, one per line. An incomplete last line is left out.
 
     Raises:
-        TrajectoryError: Another line is no JSON object, or the file cannot be read; names both.
+        TrajectoryError: Another line is not a JSON object, or the file cannot be read.
         MissingExtraError: As `open_text`.
     """
     torn: TrajectoryError | None = None
@@ -68,6 +68,6 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 def _problem(path: Path, number: int, what: str) -> TrajectoryError:
     return TrajectoryError(
-        f"{path}, line {number}: expected one JSON object a line, got {what}. Fix: remove "
+        f"{path}, line {number}: expected one JSON object per line, got {what}. Fix: remove "
         "this line, or play the run again."
     )

@@ -1,4 +1,4 @@
-"""The name of a run's folder: readable, safe on every file system, and of one policy alone.
+"""The name of a run's folder: readable, safe on every file system, and unique to its policy.
 
     hf:mini-starter              hf-mini-starter
     hf:runs/demo/grpo-mini       hf-demo-grpo-mini
@@ -6,8 +6,8 @@
     openai:gpt-4o@local          openai-gpt-4o@local
     openai:m@http://host:1/v1    openai-m@http-host-1-v1-0d9b4e
 
-A short hash is added where the name leaves out something of the spec, or where a run of another
-policy has the name already.
+A short hash is added if the name leaves out a part of the spec, or if a run of another policy
+already has the name.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def run_folder(out: Path, policy: str, others: Iterable[str] = ()) -> Path:
     """The folder of a policy's run.
 
     Args:
-        out: Where runs lie.
+        out: The folder of runs.
         policy: The policy.
-        others: The policies of the same command, in their order, this one among them.
+        others: All policies of the same command, in their order.
     """
     name = folder_name(policy)
     taken = _owners(out, name)
@@ -52,11 +52,11 @@ def run_folder(out: Path, policy: str, others: Iterable[str] = ()) -> Path:
 
 
 def folder_name(spec: str) -> str:
-    """A name for a spec, with a hash if it leaves something out."""
+    """A name for a spec, with a hash if it leaves out a part."""
     kind, _, rest = spec.partition(":")
     parts, dropped = [rest], False
     if kind in _PATHS:
-        # A name of a file or folder may hold a plus of its own: then this is only less readable.
+        # If a folder's name contains a plus, the result is only less readable.
         parts = rest.split("+")
     elif "/" in rest:
         dropped = True
@@ -80,7 +80,7 @@ def _mark(spec: str) -> str:
 
 
 def _owners(out: Path, name: str) -> set[str]:
-    """The policies of the runs that lie under a name: the run's, its shards' or its variants'."""
+    """The policies of the runs with a name: of the run, its shards or its variants."""
     name = escape(name)
     patterns = (f"{name}/{CONFIG}", f"{name}.shard-*/{CONFIG}", f"{name}/*/{CONFIG}")
     owners = set()

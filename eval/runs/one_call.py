@@ -1,4 +1,4 @@
-"""What stands behind `longvideo_env.evaluate`: a run in a folder, as the command makes it."""
+"""The implementation of `longvideo_env.evaluate`: a run in a folder, as from the command."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class RunResult:
     """A finished run.
 
     Attributes:
-        folder: Where it lies: `episodes.jsonl`, `summary.json`, `config.json`.
-        summary: Its numbers, as in `summary.json`.
+        folder: Its folder, with `episodes.jsonl`, `summary.json` and `config.json`.
+        summary: Its figures, as in `summary.json`.
     """
 
     folder: Path
@@ -45,12 +45,12 @@ class RunResult:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right answers among the episodes that were scored; None where none was."""
+        """Share of right answers among the scored episodes. None if none was scored."""
         return self.summary["accuracy"]  # type: ignore[no-any-return]
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the accuracy, clustered by video; None with one video."""
+        """The 95 % interval of the accuracy, clustered by video. None with one video."""
         interval = accuracy_interval(self.summary)
         return None if interval is None else (float(interval[0]), float(interval[1]))
 
@@ -65,7 +65,7 @@ class RunResult:
         return list(self.run.episodes.values())
 
     def to_pandas(self) -> Any:
-        """A table with a row for each episode.
+        """A table with one row per episode.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -84,11 +84,11 @@ class RunResult:
         return pandas.DataFrame(rows, columns=list(dict.fromkeys([*names, *more])))
 
     def compare(self, other: RunResult | str | Path) -> dict[str, Any]:
-        """This run less the other, on the questions that both played.
+        """Compare this run with another, on the questions that both played.
 
         Returns:
-            `difference` with `difference_ci95`, clustered by video, `p`, and more (see
-            `eval.metrics.pairs.compare`, where A is the other and B this one).
+            `difference` (this run minus the other) with `difference_ci95`, clustered by video,
+            `p`, and more. See `eval.metrics.pairs.compare`, where A is the other run and B this.
         """
         folder = other.folder if isinstance(other, RunResult) else Path(other)
         return compare(match(read_run(folder), self.run))
@@ -111,7 +111,7 @@ class RunResult:
 
 
 def _answered(t: Trajectory) -> dict[str, Any]:
-    """What an answer without options adds to an episode's row."""
+    """The extra columns of an answer without options."""
     said = {"said": t.said} if t.answer_scores else {}
     judged = {} if t.judged is None else {"judged_right": t.judged.right}
     return {**said, **t.answer_scores, **judged}

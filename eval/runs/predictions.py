@@ -1,4 +1,4 @@
-"""Answers of a baseline: kept as they come, and summed up."""
+"""Answers of a baseline: saved as they arrive, and summarized."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ ANSWERED, MISPARSED, FAILED = "answered", "misparsed", "failed"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one question.
+    """The answer to one question.
 
     Attributes:
         qid: The question's id.
-        status: `answered`, `misparsed` (the reply names no option) or `failed` (there is none).
-        choice: Index of the option named.
+        status: `answered`, `misparsed` (the reply names no option) or `failed` (there is no
+            reply).
+        choice: Index of the named option.
         text: The whole reply.
         error: What failed.
-        details: Tokens, frames sent, and the like.
+        details: Tokens, number of frames, and more.
     """
 
     qid: Qid
@@ -45,17 +46,17 @@ class Answer:
 
 
 class AnswerStore:
-    """Keeps answers on disk as they come, beside the file that is written at the end.
+    """Saves answers on disk as they arrive, beside the final file.
 
     Args:
-        file: The file that is written at the end.
-        config: What makes answers comparable; answers are only resumed with an equal one.
-        overwrite: Throw away what is there instead of resuming.
+        file: The final file.
+        config: The settings. Resuming needs equal ones.
+        overwrite: Delete saved answers instead of resuming.
 
     Raises:
-        SpecError: What is there was asked otherwise, or about other material.
-        FolderInUseError: Another process writes it.
-        TrajectoryError: What is there cannot be read.
+        InputError: The saved answers have other settings or other material.
+        FolderInUseError: Another process writes the file.
+        TrajectoryError: The saved answers cannot be read.
     """
 
     def __init__(self, file: Path, config: Mapping[str, Any], *, overwrite: bool) -> None:
@@ -77,7 +78,7 @@ class AnswerStore:
         self._open.close()
 
     def add(self, answer: Answer) -> None:
-        """Keep an answer. It is on its way to disk when this returns."""
+        """Save an answer and flush the file."""
         self._file.write(_line(asdict(answer)))
         self._file.flush()
         self.answers[str(answer.qid)] = answer
@@ -98,17 +99,17 @@ class AnswerStore:
                     f"{self._path}, line {number + 1} cannot be read ({error}). Fix: give "
                     "another --output-filename, or --overwrite."
                 ) from error
-            if answer.status != FAILED:  # failed ones are asked again
+            if answer.status != FAILED:  # failed questions are asked again
                 self.answers[str(answer.qid)] = answer
         kept = [_line({"config": self._config}), *(_line(asdict(a)) for a in self.answers.values())]
         write_text(self._path, "".join(kept))
 
     def _check(self, earlier: Mapping[str, Any]) -> None:
-        # An earlier release kept no hashes: then they cannot be compared.
+        # An earlier release wrote no hashes, so they cannot be compared.
         now = Identity(self._config.get(IDENTITY, {}))
         if different := now.difference(earlier.get(IDENTITY, {})):
             raise InputError(
-                f"{self._path} holds answers to other material. What has changed since: "
+                f"{self._path} holds answers to other material. Changed since then: "
                 f"{', '.join(different)}. Fix: give another --output-filename, or --overwrite."
             )
         for key in sorted({*earlier, *self._config} - {IDENTITY}):
@@ -123,10 +124,10 @@ class AnswerStore:
 def summarize_answers(
     dataset: Dataset, answers: Mapping[str, Answer], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The file of a baseline: `total`, `metadata` with the numbers, and `results`.
+    """The file of a baseline: `total`, `metadata` with the figures, and `results`.
 
-    Accuracy is a share of the replies to questions that have a gold answer: a misparsed one is
-    wrong there, a failed request is not in it. `accuracy_parsed` leaves misparsed ones out.
+    Accuracy is the share of right replies to questions with a gold answer. A misparsed reply is
+    wrong. A failed request is left out. `accuracy_parsed` also leaves out misparsed replies.
     """
     results: list[dict[str, Any]] = []
     hits: list[bool] = []

@@ -1,4 +1,4 @@
-"""A progress bar over episodes that also says how well it goes."""
+"""A progress bar of episodes, with accuracy and failures so far."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ GLANCE_S = 0.2
 
 
 class EpisodeProgress:
-    """One bar a policy: episodes done, accuracy so far, failures.
+    """One bar per policy: episodes done, accuracy so far, failures.
 
     Args:
-        console: Where to draw; nothing is drawn unless it is a terminal.
+        console: The console. The bar is drawn only on a terminal.
 
     Attributes:
         notes: Lines for the end of the command's output.
@@ -62,23 +62,23 @@ class EpisodeProgress:
         self._progress.stop()
 
     def warn(self, *lines: str) -> None:
-        """Say something above the bars."""
+        """Print warnings above the bars."""
         for line in lines:
             self._progress.console.print(
                 f"warning: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
 
     def note(self, line: str) -> None:
-        """Keep a line for the end; see `notes`."""
+        """Keep a line for the end of the output. See `notes`."""
         self.notes.append(line)
 
     def start(self, policy: str, total: int) -> None:
-        """Begin a policy's bar."""
+        """Start a policy's bar."""
         self._right = self._scored = self._failed = 0
         self._bar = self._progress.add_task(policy, total=total, state="", place="")
 
     def place(self, say: Callable[[], str]) -> None:
-        """Say beside the bar who plays, if that was said longer ago than a glance takes."""
+        """Show beside the bar which nodes play, at most every `GLANCE_S` seconds."""
         assert self._bar is not None, "start() comes first"
         now = time.monotonic()
         if now - self._said_s >= GLANCE_S:
@@ -86,7 +86,7 @@ class EpisodeProgress:
             self._progress.update(self._bar, place=say())
 
     def advance(self, trajectory: Trajectory) -> Trajectory:
-        """Count a finished episode, and give it back."""
+        """Count a finished episode, and return it."""
         assert self._bar is not None, "start() comes first"
         self._failed += trajectory.status == "failed"
         if trajectory.correct is not None:

@@ -1,4 +1,4 @@
-"""The options that every command which plays episodes takes."""
+"""The options of every command that plays episodes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from longvideo_env.specs import find_part
 from longvideo_env.strict import check_fields
 
 OUT = Path("runs/eval")
-"""Where runs go if nothing else is said."""
+"""The default of --out."""
 
 RECORDING = "recording.sqlite"
-"""Where tool calls are recorded under --out, unless --recording-file says otherwise."""
+"""The recording's file under --out, unless --recording-file is given."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Shard:
     """One of several equal parts of a split's questions.
 
     Attributes:
-        index: Which, from 1.
-        count: Of how many.
+        index: The part's number, from 1.
+        count: The number of parts.
     """
 
     index: int
@@ -47,10 +47,10 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """`2/4` as a shard.
+    """Read a shard such as `2/4`.
 
     Raises:
-        SpecError: It is none.
+        SpecError: The text is not a shard.
     """
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
@@ -60,7 +60,7 @@ def parse_shard(text: str) -> Shard:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run needs besides the environment and the generation settings."""
+    """The options of a run besides the environment and the generation settings."""
 
     policies: list[str]
     out: Path
@@ -84,7 +84,7 @@ class RunOptions:
                 option = name.replace("_", "-")
                 raise SpecError(f"--{option} must be {least} or more, got {getattr(self, name)}.")
         if self.fail_above is not None and not 0 <= self.fail_above < 1:
-            raise SpecError(f"--fail-above must be a share, 0 to below 1, got {self.fail_above}.")
+            raise SpecError(f"--fail-above must be at least 0 and below 1, got {self.fail_above}.")
 
 
 COMMON = (
@@ -92,7 +92,7 @@ COMMON = (
     "grounding", "vision", "max-turns", "tools", "protocol", "reward", "questions", "checkpoints",
     "recording", "concurrency", "temperature", "budget-usd", "fail-above", "prompts", "shard",
 )  # fmt: skip
-"""The options that a first look wants."""
+"""The options that `--help` shows if it has no room for all."""
 
 
 def build_parser(
@@ -102,7 +102,7 @@ def build_parser(
 
     Args:
         prog: The command's name.
-        doc: Its description, as written.
+        doc: Its description.
         several: Whether `--policy` may be given several times.
         findings: When the command ends with exit code 3.
     """
@@ -112,22 +112,21 @@ def build_parser(
         "--policy",
         action="append" if several else "store",
         metavar="SPEC",
-        help=f"Master agent{'; may be given several times' if several else ''}: "
-        f"{', '.join(POLICY_SPECS)}.",
+        help=f"Master agent{' (may be repeated)' if several else ''}: {', '.join(POLICY_SPECS)}.",
     )
     if several:
         run.add_argument(
             "--checkpoints",
             metavar="RUN",
-            help="Output folder of a training: play each of its checkpoints, as "
-            "--policy 'hf:RUN/checkpoint-*' does, and draw accuracy against steps.",
+            help="Output folder of a training. Plays each of its checkpoints, as "
+            "--policy 'hf:RUN/checkpoint-*' does, and draws accuracy against steps.",
         )
     run.add_argument(
         "--out",
         type=Path,
         default=OUT,
         metavar="DIR",
-        help=f"Where the runs' folders go. Default: {OUT}.",
+        help=f"Folder of the runs. Default: {OUT}.",
     )
     _add_selection(run)
     run.add_argument(
@@ -135,20 +134,20 @@ def build_parser(
         type=int,
         default=1,
         metavar="N",
-        help="Plays of each question, for avg@N, pass@N and majority@N. Default: 1.",
+        help="Samples per question, for avg@N, pass@N and majority@N. Default: 1.",
     )
     run.add_argument(
         "--shard",
         metavar="I/N",
-        help="Only the Ith of N equal parts of the questions, in a folder of its own; "
-        "eval/merge.py puts them together.",
+        help="Play only part I of N equal parts of the questions, in its own folder. "
+        "longvideo-env merge joins the parts.",
     )
     run.add_argument(
         "--seed",
         type=int,
         default=0,
-        help="Seed of everything drawn, the world of --dataset mini included: with --seed 3 it is "
-        "mini:seed=3, unless it names a seed itself. Default: 0.",
+        help="Random seed. It also seeds --dataset mini: with --seed 3 the dataset is mini:seed=3, "
+        "unless it names its own seed. Default: 0.",
     )
     run.add_argument(
         "--concurrency", type=int, default=64, metavar="C", help="Episodes in flight. Default: 64."
@@ -158,20 +157,20 @@ def build_parser(
         type=int,
         default=20,
         metavar="N",
-        help="Stop once N episodes in a row have failed for one reason; 0: never. Default: 20.",
+        help="Stop after N failed episodes in a row with the same reason. 0: never. Default: 20.",
     )
-    run.add_argument("--overwrite", action="store_true", help="Start anew instead of resuming.")
+    run.add_argument("--overwrite", action="store_true", help="Start again instead of resuming.")
     run.add_argument(
         "--allow-blind",
         action="store_true",
-        help="Go on where the vision or grounding agent has nothing to go on: no frames, captions "
-        "or lines in any video. Otherwise that stops the run before it begins.",
+        help="Run even if the vision or grounding agent has no input: no frames, captions or "
+        "lines in any video. By default such a run does not start.",
     )
     _add_budgets(parser)
     add_ray_options(
         parser,
-        "Play on a cluster of Ray: auto joins that of this machine, or starts one on it; local "
-        "always starts one. --concurrency is then that of each worker.",
+        "Play on a Ray cluster. auto joins this machine's cluster, or starts one. local always "
+        "starts one. --concurrency is then per worker.",
     )
     environment = parser.add_argument_group("environment")
     add_fields(environment, EnvConfig, split=DEFAULT_SPLIT, undecided=["game"])
@@ -187,63 +186,63 @@ def _add_selection(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--questions",
         metavar="WHICH",
-        help="Only these: ids and ranges of ids (12,40-60), @FILE with an id a line, failed:RUN or "
-        "wrong:RUN for those that failed or were answered wrong in a run's folder.",
+        help="Only these questions: ids and ranges of ids (12,40-60), @FILE with one id per line, "
+        "or failed:RUN or wrong:RUN for the failed or wrongly answered questions of a run.",
     )
     group.add_argument(
         "--limit",
         type=int,
         metavar="N",
-        help="Only N questions, drawn over the videos: each has its share of them.",
+        help="Only N questions, drawn so that each video has its share.",
     )
     group.add_argument(
         "--shuffle",
         type=int,
         metavar="SEED",
-        help="Draw those of --limit by this seed (default: 0), and play in the order drawn, so "
-        "that a run which is stopped early is a fair part of the whole.",
+        help="Seed of the draw of --limit (default: 0). Questions are also played in the drawn "
+        "order, so a run that is stopped early is a fair sample.",
     )
 
 
 BUDGETS = {"tokens": (int, "N", "Tokens"), "seconds": (float, "S", "Seconds"),
            "usd": (float, "USD", "US dollars")}  # fmt: skip
-"""The fields of `Budget`: type, metavar, and how help calls them."""
+"""The fields of `Budget`: type, metavar, and name in the help."""
 
 
 def _add_budgets(parser: OptionParser) -> None:
     group = parser.add_argument_group(
-        "budgets", "What is finished when a budget is used up is kept, and the command resumes."
+        "budgets", "When a budget is used up, finished episodes are kept. The command resumes."
     )
     for name, (kind, metavar, label) in BUDGETS.items():
         group.add_argument(
             f"--budget-{name}",
             type=kind,
             metavar=metavar,
-            help=f"{label} of a run: no episode is started that would go beyond.",
+            help=f"{label} of a run. No episode starts that would exceed them.",
         )
-    ends = {"seconds": "it has failed", **dict.fromkeys(("tokens", "usd"), "it ends unanswered")}
+    ends = {"seconds": "fails", **dict.fromkeys(("tokens", "usd"), "ends unanswered")}
     for name, (kind, metavar, label) in BUDGETS.items():
         group.add_argument(
             f"--episode-budget-{name}",
             type=kind,
             metavar=metavar,
-            help=f"{label} of an episode: beyond them {ends[name]}.",
+            help=f"{label} of an episode. An episode that exceeds them {ends[name]}.",
         )
     group.add_argument(
         "--fail-above",
         type=float,
         metavar="SHARE",
-        help="Stop once more than this share of all episodes asked for have failed, such as 0.1.",
+        help="Stop when more than this share of all requested episodes have failed, such as 0.1.",
     )
 
 
 def read_options(
     options: Mapping[str, Any],
 ) -> tuple[RunOptions, EnvConfig, GenerationSettings]:
-    """Check what `build_parser` took.
+    """Check the options of `build_parser`.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option is invalid.
     """
     policies = options["policy"] or []
     if isinstance(policies, str):
@@ -282,16 +281,16 @@ def read_options(
 
 
 def settings_of(game: str, given: Mapping[str, Any]) -> GenerationSettings:
-    """How a model writes: what was given (not None), then what the game says, then the default."""
+    """Generation settings: given values (not None), then the game's, then the defaults."""
     known = {name: value for name, value in given.items() if value is not None}
     return GenerationSettings(**{**find_part("games", game).generation, **known})
 
 
 def fresh_draw(dataset: str, seed: int) -> str:
-    """The dataset that a run's seed draws: `mini` with seed 3 becomes `mini:seed=3`.
+    """Add a run's seed to the dataset `mini`: with seed 3 it becomes `mini:seed=3`.
 
-    A spec that names its seed stays as it is, and so does every dataset that is not drawn. Seed 0
-    is that of the plain `mini`, which therefore stays plain too.
+    A spec that names its own seed does not change. Other datasets do not change either. Seed 0 is
+    the default seed of `mini`, so it is not added.
     """
     if dataset.startswith(PREFIX):
         variant, _, whole = dataset.partition("@")

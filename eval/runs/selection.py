@@ -1,13 +1,13 @@
-"""Which questions of a split are played, and in which order.
+"""Choose the questions of a split to play, and their order.
 
-    --questions 12,40-60             ids; a range takes the whole numbers in it, or, where ids are
-                                     words, what lies between two of them in the dataset
-    --questions @ids.txt             a file with an id a line
+    --questions 12,40-60             ids; a range means all numbers in it, or, if ids are words,
+                                     all questions between two ids in the dataset
+    --questions @ids.txt             a file with one id per line
     --questions failed:runs/a/random the questions that failed in a run; or wrong:RUN
-    --limit 100 --shuffle 7          a hundred, drawn over the videos by seed 7
+    --limit 100 --shuffle 7          a hundred questions, drawn over the videos by seed 7
 
-`--limit` gives each video its share of the N, so that few questions come from many videos and the
-accuracy stays that of all questions. A larger N adds questions and drops none: a run can grow.
+`--limit` gives each video its share of the N questions. So few questions come from many videos, and
+the accuracy stays representative. A larger N keeps all questions of a smaller N, so a run can grow.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from longvideo_env.records.identity import changed_questions, name_some, short_h
 from longvideo_env.strict import check_fields
 
 DRAW = "draw"
-"""The part of a run's identity that says how `--limit` draws."""
+"""The part of a run's identity for the draw of `--limit`."""
 
 _RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
 _RUNS = ("failed", "wrong")
@@ -36,13 +36,13 @@ _RUNS = ("failed", "wrong")
 
 @dataclass(frozen=True)
 class QuestionSelection:
-    """Which questions are asked for.
+    """The requested questions.
 
     Attributes:
-        questions: Ids and ranges with commas between, `@FILE`, `failed:RUN` or `wrong:RUN`; None
+        questions: Ids and ranges separated by commas, `@FILE`, `failed:RUN` or `wrong:RUN`. None
             means all.
         limit: The most questions, drawn over the videos.
-        shuffle: Seed of the draw; if it is given, questions are also played in the order drawn.
+        shuffle: Seed of the draw. If it is given, questions are also played in the drawn order.
 
     Raises:
         SpecError: A value is out of range.
@@ -59,19 +59,19 @@ class QuestionSelection:
 
     @property
     def draw(self) -> str:
-        """How questions are drawn, for a run's identity."""
+        """A hash of how questions are drawn, for a run's identity."""
         return short_hash(f"over videos, seed {self.shuffle or 0}")
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The questions that are played.
+    """The questions to play.
 
     Attributes:
-        tasks: In the order of the dataset.
+        tasks: The questions, in the order of the dataset.
         qids: Their ids, as text.
-        order: Indices of `tasks` in the order in which they are played.
-        note: What the user should know.
+        order: Indices of `tasks` in the order of play.
+        note: A note for the user, or empty.
     """
 
     tasks: Sequence[Task]
@@ -80,7 +80,7 @@ class Chosen:
     note: str = ""
 
     def record(self, selection: QuestionSelection) -> dict[str, object]:
-        """What was asked for, in plain values, and a hash of the ids that came of it."""
+        """The selection in plain values, and a hash of the chosen ids."""
         return {
             "questions": selection.questions,
             "limit": selection.limit,
@@ -98,13 +98,13 @@ def choose(
     """The questions to play.
 
     Args:
-        dataset: All there are.
-        selection: Which are asked for.
-        digests: Of each question, so that another run's ids are not taken for other questions.
-        folder: The run's folder. A run that an earlier release made keeps the first N as --limit.
+        dataset: All questions.
+        selection: The requested questions.
+        digests: Digests of each question, to check that another run has the same questions.
+        folder: The run's folder. In a run of an earlier release, --limit keeps the first N.
 
     Raises:
-        SpecError: There is no such question, file or run; or none is left.
+        SpecError: A question, file or run does not exist, or no question is left.
     """
     n, limit = len(dataset), selection.limit
     places: Sequence[int] = range(n)
@@ -114,8 +114,8 @@ def choose(
         first = [str(dataset.qids[i]) for i in places[:limit]]
         if _took_first(folder, first):
             note = (
-                f"{folder} was made by an earlier release, whose --limit took the first questions: "
-                "it is continued so."
+                f"{folder} was made by an earlier release, whose --limit took the first questions. "
+                "The run continues in the same way."
             )
             tasks: Sequence[Task] = [dataset.tasks[i] for i in places[:limit]]
             return Chosen(tasks, first, range(limit), note)
@@ -133,18 +133,18 @@ def choose(
 
 
 def _took_first(folder: Path, first: Collection[str]) -> bool:
-    """Whether a run lies there that was made before `--limit` drew, of the first questions only."""
+    """Whether the folder has a run of the first questions, made before `--limit` drew them."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if DRAW in config.get(IDENTITY, {}):
             return False
         return {qid for qid, _ in read_run(folder).episodes} <= set(first)
     except (OSError, ValueError, AttributeError, LongVideoEnvError):
-        return False  # what is wrong with it is said when it is opened
+        return False  # opening the run reports the error
 
 
 def _named(dataset: Dataset, text: str, digests: QuestionDigests) -> list[int]:
-    """Places of the questions that `--questions` names, in the dataset's order."""
+    """Indices of the questions that `--questions` names, in the dataset's order."""
     at = {str(qid): i for i, qid in enumerate(dataset.qids)}
     kind, colon, run = text.partition(":")
     if colon and kind in _RUNS:
@@ -157,7 +157,7 @@ def _named(dataset: Dataset, text: str, digests: QuestionDigests) -> list[int]:
     for name in names:
         found.update(_places(name, at, dataset))
     if not found:
-        raise SpecError(f"--questions {text} names no question. Fix: name ids, such as 12,40-60.")
+        raise SpecError(f"--questions {text} names no question. Fix: give ids, such as 12,40-60.")
     return sorted(found)
 
 
@@ -176,7 +176,7 @@ def _places(name: str, at: dict[str, int], dataset: Dataset) -> list[int]:
     close = get_close_matches(name, at, n=3) or list(at)[:3]
     raise SpecError(
         f"--questions: no question {name!r} among the {len(at):,} of {dataset.name}, split "
-        f"{dataset.split}. Ids are such as {', '.join(close)}. Fix: give ids as "
+        f"{dataset.split}. Examples of ids: {', '.join(close)}. Fix: give ids as "
         "`longvideo-env show` prints them."
     )
 
@@ -186,7 +186,7 @@ def _of_file(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--questions: {path} cannot be read ({error}). Fix: give a text file with an id a "
+            f"--questions: {path} cannot be read ({error}). Fix: give a text file with one id per "
             "line."
         ) from error
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -211,6 +211,6 @@ def _check_same(run: Run, qids: Sequence[str], digests: QuestionDigests) -> None
     shown, _ = changed_questions(run.questions, digests, qids)
     if shown:
         raise SpecError(
-            f"--questions: {run.folder} was played on other questions than this dataset has under "
-            f"the same ids: {name_some(shown)}. Fix: give the dataset that it was played on."
+            f"--questions: {run.folder} was played with other questions under the same ids: "
+            f"{name_some(shown)}. Fix: give the dataset that it was played on."
         )

@@ -1,4 +1,4 @@
-"""Playing a split with a policy into a run's folder: what every command that plays shares."""
+"""Play a split with a policy into a run's folder. All commands that play use this."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from longvideo_env.tools.toolbox import Recorder, Toolbox
 
 @dataclass(frozen=True)
 class Session:
-    """One environment with its dataset and agents, in which policies play."""
+    """An environment with its dataset and agents, for policies to play in."""
 
     run: RunOptions
     config: EnvConfig
@@ -53,17 +53,17 @@ class Session:
     toolbox: Toolbox
 
     def choose(self, folder: Path) -> RunPlan:
-        """The episodes asked for, for a run in a folder.
+        """The requested episodes of a run in a folder.
 
         Raises:
-            SpecError: A question, file or run that `--questions` names is not there.
+            SpecError: A question, file or run of `--questions` does not exist.
         """
         run = self.run
         digests = questions_of(self.dataset)
         chosen = choose(self.dataset, run.selection, digests, None if run.overwrite else folder)
         record = chosen.record(run.selection)
         if run.shard is not None:
-            # Every Nth: shards are equal in size and alike in what they hold.
+            # Every Nth question, so that shards have equal sizes and similar questions.
             part = slice(run.shard.index - 1, None, run.shard.count)
             inside = range(len(chosen.tasks))[part]
             order = [inside.index(i) for i in chosen.order if i in inside]
@@ -74,12 +74,12 @@ class Session:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The episodes asked for.
+    """The requested episodes.
 
     Attributes:
         chosen: The questions.
-        samples: Plays of each.
-        selection: What was asked for, of all shards together, for the summary.
+        samples: Samples per question.
+        selection: The selection over all shards, for the summary.
     """
 
     chosen: Chosen
@@ -97,9 +97,9 @@ class RunPlan:
         return [(qid, sample) for qid in self.chosen.qids for sample in range(self.samples)]
 
     def jobs(self) -> Iterator[tuple[Task, int]]:
-        """The episodes in the order in which they are played.
+        """The episodes in the order of play.
 
-        All samples of a question come together, so that they share calls.
+        All samples of a question are played together, so that they share calls.
         """
         for place in self.chosen.order:
             task = self.tasks[place]
@@ -111,16 +111,16 @@ def open_session(run: RunOptions, config: EnvConfig, settings: GenerationSetting
 
     Raises:
         DataError: The dataset cannot be read.
-        SpecError: An agent is unknown, or the split holds no questions.
+        SpecError: An agent is unknown, or the split has no questions.
     """
     dataset = open_questions(config)
     if not dataset.tasks:
-        raise InputError(f"split {config.split!r} of {config.dataset!r} holds no questions.")
+        raise InputError(f"split {config.split!r} of {config.dataset!r} has no questions.")
     return Session(run, config, settings, dataset, build_toolbox(config, dataset))
 
 
 def print_skipped(dataset: Dataset, console: Console) -> None:
-    """Say which rows of the dataset were left out."""
+    """Print the rows of the dataset that were left out."""
     for error in dataset.skipped:
         console.print(f"left out: {error}", style="yellow", markup=False, highlight=False)
 
@@ -133,19 +133,19 @@ async def play_split(
     label: str,
     players: FindPlayers | None = None,
 ) -> dict[str, Any]:
-    """Play a split with one policy, keep every episode, and return the summary.
+    """Play a split with one policy, save every episode, and return the summary.
 
     Args:
         spec: The policy: a spec or a function.
-        session: Where it plays.
-        folder: The run's folder; a run that lies there is resumed. A shard has one beside it.
-        progress: Where the run's bar is drawn.
-        label: What the bar is called.
-        players: Who plays; by default this process, or the cluster of the run.
+        session: The session to play in.
+        folder: The run's folder. An existing run is resumed. A shard has its own folder beside it.
+        progress: Shows the run's bar.
+        label: The bar's label.
+        players: Finds the players. By default this process plays, or the cluster of the run.
 
     Raises:
-        SpecError: The policy cannot play by the game's protocol, or cannot see its frames.
-        BlindAgentError: An agent has nothing to go on, and the run is not to go on all the same.
+        SpecError: The policy cannot play the game's protocol, or cannot see its frames.
+        BlindAgentError: An agent has no input, and `--allow-blind` is not given.
     """
     name = policy_name(spec)
     check_protocol(spec, session.config.protocol)
@@ -172,7 +172,7 @@ async def play_split(
         progress.warn(*store.notes, *([plan.chosen.note] if plan.chosen.note else []))
         earlier, start = store.earlier_summary, time.perf_counter()
         recording = session.toolbox.recording
-        # Several runs of a command may share a recording, which has counted before.
+        # Several runs of a command may share a recording and its counts.
         shared = None if recording is None else (recording.stats, recording.policy_stats)
         before = deepcopy(shared)
         progress.start(label, total=len(keys))
@@ -184,7 +184,7 @@ async def play_split(
             missing = Missing(spec, session, plan, store, identity)
             stopped = await _play_missing(missing, progress, spending, players or _players)
         finally:
-            # A set of a benchmark has facts on every question; others are not gone through.
+            # In a benchmark every question has facts, so the first question decides.
             has_facts = bool(plan.tasks and plan.tasks[0].question.facts)
             facts = question_facts(plan.tasks) if has_facts else {}
             summary = _summary(name, session, plan, store, facts)
@@ -205,14 +205,14 @@ async def play_split(
 
 @dataclass(frozen=True)
 class Missing:
-    """What a run lacks, and whence it comes.
+    """The missing episodes of a run.
 
     Attributes:
         spec: The policy.
-        session: Where it plays.
-        plan: All episodes asked for.
-        store: Those that are there.
-        identity: What the run is made of.
+        session: The session to play in.
+        plan: All requested episodes.
+        store: The finished episodes.
+        identity: Hashes of the run's material.
     """
 
     spec: Any
@@ -226,13 +226,13 @@ FindPlayers: TypeAlias = Callable[
     [Missing, Iterator[tuple[Task, int]], int, EpisodeProgress],
     AbstractAsyncContextManager[AsyncGenerator[Trajectory, None]],
 ]
-"""Finds who plays some jobs, of which there are so many, and lets them go again."""
+"""Finds players for some jobs, given their number, and releases the players at the end."""
 
 
 async def _play_missing(
     missing: Missing, progress: EpisodeProgress, spending: SpendingWatch, players: FindPlayers
 ) -> str | None:
-    """Play what is not there. Returns why that was stopped, if it was."""
+    """Play the missing episodes. Returns why the run was stopped, or None."""
     session, plan, store = missing.session, missing.plan, missing.store
     run, name = session.run, policy_name(missing.spec)
     n_jobs = sum(key not in store.episodes for key in plan.keys)
@@ -258,7 +258,7 @@ async def _players(
     n_jobs: int,
     progress: EpisodeProgress,
 ) -> AsyncGenerator[AsyncGenerator[Trajectory, None]]:
-    """Whoever plays: one engine in this process, or the workers of a cluster."""
+    """The players: one engine in this process, or the workers of a cluster."""
     run = missing.session.run
     if run.ray is not None:
         from eval.cluster.players import RayPlayers  # Ray is an extra
@@ -285,12 +285,12 @@ async def _players(
 
 
 def build_engine(spec: Any, session: Session, n_jobs: int | None = None) -> RolloutEngine:
-    """What plays a session's episodes with a policy, which the caller closes.
+    """Build the engine that plays a session's episodes. The caller closes its policy.
 
     Args:
         spec: The policy.
-        session: Where it plays.
-        n_jobs: How many there are, if that is known.
+        session: The session to play in.
+        n_jobs: Number of episodes, if known.
     """
     run, name = session.run, policy_name(spec)
     policy = build_policy(spec, session.settings)
@@ -308,17 +308,17 @@ def build_engine(spec: Any, session: Session, n_jobs: int | None = None) -> Roll
 
 
 def _blind(session: Session, plan: RunPlan, begun: bool) -> list[Gap]:
-    """The agents that have nothing to go on, in some of the videos or in all.
+    """The agents without input in some or all videos.
 
     Raises:
-        BlindAgentError: An agent has nothing in any video, and the run neither is to go on all the
-            same nor has been begun already.
+        BlindAgentError: An agent has no input in any video. Not raised with `--allow-blind` or if
+            the run has already begun.
     """
     ids = dict.fromkeys(task.question.video_id for task in plan.tasks)
     gaps = find_gaps((session.dataset.videos[i] for i in ids), session.config)
     dataset = session.config.dataset
-    # A variant takes away what an agent would read: that is what it is for. A guess at a time is
-    # measured without any text, too: what the agents lack is said, and the run goes on.
+    # A variant removes an agent's input on purpose. Answers in time are also measured without any
+    # text. Then the gaps are printed, and the run continues.
     wanted = isinstance(dataset, str) and dataset.startswith(PREFIX)
     wanted = wanted or session.config.ask == WHEN
     if not (begun or wanted or session.run.allow_blind):
@@ -365,7 +365,7 @@ def _recording_record(
     recording: Recorder | None,
     before: tuple[RecordingStats, RecordingStats] | None,
 ) -> dict[str, Any]:
-    """What a recording did for this run alone."""
+    """The recording's figures for this run only."""
     if recording is None or before is None:
         return {"mode": config.recording}
     tools, policy = recording.stats.since(before[0]), recording.policy_stats.since(before[1])
@@ -374,7 +374,7 @@ def _recording_record(
 
 
 def _fingerprint(policy: str, session: Session) -> dict[str, Any]:
-    """What makes two calls one run. Which questions are asked is left out: a run may grow."""
+    """The settings that resuming needs unchanged. Questions are left out: a run may grow."""
     generation = asdict(session.settings) if policy.startswith(("hf:", "vllm:", "openai:")) else {}
     for name in ("max_batch_size", "tensor_parallel_size", "gpu_memory_utilization"):
         generation.pop(name, None)  # changes the speed, not the episodes
@@ -382,10 +382,10 @@ def _fingerprint(policy: str, session: Session) -> dict[str, Any]:
         generation.pop("max_model_len", None)
     environment = session.config.record()
     for name in ("recording", "recording_file"):
-        del environment[name]  # where replies come from, not what was asked
+        del environment[name]  # they change where replies come from, not the requests
     unsafe = environment.pop("unsafe_boxes")
     marks = {"unsafe_boxes": True, "leaky": True} if unsafe else {}
-    # An episode without a budget is played as it was before there were any.
+    # Without a budget nothing is added, as in releases before budgets.
     limits = {f"episode_budget_{k}": v for k, v in session.run.episode_budget.record().items()}
     common = {"policy": policy, "seed": session.run.seed}
     return {**common, **environment, **marks, **generation, **limits}

@@ -1,10 +1,11 @@
 """A run's folder: `config.json`, `episodes.jsonl` as episodes finish, `summary.json`.
 
-A run can be interrupted at any moment and started again: finished episodes are kept, failed ones
-and those whose judge could not be asked are played again, a last line torn by the interruption is
-dropped. It is started again only with the material that it was made of: `config.json` holds the
-hashes of it, `questions.json` those of each question. `facts.json` is there for a benchmark's set,
-and says which groups each question is in. While a process writes the folder, no other one does.
+A run can be interrupted at any time and resumed. Finished episodes are kept. Failed episodes, and
+those whose judge could not be reached, are played again. An incomplete last line is dropped.
+
+A run resumes only with the same material. `config.json` has the hashes of the material, and
+`questions.json` has those of each question. `facts.json` has the groups of each question of a
+benchmark. Only one process can write to the folder at a time.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ QuestionDigests = Mapping[str, Sequence[str]]
 
 
 class RunStore:
-    """Keeps one run on disk.
+    """Stores one run on disk.
 
     Args:
-        folder: Made if it is not there.
-        config: What makes episodes comparable; a run is only resumed with an equal one.
-        identity: Hashes of what the run is made of; a run is only resumed with equal ones.
-        questions: Digests of each question, by `str(qid)`: so that a changed one can be named.
-        overwrite: Throw away what is there instead of resuming.
-        timings: False leaves them out of the episodes, which a replay then repeats byte by byte.
-        asked: `(str(qid), sample)` of the episodes that are asked for: a run that holds others is
-            refused, because its figures would leave them out. None asks for all.
+        folder: The folder. It is created if it does not exist.
+        config: The settings. Resuming needs equal ones.
+        identity: Hashes of the run's material. Resuming needs equal ones.
+        questions: Digests of each question by `str(qid)`, to name changed questions.
+        overwrite: Delete an existing run instead of resuming.
+        timings: Whether episodes have timings. Without them a replay gives the same bytes.
+        asked: `(str(qid), sample)` of the requested episodes. A run with other episodes is refused,
+            because its figures would leave them out. None allows all episodes.
 
     Attributes:
-        notes: What the user should know of the run that was resumed.
-        episodes: The finished episodes by `(str(qid), sample)`; read from disk when asked for.
+        notes: Notes for the user about the resumed run.
+        episodes: The finished episodes by `(str(qid), sample)`, read from disk on access.
 
     Raises:
-        FolderInUseError: Another process writes the folder.
-        StorageError: It cannot be written.
-        SpecError: The folder holds a run with another configuration, or of other material.
+        FolderInUseError: Another process writes to the folder.
+        StorageError: The folder cannot be written.
+        InputError: The folder holds a run with other settings or other material.
         TrajectoryError: Its episodes cannot be read back.
     """
 
@@ -101,11 +102,11 @@ class RunStore:
 
     @property
     def earlier_summary(self) -> dict[str, Any]:
-        """What the last session of this run summed up."""
-        return _read(self.folder / SUMMARY)  # none in a first session, or in one that was killed
+        """The summary of this run's last session."""
+        return _read(self.folder / SUMMARY)  # empty in a first session, or after a kill
 
     def add(self, trajectory: Trajectory) -> None:
-        """Keep a finished episode. It is on its way to disk when this returns.
+        """Save a finished episode and flush the file.
 
         Raises:
             StorageError: It cannot be written.
@@ -122,8 +123,8 @@ class RunStore:
 
         Args:
             summary: Plain values.
-            order: `(str(qid), sample)` of all episodes asked for.
-            facts: What a benchmark says of each question, from which groups are made.
+            order: `(str(qid), sample)` of all requested episodes.
+            facts: A benchmark's facts about each question, which define its groups.
         """
         self.episodes.rewrite(order)
         if facts:
@@ -158,8 +159,8 @@ class RunStore:
             return
         if IDENTITY not in earlier:
             self.notes.append(
-                f"{self.folder} was made by an earlier release, which kept no hashes: whether its "
-                "dataset and model are still the same cannot be checked."
+                f"{self.folder} was made by an earlier release, which wrote no hashes. So its "
+                "dataset and model cannot be checked for changes."
             )
             return
         self._check_identity(earlier[IDENTITY], identity, questions or {})
@@ -177,9 +178,9 @@ class RunStore:
         )
         again = ""
         if different == ["the answer key"]:
-            again = f"eval/rescore.py {self.folder} scores its episodes by the new key; or "
+            again = f"longvideo-env rescore {self.folder} scores its episodes by the new key; or "
         raise InputError(
-            f"{self.folder} holds a run made of other material. What has changed since: {what}. "
+            f"{self.folder} holds a run with other material. Changed since then: {what}. "
             f"Fix: {again}{_ELSEWHERE.removeprefix('Fix: ')}"
         )
 
@@ -189,8 +190,8 @@ class RunStore:
             named = name_some([qid if not sample else f"{qid} (sample {sample})"
                                for qid, sample in others])  # fmt: skip
             raise InputError(
-                f"{self.folder} holds {len(others):,} episodes that this call does not ask for: "
-                f"{named}. Its figures would leave them out. Fix: ask for them too (--questions, "
+                f"{self.folder} holds {len(others):,} episodes that this command does not request: "
+                f"{named}. Its figures would leave them out. Fix: request them too (--questions, "
                 "--limit, --samples), give another --out, or --overwrite."
             )
 
@@ -199,12 +200,12 @@ _ELSEWHERE = "Fix: give another --out, or --overwrite."
 
 
 def read_questions(folder: Path) -> dict[str, list[str]]:
-    """The digests of each question of a run; none where an earlier release made it."""
+    """The digests of each question of a run. Empty for a run of an earlier release."""
     return _read(folder / QUESTIONS)
 
 
 def read_facts(folder: Path) -> dict[str, list[list[str]]]:
-    """What a benchmark says of each question of a run; none where it says nothing."""
+    """A benchmark's facts about each question of a run. Empty without facts."""
     return _read(folder / FACTS)
 
 
@@ -216,22 +217,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run lies in a folder."""
+    """Whether a folder holds a run."""
     return any((folder / name).exists() for name in (EPISODES, CONFIG))
 
 
 def refuse_to_overwrite(folder: Path) -> None:
-    """Keep what lies in a folder from being deleted.
+    """Refuse a folder that holds a run.
 
     Raises:
-        SpecError: A run lies there.
+        InputError: The folder holds a run.
     """
     if holds_run(folder):
         raise InputError(f"{folder} already holds a run. {_ELSEWHERE}")
 
 
 def _is_lost(trajectory: Trajectory) -> bool:
-    """Whether an episode is played again: it failed, or its judge could not be asked."""
+    """Whether an episode must be played again: it failed, or its judge could not be reached."""
     judged = trajectory.judged
     unasked = judged is not None and judged.right is None and not judged.votes
     return trajectory.status == "failed" or (unasked and trajectory.correct is None)

@@ -1,6 +1,6 @@
-"""Variants of a run: the same questions with one thing taken away or changed, beside `full`.
+"""Variants of a run: the same questions with a part removed or changed, compared with `full`.
 
-`eval/ablations.py`, `eval/robustness.py` and `eval/tables.py` play them, each a run of its own.
+`eval/ablations.py`, `eval/robustness.py` and `eval/tables.py` play each variant as its own run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Variant:
 
     Attributes:
         name: Also the name of its folder.
-        help: What is changed, in words.
+        help: A description of the change.
         changes: Options of the environment that differ from the configured ones.
         of_dataset: Whether it is a variant of the dataset (`longvideo_env.datasets.altered`).
     """
@@ -34,20 +34,20 @@ class Variant:
     of_dataset: bool = False
 
     def config(self, config: EnvConfig) -> EnvConfig:
-        """The environment in which it is played."""
+        """The environment of the variant."""
         dataset = f"{PREFIX}{self.name}@{config.dataset}" if self.of_dataset else config.dataset
         return replace(config, dataset=dataset, **self.changes)
 
 
 def add_variant_option(parser: ArgumentParser, variants: Sequence[Variant], help: str) -> None:
-    """Add `--variant NAME`, under a list of the names."""
+    """Add `--variant NAME`, with a list of the names."""
     listed = "\n".join(f"{variant.name:<20}{variant.help}" for variant in variants)
     group = parser.add_argument_group("variants", listed)
     group.add_argument(
         "--variant",
         action="append",
         metavar="NAME",
-        help=f"{help}; may be given several times. Default: all.",
+        help=f"{help}. May be repeated. Default: all.",
     )
 
 
@@ -57,12 +57,12 @@ def choose_variants(
     """The variants that `--variant` names, in the order of the table.
 
     Args:
-        variants: All there are.
-        wanted: The option's value; None means all.
-        always: Names that are among them in any case.
+        variants: All variants.
+        wanted: The option's value. None means all.
+        always: Names of variants that are always included.
 
     Raises:
-        SpecError: No variant has such a name.
+        SpecError: No variant has a given name.
     """
     known = [variant.name for variant in variants]
     names = [wanted] if isinstance(wanted, str) else wanted or known

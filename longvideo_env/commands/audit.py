@@ -1,21 +1,21 @@
-"""Check the saved rollouts of a training run: tokens, masks and log-probs are what they claim.
+"""Check the saved rollouts of a training run: tokens, masks and log-probs.
 
     longvideo-env audit RUN
     longvideo-env audit RUN --tokenizer runs/grpo
 
-RUN is the --output-dir of a `train/grpo.py --save-rollouts`, its rollouts, or a file. What closes
-an action follows from the run's `environment.json`: own tools and games are imported from the
-folder in which the command is started. Of each trajectory:
+RUN is the --output-dir of a `train/grpo.py --save-rollouts`, its folder of rollouts, or one file.
+The run's `environment.json` names its tools and tags. They decide where an action ends. Run the
+command in the folder in which the training was started, so that your own tools and games can be
+imported. It checks each trajectory:
 
-- ids: each segment has as many token ids as it should, and a log-prob for each sampled token where
-  there are any, none above 0;
-- mask: only the assistant's segments are sampled; prompt and observations never are;
-- prefix: turns follow one another, the prompt first, then for each turn a reply, at most one
-  end-of-turn token and an observation, so that what the model saw in a turn is a prefix of what it
-  saw in the next;
-- actions: no token was sampled after an action closed;
-- text, with `--tokenizer` (the policy's folder or hub id): decoded ids are the text;
-- use: a row that took part in the update has not failed, and the rows of a step number its batch.
+- ids: every segment has token ids. If a sampled segment has log-probs, there is one per token, and
+  none is above 0;
+- mask: only the assistant's segments are sampled. The prompt and the observations never are;
+- prefix: the prompt comes first. Each turn has a reply, at most one end-of-turn token and an
+  observation, in this order. So the input of a turn is a prefix of the next turn's input;
+- actions: no token was sampled after the end of an action;
+- text, with `--tokenizer` (the policy's folder or hub id): the ids decode to the text;
+- use: no failed row was used in the update, and the rows of a step are numbered without gaps.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from longvideo_env.commands.exit_codes import EXIT_FINDINGS
+from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.typeset import TEXT, Table, output_console, table_format
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import MissingExtraError, SpecError, TrajectoryError
 from longvideo_env.game.game import Game
@@ -48,12 +49,12 @@ SHOWN = 20
 
 @dataclass
 class Findings:
-    """What an audit counted and found.
+    """The counts and problems of an audit.
 
     Attributes:
-        counts: Files, rollouts, those used in the update, tokens, those sampled, and the tokens
-            that were sampled after an action closed.
-        problems: One line each: where, and what is wrong.
+        counts: The number of files, rollouts, rollouts used in the update, tokens, sampled tokens,
+            and tokens sampled after the end of an action.
+        problems: One line each, with the place and the problem.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -65,11 +66,11 @@ def audit(path: str | Path, decode: Decode | None = None) -> Findings:
 
     Args:
         path: The folder or file.
-        decode: Turns token ids into text, special tokens included; without it the text of a reply
-            is taken on trust.
+        decode: Turns token ids into text, with special tokens. Without it, the text of a reply is
+            not checked against its ids.
 
     Raises:
-        SpecError: There are no rollouts there.
+        SpecError: There are no rollouts.
         TrajectoryError: A file cannot be read.
     """
     files = _files(Path(path))
@@ -93,13 +94,13 @@ def audit(path: str | Path, decode: Decode | None = None) -> Findings:
 
 
 def action_closed(path: Path) -> Closed:
-    """Whether a text has closed an action, by the tools and tags that a run was trained with.
+    """A test whether a text has a complete action, for the tools and tags of a training run.
 
     Args:
-        path: The run, its rollouts, or one file of them.
+        path: The run, its folder of rollouts, or one file.
 
     Raises:
-        SpecError: Its tools cannot be imported.
+        SpecError: The run's tools cannot be imported.
     """
     record = environment_of(path)
     parts: dict[str, Any] = {
@@ -109,7 +110,7 @@ def action_closed(path: Path) -> Closed:
         return Game.from_config(EnvConfig.from_mapping(parts)).protocol.complete
     except SpecError as error:
         raise SpecError(
-            f"{path}: what its episodes were played with cannot be read: {error} Fix: start the "
+            f"{path}: the game of this run cannot be loaded: {error} Fix: run the "
             "command in the folder in which the training was started."
         ) from error
 
@@ -117,7 +118,7 @@ def action_closed(path: Path) -> Closed:
 def check(
     trajectory: Trajectory, counts: Counter[str], decode: Decode | None, closed: Closed
 ) -> Iterator[str]:
-    """What is wrong with one trajectory; adds to the counts."""
+    """Yield the problems of one trajectory, and add to the counts."""
     counts["rollouts"] += 1
     for segment in trajectory.segments:
         counts["tokens"] += len(segment.token_ids or ())
@@ -126,30 +127,31 @@ def check(
         if decode is not None and segment.token_ids is not None:
             decoded = decode(segment.token_ids)
             if decoded != segment.text:
-                yield f"turn {segment.turn}: its ids decode to {decoded!r:.80}, not to its text."
+                yield f"turn {segment.turn}: the ids decode to {decoded!r:.80}, not to the text."
     yield from _check_order(trajectory)
     opened = ""
     for segment in trajectory.segments:
-        if segment.sampled and trajectory.protocol == "tags":  # a call is ended by the model itself
+        if segment.sampled and trajectory.protocol == "tags":  # the model itself ends a call
             beyond = tokens_after_action(segment, decode, closed, opened)
             counts["tokens after an action"] += beyond
             if beyond:
-                yield f"turn {segment.turn}: {beyond} tokens were sampled after an action closed."
+                yield f"turn {segment.turn}: {beyond} tokens came after the end of an action."
         opened = "" if segment.sampled else open_reasoning(segment.text)
 
 
 def tokens_after_action(
     segment: Segment, decode: Decode | None, closed: Closed, opened: str = ""
 ) -> int:
-    """How many tokens of a reply come after the one that closed its action.
+    """Count the tokens of a reply after the end of its action.
 
-    Without `decode` ids and text cannot be matched token by token: anything behind the action
-    but white space, which may belong to the closing token itself, then counts as one.
+    Without `decode`, ids and text cannot be matched token by token. Then any text after the action
+    counts as one token. White space does not count, because it may belong to the last token of the
+    action.
 
     Args:
         segment: The reply.
         decode: Turns token ids into text.
-        closed: Whether a text has closed an action.
+        closed: Returns whether a text has a complete action.
         opened: The reasoning tag with which the chat template opened the reply.
     """
     text = opened + segment.text
@@ -166,7 +168,7 @@ def tokens_after_action(
 def _check_segment(segment: Segment) -> Iterator[str]:
     where = f"turn {segment.turn}, {segment.role}"
     if segment.sampled and segment.role != "assistant":
-        yield f"{where}: it is marked as sampled, but only the assistant's are."
+        yield f"{where}: it is marked as sampled, but only assistant segments are sampled."
     if segment.token_ids is None:
         yield f"{where}: it has no token ids."
         return
@@ -192,16 +194,16 @@ _ORDER = {
 
 
 def _check_order(trajectory: Trajectory) -> Iterator[str]:
-    """Each segment must come after all that the model saw before it, and none be missing."""
+    """Check that the segments are in order, and that none is missing."""
     before = (0, -1)
     for segment in trajectory.segments:
         place = (segment.turn, _ORDER.get((segment.role, segment.sampled), 3))
         if place <= before:
-            yield f"turn {segment.turn}, {segment.role}: it stands behind turn {before[0]}'s."
+            yield f"turn {segment.turn}, {segment.role}: it comes after turn {before[0]}'s segment."
         before = place
     replies = [s.turn for s in trajectory.segments if s.sampled]
     if replies != list(range(1, len(replies) + 1)):
-        yield f"its replies are those of turns {replies}."
+        yield f"expected a reply in each turn from 1, got replies in turns {replies}."
     if trajectory.status != "failed" and len(replies) < trajectory.n_turns:
         yield f"it has {trajectory.n_turns} turns, but {len(replies)} replies."
 
@@ -210,7 +212,7 @@ def _check_use(trajectory: Trajectory, note: dict[str, Any]) -> Iterator[str]:
     if note["used"] and trajectory.status == "failed":
         yield "it failed, but was used in the update."
     if note["used"] and not any(s.sampled and s.token_ids for s in trajectory.segments):
-        yield "it was used in the update, but holds no sampled token."
+        yield "it was used in the update, but has no sampled token."
 
 
 def _files(path: Path) -> list[Path]:
@@ -219,7 +221,7 @@ def _files(path: Path) -> list[Path]:
     found = rollout_files(path)
     if not found:
         raise SpecError(
-            f"{path}: found no step-*.jsonl.zst in it. Fix: name the --output-dir of a training "
+            f"{path}: found no step-*.jsonl.zst in it. Fix: give the --output-dir of a training "
             "with --save-rollouts, or the folder of the rollouts."
         )
     return found
@@ -243,7 +245,7 @@ def _decoder(path: str) -> Decode:
         known = Path(path).is_dir()
         tokenizer = Tokenizer.from_file(str(file)) if known else Tokenizer.from_pretrained(path)
     except Exception as error:
-        raise SpecError(f"no tokenizer can be loaded from {path!r}: {error}") from error
+        raise SpecError(f"the tokenizer of {path!r} cannot be loaded: {error}") from error
 
     def decode(ids: Sequence[int]) -> str:
         text: str = tokenizer.decode(list(ids), skip_special_tokens=False)
@@ -253,17 +255,18 @@ def _decoder(path: str) -> Decode:
 
 
 def _own_tokenizer(run: str) -> str | None:
-    """The folder of the policy that a run has saved, where its tokenizer can be read."""
+    """The run's own folder, if it has a tokenizer that can be read."""
     found = Path(run, "tokenizer.json").is_file() and find_spec("tokenizers") is not None
     return run if found else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check, and print what was found. Returns the exit code."""
+    """Run the audit and print its findings. Returns the exit code."""
     parser = OptionParser(
         prog="longvideo-env audit",
         description=__doc__,
-        findings="a trajectory is not what it claims",
+        tables=True,
+        findings="a trajectory has a problem",
     )
     parser.add_argument("run", metavar="RUN", help="A training run, its rollouts, or one file.")
     parser.add_argument(
@@ -278,15 +281,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: Namespace) -> int:
     tokenizer = args.tokenizer or _own_tokenizer(args.run)
     findings = audit(args.run, _decoder(tokenizer) if tokenizer else None)
+    findings.counts["tokens after an action"] += 0
+    if table_format.get() != TEXT:
+        counts = [(name, str(n)) for name, n in findings.counts.items()]
+        problems = [(problem,) for problem in findings.problems]
+        console = output_console()
+        console.print(Table("counts", "What was checked", ("what", "count"), counts))
+        console.print(Table("problems", "Problems", ("problem",), problems))
+        return EXIT_FINDINGS if findings.problems else EXIT_DONE
     for problem in findings.problems[:SHOWN]:
         sys.stdout.write(f"{problem}\n")
     if len(findings.problems) > SHOWN:
         sys.stdout.write(f"... and {len(findings.problems) - SHOWN} more\n")
-    findings.counts["tokens after an action"] += 0
     sys.stdout.write(", ".join(f"{n} {name}" for name, n in findings.counts.items()) + "\n")
-    verdict = f"{len(findings.problems)} problems" if findings.problems else "all is well"
+    verdict = f"{len(findings.problems)} problems" if findings.problems else "no problems"
     sys.stdout.write(verdict + "\n")
-    return EXIT_FINDINGS if findings.problems else 0
+    return EXIT_FINDINGS if findings.problems else EXIT_DONE
 
 
 if __name__ == "__main__":

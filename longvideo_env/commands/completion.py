@@ -1,10 +1,10 @@
-"""Print a shell's completion: commands, options and their values.
+"""Print a shell's completion script for commands, options and their values.
 
     eval "$(longvideo-env completion bash)"        # or zsh, in ~/.bashrc or ~/.zshrc
     longvideo-env completion fish > ~/.config/fish/completions/longvideo-env.fish
 
-What could follow is asked of the command itself, so it always fits the installed version. Where
-nothing fits, the shell completes names of files.
+The script asks the command itself for candidates, so they always fit the installed version. If
+there are none, the shell completes file names.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import Any, NoReturn
 from longvideo_env.commands.help_text import is_switch
 
 ASKED = "_LONGVIDEO_COMPLETE"
-"""The variable in which a shell hands over the words typed so far, a line each; the last may be
-unfinished, or empty."""
+"""The environment variable with the words typed so far, one per line.
+
+The last word may be unfinished or empty.
+"""
 
 _BASH = """_longvideo_env() {
     local IFS=$'\\n'
@@ -39,19 +41,19 @@ SCRIPTS = {"bash": _BASH, "zsh": _ZSH + _BASH, "fish": _FISH}
 
 
 def typed() -> list[str]:
-    """The words that a shell asks about; the last is the one to complete."""
+    """The words on the shell's line. The last one is to be completed."""
     return os.environ[ASKED].split("\n")
 
 
 def say(candidates: Iterable[str]) -> None:
-    """Give a shell what could follow."""
+    """Print the candidates that fit the unfinished word."""
     start = typed()[-1]
     found = sorted({word for word in candidates if word.startswith(start)})
     sys.stdout.write("".join(f"{word}\n" for word in found))
 
 
 def answer(parser: argparse.ArgumentParser) -> NoReturn:
-    """Give a shell what could follow on a command's line, and end the process."""
+    """Print the candidates for a command's line, and end the process."""
     say(_candidates(parser, typed()[1:]))
     sys.exit(0)
 
@@ -80,10 +82,10 @@ def _values(action: argparse.Action) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a script. Returns the exit code."""
-    from longvideo_env.commands.options import OptionParser  # which completes by this module
+    from longvideo_env.commands.options import OptionParser  # it imports this module
 
     parser = OptionParser("longvideo-env completion", __doc__)
-    parser.add_argument("shell", choices=sorted(SCRIPTS), help="Whose completion.")
+    parser.add_argument("shell", choices=sorted(SCRIPTS), help="The shell.")
     options = parser.parse_args(arguments)
     sys.stdout.write(SCRIPTS[options.shell].replace("%(asked)s", ASKED))
     return 0

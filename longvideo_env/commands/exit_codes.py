@@ -4,19 +4,19 @@ from __future__ import annotations
 
 EXIT_DONE = 0
 EXIT_ERROR = 1
-"""A named error: an input that is missing or broken, a full disk, a server that does not answer."""
+"""An error: a missing or broken input, a full disk, or a server that does not answer."""
 EXIT_USAGE = 2
-"""The command line is wrong: an unknown option, or a value that has no meaning."""
+"""The command line is wrong: an unknown option or an invalid value."""
 EXIT_FINDINGS = 3
-"""The command ran to its end, and not all is well: episodes failed, or something was found."""
+"""The command ran to its end, but episodes failed, or it found problems."""
 EXIT_INTERRUPTED = 130
 
 
 def exit_code_line(findings: str = "") -> str:
-    """What `--help` says of exit codes.
+    """The line about exit codes in `--help`.
 
     Args:
-        findings: When this command ends with `EXIT_FINDINGS`; empty: never.
+        findings: When this command ends with `EXIT_FINDINGS`. Empty if it never does.
     """
     third = f"{EXIT_FINDINGS} {findings}; " if findings else ""
     return (

@@ -1,7 +1,7 @@
-"""How `--help` looks: one usage line, dashes in names, one way to show defaults.
+"""The format of `--help`: one usage line, dashes in names, one way to show defaults.
 
-An option's help says what it is for. What its default is, the formatter adds: `(default: VALUE)`.
-A default that is not a plain value is written into the help, as `Default: WORDS.` at its end.
+An option's help says what the option does. The formatter adds the default: `(default: VALUE)`. If
+the default is not a plain value, the help text itself ends in `Default: WORDS.`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ _DEFAULT = re.compile(r"(?:\.?\s*\bDefault: (.+?)\.?$)|(?:\s*\(default: (.+?)\)\
 
 
 def with_dashes(name: str) -> str:
-    """An option as it is shown: `--max_turns` becomes `--max-turns`."""
+    """An option's name with dashes: `--max_turns` becomes `--max-turns`."""
     return name.replace("_", "-") if name.startswith("--") else name
 
 
 def is_switch(action: argparse.Action) -> bool:
     """Whether an option is on or off."""
-    # Options of TRL's dataclasses are made by transformers, whose switches look like this.
+    # transformers makes the options of TRL's dataclasses. Its switches have this type.
     made_by_transformers = getattr(action.type, "__name__", "") == "string_to_bool"
+    made_here = getattr(action, "on_or_off", False)
     boolean = isinstance(action.default, bool) or action.default == argparse.SUPPRESS
-    return made_by_transformers or (action.nargs == "?" and action.const is True and boolean)
+    other = action.nargs == "?" and action.const is True and boolean
+    return made_by_transformers or made_here or other
 
 
 def default_of(action: argparse.Action) -> str:
-    """The default of an option in words; nothing where there is none to speak of."""
+    """The default of an option as text. Empty if there is none to show."""
     value: Any = action.default
     if isinstance(value, Enum):
         value = value.value
@@ -48,7 +50,7 @@ def default_of(action: argparse.Action) -> str:
 
 
 def help_and_default(action: argparse.Action) -> tuple[str, str]:
-    """What an option is for, and its default."""
+    """An option's help without its default, and the default."""
     text = str(action.help or "") % {**vars(action), "prog": ""}
     text = _OPTION.sub(lambda name: with_dashes(name[0]), " ".join(text.split()))
     found = _DEFAULT.search(text)
@@ -64,7 +66,7 @@ def full_help(action: argparse.Action) -> str:
 
 
 def brief_help(action: argparse.Action) -> str:
-    """As much of an option's help as fits in two lines, with its default."""
+    """The first sentence of an option's help, cut to about two lines, with its default."""
     text, default = help_and_default(action)
     text = re.split(r"\.(?:\s|$)", text, maxsplit=1)[0].removesuffix(".")
     if len(text) > _BRIEF:
@@ -77,7 +79,7 @@ def brief_help(action: argparse.Action) -> str:
 
 
 def shown_copy(action: argparse.Action, help_text: str) -> argparse.Action:
-    """An option as the formatter is to show it."""
+    """A copy of an option for the formatter."""
     shown = copy.copy(action)
     if isinstance(action, argparse._SubParsersAction):
         return shown
@@ -92,7 +94,7 @@ def shown_copy(action: argparse.Action, help_text: str) -> argparse.Action:
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Text as it was written, and options in two columns."""
+    """Keeps the text's own line breaks, and shows options in two columns."""
 
     def __init__(self, prog: str, **more: Any) -> None:
         super().__init__(prog, max_help_position=30, **more)
@@ -110,11 +112,11 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         groups: Iterable[argparse._ArgumentGroup],
         shown: Sequence[argparse.Action] | None = None,
     ) -> str:
-        """The options by group, all or some of them.
+        """The options of each group, all or some of them.
 
         Args:
             groups: The parser's groups.
-            shown: The options to show, briefly; None: all, in full.
+            shown: The options to show in brief. None shows all options in full.
         """
         for group in groups:
             told = [
@@ -137,7 +139,7 @@ def _is_plain_help(action: argparse.Action) -> bool:
 
 
 def usage_line(parser: argparse.ArgumentParser) -> str:
-    """A command's usage in one line: what has to be given, and that there are options."""
+    """A command's usage in one line: the required arguments, then `[OPTIONS]`."""
     return " ".join(["usage:", parser.prog, *_needed(parser), "[OPTIONS]"]) + "\n"
 
 
@@ -158,11 +160,11 @@ def _needed(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def first_commands(examples: str) -> str:
-    """The first commands of a block of examples, in four lines or so."""
+    """The first three commands of a block of examples."""
     commands = re.findall(r"(?:.*\\\n)*.*\n", examples)
     return "".join(commands[:3])
 
 
 def wrapped(text: str) -> str:
-    """A paragraph in lines of a help text."""
+    """A paragraph, wrapped to the width of a help text."""
     return textwrap.fill(text, WIDTH) + "\n"

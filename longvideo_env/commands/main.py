@@ -1,4 +1,4 @@
-"""The command `longvideo-env`: one door to the library's commands.
+"""The command `longvideo-env`: it starts all commands of the library.
 
     longvideo-env --help
     longvideo-env --version
@@ -6,10 +6,10 @@
 
 Shells complete commands and options: `eval "$(longvideo-env completion bash)"`.
 
-Commands are found through the entry points `longvideo_env.commands`, so that the core imports none
-of them and other packages can add theirs. An entry point names a function that takes the command
-line after the command's name and returns the exit code, or None for 0. The first line of its
-module's docstring is what `--help` says of it.
+Commands are found through the entry points `longvideo_env.commands`. So the core imports none of
+them, and other packages can add theirs. An entry point names a function. It takes the arguments
+after the command's name and returns the exit code, or None for 0. `--help` shows the first line of
+its module's docstring.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from longvideo_env.commands.completion import ASKED, say, typed
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_USAGE, exit_code_line
 
 USAGE = "usage: longvideo-env COMMAND [OPTIONS]"
-MORE = "longvideo-env COMMAND --help tells more of one; longvideo-env --version says the version."
+MORE = "longvideo-env COMMAND --help shows its options; longvideo-env --version prints the version."
 GROUPS = {
     "play and evaluate": "evaluate play ask chat compare power score report rescore merge "
     "submission",
@@ -38,14 +38,14 @@ GROUPS = {
     "data and agents": "doctor prepare ingest describe mini questions show leaks prompts recording "
     "build-grounding completion",
 }
-"""The order in which `--help` shows commands; those of other packages come last."""
+"""The order of the commands in `--help`. Commands of other packages come last."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns the exit code."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     commands = {point.name: point for point in entry_points(group="longvideo_env.commands")}
-    if ASKED in os.environ:  # a shell asks what could follow
+    if ASKED in os.environ:  # a shell asks for candidates
         return _complete(commands)
     if args[:1] == ["--version"]:
         sys.stdout.write(f"longvideo-env {version('longvideo-env')}\n")
@@ -84,7 +84,7 @@ def _help(commands: dict[str, EntryPoint]) -> str:
 
 
 def _about(point: EntryPoint) -> str:
-    """The first line of a module's docstring, read from its source: importing may be slow."""
+    """The first line of a module's docstring. It is read from the source; imports may be slow."""
     spec = find_spec(point.module)
     if spec is None or spec.origin is None:
         return ""

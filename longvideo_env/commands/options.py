@@ -1,14 +1,15 @@
-"""One dialect of flags for every command of the project.
+"""The same syntax of options for every command of the project.
 
     parser = OptionParser("longvideo-env mini", __doc__, config=True)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
     options = parser.parse_args(argv)
 
-`--max-turns 3`, `--max_turns 3` and `--max_turns=3` are one. A switch is written `--flag`,
-`--no-flag`, `--flag true` or `--flag false`. `--config FILE` is YAML by option name, and flags
-override it. What is wrong is one line below one of usage, and exit code 2; an unknown option names
-the nearest. A help text that fills more than a screen is cut to the commonest options;
-`--help-all` prints all of it. `--help` shows dashes, and adds each default.
+`--max-turns 3`, `--max_turns 3` and `--max_turns=3` mean the same. A switch is written `--flag`,
+`--no-flag`, `--flag true` or `--flag false`. `--config FILE` is YAML with option names as keys, and
+flags override it. A wrong command line gives one line of usage, one line with the error, and exit
+code 2. The error about an unknown option suggests the closest name. If a help text is longer than a
+screen, `--help` shows only the most common options, and `--help-all` shows all. `--help` writes
+names with dashes and adds each default.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 import yaml
 
 from longvideo_env.commands.completion import ASKED, answer
-from longvideo_env.commands.exit_codes import EXIT_USAGE, exit_code_line
+from longvideo_env.commands.exit_codes import EXIT_ERROR, EXIT_USAGE, exit_code_line
 from longvideo_env.commands.help_text import (
     HelpFormatter,
     first_commands,
@@ -39,7 +40,7 @@ from longvideo_env.commands.help_text import (
 from longvideo_env.commands.typeset import TABLE_FORMATS, TEXT, table_format
 
 HELP_LINES = 44
-"""How long `--help` may be."""
+"""The most lines that `--help` may have."""
 
 _OPTION_NAMES = re.compile(r"(?<![\w-])--\w[\w-]*(?:/--\w[\w-]*)*")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -47,6 +48,8 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 
 class _Switch(argparse.Action):
     """An option that is on or off."""
+
+    on_or_off = True
 
     def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         more = {"default": False, "metavar": "true|false", **more}
@@ -57,7 +60,7 @@ class _Switch(argparse.Action):
 
 
 class _WholeHelp(argparse.Action):
-    """Print every option, and end."""
+    """Print every option, and end the process."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **more)
@@ -68,7 +71,7 @@ class _WholeHelp(argparse.Action):
 
 
 def _one_name(names: str) -> str:
-    """`--max_turns/--max-turns`, as argparse calls an option, with dashes and once."""
+    """Turn argparse's `--max_turns/--max-turns` into `--max-turns`."""
     return "/".join(dict.fromkeys(map(with_dashes, names.split("/"))))
 
 
@@ -79,20 +82,20 @@ def _to_bool(text: str) -> bool:
 
 
 class OptionParser(argparse.ArgumentParser):
-    """A command line in the project's dialect.
+    """A command line in the project's syntax.
 
     Args:
-        prog: The command, as its messages call it.
-        description: Shown as it was written.
-        config: Whether `--config FILE` is taken.
-        common: The options that `--help` shows where there is no room for all, most wanted first.
-        tables: Whether the command prints tables: then `--format` says how.
-        findings: When the command ends with exit code 3; empty: never.
+        prog: The command's name in messages.
+        description: The help text. It keeps its line breaks.
+        config: Whether there is a `--config FILE`.
+        common: The options that `--help` shows if there is no room for all, most important first.
+        tables: Whether the command prints tables. Then it has `--format` and `--json`.
+        findings: When the command ends with exit code 3. Empty if it never does.
         more: For `argparse.ArgumentParser`.
     """
 
     help_all: Mapping[str, Any] | None = None
-    """What `--help-all` is, where it is not answered by the parser itself."""
+    """The arguments of the option `--help-all`. None if the parser itself prints the help."""
 
     def __init__(
         self,
@@ -123,16 +126,16 @@ class OptionParser(argparse.ArgumentParser):
                 "--format",
                 choices=TABLE_FORMATS,
                 default=TEXT,
-                help="How tables are printed; whatever else is said then goes to standard error.",
+                help="The format of tables. Except for text, all other output goes to stderr.",
             )
             self.add_argument("--json", action="store_true", help="The same as --format json.")
         if config:
             self.add_argument(
-                "--config", metavar="FILE", help="YAML with any option; flags override it."
+                "--config", metavar="FILE", help="A YAML file with any option. Flags override it."
             )
 
     def format_help(self) -> str:
-        """The help text, cut to the commonest options where it is longer than `HELP_LINES`."""
+        """The help text. If it is longer than `HELP_LINES`, only with the most common options."""
         whole = self.format_whole_help()
         return whole if whole.count("\n") <= HELP_LINES else self._brief_help()
 
@@ -143,7 +146,7 @@ class OptionParser(argparse.ArgumentParser):
         return f"{self.format_usage()}\n{text}\n{body}\n{self._exit_codes()}"
 
     def format_usage(self) -> str:
-        """What has to be given, in one line."""
+        """The required arguments, in one line."""
         return usage_line(self)
 
     def _exit_codes(self) -> str:
@@ -171,16 +174,20 @@ class OptionParser(argparse.ArgumentParser):
         return f"{head}{body}\n{self._exit_codes()}\n{what}: {self.prog} --help-all\n"
 
     def error(self, message: str) -> NoReturn:
-        """Write one line of usage, then what is wrong in one line, and exit with code 2."""
+        """Write one line of usage and one line with the error, and exit with code 2."""
         said = _OPTION_NAMES.sub(lambda found: _one_name(found[0]), " ".join(message.split()))
         self.exit(EXIT_USAGE, f"{self.format_usage()}{self.prog}: {said}\n")
 
+    def refuse_file(self, message: str) -> NoReturn:
+        """Write an error about the file of `--config` in one line, and exit with code 1."""
+        self.exit(EXIT_ERROR, f"{self.prog}: {' '.join(message.split())}\n")
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Read the command line and the file that `--config` names.
+        """Read the command line and the file of `--config`.
 
         Args:
-            args: The command line after the command's name; by default that of the process.
-            namespace: As argparse takes it.
+            args: The arguments after the command's name. Default: those of the process.
+            namespace: For argparse.
         """
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -188,8 +195,8 @@ class OptionParser(argparse.ArgumentParser):
         return options
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As `parse_args`, but hand back what is unknown, the file's keys included."""
-        if ASKED in os.environ:  # a shell asks what could follow
+        """As `parse_args`, but also return the unknown arguments, with the file's keys."""
+        if ASKED in os.environ:  # a shell asks for candidates
             answer(self)
         given = [str(arg) for arg in (sys.argv[1:] if args is None else args)]
         in_flags = {self._known(arg.partition("=")[0]) for arg in given if arg.startswith("--")}
@@ -201,7 +208,7 @@ class OptionParser(argparse.ArgumentParser):
         return options, unknown
 
     def refuse_unknown(self, unknown: Sequence[str]) -> NoReturn:
-        """Say that an option is unknown, and which is nearest."""
+        """Refuse an unknown option, and suggest the closest name."""
         names = [arg for arg in unknown if arg.startswith("-")] or list(unknown)
         name = names[0].partition("=")[0]
         spelled: dict[str, str] = {}
@@ -213,7 +220,7 @@ class OptionParser(argparse.ArgumentParser):
         self.error(f"unknown option {name}{where}. {hint}")
 
     def _known(self, name: str) -> str:
-        """The option as it was declared, whichever of `-` and `_` was typed."""
+        """The declared name of an option, typed with `-` or with `_`."""
         stem = name[2:]
         for option in (name, f"--{stem.replace('_', '-')}", f"--{stem.replace('-', '_')}"):
             if option in self._option_string_actions:
@@ -221,7 +228,7 @@ class OptionParser(argparse.ArgumentParser):
         return name
 
     def _spelled(self, args: Sequence[str]) -> Iterator[str]:
-        """The command line in argparse's own spelling."""
+        """The command line in argparse's syntax."""
         words = iter(enumerate(args))
         for i, arg in words:
             if arg == "--":
@@ -248,7 +255,7 @@ class OptionParser(argparse.ArgumentParser):
         return action is not None and is_switch(action)
 
     def _from_file(self, args: Sequence[str], in_flags: set[str]) -> list[str]:
-        """The file's options as flags, without those that the command line gives itself."""
+        """The file's options as flags, without the options that the command line has too."""
         path = None
         for i, arg in enumerate(args):
             if arg == "--config":
@@ -258,7 +265,7 @@ class OptionParser(argparse.ArgumentParser):
         if path is None:
             return []
         if not path:
-            self.error("--config needs the path of a YAML file.")
+            self.error("--config expects the path of a YAML file.")
         flags: list[str] = []
         for key, value in self._read_yaml(Path(path)).items():
             option = self._known(f"--{key}")
@@ -283,12 +290,12 @@ class OptionParser(argparse.ArgumentParser):
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-            self.error(f"{path}{line}: the YAML is broken: {error.problem or error.context}.")
+            self.refuse_file(f"{path}{line}: invalid YAML: {error.problem or error.context}.")
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            self.error(f"--config {path} cannot be read: {why}.")
+            self.refuse_file(f"--config {path} cannot be read: {why}.")
         if not isinstance(options, dict):
-            self.error(f"--config {path} must hold a mapping, got {type(options).__name__}.")
+            self.refuse_file(f"--config {path} must be a mapping, got {type(options).__name__}.")
         return options
 
 
@@ -309,9 +316,10 @@ def add_fields(
     Args:
         parser: The parser, or a group of its options.
         cls: A dataclass of plain values whose fields carry `metadata["help"]`.
-        only: Fields to add; by default all.
-        undecided: Fields that are None where nothing is given, whatever the help says.
-        defaults: Defaults that differ from the dataclass's.
+        only: The fields to add. Default: all.
+        undecided: Fields with the value None if the option is not given. The help still shows the
+            dataclass's default.
+        defaults: Defaults that replace the dataclass's.
     """
     hints = get_type_hints(cls)
     for item in fields(cls):
@@ -337,7 +345,7 @@ def add_fields(
 
 
 def take_fields(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are fields of a dataclass, and were given."""
+    """The given options that are fields of a dataclass."""
     return {item.name: options[item.name] for item in fields(cls) if item.name in options}
 
 

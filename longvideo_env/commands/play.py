@@ -1,13 +1,13 @@
-"""Be the master agent yourself, in the terminal, under the same rules and for the same reward.
+"""Play the master agent yourself in the terminal, with the same rules and the same reward.
 
     longvideo-env play
     longvideo-env play --dataset data/plus --split val --questions 5 --vision none
     longvideo-env play --protocol functions
 
-Type a tool's name and what it should do (`look the table`, `ground`), and an option's label such as
-`a2` to answer; or an action as a policy writes it. What takes several values has them by name:
-`transcribe clip=3 words=20`. With `--protocol functions` what you type is shown as the call that it
-becomes. `help` shows the rules, `quit` ends the game.
+To call a tool, type its name and its instruction (`look the table`, `ground`). To answer, type an
+option's label such as `a2`. You can also type an action as a policy writes it. A tool with several
+parameters takes them by name: `transcribe clip=3 words=20`. With `--protocol functions` the game
+shows the call that your line becomes. `help` shows the rules. `quit` ends the game.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LABEL = re.compile(r"(?:answer\s+)?(\S{1,3})\s*\Z", re.IGNORECASE)
 
 
 def as_reply(line: str, game: Game) -> str:
-    """What a person typed as a policy would write it; anything else stays as it is."""
+    """Turn the player's line into the reply of a policy. Return other text unchanged."""
     text = line.strip()
     match, form = _LABEL.match(text), game.protocol.answers
     if match and form.ask == CHOICE:
@@ -59,10 +59,13 @@ def as_reply(line: str, game: Game) -> str:
 
 
 def _named_values(tool: Tool, text: str) -> str:
-    """`clip=3 words=20` as JSON, for a tool that takes several values; other text as it is."""
+    """Turn `clip=3 words=20` into JSON, for a tool with several parameters.
+
+    Other text is returned unchanged.
+    """
     try:
         pairs = [part.partition("=") for part in shlex.split(text)]
-    except ValueError:  # a quotation that is not closed
+    except ValueError:  # an unclosed quotation mark
         return text
     known = set(tool.parameters)
     if len(known) < 2 or not pairs or any(name not in known or not eq for name, eq, _ in pairs):
@@ -80,14 +83,14 @@ def _value(tool: Tool, name: str, text: str) -> Any:
 
 
 def play(env: LongTVQAEnv, n: int, seed: int, console: Console, ask: Callable[[str], str]) -> int:
-    """Play questions until they are used up or the player quits. Returns how many were right.
+    """Play `n` questions, or fewer if the player quits. Returns the number of right answers.
 
     Args:
         env: The environment.
-        n: How many questions.
-        seed: Draws them.
-        console: Where it is shown.
-        ask: Shows a prompt and returns a line; raises `EOFError` at the end of input.
+        n: The number of questions.
+        seed: The random seed for the draw of the questions.
+        console: The terminal.
+        ask: Shows a prompt and returns a line. Raises `EOFError` at the end of input.
     """
     right, rewards = 0, []
     for number in range(n):
@@ -128,7 +131,7 @@ def _episode(
         if env.game.protocol.name == FunctionProtocol.name:
             console.print(readable(reply), style="dim", markup=False, highlight=False)
         if isinstance(env.game.protocol.parse(reply, question.options).outcome, Malformed):
-            console.print("not an action: `help` shows what may be typed; no turn was spent",
+            console.print("not an action: `help` shows the rules; no turn was spent",
                           style="yellow", highlight=False)  # fmt: skip
             continue
         _, reward, terminated, truncated, info = env.step(reply)
@@ -138,7 +141,7 @@ def _episode(
 
 
 def _tool_lines(schemas: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The tools that are offered beside the rules, and what each is given."""
+    """The offered tools with their descriptions and parameters."""
     for function in (schema["function"] for schema in schemas):
         given = function["parameters"]["properties"]
         yield f"{function['name']}({', '.join(given)}): {function['description']}"
@@ -154,7 +157,7 @@ def _show_question(question: Question, game: Game, console: Console) -> None:
 
 
 def _show(seen: Observation, env: LongTVQAEnv, console: Console) -> None:
-    """What came back, from its fields; what was malformed as the master reads it."""
+    """Show an observation. An error message is shown as the master reads it."""
     if seen.kind in ("malformed", "refused"):
         console.print(escape(seen.text), style="yellow", highlight=False)
         return

@@ -1,4 +1,4 @@
-"""Print the words that the environment says, as a file to start one's own from.
+"""Print the environment's words as a template file that you can edit.
 
     longvideo-env prompts > my_prompts.jinja
     longvideo-env prompts --protocol functions     # the blocks that differ there
@@ -7,8 +7,8 @@
     longvideo-env prompts --check my_prompts.jinja
     longvideo-env evaluate --policy random --prompts my_prompts.jinja
 
-A file may hold some of the blocks only; the others stay as they are. Comments name the fields that
-each block may use.
+Your file may have only some of the blocks. The others keep their default. Comments name the fields
+of each block.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def build_parser() -> OptionParser:
     parser = OptionParser(prog="longvideo-env prompts", description=__doc__)
     parser.add_argument(
         "name", nargs="?", choices=[*SHIPPED, *LAID_OVER],
-        help="print these instead of the default words",
+        help="a template to print instead of the default words",
     )  # fmt: skip
-    parser.add_argument("--check", metavar="FILE", help="check a file and print its hash instead")
-    help_ = "whose words"
+    parser.add_argument("--check", metavar="FILE", help="only check a file and print its hash")
+    help_ = "the protocol of the words"
     parser.add_argument("--protocol", choices=PROTOCOLS, default="tags", help=help_)
     return parser
 

@@ -1,13 +1,12 @@
-"""Export, import and look into recordings of tool calls.
+"""Export, import and count recorded tool calls.
 
     longvideo-env recording export runs/api/recording.sqlite --out calls.jsonl
     longvideo-env recording import runs/mine/recording.sqlite calls.jsonl
     longvideo-env recording show runs/api/recording.sqlite
 
-A recording is what `--recording record` or `--recording reuse` writes: one SQLite file. As JSON
-Lines it can be published with a result, and be read by a person: one call a line, with what it
-depended on, in an order that is always the same. Calls that are there already stay as they are
-when others are imported.
+`--recording record` and `--recording reuse` write a recording, one SQLite file. Its export is JSON
+Lines, to read or to publish with a result. Each line is one call with all its inputs, and the
+order of the lines is always the same. An import keeps the calls that the recording has already.
 """
 
 from __future__ import annotations
@@ -20,8 +19,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import rich.table
+from rich.markup import escape
+
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.errors import RecordingError
 from longvideo_env.tools.recording import export_calls, import_calls
 
@@ -37,9 +40,9 @@ def build_parser() -> OptionParser:
     export.add_argument("recording", type=Path, metavar="FILE", help="The recording.")
     export.add_argument("--out", type=Path, metavar="FILE", help="Default: standard output.")
     taken = commands.add_parser("import", help="Add calls that were exported.")
-    taken.add_argument("recording", type=Path, metavar="FILE", help="Made if it is not there.")
-    taken.add_argument("calls", type=Path, metavar="JSONL", help="What `export` wrote.")
-    show = commands.add_parser("show", help="Count the calls by agent and model.")
+    taken.add_argument("recording", type=Path, metavar="FILE", help="The recording, new or old.")
+    taken.add_argument("calls", type=Path, metavar="JSONL", help="A file from `export`.")
+    show = commands.add_parser("show", help="Count the calls by agent and model.", tables=True)
     show.add_argument("recording", type=Path, metavar="FILE", help="The recording.")
     return parser
 
@@ -66,17 +69,18 @@ def _import(recording: Path, calls: Path) -> None:
 
 
 def _show(recording: Path) -> None:
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str, ...]] = Counter()
     for line in export_calls(recording):
         request = json.loads(line)["request"]
-        leaky = "  (leaky)" if request.get("leaky") else ""
-        name = " ".join(
-            str(request.get(key)) for key in ("kind", "agent", "model") if key in request
-        )
-        counts[name + leaky] += 1
-    for name, n in sorted(counts.items()):
-        sys.stdout.write(f"{n:>9,}  {name}\n")
-    sys.stdout.write(f"{sum(counts.values()):>9,}  in all\n")
+        keys = [str(request.get(key) or "-") for key in ("kind", "agent", "model")]
+        counts[(*keys, "yes" if request.get("leaky") else "-")] += 1
+    table = rich.table.Table("kind", "agent", "model", "leaky", title=f"Calls in {recording}")
+    table.add_column("calls", justify="right")
+    for row, n in sorted(counts.items()):
+        table.add_row(*map(escape, row), str(n))
+    console = output_console()
+    console.print(table)
+    console.print(f"{counts.total():,} calls", highlight=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

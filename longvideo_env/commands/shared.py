@@ -1,4 +1,4 @@
-"""What all commands share: bad input is one line on standard error, not a traceback."""
+"""Code that all commands share: errors as one line on standard error, interruption, progress."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from longvideo_env.errors import InputError, LongVideoEnvError, SpecError
 from longvideo_env.redaction import cleanse, keep_secrets_of_environment
 
 GRACE_S = 2.5
-"""How long an interrupted command may write down what it has."""
+"""Seconds in which an interrupted command may save its results."""
 
 
 def run_command(
     name: str, work: Callable[[], int | None], *, resumes: bool = False, quiet: bool = False
 ) -> int:
-    """Do a command's work; what goes wrong outside it is one line on standard error.
+    """Do a command's work. Print an error as one line on standard error.
 
-    Bad input, a disk that is full, a folder that may not be written, too few files that may be
-    open, and interruption by Ctrl-C or SIGTERM: none of them shows a traceback. After an
-    interruption the command has `GRACE_S` seconds to write down what it has; then it ends.
+    There is no traceback for bad input, a full disk, a folder without write permission, too many
+    open files, or an interruption by Ctrl-C or SIGTERM. An interrupted command has `GRACE_S`
+    seconds to save its results. Then it ends.
 
     Args:
-        name: The command's name; messages begin with `longvideo-env NAME: `.
-        work: Returns the exit code, or none for 0.
-        resumes: Whether the same command goes on where it was interrupted.
-        quiet: Say nothing of what went wrong, as another process of the same command does.
+        name: The command's name. Messages begin with `longvideo-env NAME: `.
+        work: Returns the exit code, or None for 0.
+        resumes: Whether the same command continues after an interruption.
+        quiet: Print no error, because another process of the same command prints it.
 
     Returns:
         The exit code, one of `exit_codes`.
@@ -95,23 +95,23 @@ def exit_code_of(error: LongVideoEnvError) -> int:
 
 
 def fault_line(error: OSError) -> str:
-    """What to say where the system refused something: what, where, and the way out."""
+    """The message for an error of the operating system: the reason, the path and a fix."""
     if isinstance(error, LongVideoEnvError):
         return cleanse(str(error))
     why, where = error.strerror or str(error) or type(error).__name__, error.filename
     fixes = {
         errno.ENOSPC: "make room on the disk",
         errno.EDQUOT: "make room within the quota",
-        errno.EFBIG: "raise `ulimit -f`, the largest file that may be written",
-        errno.EMFILE: "raise `ulimit -n`, the files that may be open, or lower --concurrency",
-        errno.EACCES: "give a place that may be read and written",
-        errno.EPERM: "give a place that may be read and written",
-        errno.EROFS: "give a place that may be written",
-        errno.ENOMEM: "free memory",
+        errno.EFBIG: "raise `ulimit -f`, the limit on the size of a file",
+        errno.EMFILE: "raise `ulimit -n`, the limit on open files, or lower --concurrency",
+        errno.EACCES: "give a path with permission to read and write",
+        errno.EPERM: "give a path with permission to read and write",
+        errno.EROFS: "give a path with permission to write",
+        errno.ENOMEM: "free some memory",
     }
     place = f" ({where})" if where is not None else ""
     fix = fixes.get(error.errno or 0, "check the disk and the path")
-    return cleanse(f"{why}{place}. Fix: {fix}; what was finished before is kept.")
+    return cleanse(f"{why}{place}. Fix: {fix}. Finished results are kept.")
 
 
 def _say(text: str) -> None:
@@ -121,13 +121,13 @@ def _say(text: str) -> None:
 
 
 def _drop_output() -> None:
-    """Let go of output that cannot be written, or Python would try once more as it ends."""
+    """Redirect standard output to nowhere. Else Python would try to write it again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave() -> NoReturn:
-    """End the process at once: taking torch apart would cost seconds, and stop the timer too."""
+    """End the process at once. Unloading torch would take seconds and stop the timer too."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -136,26 +136,26 @@ def _leave() -> NoReturn:
 
 
 def say_other_copy() -> None:
-    """Say so where a script of one checkout runs with the packages of another copy."""
+    """Print a note if a script of one checkout runs with the packages of another one."""
     started = getattr(sys.modules["__main__"], "__file__", None)
     ours = Path(__file__).resolve().parents[2]
     checkout = Path(started).resolve().parents[1] if started else ours
     if checkout != ours and (checkout / "longvideo_env").is_dir():
         sys.stderr.write(
-            f"note: {started} runs with the packages in {ours}, not with those beside it. "
+            f"note: {started} runs with the packages in {ours}, not with its own checkout's. "
             "Fix: `make setup` or `pip install -e .` in the checkout.\n"
         )
 
 
 @contextmanager
 def stoppable(farewell: str) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end a command soon, whatever its threads are doing.
+    """Let Ctrl-C and SIGTERM end a command soon, even while its threads are busy.
 
-    The first raises `KeyboardInterrupt`, so that the command writes down what it has; a second, or
-    `GRACE_S` seconds, end the process at once.
+    The first signal raises `KeyboardInterrupt`, so that the command can save its results. After a
+    second signal or `GRACE_S` seconds the process ends at once.
 
     Args:
-        farewell: What is said where it ends at once.
+        farewell: The message of a process that ends at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -169,7 +169,7 @@ def stoppable(farewell: str) -> Iterator[None]:
         os._exit(EXIT_INTERRUPTED)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != pid:  # a child that was forked
+        if os.getpid() != pid:  # a forked child
             raise KeyboardInterrupt
         if timers:
             leave()
@@ -186,13 +186,13 @@ def stoppable(farewell: str) -> Iterator[None]:
     finally:
         for number, handler in zip(signals, earlier, strict=True):
             signal.signal(number, handler)
-        # A program now ends by itself, unless a thread keeps it: then the timer ends it.
+        # A program now ends by itself. If a thread keeps it alive, the timer ends it.
         if timers and not _is_program():
             timers[0].cancel()
 
 
 def _is_program() -> bool:
-    """Whether this process is one of our commands, and not one that calls its `main`."""
+    """Whether this process is one of our commands, not a program that calls its `main`."""
     started = getattr(sys.modules["__main__"], "__file__", None)
     if started is None:  # a notebook, or `python -c`
         return False
@@ -202,7 +202,7 @@ def _is_program() -> bool:
 
 
 def progress_bar() -> Progress:
-    """A bar on standard error; nothing where that is no terminal."""
+    """A progress bar on standard error. It is hidden if that is not a terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

@@ -1,7 +1,7 @@
-"""Which split a command reads where none is named.
+"""The default split of a command.
 
-Commands that look at questions, play them or score answers take `val`, or the only split there is.
-Those that train, or make something ready for training, take `train`.
+Commands that show questions, play them or score answers use `val`, or the only split of the
+dataset. Commands that train or prepare training use `train`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from longvideo_env.datasets import Dataset, load_dataset
 from longvideo_env.errors import SeveralSplitsError
 
 DEFAULT_SPLIT = "val"
-SPLIT_HELP = f"Split of the dataset. Default: {DEFAULT_SPLIT}, or the only one there is."
+SPLIT_HELP = f"Split of the dataset. Default: {DEFAULT_SPLIT}, or the only split."
 
 
 def open_split(spec: str, split: str | None, *, skip_invalid: bool = False) -> Dataset:
-    """Load the split that was named, or the default one.
+    """Load the given split, or the default one.
 
     Raises:
         DataError: There is no such dataset or split, or it cannot be read.

@@ -1,7 +1,7 @@
 """Tables as text, Markdown, LaTeX, CSV and JSON.
 
-Every command that prints a table takes `--format text|md|tex|csv|json`. With another format than
-text, standard output holds the tables alone, and what is said beside them goes to standard error.
+Every command that prints a table has `--format text|md|tex|csv|json`. Except for text, standard
+output has only the tables, and all other output goes to standard error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rich.text import Text
 TEXT = "text"
 WIDTH = 160
 _WIDEST = 1000
-"""Wide enough that no line of a Markdown table is broken."""
+"""A width at which no line of a Markdown table is broken."""
 
 table_format: ContextVar[str] = ContextVar("table_format", default=TEXT)
-"""The format that this command line asked for."""
+"""The `--format` of this command."""
 
 _LATEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
@@ -43,15 +43,15 @@ _INTERVAL = re.compile(r"[0-9.]+-[0-9.]+\Z")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts. Columns of numbers stand right; what has no value is `-`.
+    """A table of texts. Columns of numbers are aligned right. A missing value is `-`.
 
     Attributes:
-        name: Short, for labels and the CSV's first column.
-        caption: What it shows.
+        name: A short name, for labels and the CSV's first column.
+        caption: The caption.
         columns: The headings.
-        rows: Each as long as `columns`.
-        note: Below it.
-        lines: What else stands below it, a line each; a comment in LaTeX.
+        rows: Rows of the same length as `columns`.
+        note: A note below the table.
+        lines: More lines below the table. They are comments in LaTeX.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Table:
     lines: Sequence[str] = ()
 
     def is_text(self, column: int) -> bool:
-        """Whether a column holds words."""
+        """Whether a column has words."""
         cells = (row[column] for row in self.rows)
         return any(char.isalpha() for cell in cells if not _NUMBER.match(cell) for char in cell)
 
@@ -95,7 +95,7 @@ def _markdown(table: Table) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """Tables as LaTeX; they need the package booktabs."""
+    """Tables as LaTeX. They need the package booktabs."""
     return "% \\usepackage{booktabs}\n" + "\n".join(_latex(table) for table in tables)
 
 
@@ -135,7 +135,7 @@ def _escape(text: str) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """One CSV of all tables, a value a line: table, row, policy, column, value."""
+    """One CSV of all tables, with one value per line and its table, row, policy and column."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["table", "row", "policy", "variant", "column", "value"])
@@ -155,16 +155,16 @@ FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
     "tex": to_latex,
     "csv": to_csv,
 }
-"""By the ending of the file."""
+"""The format of each file extension."""
 
 
 def table_name(ending: str) -> str:
-    """The file's name for a format."""
+    """The file name for a format."""
     return f"tables.{ending}"
 
 
 def to_json(table: Table) -> str:
-    """A table as one line of JSON: its caption, and an object for each row."""
+    """A table as one line of JSON: its caption, and one object per row."""
     rows = [
         {name: _value(cell) for name, cell in zip(_unique(table.columns), row, strict=True)}
         for row in table.rows
@@ -181,7 +181,7 @@ def _value(cell: str) -> str | int | float | None:
 
 
 def _unique(columns: Sequence[str]) -> list[str]:
-    """The headings; one that stands there twice takes the name of the column before it too."""
+    """The headings as unique names. A repeated one gets the name of the column before it too."""
     return [
         f"{columns[i - 1]} {name}" if columns.count(name) > 1 and i else name
         for i, name in enumerate(columns)
@@ -204,7 +204,7 @@ TABLE_FORMATS = (TEXT, *_ONE)
 
 
 def from_rich(table: rich.table.Table) -> Table:
-    """What a command shows as a table on a terminal, as texts."""
+    """Convert a table for the terminal into a table of texts."""
     columns = [_plain(column.header) for column in table.columns]
     cells = [[_plain(cell) for cell in column.cells] for column in table.columns]
     caption = _plain(table.title) if table.title else columns[0]
@@ -213,7 +213,7 @@ def from_rich(table: rich.table.Table) -> Table:
 
 
 def markdown_lines(table: rich.table.Table) -> list[str]:
-    """A table for a terminal, made with `box=rich.box.MARKDOWN`, as lines of a file."""
+    """A table for the terminal, made with `box=rich.box.MARKDOWN`, as lines of a file."""
     text = io.StringIO()
     Console(file=text, width=_WIDEST).print(table)
     return [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
@@ -224,14 +224,14 @@ def _plain(cell: Any) -> str:
 
 
 class TableConsole(Console):
-    """Standard output that holds tables alone, in the format that was asked for."""
+    """Standard output for tables alone, in the format of `--format`."""
 
     def __init__(self, style: str) -> None:
         super().__init__(width=WIDTH)
         self._style, self._beside = style, Console(stderr=True, soft_wrap=True)
 
     def print(self, *objects: Any, **more: Any) -> None:
-        """Write tables to standard output and everything else to standard error."""
+        """Write tables to standard output, and all other output to standard error."""
         for item in objects or ("",):
             if isinstance(item, rich.table.Table):
                 item = from_rich(item)
@@ -242,7 +242,7 @@ class TableConsole(Console):
 
 
 def output_console() -> Console:
-    """Standard output. A pipe or a log file has no width of its own, and gets a wide one."""
+    """Standard output. A pipe or a log file has no width, so it gets a wide one."""
     if (style := table_format.get()) != TEXT:
         return TableConsole(style)
     console = Console()
@@ -250,7 +250,7 @@ def output_console() -> Console:
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Show tables that are texts already: as Markdown, or in the format that was asked for."""
+    """Print tables of texts: as Markdown, or in the format of `--format`."""
     if (style := table_format.get()) == "tex":
         sys.stdout.write(to_latex(tables))
         return

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from longvideo_env.config import OWN_EYES, EnvConfig
-from longvideo_env.errors import InputError, SpecError
+from longvideo_env.errors import InputError
 from longvideo_env.game.episode import Ended, Episode
 from longvideo_env.game.protocol.base import ANSWER, Action, option_label
 from longvideo_env.game.protocol.functions import FunctionProtocol, read_written
@@ -263,7 +263,7 @@ def _task(stage: CallStage, trajectory: Trajectory) -> Any:
     if trajectory.option_order is not None:
         task = task.reorder(trajectory.option_order)
     if trajectory.options and task.question.options != trajectory.options:
-        raise SpecError(
+        raise InputError(
             f"question {trajectory.qid!r} has other options in {stage.config.dataset!r} than in "
             "the run. Fix: restore the dataset that the run was made with."
         )
@@ -323,5 +323,5 @@ def _config(run: Path) -> EnvConfig:
             f"no run in {run} ({error}). Fix: pass the folder with episodes.jsonl."
         ) from error
     if not {"dataset", "split"} <= set(options):
-        raise SpecError(f"{run / 'config.json'} names no dataset and split.")
+        raise InputError(f"{run / 'config.json'} names no dataset and split.")
     return EnvConfig.from_mapping(options | {"recording": "off", "recording_file": None})

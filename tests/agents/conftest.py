@@ -1,4 +1,4 @@
-"""A tiny model, made once: its folder, and its tokenizer, model and codec as loaded from there."""
+"""A tiny model, made once: its folder, and the loaded tokenizer, model and codec."""
 
 from pathlib import Path
 

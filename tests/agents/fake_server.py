@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback that does as it is told, in a thread of its own."""
+"""An OpenAI-compatible server on loopback with scripted replies, in its own thread."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ def error(status, message="injected", headers=None, **fields):
 
 
 class FakeServer:
-    """Hands each request's body to `answer(body, n)`, n counted from 0; keeps all it got."""
+    """Passes each request's body to `answer(body, n)`, with n from 0. Keeps all requests."""
 
     def __init__(self, answer):
         self.answer = answer
@@ -50,7 +50,7 @@ class FakeServer:
 
 @contextmanager
 def running(answer):
-    """A server that answers until the block is left."""
+    """A server that runs until the end of the block."""
     server = FakeServer(answer)
     loop = asyncio.new_event_loop()
     app = web.Application(client_max_size=1 << 26)

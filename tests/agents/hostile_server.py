@@ -1,4 +1,4 @@
-"""An upstream on loopback that answers every request as its worst: raw bytes over a socket."""
+"""A hostile server on loopback that answers every request with raw bytes over a socket."""
 
 import asyncio
 import gzip
@@ -22,7 +22,7 @@ def http(body, *headers, status="200 OK", length=None):
 
 
 def bomb():
-    """Some 3.3 MB that unpack to 3.3 GB: one megabyte of blanks, packed, again and again."""
+    """About 3.3 MB that unpack to 3.3 GB: a compressed megabyte of spaces, repeated."""
     pack = zlib.compressobj(9, wbits=31)
     head = pack.flush(zlib.Z_FULL_FLUSH)
     megabyte = pack.compress(b" " * 1_000_000) + pack.flush(zlib.Z_FULL_FLUSH)
@@ -74,7 +74,7 @@ FAULTS = {
 
 @contextmanager
 def upstream(fault):
-    """Serve one fault to all who ask; yields the address."""
+    """Serve one fault to all clients. Yields the address."""
     loop = asyncio.new_event_loop()
 
     async def handle(reader, writer):

@@ -135,7 +135,7 @@ def test_a_context_that_is_smaller_than_thought_shortens_the_list(dataset, task)
 
 
 class TestGroundingContract(GroundingContract):
-    """Whatever the request, with a model that names the first clip it is shown."""
+    """The contract, with a model that always names the first clip of its input."""
 
     @pytest.fixture(autouse=True)
     def _server(self):
@@ -285,7 +285,7 @@ def test_a_stop_inside_the_reasoning_is_asked_again_without_stops(dataset, task,
     whole = f"{opens}maybe <answer>a1</answer> no{closes}<answer>a2</answer> x"
 
     def answer(body, n):
-        """As servers do: cut off before the first stop string."""
+        """Truncate before the first stop string, as servers do."""
         ends = [whole.find(stop) for stop in body.get("stop", ()) if stop in whole]
         return completion(whole[: min(ends)] if ends else whole)
 

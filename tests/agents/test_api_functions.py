@@ -1,4 +1,4 @@
-"""A remote master that calls functions: what is sent, what is read, streamed or not."""
+"""A remote master with function calls: requests and replies, streamed or not."""
 
 import asyncio
 import json

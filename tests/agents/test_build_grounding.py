@@ -90,5 +90,5 @@ def test_bad_options_are_one_line(tmp_path, capsys, more):
 
 def test_a_file_that_is_no_cache_is_named(tmp_path, capsys):
     (tmp_path / "cache.json").write_text("[1]")
-    assert build(tmp_path, "--from-cache", str(tmp_path / "cache.json")) == 2
+    assert build(tmp_path, "--from-cache", str(tmp_path / "cache.json")) == 1
     assert "expected a grounding cache" in capsys.readouterr().err

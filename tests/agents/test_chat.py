@@ -72,7 +72,7 @@ def with_template(tokenizer):
 
 
 def play(codec, opening, turns):
-    """Segments of a conversation; each turn is what was replied and what came back."""
+    """The segments of a conversation. Each turn is a reply and an observation."""
     segments = codec.open(opening)
     for turn, (text, observation) in enumerate(turns, start=1):
         reply = Reply(text, token_ids=codec.encode(text))

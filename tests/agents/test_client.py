@@ -171,7 +171,7 @@ def test_requests_a_minute_are_bounded():
 
 
 async def _drain(client, taken, until):
-    """Spend most of a minute's allowance at once, then ask."""
+    """Use most of a minute's allowance at once, then send a request."""
     lane = await client._lane()
     ((limiter, of_tokens),) = lane.rates
     assert not of_tokens

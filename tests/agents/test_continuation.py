@@ -1,4 +1,4 @@
-"""The released checkpoints' way of playing: one long reply, token for token."""
+"""The protocol of the released checkpoints: one long reply, token for token."""
 
 import dataclasses
 from pathlib import Path
@@ -58,7 +58,7 @@ def tiny(tiny_path, tmp_path_factory):
 
 
 class Dictated:
-    """A policy that writes what it is told, in a model's tokens."""
+    """A policy that writes given text in a model's tokens."""
 
     def __init__(self, codec, replies):
         self.codec, self._replies = codec, iter(replies)
@@ -136,7 +136,7 @@ def test_a_tiny_random_model_plays(family, tiny):
     codec = playing.policy.codec
     for segment in episode.segments:
         assert codec.decode(segment.token_ids) == segment.text
-    # The template's turns stand around the whole, not inside it.
+    # The template's turns are around the whole reply, not inside it.
     inside = "".join(segment.text for segment in episode.segments[1:-1])
     assert "<|im_start|>" not in inside
     run_blocking(playing.policy.aclose())
@@ -154,7 +154,12 @@ def test_what_is_whole_keeps_its_tokens_and_log_probs(tiny):
     assert codec.cut(blank).token_ids == ids[:-1]
 
 
-def test_released_checkpoints_pick_their_game_and_sampling():
+def test_released_checkpoints_pick_their_game_and_sampling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for size in ("3b", "7b"):
+        folder = tmp_path / f"longvideoagent/longvideoagent-qwen2.5-{size}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
     assert game_of(["hf:longvideoagent/longvideoagent-qwen2.5-7b"]) == RELEASED
     assert game_of(["random", "hf:some/model"]) == DEFAULT_GAME
     with pytest.raises(SpecError, match="Fix: evaluate them separately"):

@@ -1,4 +1,4 @@
-"""The command `longvideo-env doctor`: what it finds on this machine, and what it never shows."""
+"""The command `longvideo-env doctor`: its findings, and the secrets that it never shows."""
 
 import json
 import socket
@@ -35,7 +35,7 @@ def test_no_key_is_shown(
     assert main(["--json"]) == 0
     said = capsys.readouterr().out
     assert "nobody" not in said
-    found = {row["topic"]: row["found"] for row in json.loads(said)}
+    found = {row["topic"]: row["found"] for row in json.loads(said)["rows"]}
     assert found["OPENAI_API_KEY"] == "set"
     assert found["HF_TOKEN"] == "not set"
 

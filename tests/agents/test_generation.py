@@ -1,4 +1,4 @@
-"""The shared generation: what it draws, what it records, where it stops."""
+"""The shared generation: sampling, records and stops."""
 
 import contextlib
 import copy
@@ -33,7 +33,7 @@ def thinking_codec(tokenizer):
 
 @contextlib.contextmanager
 def scripted(model, *rows):
-    """Make the model write these token ids, one list a row, and then `x` for ever."""
+    """Make the model write these token ids, one list per row, and then only `x`."""
     step = 0
 
     def rewrite(_module, _arguments, output):

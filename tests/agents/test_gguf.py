@@ -1,4 +1,4 @@
-"""A GGUF file is a model like any other."""
+"""A GGUF file works like any other model."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A one-layer llama in float32 whose padding is the end of a turn, as in SmolLM2."""
+    """A one-layer llama in float32. Its padding token is its end-of-turn token, as in SmolLM2."""
     words = json.loads(Path(resolve_model(STARTER), "tokenizer.json").read_text())
     ids = words["model"]["vocab"] | {
         token["content"]: token["id"] for token in words["added_tokens"]

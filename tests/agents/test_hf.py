@@ -245,7 +245,7 @@ def dataset():
 
 
 def play(path, dataset, settings, n_tasks=6, patch=None):
-    """Trajectories of a few episodes by qid, and the sizes of the batches that they took."""
+    """The trajectories of a few episodes by qid, and the sizes of their batches."""
     config = EnvConfig(max_turns=3)
 
     async def main():
@@ -326,7 +326,7 @@ def test_an_answer_is_closed_with_a_masked_end_of_turn(tiny_path, dataset, codec
         assert (sampled.text, sampled.sampled) == (reply, True)
         assert sampled.token_ids == codec.encode(reply)
         assert (closing.token_ids, closing.sampled) == ((codec.end_of_turn_id,), False)
-        # What the trainer looks at to tell a finished episode from one that was cut off.
+        # The trainer uses this to tell a finished episode from a truncated one.
         assert token_ids(trajectory)[-1] == codec.tokenizer.eos_token_id
         assert trajectory.turns[-1].finish == "stop"
 

@@ -48,6 +48,7 @@ def one(url, **options):
     return ask(ChatClient(Endpoint("bad", url, **options)))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_many_large_replies_at_once_end_under_a_gigabyte():
     faults = ("gzip bomb", "gzip bomb as an error", "30 MB", "endless")

@@ -1,4 +1,4 @@
-"""Search by meaning, with the real MiniLM; and what its specs refuse."""
+"""Search by meaning with the real MiniLM, and invalid specs."""
 
 import json
 import subprocess
@@ -123,7 +123,7 @@ def test_scores_are_shares(texts: list[str], query: str) -> None:
 
 @pytest.mark.slow
 def test_the_same_scores_in_every_process() -> None:
-    """Sums of floats depend on order, and the order of sets on the process."""
+    """Float sums depend on the order, and the order of sets on the process."""
     code = (
         "from agents.evidence import FilmLines; from longvideo_env.schema import TimedText as T;"
         "lines = FilmLines([('c', T(t)) for t in ('the old key of the mill', 'a mill and a key')]);"

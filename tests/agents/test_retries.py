@@ -6,7 +6,7 @@ from agents.api.retries import TimeLeft, TryAgain, retries, retry_after_s
 
 
 def calls_of(attempts, time_left, retry_after=0.0):
-    """How often a call that always fails is made."""
+    """The number of attempts of a call that always fails."""
     made = []
 
     async def fail():

@@ -1,4 +1,4 @@
-"""Masters that see behind an endpoint: what is sent, and what a recording goes by."""
+"""Vision masters behind an endpoint: their requests, and the keys of recordings."""
 
 import base64
 import itertools
@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[..., Any]:
-    """Plays a question; each call in a folder of its own."""
+    """Play a question. Each call has its own folder."""
     numbers = itertools.count()
 
     def evaluate(server: Any, world: Path, **options: Any) -> Any:
@@ -45,6 +45,7 @@ def by_tags(body: dict[str, Any], n: int) -> Any:
     return completion("<answer>a1" if said else "<request_grounding>more")
 
 
+@pytest.mark.slow
 def test_frames_are_sent_as_they_lie_on_disk(world: Path, play: Callable[..., Any]) -> None:
     with running(by_tags) as server:
         (episode,) = play(server, world).episodes

@@ -1,4 +1,4 @@
-"""Masters that see by transformers: tiny random Qwen2.5-VL and Qwen3-VL, the rest of them real."""
+"""Vision masters with transformers: tiny random Qwen2.5-VL and Qwen3-VL, else real."""
 
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def played(
     request: Any, world: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Any]:
-    """A model, and the run in which it played."""
+    """A model and its run."""
     model = models[request.param]
     return model, lv.evaluate(
         f"hf:{model}", dataset=str(world), split="test", limit=2, frames=3, resolution=112,
@@ -57,7 +57,7 @@ def played(
 
 
 def found(world: Path, episode: Any) -> Any:
-    """Where the frames of an episode are."""
+    """The video of an episode, with its frames."""
     return lv.load_dataset(str(world), "test").videos[episode.video_id]
 
 
@@ -76,7 +76,7 @@ def test_an_episode_is_token_for_token_what_the_real_processor_makes_of_it(
         codec = SeeingCodec.of(str(model))
         frames = [with_path(found(world, episode), f) for s in episode.segments for f in s.frames]
         images = [opened(f.path, 112) for f in frames if f.path is not None]
-        # What was sampled is taken as it is: its text may be encoded otherwise.
+        # Sampled ids are used unchanged. The same text may have other ids.
         whole = [i for s in episode.segments for i in s.token_ids]
         rendered = "".join(s.text for s in episode.segments if not s.sampled)
         expected = codec.processor(text=[rendered], images=images, add_special_tokens=False)

@@ -29,6 +29,7 @@ def test_its_card_says_how_to_make_it_and_names_no_path():
         assert "/home" not in file.read_text()
 
 
+@pytest.mark.slow
 def test_it_plays_well_formed_and_knows_half_the_game(tmp_path):
     pytest.importorskip("torch")
     from eval.run_policy import main

@@ -1,4 +1,4 @@
-"""Tools through chat templates that nobody here wrote: all that TRL ships, and Mistral's."""
+"""Tools in chat templates from elsewhere: all of TRL's, and Mistral's."""
 
 import copy
 import json
@@ -26,7 +26,7 @@ TEMPLATES = {
     path.stem: path.read_text(encoding="utf-8")
     for path in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 }
-# As Mistral 7B 0.3 and as Mistral Small 3.2 have it, in short.
+# The templates of Mistral 7B 0.3 and Mistral Small 3.2, shortened.
 MISTRAL = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}"
     "{{ '[SYSTEM_PROMPT]' + m.content + '[/SYSTEM_PROMPT]' }}{% elif m.role == 'user' %}"
@@ -73,7 +73,7 @@ PLAIN = 'He said "no", and left'
 
 @pytest.fixture(scope="module")
 def codec_for(tokenizer):
-    """A codec with a template, whose marks are special tokens as in the real tokenizer."""
+    """A codec with a template. Its marks are special tokens, as in the real tokenizer."""
 
     def make(name, game=GAME):
         template = (TEMPLATES | MISTRALS)[name]
@@ -97,7 +97,7 @@ def family(name):
 
 
 def each(names):
-    """Parameters: the variants for training differ little from the originals, and are slow."""
+    """Test parameters. The variants for training are slow and differ little from the originals."""
     slow = pytest.mark.slow
     return [pytest.param(n, marks=[slow] if n != family(n) else []) for n in names]
 
@@ -127,7 +127,7 @@ def test_a_template_of_content_in_parts_is_refused(codec_for, name):
 
 
 class Author:
-    """A policy that writes what a model of the template's family would, as tokens."""
+    """A policy that writes the tokens of a model of the template's family."""
 
     def __init__(self, codec):
         self.codec = codec
@@ -193,7 +193,7 @@ def test_an_episode_to_its_end(codec_for, dataset, name):
 
 
 def check_tokens(played, author):
-    """What was sampled is as it was sampled, and each prompt goes on with the one before."""
+    """Sampled tokens are unchanged, and each prompt continues the one before."""
     codec = author.codec
     for shorter, longer in zip(author.prompts, author.prompts[1:], strict=False):
         assert longer[: len(shorter)] == shorter
@@ -204,7 +204,7 @@ def check_tokens(played, author):
     assert [s.role for s in observed] == ["tool", "user", "tool", "tool"]
     for segment in observed:
         assert "turns left" in segment.text or "last turn" in segment.text
-    # Each turn ends with a token that ends turns, once.
+    # Each turn ends with exactly one end-of-turn token.
     for turn in range(1, len(played.turns)):
         said = [s for s in played.segments if s.turn == turn and s.role == "assistant"]
         ids = [i for s in said for i in s.token_ids]

@@ -1,4 +1,4 @@
-"""Chat templates that nobody here wrote: in each that TRL ships, what opens a reply is found."""
+"""TRL's chat templates: in each, the text that opens a reply is found."""
 
 from pathlib import Path
 

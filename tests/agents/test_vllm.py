@@ -17,7 +17,7 @@ STARTER = ROOT / "agents" / "starter"
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA adapter for the starter policy that changes what it says."""
+    """A LoRA adapter that changes the replies of the starter policy."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

@@ -1,4 +1,4 @@
-"""The client of a vLLM server, against a small server on the loopback that speaks its protocol."""
+"""The client of a vLLM server, with a small server on loopback that has its protocol."""
 
 import asyncio
 import json
@@ -105,7 +105,7 @@ def test_sends_token_ids_and_gets_them_back(serve: Any, codec: ChatCodec) -> Non
 
 
 def test_calls_of_functions_are_ended_by_the_model_alone(serve: Any) -> None:
-    """No text stops them: the end-of-turn token does."""
+    """Function calls have no stop string. The end-of-turn token stops them."""
     trl = pytest.importorskip("trl")
     from train.tiny_model import make_tokenizer
 

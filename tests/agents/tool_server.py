@@ -1,4 +1,4 @@
-"""The loopback model of shared/tools/mock_openai.py calls functions here, streamed or not."""
+"""The loopback model of shared/tools/mock_openai.py with function calls, streamed or not."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ PIECE = 7
 
 
 def load_mock():
-    """The module; skips where it does not lie beside the checkout."""
+    """The module. Skips the test if it is not next to the checkout."""
     if not FILE.is_file():
         pytest.skip("needs shared/tools/mock_openai.py beside the checkout, which is not there")
     spec = importlib.util.spec_from_file_location("mock_openai", FILE)
@@ -34,7 +34,7 @@ def said(*calls, content=None, **more):
 
 
 def master(mock):
-    """Plays as the mock's master does, by calls: look, ground, look, answer."""
+    """Plays like the mock's master, with calls: look, ground, look, answer."""
 
     def reply(body):
         assert [tool["function"]["name"] for tool in body["tools"]] == ["look", "ground", "answer"]
@@ -53,7 +53,7 @@ def master(mock):
 
 
 def check_conversation(body):
-    """What an OpenAI server would refuse: calls without a result, results without a call."""
+    """The errors of an OpenAI server: calls without a result, and results without a call."""
     waiting = []
     for message in body["messages"]:
         if message["role"] == "tool":
@@ -68,7 +68,7 @@ def check_conversation(body):
 
 
 def respond(body, message, finish=None):
-    """A message as a response: in one piece, or streamed where that was asked for."""
+    """A message as a response: in one piece, or streamed if requested."""
     finish = finish or ("tool_calls" if message.get("tool_calls") else "stop")
     usage = {"prompt_tokens": 100, "completion_tokens": 10}
     if not body.get("stream"):

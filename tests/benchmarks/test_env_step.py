@@ -21,6 +21,7 @@ def env_step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_our_rows_play_to_the_end_offline(env_step: ModuleType) -> None:
     command = [sys.executable, str(SCRIPT), "--child", "longvideo-env", "--episodes", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

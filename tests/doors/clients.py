@@ -22,7 +22,7 @@ TURNS = (
 
 
 async def session(url: str, number: int, episodes: int) -> list[dict[str, Any]]:
-    """What one client saw: by episode its seed, texts and rewards."""
+    """The output of one client: the seed, texts and rewards of each episode."""
     seen = []
     async with GenericEnvClient(base_url=url) as env:
         for episode in range(episodes):
@@ -41,7 +41,7 @@ async def session(url: str, number: int, episodes: int) -> list[dict[str, Any]]:
 
 
 async def tools(url: str) -> dict[str, Any]:
-    """An episode by tools alone."""
+    """An episode with tool calls only."""
     async with MCPToolClient(base_url=url) as env:
         opened = await env.reset(seed=5)
         names = [tool.name for tool in await env.list_tools()]

@@ -16,7 +16,7 @@ BIN = Path(sys.executable).parent
 
 @contextmanager
 def running(*command: str, **environ: str) -> Iterator[str]:
-    """A server in a process of its own, which prints its URL; afterwards it is stopped."""
+    """A server in its own process. It prints its URL and is stopped at the end."""
     process = subprocess.Popen(
         [*command, "--port", "0"],
         stdout=subprocess.PIPE,
@@ -46,5 +46,5 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def start() -> Callable[..., Any]:
-    """Starts another server."""
+    """Start another server."""
     return running

@@ -53,7 +53,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 @contextmanager
 def model() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Its URL, and the requests that it got."""
+    """The server's URL, and the requests that it got."""
     bodies: list[dict[str, Any]] = []
     loop = asyncio.new_event_loop()
     app = web.Application(client_max_size=1 << 26)

@@ -1,4 +1,4 @@
-"""OpenEnv's own clients, of two versions, at our server; and its own server beside it."""
+"""Two versions of OpenEnv's own client with our server, compared with OpenEnv's own server."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""docs/integrations-serve.md does what it says, with openenv, verifiers and a loopback model."""
+"""The examples of docs/integrations-serve.md work, with openenv, verifiers and a local model."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def traces(folder: Path, name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str], list[Any]]]:
-    """The folder in which the page was run, what it printed, and what the model was asked."""
+    """The folder in which the page was run, its output, and the requests to the model."""
     folder = tmp_path_factory.mktemp("page")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -137,7 +137,7 @@ def test_the_native_taskset_has_our_rewards_and_metrics(
 
 @pytest.mark.parametrize("seed", [3, 1_000_003])
 def test_the_native_taskset_has_the_reward_of_gym_over_seeds(seed: int, tmp_path: Path) -> None:
-    """The order of shuffled options is drawn from the seed, and so is whether a1 is right."""
+    """The seed decides the order of the shuffled options, and so whether a1 is right."""
     drawn = {"shuffle_options": True, "max_turns": 3}
     with model() as (url, _):
         (tmp_path / "run.toml").write_text(

@@ -1,4 +1,4 @@
-"""Runs whose answers are words or stretches of time, and what is computed of them."""
+"""Runs with words or time spans as answers, and their scores."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ TVQA = ROOT.parent / "shared" / "data" / "tvqa_plus_dev"
 
 
 def some_time(messages):
-    """One or two stretches that follow from the question alone."""
+    """One or two time spans that depend only on the question."""
     text = messages[-1]["content"]
     question = text[text.index("Question:") :].splitlines()[0]
     a = derive_seed(0, question) % 3000 / 7
@@ -40,7 +40,7 @@ def some_time(messages):
 
 
 def covered(spans, pieces):
-    """Of stretches between all ends, those that lie in one of the spans."""
+    """The pieces that lie inside one of the spans."""
     return {(a, b) for a, b in pieces if any(s <= a and b <= e for s, e in spans)}
 
 
@@ -172,7 +172,7 @@ def test_a_run_is_resumed_rescored_reported_bundled_and_verified(ask, tmp_path, 
     assert "judge" not in config
     assert run_policy([*args, "--ask", ask, "--out", str(out)]) == 0
     assert (folder / "episodes.jsonl").read_bytes() == before
-    assert run_policy([*args, "--out", str(out)]) == 2  # another form is another run
+    assert run_policy([*args, "--out", str(out)]) == 1  # another form is another run
     assert "ask" in capsys.readouterr().err
     assert rescore([str(folder), "--out", str(tmp_path / "again")]) == 0
     again = json.loads((tmp_path / "again" / "summary.json").read_text(encoding="utf-8"))
@@ -190,7 +190,7 @@ def test_a_run_is_resumed_rescored_reported_bundled_and_verified(ask, tmp_path, 
     changed["answer_scores"][name] = 0.875
     (folder / "episodes.jsonl").write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n")
     capsys.readouterr()
-    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 1
+    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 3
     assert "answer_scores" in capsys.readouterr().out
 
 
@@ -218,7 +218,7 @@ def test_nothing_gold_is_said_in_any_form(monkeypatch):
 
 @pytest.mark.parametrize("ask", ["words", "when"])
 def test_answers_of_others_get_the_same_scores(ask, tmp_path, capsys):
-    """A run's answers, taken as a file of somebody else's, come to the same figures."""
+    """A run's answers, scored as a file from elsewhere, give the same figures."""
     mine = lv.evaluate(
         "scripted:ground-answer", dataset="mini:videos=6", split="test", ask=ask, out=tmp_path / "a"
     )
@@ -235,7 +235,7 @@ def test_answers_of_others_get_the_same_scores(ask, tmp_path, capsys):
     if ask == "when":
         file.write_text(json.dumps({**answers, next(iter(answers)): "soon"}), encoding="utf-8")
         assert score([str(file), *args, "--out", str(tmp_path / "c")]) == 0
-        assert "1 answers cannot be read, and are wrong" in capsys.readouterr().out
+        assert "1 answers cannot be read and count as wrong" in capsys.readouterr().out
 
 
 def test_two_runs_are_compared_by_their_scores(tmp_path, capsys):
@@ -267,7 +267,7 @@ def test_questions_that_cannot_be_asked_so_are_left_out_and_counted():
 
 
 def test_a_run_of_the_last_release_goes_on(tmp_path):
-    """Its configuration names no form of answer, no labels and no judge."""
+    """Its configuration has no form of answer, no labels and no judge."""
     args = ["--policy", "random", "--dataset", "mini:videos=4", "--split", "test"]
     assert run_policy([*args, "--limit", "5", "--out", str(tmp_path)]) == 0
     folder = tmp_path / "random"

@@ -1,4 +1,4 @@
-"""Whole runs whose agents are all behind an endpoint."""
+"""Complete runs whose agents are all behind an endpoint."""
 
 import base64
 import dataclasses
@@ -38,7 +38,7 @@ def play_among_faults(body, n):
 
 
 def play(body, n):
-    """Look, ground, answer; tools reply at once."""
+    """Look, ground, answer. Tools reply at once."""
     if body["model"] == "ground":
         text = body["messages"][1]["content"]
         return completion(f"<clip>{text.split('<')[1].partition('>')[0]}</clip>")
@@ -152,7 +152,7 @@ def test_boxes_mark_everything_as_leaky(server, tmp_path, capsys):
     assert "(leaky)" in capsys.readouterr().out
     (config,) = (tmp_path / "out").glob("*/config.json")
     assert json.loads(config.read_text(encoding="utf-8"))["leaky"] is True
-    assert run(tmp_path / "out") == 2  # another run: its episodes are not mixed with these
+    assert run(tmp_path / "out") == 1  # another run: its episodes are not mixed with these
 
 
 def test_no_box_is_sent_without_the_flag(server, tmp_path):

@@ -1,4 +1,4 @@
-"""Agents that have nothing to go on stop a run before it begins, or are named beside its result."""
+"""Agents without input stop a run before it begins, or are named with its result."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def blind(tmp_path):
 
 
 def unread(data, keep="no video"):
-    """Take the captions away, of all videos but one."""
+    """Remove the captions of all videos except one."""
     found = json.loads((data / "captions.json").read_text())
     kept = {clip: lines for clip, lines in found.items() if clip.startswith(keep)}
     (data / "captions.json").write_text(json.dumps(kept))
@@ -53,7 +53,7 @@ def test_it_goes_on_where_that_is_wanted_and_says_so_beside_the_result(data, tmp
     assert "videos has captions" in out
     config = json.loads((tmp_path / "out/random/config.json").read_text())
     assert not [key for key in config if "blind" in key]
-    assert run(tmp_path) == 0  # begun so, it goes on so
+    assert run(tmp_path) == 0  # the run started with it, so it continues with it
     (gap,) = blind(tmp_path)
     assert gap["without"] == gap["of"] > 1
 
@@ -88,7 +88,7 @@ def test_in_one_call(data, tmp_path):
     options = {"dataset": str(data), "limit": 2}
     result = lv.evaluate("random", **options, out=tmp_path / "a", allow_blind=True)
     assert "blind vision" in str(result)
-    # Without the tool `look` no agent looks.
+    # Without the tool `look`, the vision agent is not used.
     without = lv.evaluate("random", **options, out=tmp_path / "b", tools="ground")
     assert "blind" not in without.summary
 

@@ -1,4 +1,4 @@
-"""Budgets of runs and episodes, and the share of failures that stops a run."""
+"""Budgets of runs and episodes, and the limit on failed episodes that stops a run."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ ANSWER = "<reasoning>r</reasoning><answer>a0</answer>"
 
 
 class Paid:
-    """A policy that looks, then answers, and says what each reply used."""
+    """A policy that looks, then answers, and reports the usage of each reply."""
 
     def __init__(self, cost_usd=0.01, fail=(), wait_s=0.0):
         self.codec = TextCodec()
@@ -55,7 +55,7 @@ def test_a_run_stops_before_its_budget_is_exceeded_and_resumes(tmp_path, budget,
     assert "stopped at 5 of 20 episodes" in str(result)
     again = Paid()
     assert play(again, tmp_path, budget=budget).summary["n_finished"] == 5
-    assert again.asked == 0  # the budget is that of the run, not of the call
+    assert again.asked == 0  # the budget is for the run, not for the call
     more = play(Paid(), tmp_path)
     assert more.summary["n_finished"] == 20
     assert "stopped" not in more.summary
@@ -75,7 +75,7 @@ def test_an_unknown_price_stops_a_budget_of_money(tmp_path):
     result = play(Paid(cost_usd=None), tmp_path, budget={"usd": 1})
     assert "the price of 2 replies is not known. Fix: add the model" in result.summary["stopped"]
     assert result.summary["n_finished"] == 1
-    assert play(Paid(), tmp_path, budget={"usd": 1}).summary["n_finished"] == 20  # priced now
+    assert play(Paid(), tmp_path, budget={"usd": 1}).summary["n_finished"] == 20  # now with a price
 
 
 def test_what_failed_episodes_cost_is_not_forgotten(tmp_path):

@@ -1,4 +1,4 @@
-"""One table over games."""
+"""One table across games."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the system refuses: one line, exit code 1, and what was finished is kept."""
+"""Errors of the operating system: one line, exit code 1, and finished results are kept."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ def run(out, *more):
 
 
 def one_line(capsys):
-    """The line of the fault: the last of standard error, without a traceback."""
+    """The error's line: the last line of standard error, without a traceback."""
     said = capsys.readouterr().err
     assert "Traceback" not in said
     return said.splitlines()[-1]
@@ -68,6 +68,7 @@ def test_a_place_that_cannot_be_written(capsys, out):
     assert f"{out}/scripted-ground-look-answer cannot be written: " in one_line(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_output_to_a_full_device(tmp_path, stream):
     command = [
@@ -96,6 +97,7 @@ sys.exit(main(["--policy", "random", "--dataset", "embedded", "--out", sys.argv[
 """
 
 
+@pytest.mark.slow
 def test_too_few_open_files(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", FEW, str(tmp_path)],
@@ -127,7 +129,7 @@ def test_a_dataset_that_may_only_be_read(tmp_path, monkeypatch):
     places = [data, *data.rglob("*")]
     before = {path: path.stat().st_mtime_ns for path in places}
     for path in places:
-        path.chmod(0o555 if path.is_dir() else 0o444)  # root may write all the same, and is seen to
+        path.chmod(0o555 if path.is_dir() else 0o444)  # root can write anyway
     try:
         assert run(tmp_path / "out", "--dataset", str(data)) == 0
         assert {path: path.stat().st_mtime_ns for path in [data, *data.rglob("*")]} == before
@@ -149,6 +151,7 @@ sys.exit(main(["--policy", "random", "--dataset", "mini", "--limit", "5", "--out
 """
 
 
+@pytest.mark.slow
 def test_without_dev_shm(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", NO_SHM, str(tmp_path)],
@@ -171,6 +174,7 @@ half.n = 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_run_within_five_seconds_with_its_work_kept(tmp_path, number):
     (tmp_path / "slow_policy.py").write_text(SLOW)

@@ -1,4 +1,4 @@
-"""A chat about a film: questions by standard input, and a page with the cited moments."""
+"""A chat about a film: questions on standard input, and a page with the cited moments."""
 
 import io
 import json

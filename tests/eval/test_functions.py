@@ -1,4 +1,4 @@
-"""A run by function calls with a model that runs here: played, scored again, audited, shown."""
+"""A run with function calls by a local model: played, rescored, audited and shown."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def reply_in_calls(monkeypatch):
-    """Writes what a trained model would, in place of the random one."""
+    """Writes the replies of a trained model in place of the random model's."""
     look = '<tool_call>\n{"name": "look", "arguments": {"query": "who?"}}\n</tool_call>'
     answer = look.replace("look", "answer").replace("query", "answer").replace("who?", "a1")
     script = [f"<think>\nHm.\n</think>\n\n{look}<|im_end|>", look + answer, '<tool_call>{"name"']

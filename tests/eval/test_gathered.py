@@ -54,7 +54,7 @@ EPISODES = st.builds(
 
 
 class Whole(Gathered):
-    """Keeps episodes as they are."""
+    """Keeps episodes unchanged."""
 
     def _brief(self, t):
         return t

@@ -1,4 +1,4 @@
-"""The same command after something has changed: refused, with what and how to go on."""
+"""The same command after a change: it is refused, with the change and a fix."""
 
 import json
 import shutil
@@ -45,11 +45,11 @@ def test_a_resumed_run_says_what_was_played_and_what_was_kept(data, tmp_path, ca
 def test_a_changed_question_is_named(data, tmp_path, capsys):
     assert run(tmp_path) == 0
     edit(data / "LongTVQA_plus_val.json", lambda rows: rows[1].update(q="Who sings?"))
-    assert run(tmp_path) == 2
+    assert run(tmp_path) == 1
     err = capsys.readouterr().err
-    assert "changed since: the questions (22). Fix: give another --out, or --overwrite." in err
-    assert rescore([str(tmp_path / "out" / NAME)]) == 2
-    assert "of 1 of its questions" in capsys.readouterr().err
+    assert "Changed since then: the questions (22). Fix: give another --out, or --overwrite." in err
+    assert rescore([str(tmp_path / "out" / NAME)]) == 1
+    assert "1 questions of " in capsys.readouterr().err
     assert run(tmp_path, "--overwrite") == 0
 
 
@@ -59,10 +59,10 @@ def test_a_corrected_key_is_rescored(data, tmp_path, capsys):
 
     assert run(tmp_path) == 0
     edit(data / "LongTVQA_plus_val.json", correct)
-    assert run(tmp_path) == 2
+    assert run(tmp_path) == 1
     folder = tmp_path / "out" / NAME
     err = capsys.readouterr().err
-    assert f"the answer key (21). Fix: eval/rescore.py {folder} scores" in err
+    assert f"the answer key (21). Fix: longvideo-env rescore {folder} scores" in err
     assert rescore([str(folder)]) == 0
     again = json.loads((folder / "rescored" / "config.json").read_text())["identity"]
     before = json.loads((folder / "config.json").read_text())["identity"]
@@ -74,7 +74,7 @@ def test_changed_texts_are_refused(data, tmp_path, capsys, name):
     assert run(tmp_path) == 0
     text = (data / name).read_text(encoding="utf-8")
     (data / name).write_text(text.replace("the", "teh"), encoding="utf-8")
-    assert run(tmp_path) == 2
+    assert run(tmp_path) == 1
     assert "the subtitles, captions or clips" in capsys.readouterr().err
 
 
@@ -85,7 +85,7 @@ def test_a_run_without_hashes_is_resumed_with_a_word(data, tmp_path, capsys):
     (folder / "questions.json").unlink()
     assert run(tmp_path) == 0
     assert "cannot be checked" in capsys.readouterr().err
-    assert run(tmp_path, "--window", "2") == 2
+    assert run(tmp_path, "--window", "2") == 1
 
 
 def test_other_weights_are_refused(data, tmp_path, capsys):
@@ -96,7 +96,7 @@ def test_other_weights_are_refused(data, tmp_path, capsys):
     data_bytes = bytearray(weights.read_bytes())
     data_bytes[-1] ^= 1
     weights.write_bytes(data_bytes)
-    assert run(tmp_path, "--limit", "1", policy=f"hf:{model}") == 2
+    assert run(tmp_path, "--limit", "1", policy=f"hf:{model}") == 1
     assert "the model's files (weights, config, tokenizer)" in capsys.readouterr().err
 
 
@@ -132,7 +132,7 @@ def test_reasons_are_counted_without_what_differs_from_episode_to_episode():
 def test_failures_in_a_row_for_one_reason_stop_a_run():
     watch = FailureWatch(3)
     seen = [watch.see(failed(error)) for error in ("a", "a", "b", "b", None, "b", "b", "b")]
-    assert seen == [None] * 7 + ["3 episodes in a row failed for one reason: b"]
+    assert seen == [None] * 7 + ["3 episodes in a row failed for the same reason: b"]
     assert not any(FailureWatch(0).see(failed("a")) for _ in range(100))
 
 
@@ -147,7 +147,7 @@ def test_a_run_in_which_all_fails_stops_and_says_why(tmp_path, capsys, monkeypat
     assert main([*args, "--stop-after-failures", "7"]) == 3
     out = capsys.readouterr().out
     assert "7 of 7 episodes failed:\n  7 x policy (random): TypeError: no text" in out
-    assert "stopped: 7 episodes in a row failed for one reason" in out
+    assert "stopped: 7 episodes in a row failed for the same reason" in out
     assert main([*args, "--stop-after-failures", "0", "--split", "test", "--overwrite"]) == 3
     assert "stopped" not in capsys.readouterr().out
     assert main([*args, "--stop-after-failures", "-1"]) == 2
@@ -161,7 +161,7 @@ def test_an_endpoint_where_nothing_listens_and_frames_that_are_not_there(data, t
     assert run(tmp_path, "--vision", vision, "--limit", "1", "--allow-blind") == 3
     out, err = capsys.readouterr()
     assert "has no frames" in err
-    assert "warning: nothing listens at http://127.0.0.1:9/v1" in err
+    assert "warning: no server answers at http://127.0.0.1:9/v1" in err
     assert "1 of 1 episodes failed" in out
 
 

@@ -63,7 +63,7 @@ def test_uneven_videos_have_the_residuals_of_statsmodels():
 @pytest.mark.parametrize("correlation", [0.0, 0.05, 0.6])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_closed_form_is_bell_and_mccaffreys(seed, correlation):
-    """Their matrices, question by question: A = D' (D H D')^(-1/2) D, H = (I-P) W (I-P)'."""
+    """Their matrices, per question: A = D' (D H D')^(-1/2) D, H = (I-P) W (I-P)'."""
     values, videos = uneven(seed)
     n = len(values)
     working = np.where(videos[:, None] == videos, correlation, 0.0) + (1 - correlation) * np.eye(n)

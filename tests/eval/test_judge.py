@@ -1,4 +1,4 @@
-"""A judge of answers in words: its votes, failures, cost, recording, and how far it agrees."""
+"""A judge of answers in words: its votes, failures, cost, recording and agreement."""
 
 import json
 import re
@@ -36,7 +36,7 @@ JUDGE = "openai:judge@fake"
 
 
 def grade(body, n):
-    """CORRECT where the right answer stands in the one given, but for models that cannot judge."""
+    """CORRECT if the given answer contains the right one, except for models that cannot judge."""
     right, said = ASKED.search(body["messages"][0]["content"]).groups()
     if body["model"] == "broken":
         return error(400, f"no: {KEY}")
@@ -61,7 +61,7 @@ def server(tmp_path, monkeypatch):
 
 
 def long_answer(messages):
-    """Names two days: right by a judge that looks for the right one, and never word for word."""
+    """Names two days. A judge can accept it if one of them is right. An exact match never does."""
     return "<answer>it is on thursday , or on monday</answer>"
 
 
@@ -173,7 +173,7 @@ def test_it_is_rescored_bundled_and_verified_without_a_server(server, tmp_path, 
     changed["judged"]["right"] = not changed["judged"]["right"]
     path.write_text("\n".join([json.dumps(changed), *lines[1:]]) + "\n", encoding="utf-8")
     capsys.readouterr()
-    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 1
+    assert rescore([str(folder), "--out", str(tmp_path / "third")]) == 3
     assert "judged" in capsys.readouterr().out
 
 
@@ -200,7 +200,7 @@ def test_calibration_on_questions_with_options(server, tmp_path, capsys):
     folder = tmp_path / "random"
     episodes = (folder / "episodes.jsonl").read_bytes()
     assert calibrate([str(folder)]) == 2
-    assert "no judge was asked" in capsys.readouterr().err
+    assert "was played without a judge" in capsys.readouterr().err
     assert calibrate([str(folder), "--judge", JUDGE]) == 0
     found = json.loads((folder / "judge.json").read_text(encoding="utf-8"))
     good = found["judge"]["agreement"]["choice"]

@@ -15,7 +15,7 @@ CLIP = "v_seg01_clip_00"
 
 
 def videos(n: int) -> dict[str, Video]:
-    """n videos of one clip, in which nothing is said."""
+    """`n` videos of one clip each, with no useful dialogue."""
     return {
         f"v{i}": Video(f"v{i}", (Clip(f"v{i}_seg01_clip_00", (TimedText("nothing"),)),))
         for i in range(n)
@@ -23,7 +23,7 @@ def videos(n: int) -> dict[str, Video]:
 
 
 def made(n: int = 200, *, longest: bool = False, n_videos: int = 20) -> Dataset:
-    """Questions whose answers boxes name, and whose subtitles say nothing."""
+    """Questions with answers that occur in the boxes, but not in the subtitles."""
     tasks = []
     for i in range(n):
         options = [f"word{i}{k}" for k in range(4)]
@@ -68,7 +68,7 @@ def test_options_that_are_level_count_for_their_share() -> None:
 
 
 def test_intervals_are_clustered_by_video(capsys: pytest.CaptureFixture[str]) -> None:
-    # Half of the videos have the longest option right throughout: 200 questions, worth 20 or so.
+    # In half of the videos the longest option is always right: 200 questions count like about 20.
     tasks = [
         Task(replace(t.question, options=("longest", "b", "c", "d")), Gold(int(i % 20 >= 10)))
         for i, t in enumerate(made())

@@ -1,4 +1,4 @@
-"""An accuracy that tells "cannot read" from "cannot write tags"."""
+"""An accuracy that separates "cannot read" from "cannot write tags"."""
 
 from dataclasses import replace
 
@@ -71,7 +71,7 @@ def test_what_is_named_last_counts_beside_the_accuracy() -> None:
     assert (found["n_unanswered"], found["n_named"], found["n_right"]) == (5, 4, 3)
     assert (found["n_scored"], found["accuracy"]) == (6, 4 / 6)
     (line,) = named_lines({"named_options": found})
-    assert "3 rightly" in line
+    assert "3 the right one" in line
 
     halves = [episodes[:1], episodes[1:]]
     summaries = [

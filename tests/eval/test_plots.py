@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two policies, one of them with two limits of turns."""
+    """Runs of two policies, one of them with two turn limits."""
     out = tmp_path_factory.mktemp("runs")
     mini = ["--dataset", "mini:videos=5", "--split", "test"]
     for turns in ("2", "5"):
@@ -77,17 +77,17 @@ def test_equal_runs_give_equal_bytes(runs: Path, tmp_path: Path) -> None:
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_bad_input_is_one_clear_line_and_exit_2(
+def test_bad_input_is_one_clear_line(
     runs: Path, trainings: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "plot")]
-    for bad, said in (
-        (["cost", str(runs / "5"), "--cost", "usd", *out], "choose another --cost"),
-        (["curves", str(trainings[0]), "--metric", "nothing", *out], "did not log 'nothing'"),
-        (["curves", str(tmp_path / "gone"), *out], "expected a training run's metrics"),
-        (["turns", str(trainings[0]), *out], "say their max_turns"),
+    for bad, said, code in (
+        (["cost", str(runs / "5"), "--cost", "usd", *out], "choose another --cost", 2),
+        (["curves", str(trainings[0]), "--metric", "nothing", *out], "did not log 'nothing'", 2),
+        (["curves", str(tmp_path / "gone"), *out], "expected a training run's metrics", 1),
+        (["turns", str(trainings[0]), *out], "with max_turns in their config.json", 2),
     ):
-        assert main(bad) == 2
+        assert main(bad) == code
         err = capsys.readouterr().err
-        assert err.startswith("plots: ")
+        assert err.splitlines()[-1].startswith("longvideo-env plots: ")
         assert said in err

@@ -1,4 +1,4 @@
-"""How often agents find the gold clip, measured by the command."""
+"""How often agents find the gold clip, as the command measures it."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_bm25_on_the_dev_pack(shared_data: Path, tmp_path: Path, capsys: Any) ->
     assert low < 0.408 < high
     out = capsys.readouterr().out
     assert "0.408" in out
-    assert "random less bm25, 595 questions: recall@1 -0.361 (" in out
+    assert "random - bm25, 595 questions: recall@1 -0.361 (" in out
 
 
 def test_places_and_seconds() -> None:

@@ -1,4 +1,4 @@
-"""Scoring again gives what was played, whatever the chat template opens a reply with."""
+"""A rescored run gives the same result, for any prefix that the chat template adds to a reply."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ replies = st.lists(
 
 
 class Opened:
-    """Writes given replies behind what a template opened them with."""
+    """Writes given replies after the template's prefix."""
 
     def __init__(self, prefix, replies):
         self.codec = TextCodec()

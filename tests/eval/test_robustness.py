@@ -1,4 +1,4 @@
-"""Robustness: the same questions with one thing changed, paired."""
+"""Robustness: paired runs on the same questions with one change."""
 
 import json
 

@@ -16,7 +16,7 @@ def play(qid, sample, choice, correct, **fields):
 
 
 def played(*questions):
-    """Questions, each as its samples' choices; 0 is right."""
+    """Each question is the list of its samples' choices. 0 is right."""
     return [
         play(qid, sample, choice, choice == 0)
         for qid, choices in enumerate(questions)

@@ -1,4 +1,4 @@
-"""Which questions are played: by id, from a file or a run, drawn; and runs of before."""
+"""The selection of questions: by id, from a file, from a run or drawn; and older runs."""
 
 import json
 from collections import Counter
@@ -57,7 +57,7 @@ def test_a_file_of_ids(mini, tmp_path):
     file.write_text(f"# hard ones\n\n{mini.qids[5]}\n{mini.qids[2]}\n", encoding="utf-8-sig")
     assert chosen(mini, questions=f"@{file}") == [mini.qids[2], mini.qids[5]]
     for path in (tmp_path / "none.txt", tmp_path):
-        with pytest.raises(SpecError, match="with an id a line"):
+        with pytest.raises(SpecError, match="with one id per line"):
             chosen(mini, questions=f"@{path}")
 
 
@@ -90,7 +90,7 @@ def test_each_video_has_its_share_and_a_larger_limit_drops_none(sizes, seed, sha
     n = round(share * len(dataset))
     counts = Counter(video_ids(dataset)[i] for i in order[:n])
     for v, size in enumerate(sizes):
-        # Points are the same distance apart, so one more or less than the share, and one for ties.
+        # Points have equal distances: one more or less than the share, and one more for ties.
         assert abs(counts[f"v{v}"] - n * size / len(dataset)) <= 2
     small = choose(dataset, QuestionSelection(limit=max(1, n // 2), shuffle=seed), {})
     large = choose(dataset, QuestionSelection(limit=max(1, n), shuffle=seed), {})
@@ -125,7 +125,7 @@ def test_questions_that_went_wrong_are_played_again(tmp_path, capsys):
     assert "no question failed there" in capsys.readouterr().err
     other = ("--seed", "3", "--questions", f"wrong:{tmp_path / 'a' / 'random'}")
     assert run(tmp_path / "d", *other) == 2  # mini of another seed asks other things
-    assert "played on other questions" in capsys.readouterr().err
+    assert "played with other questions" in capsys.readouterr().err
 
 
 def test_a_run_grows_but_never_shrinks(tmp_path, capsys):
@@ -134,9 +134,9 @@ def test_a_run_grows_but_never_shrinks(tmp_path, capsys):
     assert run(tmp_path, "--limit", 9) == 0
     assert first < {row["qid"] for row in played(tmp_path / "random")}
     before = (tmp_path / "random" / "episodes.jsonl").read_bytes()
-    assert run(tmp_path, "--limit", 5) == 2
-    assert "4 episodes that this call does not ask for" in capsys.readouterr().err
-    assert run(tmp_path, "--limit", 9, "--shuffle", 2) == 2
+    assert run(tmp_path, "--limit", 5) == 1
+    assert "4 episodes that this command does not request" in capsys.readouterr().err
+    assert run(tmp_path, "--limit", 9, "--shuffle", 2) == 1
     assert "how --limit draws its questions" in capsys.readouterr().err
     assert (tmp_path / "random" / "episodes.jsonl").read_bytes() == before
 
@@ -146,7 +146,7 @@ def test_a_run_of_an_earlier_release_keeps_the_first_questions(tmp_path, mini, c
     assert run(tmp_path, "--questions", ids) == 0
     path = tmp_path / "random" / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    del config["identity"]["draw"]  # as a run of an earlier release
+    del config["identity"]["draw"]  # like a run of an older release
     path.write_text(json.dumps(config), encoding="utf-8")
     assert run(tmp_path, "--limit", 8) == 0
     assert [row["qid"] for row in played(tmp_path / "random")] == list(mini.qids[:8])

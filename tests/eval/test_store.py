@@ -85,7 +85,7 @@ def test_episodes_lie_on_disk_and_are_read_when_asked_for(tmp_path):
 def test_a_run_that_is_refused_is_left_as_it_is(tmp_path):
     filled(tmp_path, episode(1), episode(2, "failed"))
     before = (tmp_path / "episodes.jsonl").read_bytes()
-    with pytest.raises(SpecError, match="does not ask for"):
+    with pytest.raises(SpecError, match="does not request"):
         RunStore(tmp_path, CONFIG, asked=[("2", 0)])
     assert (tmp_path / "episodes.jsonl").read_bytes() == before
 
@@ -119,12 +119,13 @@ def test_folders_are_readable_and_distinct(tmp_path):
 PARTS = st.text("ab-/:+.@", min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(specs=st.lists(st.tuples(st.sampled_from(["hf", "openai", "x"]), PARTS), unique=True))
 def test_no_two_policies_share_a_folder(tmp_path_factory, specs):
     out = tmp_path_factory.mktemp("runs")
     owners = {}
-    for _ in range(2):  # resumed, each finds its own
+    for _ in range(2):  # after a resume, each finds its own
         for kind, rest in specs:
             folder = run_folder(out, f"{kind}:{rest}")
             assert folder.parent == out

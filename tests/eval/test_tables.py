@@ -127,13 +127,13 @@ def test_collecting_plays_nothing_and_prints_the_same(
 
 
 def test_bad_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for bad in (
-        ["--collect", "--out", str(tmp_path)],
-        ["--policy", "random", "--out", str(tmp_path), "--table", "vision"],
-        ["--policy", "nobody", "--out", str(tmp_path)],
+    for bad, code in (
+        (["--collect", "--out", str(tmp_path)], 1),
+        (["--policy", "random", "--out", str(tmp_path), "--table", "vision"], 2),
+        (["--policy", "nobody", "--out", str(tmp_path)], 2),
     ):
-        assert main(bad) == 2
-        assert capsys.readouterr().err.startswith("tables: ")
+        assert main(bad) == code
+        assert capsys.readouterr().err.startswith("longvideo-env tables: ")
 
 
 def test_awkward_names_are_escaped() -> None:

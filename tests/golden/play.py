@@ -1,8 +1,8 @@
-"""Plays fixed replies through `gym.make`, and notes down all that is said and scored.
+"""Play fixed replies through `gym.make`, and record all texts and scores.
 
-    python tests/golden/play.py    # writes the digests anew: only where the game is meant to change
+    python tests/golden/play.py    # writes the digests again: only if the game is meant to change
 
-The replies are drawn from a seed of the question, so they do not depend on any policy of ours.
+The replies are drawn from a seed of the question, so they do not depend on any policy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEPT = (
 
 
 def replies(rng: np.random.Generator, question: str, look: str) -> list[str]:
-    """Five replies, the last an answer: good ones, and bad ones of several kinds."""
+    """Five replies, valid ones and several kinds of invalid ones. The last is an answer."""
     words = question.replace("<", " ")
     good = [
         f"<reasoning>Where is it?</reasoning><{look}>{words}</{look}>",
@@ -54,7 +54,7 @@ def replies(rng: np.random.Generator, question: str, look: str) -> list[str]:
 
 
 def play(env: gym.Env[str, str], qid: int | str, question: str) -> list[Any]:
-    """One episode: all that came back, as plain values."""
+    """One episode: all output of the environment, as plain values."""
     rng = np.random.default_rng(
         int(hashlib.blake2b(str(qid).encode(), digest_size=6).hexdigest(), 16)
     )
@@ -83,7 +83,7 @@ def record(dataset: str, split: str, variant: str) -> dict[str, str]:
 
 
 def digest(said: list[Any]) -> str:
-    """Sixteen hex digits of an episode."""
+    """A digest of an episode, 16 hex digits."""
     return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

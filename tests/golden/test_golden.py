@@ -1,4 +1,4 @@
-"""Episodes read and score as they did before the game was opened, to the byte."""
+"""Texts and scores of episodes equal the stored ones, to the byte."""
 
 import json
 import sys

@@ -1,10 +1,10 @@
-"""Kill a writer with SIGKILL at random moments, again and again: its imports are paid for once.
+"""Kill a writer with SIGKILL at random moments, many times. Its imports run only once.
 
     kill_at_random(write, check, kills)
 
-`write` is called in a forked child for ever, each time with the next number; what it has finished
-is announced. After each kill `check(n)` is called with the last number that was announced, and
-gives the last one that it found.
+`write` is called in a forked child again and again, each time with the next number. The child
+announces each finished number. After each kill, `check(n)` gets the last announced number and
+returns the last one that it found.
 """
 
 import os

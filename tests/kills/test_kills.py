@@ -1,4 +1,4 @@
-"""What is written lies there old or new, never by half, whenever its writer is killed."""
+"""A file is the old or the new one, never a part, whenever its writer is killed."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.kills)])
 @pytest.mark.parametrize(
     "what", ["files", "bundles", "indexes", pytest.param("checkpoints", marks=pytest.mark.slow)]

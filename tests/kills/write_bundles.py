@@ -1,4 +1,4 @@
-"""Bundles whose writer is killed: the file is the old one or the new one."""
+"""Bundles with a killed writer: the file is the old one or the new one."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints whose writer is killed: the last whole one is what was finished last, or newer."""
+"""Checkpoints with a killed writer: the last complete one is the last finished one, or newer."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A file whose writer is killed: it is the old one or the new one."""
+"""A file with a killed writer: it is the old one or the new one."""
 
 import sys
 from pathlib import Path

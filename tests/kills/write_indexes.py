@@ -1,4 +1,4 @@
-"""Indexes of datasets whose writer is killed: each is whole or not there, and litter goes."""
+"""Dataset indexes with a killed writer: each is complete or missing, and rests are removed."""
 
 import json
 import os

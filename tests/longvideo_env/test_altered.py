@@ -1,4 +1,4 @@
-"""Variants of a dataset: one thing is changed, the rest is as it was."""
+"""Variants of a dataset: one property is changed, and the rest is unchanged."""
 
 import pickle
 

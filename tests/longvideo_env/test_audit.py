@@ -60,19 +60,19 @@ def test_what_is_sound_passes_and_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("segments", "problem"),
     [
-        (changed(3, sampled=True), "marked as sampled, but only the assistant's"),
+        (changed(3, sampled=True), "marked as sampled, but only assistant segments"),
         (changed(1, logprobs=(-0.1,)), "3 token ids, but 1 log-probs"),
         (changed(1, logprobs=(-0.1, 0.5, -0.1)), "a log-prob is above 0"),
         (changed(3, logprobs=(-0.1,)), "has log-probs, but was not sampled"),
         (changed(3, token_ids=None), "has no token ids"),
-        (changed(1, token_ids=(1, 5, 3)), "its ids decode to '<search>seen</search>'"),
-        (changed(3, turn=2), "it stands behind turn 2's"),
-        (GOOD[:1] + GOOD[4:], "its replies are those of turns [2]"),
+        (changed(1, token_ids=(1, 5, 3)), "the ids decode to '<search>seen</search>'"),
+        (changed(3, turn=2), "it comes after turn 2's"),
+        (GOOD[:1] + GOOD[4:], "got replies in turns [2]"),
         (
             changed(
                 4, text="<answer>a0</answer>more", token_ids=(6, 7, 8, 9), logprobs=(-1.0,) * 4
             ),
-            "1 tokens were sampled after an action closed",
+            "1 tokens came after the end of an action",
         ),
     ],
 )
@@ -122,20 +122,20 @@ def test_own_tags_close_an_action_too(tmp_path, monkeypatch, capsys):
     (tmp_path / "run" / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
     capsys.readouterr()
     assert main([str(tmp_path / "run")]) == 2
-    assert "start the command in the folder in which the training" in capsys.readouterr().err
+    assert "run the command in the folder in which the training" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     rollouts = tmp_path / "run" / "rollouts"
     for path in (tmp_path / "run", rollouts, rollouts / "step-000000-rank-000.jsonl"):
-        assert main([str(path)]) == 1
-        assert "1 tokens were sampled after an action closed" in capsys.readouterr().out
+        assert main([str(path)]) == 3
+        assert "1 tokens came after the end of an action" in capsys.readouterr().out
 
 
 def test_the_command(tmp_path, capsys):
     save(tmp_path, *GOOD)
     assert main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith("1 used in the update\nall is well\n")
+    assert capsys.readouterr().out.endswith("1 used in the update\nno problems\n")
     save(tmp_path, *changed(3, sampled=True))
-    assert main([str(tmp_path)]) == 1
+    assert main([str(tmp_path)]) == 3
     assert "problems" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty")]) == 2

@@ -13,17 +13,20 @@ def test_help_names_every_command_and_what_it_does(capsys: pytest.CaptureFixture
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert "mini" in out
-    assert "a made-up world of small videos" in out.lower()
+    assert "small generated videos" in out.lower()
 
 
 def test_without_a_command_it_says_how_to_use_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert "COMMAND" in capsys.readouterr().out
+    assert "COMMAND" in capsys.readouterr().err
 
 
-def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["minni"]) == 2
-    assert "unknown command 'minni'; expected one of: " in capsys.readouterr().err
+    said = "longvideo-env: unknown command 'minni'. Did you mean mini?"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert main(["zzz"]) == 2
+    assert "longvideo-env --help lists them." in capsys.readouterr().err
 
 
 def test_a_command_gets_what_follows_its_name(tmp_path: Path) -> None:

@@ -21,14 +21,14 @@ SRT = "1\n00:00:00,500 --> 00:00:01,500\nAnn : hello\n\n2\n00:00:05,000 --> 00:0
 
 
 def picture(shade: int, size: tuple[int, int] = (64, 32)) -> np.ndarray:
-    """Left half white, right half of a shade."""
+    """A picture with a white left half and a grey right half."""
     image = np.full((size[1], size[0], 3), shade, np.uint8)
     image[:, : size[0] // 2] = 255
     return image
 
 
 def write_film(path: Path, times_ms: list[int], shades: list[int] | None = None) -> Path:
-    """A film with a picture at each time."""
+    """A film with one picture at each given time."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
@@ -59,7 +59,7 @@ def write_sound(path: Path, seconds: int) -> Path:
 
 
 def shade_of(path: Path) -> int:
-    """Of the right half."""
+    """The brightness of the right half."""
     return int(pixels(path)[:, -8:].mean())
 
 
@@ -68,6 +68,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image.convert("L"))
 
 
+@pytest.mark.slow
 def test_the_film_of_the_pack(shared_data: Path, tmp_path: Path) -> None:
     video = shared_data / "video"
     options = IngestOptions(clip_s=20, longest_side=96, fps=1)
@@ -195,7 +196,7 @@ def test_a_film_without_subtitles_has_clips_and_captions(tmp_path: Path) -> None
 
 
 def write_covered(path: Path, cover_first: bool) -> Path:
-    """A film of 3 s beside a large picture, as some programs put in a cover."""
+    """A film of 3 s with a large cover picture, as some programs add it."""
     with av.open(str(path), "w") as container:
         for is_cover in (cover_first, not cover_first):
             stream = container.add_stream("mpeg4", rate=4)
@@ -263,7 +264,7 @@ def test_a_folder_of_films_goes_on_where_it_was_stopped(tmp_path: Path, capsys: 
     arguments = [str(films), "--out", str(out), "--fps", "1"]
     assert main(arguments) == 3
     printed = capsys.readouterr()
-    assert "3 of 4 films are there" in printed.out
+    assert "3 of 4 films are ready" in printed.out
     assert "d.mkv: expected a film" in printed.err
     assert sorted(path.name for path in out.iterdir()) == ["-c", "a", "b"]
     assert json.loads((out / "a/film.json").read_text())["subtitles"] == 2
@@ -272,11 +273,27 @@ def test_a_folder_of_films_goes_on_where_it_was_stopped(tmp_path: Path, capsys: 
     shutil.rmtree(out / "b")
     write_film(films / "d.mkv", list(range(0, 2000, 500)))
     assert main(arguments) == 0
-    assert "a: " not in capsys.readouterr().out  # it was there
+    assert "a: " not in capsys.readouterr().out  # it existed already
     assert sorted(path.name for path in out.iterdir()) == ["-c", "a", "b", "d"]
     assert all(p.stat().st_mtime_ns == t for p, t in made.items() if p.parts[-4] != "b")
-    assert main([str(films), "--out", str(out), "--fps", "2"]) == 3  # cut otherwise: left alone
+    assert main([str(films), "--out", str(out), "--fps", "2"]) == 3  # other options: unchanged
     assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_subtitles_beside_a_film_are_taken_unless_none_are_wanted(
+    tmp_path: Path, capsys: Any
+) -> None:
+    film = write_film(tmp_path / "f.mp4", list(range(0, 4000, 500)))
+    (tmp_path / "f.en.srt").write_text(SRT, encoding="utf-8")
+    arguments = [str(film), "--fps", "1", "--speech", "none", "--out"]
+    assert main([*arguments, str(tmp_path / "a")]) == 0
+    assert "f.en.srt, found beside the film" in capsys.readouterr().out
+    assert main([*arguments, str(tmp_path / "b"), "--subtitles", "none"]) == 0
+    assert "0 subtitles" in capsys.readouterr().out
+    with_lines, without = (
+        json.loads((tmp_path / name / "film.json").read_text())["subtitles"] for name in "ab"
+    )
+    assert with_lines > 0 == without
 
 
 def test_a_film_of_no_pictures(tmp_path: Path) -> None:
@@ -288,7 +305,7 @@ def test_a_film_of_no_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"not a film", b"\x1aE\xdf\xa3" + b"\0" * 50])
 def test_what_is_no_film(tmp_path: Path, data: bytes, capsys: Any) -> None:
     (tmp_path / "x.mkv").write_bytes(data)
-    assert main([str(tmp_path / "x.mkv"), "--out", str(tmp_path / "out")]) == 2
+    assert main([str(tmp_path / "x.mkv"), "--out", str(tmp_path / "out")]) == 1
     assert "x.mkv: expected" in capsys.readouterr().err
     with pytest.raises(DatasetNotFoundError):
         ingest(tmp_path / "none.mkv", tmp_path / "out")

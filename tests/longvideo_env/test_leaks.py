@@ -1,4 +1,4 @@
-"""Gold is replaced by sentinels, and looked for in all that agents are shown."""
+"""Gold is replaced by sentinels. The tests search for them in all input of the agents."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ def with_sentinels(dataset):
 
 
 def shown(trajectory):
-    """All that policy and tools saw or said; not the reward and metrics, which may know gold."""
+    """All input and output of the policy and the tools. Reward and metrics may use gold."""
     record = json.loads(trajectory.to_json())
     return json.dumps({key: record[key] for key in ("segments", "turns", "first", "visited")})
 
@@ -45,6 +45,7 @@ def play_with_sentinels(dataset, config, policy):
     return [t.qid for t in found if leaks(shown(t))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [pytest.param("train", marks=pytest.mark.slow), "val"])
 def test_no_gold_in_any_real_question(shared_data, split):
     folder = str(shared_data / "tvqa_plus_dev")
@@ -98,8 +99,8 @@ def test_no_gold_of_several_clues(tmp_path):
 
 
 def test_the_search_for_sentinels_would_find_one():
-    """The check itself: an agent that is given gold on purpose is found out."""
+    """A test of the check: it finds an agent that is given gold on purpose."""
     dataset = load_dataset("embedded", "val")
     config = EnvConfig(split="val", grounding="oracle")
-    # The oracle names the sentinel, which is no clip of the video: every episode fails, and shows.
+    # The oracle names the sentinel. It is not a clip of the video, so every episode fails.
     assert len(play_with_sentinels(dataset, config, "random")) == len(dataset)

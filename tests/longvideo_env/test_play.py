@@ -11,7 +11,7 @@ GAME = default_game()
 
 
 def session(*typed, n=2, **options):
-    """Play with these lines; what was shown, and how many were right."""
+    """Play with these lines. Returns the output and the number of right answers."""
     lines = iter(typed)
 
     def ask(prompt):

@@ -19,8 +19,8 @@ CLIPS = {
 def test_a_file_of_questions_for_a_film(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "clips.json").write_text(json.dumps({"frames_fps": 3, "clips": CLIPS}))
     assert questions.main([str(tmp_path)]) == 0
-    assert questions.main([str(tmp_path)]) == 2  # never over another
-    assert "is there already" in capsys.readouterr().err
+    assert questions.main([str(tmp_path)]) == 1  # it never overwrites a file
+    assert "already exists" in capsys.readouterr().err
     assert show.main([str(tmp_path / "questions.csv"), "-n", "1"]) == 0
     shown = capsys.readouterr().out
     assert "shown in film_seg01_clip_00, 0-60 s in it" in shown
@@ -30,7 +30,7 @@ def test_a_file_of_questions_for_a_film(tmp_path: Path, capsys: pytest.CaptureFi
 def test_show_says_what_was_not_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert show.main(["mini", "--split", "val", "-n", "1"]) == 0
     assert "* a" in capsys.readouterr().out
-    assert show.main(["nowhere"]) == 2
+    assert show.main(["nowhere"]) == 1
 
 
 @pytest.mark.parametrize("form", list(submission.FORMS))
@@ -59,4 +59,4 @@ def test_a_question_without_an_answer_is_counted(
     capsys.readouterr()
     assert submission.main([str(folder), "--for", "egoschema"]) == 3
     assert "1 answers, 1 without an answer" in capsys.readouterr().out
-    assert submission.main([str(tmp_path), "--for", "egoschema"]) == 2
+    assert submission.main([str(tmp_path), "--for", "egoschema"]) == 1

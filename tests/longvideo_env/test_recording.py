@@ -23,7 +23,7 @@ from longvideo_env.tools.with_gold import OracleGrounding, UnsafeBoxes
 
 
 class Counting:
-    """Replies after a moment, and counts how often it was asked."""
+    """Replies after a moment, and counts its calls."""
 
     immediate = False
 
@@ -209,6 +209,7 @@ def _write(path, start):
         recording.put({"i": i}, ToolReply(str(i)), replace=False)
 
 
+@pytest.mark.slow
 def test_several_processes_write_at_once(tmp_path):
     path = tmp_path / "calls.sqlite"
     context = multiprocessing.get_context("spawn")
@@ -250,7 +251,7 @@ def test_a_miss_in_replay_is_an_error_of_its_own(tmp_path):
 
 
 class Drawing(Counting):
-    """Reads the seed where it has to choose."""
+    """Uses the seed to make a choice."""
 
     async def look(self, request, /):
         self.asked += 1

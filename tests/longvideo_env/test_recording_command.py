@@ -1,3 +1,5 @@
+import json
+
 from longvideo_env.commands.recordings import main
 from longvideo_env.tools.recording import Recording, export_calls
 from longvideo_env.tools.tool import ToolReply
@@ -14,11 +16,16 @@ def test_a_recording_goes_out_and_comes_back(tmp_path, capsys):
     assert list(export_calls(back)) == list(export_calls(file))
     assert main(["show", back]) == 0
     shown = capsys.readouterr().out
-    assert "vision captions" in shown
-    assert "(leaky)" in shown
+    assert "2 calls" in shown
+    assert main(["show", back, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows == [
+        {"kind": "vision", "agent": "captions", "model": None, "leaky": None, "calls": 1},
+        {"kind": "vision", "agent": "eyes", "model": None, "leaky": "yes", "calls": 1},
+    ]
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
-    assert main(["show", str(tmp_path / "none.sqlite")]) == 2
-    assert main(["import", str(tmp_path / "b.sqlite"), str(tmp_path / "none")]) == 2
+    assert main(["show", str(tmp_path / "none.sqlite")]) == 1
+    assert main(["import", str(tmp_path / "b.sqlite"), str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.count("\n") == 2

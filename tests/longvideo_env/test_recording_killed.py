@@ -1,4 +1,4 @@
-"""A recording whose writer is killed: every call that it was told of is whole, and none is half."""
+"""A recording with a killed writer: every announced call is complete, and none is partial."""
 
 import subprocess
 import sys
@@ -21,6 +21,7 @@ for n in range(int(sys.argv[2]), 10**9):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.kills)])
 def test_killed_at_any_moment_a_recording_holds_all_that_was_stored(tmp_path: Path, kills: int):
     rng, file, done = np.random.default_rng(0), tmp_path / "calls.sqlite", -1

@@ -24,7 +24,7 @@ PROSE = st.text(st.sampled_from(" ,;:{}\n\"'<>%&\\é漢0123zq"), max_size=40)
 
 @pytest.fixture(autouse=True)
 def _own_book(monkeypatch):
-    """Secrets of one test are none of the others'."""
+    """Give each test its own secrets."""
     monkeypatch.setattr(redaction, "_BOOK", redaction._Book())
     factory, main = logging.getLogRecordFactory(), sys.excepthook
     yield
@@ -54,7 +54,7 @@ FORMS = {
 
 
 def readings(text):
-    """Everything that a reader could make of a text, in lower case."""
+    """All decodings of a text that a reader could try, in lower case."""
     yield text
     for undo in (html.unescape, _unquoted, _unescaped):
         yield undo(text)
@@ -143,6 +143,7 @@ def test_log_records_and_their_tracebacks_are_cleansed(caplog):
     assert "refused [key]" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("thread", [False, True])
 def test_tracebacks_are_cleansed(thread):
     fails = "def fail():\n    raise ValueError('refused %73k-abcdef-' + '1234567890')\n"

@@ -144,7 +144,7 @@ def test_a_failed_policy_marks_its_episode():
 
 
 class Raising:
-    """Raises what it is given, at once or after a moment."""
+    """Raises the given error, at once or after a moment."""
 
     codec = TextCodec()
 
@@ -212,7 +212,7 @@ def test_a_full_context_ends_the_episode():
 
 
 class Tokens:
-    """A codec of one token a character, with an end-of-turn token 0."""
+    """A codec with one token per character. The end-of-turn token is 0."""
 
     def open(self, messages):
         text = "".join(m["content"] for m in messages)
@@ -228,7 +228,7 @@ class Tokens:
 
 
 class Typist:
-    """Checks that it is shown every token so far, and cuts its last turn short."""
+    """Checks that its input has every earlier token, and truncates its last turn."""
 
     codec = Tokens()
 

@@ -18,7 +18,7 @@ SPANS = st.lists(
 
 
 def covered(spans):
-    """Whole seconds that are covered: counted one by one, so that nothing is shared with ours."""
+    """The covered whole seconds, counted one by one. It shares no code with ours."""
     found = np.zeros(500, dtype=bool)
     for start, end in spans:
         found[int(start) : int(end)] = True

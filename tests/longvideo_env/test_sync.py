@@ -6,7 +6,7 @@ import pytest
 
 from longvideo_env.sync import run_blocking
 
-# In a process of its own: a hang must not take the tests with it.
+# In a separate process, so that a hang does not stop the tests.
 NOTEBOOK = """
 import asyncio
 from longvideo_env.sync import run_blocking
@@ -27,6 +27,7 @@ print(asyncio.run(cell()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "ZeroDivisionError"])
 def test_whatever_ends_a_coroutine_reaches_who_waits_and_the_loop_goes_on(error):
     script = NOTEBOOK.format(error=error)

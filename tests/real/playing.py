@@ -1,4 +1,4 @@
-"""What the tests of the real model share: how it is played, taught and trained."""
+"""Code for the tests of the real model: evaluation, SFT and training."""
 
 import hashlib
 import json
@@ -52,14 +52,14 @@ GRPO_SHOWN = ("reward", "episodes/accuracy", "episodes/malformed", "episodes/tur
 
 @dataclass(frozen=True)
 class Played:
-    """A run of a policy."""
+    """The result of a policy's run."""
 
     episodes: list[Trajectory]
     summary: dict[str, Any]
 
     @property
     def well_formed(self) -> float:
-        """The share of turns that held exactly one action."""
+        """The share of turns with exactly one action."""
         return 1 - float(self.summary["malformed_rate"])
 
     @property
@@ -74,7 +74,7 @@ Play = Callable[..., Played]
 def play_greedily(
     out: Path, spec: str, *flags: str, limit: int = 6, show: int = 1, tokens: int = 40
 ) -> Played:
-    """Play questions with `eval/run_policy.py`, and print what came of them."""
+    """Play questions with `eval/run_policy.py`, and print the result."""
     code = run_policy(
         [
             *("--policy", spec, "--out", str(out), "--limit", str(limit)),
@@ -105,8 +105,8 @@ def say(spec: str, flags: Sequence[str], played: Played, show: int) -> None:
 def teach(model: Path, folder: Path) -> Path:
     """The model after a short LoRA training on 24 episodes of a teacher, merged.
 
-    Kept in the folder for the tests that run in another environment, and made anew where the code,
-    the options or the model have changed.
+    It stays in the folder for the tests in another environment. It is made again if the code, the
+    options or the model have changed.
     """
     key, mark = _key_of_teaching(model), folder / "key.txt"
     merged = folder / "merged"
@@ -139,7 +139,7 @@ def merge(base: Path, adapter: Path, out: Path) -> Path:
 
 
 def train_by_command(model: Path, folder: Path, *flags: str) -> list[dict[str, Any]]:
-    """Three steps of `train/grpo.py` in a process of its own; what each step logged."""
+    """Three steps of `train/grpo.py` in a separate process. Returns the log of each step."""
     done = subprocess.run(
         [
             *(sys.executable, "-W", "ignore", str(ROOT / "train" / "grpo.py"), *GRPO),

@@ -1,6 +1,6 @@
 """SmolLM2-135M plays, is taught the tags, and learns from rewards. `make test-real` runs it.
 
-Some twelve CPU minutes. What it prints is worth reading: `pytest -rA` shows it.
+It takes about twelve CPU minutes. `pytest -rA` shows its output.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def untaught(model: Path, play: Play) -> Played:
 
 
 def test_untaught_it_writes_prose(untaught: Played, model: Path, play: Play) -> None:
-    """It cannot write tags; what it says in plain words is counted apart and rewarded nowhere."""
+    """The model cannot write tags. Its answers in plain words are counted apart, without reward."""
     assert untaught.well_formed < 0.5
     for episode in untaught.episodes:
         assert episode.reward == 0 or episode.choice is not None
@@ -98,7 +98,7 @@ def test_three_steps_of_grpo(training: Training) -> None:
 
 
 def test_generation_and_trainer_agree_on_log_probs(training: Training) -> None:
-    """Of the first step's episodes, under the weights that training began with."""
+    """The log-probs of the first step's episodes, with the first weights."""
     trainer: Any = training.trainer
     policy = trainer.accelerator.unwrap_model(trainer.model)
     worst, n, turns = 0.0, 0, []

@@ -1,6 +1,6 @@
 """SmolLM2-135M with real vLLM on a CPU. `make test-real` runs it last, in vLLM's environment.
 
-It is trained in a process of its own, because an engine leaves its process group behind.
+The training is a separate process, because an engine leaves its process group behind.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.real, pytest.mark.vllm]
 
 @pytest.fixture(scope="module")
 def caller(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model with Qwen3's template, whose turns are ChatML as its own, and which takes tools."""
+    """The model with Qwen3's template. It uses ChatML, like the model's own, and takes tools."""
     folder = tmp_path_factory.mktemp("models") / "smollm2"
     shutil.copytree(model, folder)
     (trl,) = importlib.util.find_spec("trl").submodule_search_locations  # type: ignore[union-attr]
@@ -33,7 +33,7 @@ def caller(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_by_functions_it_replies_in_vllm_as_in_transformers(
     caller: Path, shared_data: Path, tmp_path: Path
 ) -> None:
-    """Two real questions, greedily, in float32."""
+    """Two real questions with greedy decoding, in float32."""
     specs = [f"{kind}:{caller}" for kind in ("hf", "vllm")]
     done = run_policy(
         [
@@ -70,7 +70,7 @@ def colocated(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained
 
 @pytest.fixture(scope="module")
 def served(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Three steps with `vllm serve`, which gets the adapters."""
+    """Three steps with a `vllm serve` that loads the adapters."""
     folder = tmp_path_factory.mktemp("served")
     adapter = folder / "adapter"
     with serving(
@@ -86,7 +86,7 @@ def served(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.mark.parametrize("mode", ["colocated", "served"])
 def test_three_steps_of_grpo(mode: str, request: pytest.FixtureRequest) -> None:
-    """The log-probs that vLLM drew tokens under are the trainer's, at each step's weights."""
+    """The log-probs from vLLM equal the trainer's, with each step's weights."""
     trained: Trained = request.getfixturevalue(mode)
     assert [record["step"] for record in trained.metrics] == [1, 2, 3]
     assert max(record["grad_norm"] for record in trained.metrics[:2]) > 0
@@ -104,7 +104,7 @@ SHOWN = (*GRPO_SHOWN, f"{GAP}/mean", f"{GAP}/max", "time/rollouts_s", "time/trai
 def test_greedy_replies_of_vllm_are_those_of_transformers(
     taught: Path, colocated: Trained, play: Play
 ) -> None:
-    """With the adapter and merged with it; the test above has the model alone."""
+    """The model with the adapter, and merged with it. The test above has only the model."""
     whole = merge(taught, colocated.adapter, colocated.adapter.with_name("merged"))
     for policy in (f"{taught}+{colocated.adapter}", whole):
         hf, vllm = (

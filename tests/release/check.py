@@ -1,11 +1,11 @@
-"""`make release-check`: build what would be published, and try it as a stranger would.
+"""`make release-check`: build the packages of a release, and test them outside the checkout.
 
     python tests/release/check.py DIST
 
-Builds wheel and sdist into DIST, checks their metadata and size, and installs the wheel outside the
-checkout, on the lowest and the highest Python that is supported and found here: there it plays,
-evaluates, compares, reports and prints its version. Then each extra is resolved alone, and the core
-is installed with the oldest numpy that its range allows. Needs the packages build and twine.
+Builds wheel and sdist into DIST, and checks their metadata and size. Installs the wheel outside the
+checkout, on the lowest and the highest supported Python on this machine. There it plays, evaluates,
+compares, reports and prints its version. Then each extra is resolved alone, and the core is
+installed with the oldest numpy in its range. Needs the packages build and twine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ print("played, reward", reward)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """A command's output; its failure ends the check and is shown whole."""
+    """A command's output. If it fails, the check ends and prints all of it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=kept, capture_output=True, text=True, check=False
@@ -59,7 +59,7 @@ def say(text: str) -> None:
 
 
 def find_python(version: str) -> Path | None:
-    """An interpreter of a version: on the path, or where pyenv or setup-python keep theirs."""
+    """An interpreter of a version: on the path, from pyenv or from setup-python."""
     if found := shutil.which(f"python{version}"):
         try:
             subprocess.run([found, "-c", "import venv, ensurepip"], check=True, capture_output=True)
@@ -89,7 +89,7 @@ def build(out: Path) -> Path:
 
 
 def environment(python: Path, folder: Path, *install: str) -> Path:
-    """A new environment with what is named. Returns its folder of programs."""
+    """A new environment with the given packages. Returns its folder of programs."""
     run(python, "-m", "venv", folder)
     programs = folder / "bin"
     run(programs / "python", "-m", "pip", "install", "--quiet", *install)

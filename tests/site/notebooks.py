@@ -1,7 +1,7 @@
 """`make notebooks`: run the notebooks of docs/examples, and keep their outputs.
 
-Kept is what a reader should see: text that a cell printed in one piece, tables and pictures. Times
-of the run and what libraries say on stderr are left out: a second run changes figures alone.
+Each cell keeps its printed text in one piece, its tables and its pictures. Run times and stderr are
+left out. So a second run changes only figures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def refresh(path: Path) -> None:
-    """Run one notebook in its place."""
+    """Run one notebook in its folder."""
     book = nbformat.read(path, as_version=4)
     options = {"timeout": 300, "record_timing": False, "coalesce_streams": True}
     NotebookClient(book, resources={"metadata": {"path": str(path.parent)}}, **options).execute()

@@ -2,9 +2,9 @@
 
     python tests/site/screenshots.py
 
-Three policies play 24 videos with frames, and a training goes on for twelve steps. Debian's
-Chromium opens the page in the light, in the dark and on a phone; each picture is made small enough
-for a repository. CHROMIUM names another browser.
+Three policies play 24 videos with frames, and a training runs for twelve steps. Debian's Chromium
+opens the page in light mode, in dark mode and at the size of a phone. Each picture is made small
+enough for a repository. CHROMIUM names another browser.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POLICIES = ("hf:mini-starter", "random", "scripted:ground-look-answer")
 
 
 def command(*args: object) -> None:
-    """One of the project's commands; what it says is shown only if it fails."""
+    """Run one of the project's commands. Its output is shown only if it fails."""
     program = [str(Path(sys.executable).parent / "longvideo-env"), *map(str, args)]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -41,7 +41,7 @@ def command(*args: object) -> None:
 
 
 def play(folder: Path) -> tuple[Path, Path]:
-    """The pages of three evaluations, and of a training."""
+    """The report pages of three evaluations and of a training."""
     data, runs, training = folder / "mini", folder / "runs", folder / "grpo-mini"
     command("mini", "--out", data, "--videos", 24, "--frames")
     videos = load_dataset(str(data), "train").videos.values()
@@ -67,7 +67,7 @@ def browser() -> Iterator[Any]:
 
 
 def shoot(chromium: Any, page: Path, place: str, size: dict[str, int], theme: str) -> Image.Image:
-    """A picture of a place of a page; of episodes, the first in the list."""
+    """A picture of a part of a page. For episodes, the first in the list."""
     context = chromium.new_context(viewport=size, color_scheme=theme)
     tab = context.new_page()
     tab.goto(page.as_uri() + place)
@@ -83,7 +83,7 @@ def shoot(chromium: Any, page: Path, place: str, size: dict[str, int], theme: st
 
 
 def side_by_side(images: list[Image.Image], gap: int = 16) -> Image.Image:
-    """Pictures of phones beside each other, on grey."""
+    """Pictures of a phone side by side, on grey."""
     width = sum(image.width for image in images) + gap * (len(images) + 1)
     whole = Image.new("RGB", (width, images[0].height + 2 * gap), (140, 146, 152))
     for i, image in enumerate(images):

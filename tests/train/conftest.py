@@ -15,7 +15,7 @@ TINY = ROOT / "configs" / "grpo" / "tiny.yaml"
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Threads that wait for each other cost more than so small a model computes."""
+    """For such a small model, threads cost more time than they save."""
     torch.set_num_threads(1)
 
 
@@ -28,7 +28,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def flags(tiny_model: Path, tmp_path: Path) -> list[str]:
-    """What every test of the trainer passes to it; more flags may follow."""
+    """The flags that every test of the trainer uses. More flags may follow."""
     return [
         *("--config", str(TINY)),
         *("--model_name_or_path", str(tiny_model)),
@@ -39,7 +39,7 @@ def flags(tiny_model: Path, tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def make_trainer(flags: list[str]) -> Callable[..., Any]:
-    """Builds a `GRPOTrainer` as `train/grpo.py` does, from `tiny.yaml` and more flags."""
+    """Build a `GRPOTrainer` as `train/grpo.py` does, from `tiny.yaml` and more flags."""
     from train.grpo import prepare
     from train.options.grpo_options import parse
 
@@ -48,7 +48,7 @@ def make_trainer(flags: list[str]) -> Callable[..., Any]:
 
 @pytest.fixture
 def write_replies(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lets a function of the round and the row in it write the replies, not the model."""
+    """Replace the model's replies by those of a function of the round and the row."""
 
     def install(write: Callable[[int, int], str], finish: FinishReason = "stop") -> None:
         rounds = iter(range(1000))

@@ -20,7 +20,7 @@ A, B = ("v_seg01_clip_00",), ("v_seg01_clip_01",)
 
 
 def test_by_hand() -> None:
-    """Three episodes of a group and one of another, whose only turn has nothing beside it."""
+    """Three episodes of one group, and the only episode of another group."""
     episodes = [
         Earned(0, (0.3, 1.0), (A, B)),
         Earned(0, (0.1, 0.0), (A, A)),
@@ -82,7 +82,7 @@ def play(trainer: Any) -> dict[str, Tensor]:
 def test_turns_earn_what_the_reward_grew_by(
     make_trainer: MakeTrainer, write_replies: Write, kind: str
 ) -> None:
-    # The first episode grounds, the second writes nonsense, the others answer at once.
+    # The first episode grounds. The second is malformed. The others answer at once.
     rounds = [[GROUND, "nonsense", ANSWER, ANSWER], [ANSWER, ANSWER]]
     write_replies(lambda number, row: rounds[number][row])
     trainer = make_trainer("--credit", kind, "--reward", "paper,grounding=0.5")

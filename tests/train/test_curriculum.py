@@ -1,4 +1,4 @@
-"""Questions drawn by how often they were answered right, and the same again after a resume."""
+"""Questions are drawn by their share of right answers. A resumed run draws the same."""
 
 from collections import Counter
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_resumed_curriculum_draws_what_it_drew_and_goes_on_alike(tmp_path: Pat
     again.load(tmp_path)
     assert [again.draw(0, number, 3) for number in range(4)] == early
     assert [again.draw(0, n, 3) for n in range(4, 9)] == [whole.draw(0, n, 3) for n in range(4, 9)]
-    with pytest.raises(DataError, match="of 30 questions, but there are 29"):
+    with pytest.raises(DataError, match="has 30 questions, but the run has 29"):
         Curriculum(29, seed=1).load(tmp_path)
     (tmp_path / FILE).write_text('{"right": [')
     with pytest.raises(DataError, match="cannot be read"):

@@ -39,7 +39,7 @@ def launch(
 
 @pytest.fixture(scope="module")
 def wide_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with wide layers: ZeRO-3 does not shard tensors of under 100,000 numbers."""
+    """The tiny model with wide layers. ZeRO-3 does not shard tensors under 100,000 numbers."""
     folder = tmp_path_factory.mktemp("models") / "wide"
     config = AutoConfig.from_pretrained(tiny_model)
     config.intermediate_size = 2048
@@ -60,7 +60,7 @@ def test_ranks_whose_episodes_differ_in_turns_do_not_hang(
         *("--max_steps", "2", "--ds3_gather_for_generation", gather),
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    # Where each forward is a collective, rank 0 takes part in all three rounds of rank 1.
+    # If each forward is a collective, rank 0 takes part in all three rounds of rank 1.
     rounds = 1 if gather == "true" else 3
     for step in (1, 2):
         assert f"rank 0 turns [1, 1, 1, 1] rounds {rounds * step}" in done.stdout
@@ -96,7 +96,7 @@ def test_trains_on_real_questions_and_saves_the_whole_policy(
 def test_held_out_questions_and_groups_are_shared_by_the_processes(
     wide_model: Path, tmp_path: Path
 ) -> None:
-    # Three questions over two processes, which meet at each forward; one group over both.
+    # Three questions on two processes that meet at each forward. One group is on both.
     done = launch(
         "train/grpo.py",
         *("--eval_strategy", "steps", "--eval_steps", "1", "--eval_split", "val"),
@@ -114,7 +114,7 @@ def test_held_out_questions_and_groups_are_shared_by_the_processes(
 def test_bad_options_end_all_ranks(tmp_path: Path) -> None:
     done = launch("train/grpo.py", "--max_turns", "0", "--output_dir", str(tmp_path))
     assert done.returncode != 0
-    assert done.stderr.count("grpo.py: max_turns must be at least 1, got 0.") == 1
+    assert done.stderr.count("longvideo-env train: max_turns must be at least 1, got 0.") == 1
     assert "exitcode  : 2" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Training by function calls, with Qwen3's own chat template."""
+"""Training with function calls and Qwen3's own chat template."""
 
 import json
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def test_only_sampled_tokens_are_trained(
         assert sampled == "".join(SCRIPT)
         assert ids[-1] in trainer.eos_token_ids
         rest = decode([i for i, kept in zip(ids, mask, strict=True) if not kept])
-        # One result for the one call, two for the two; what the model left open is closed.
+        # One result per call. A turn that the model left open is closed.
         assert rest.count("<tool_response>") == 3
         assert rest.count("<|im_end|>") == 1 + 2
     (prompt,) = {decode(ids) for ids in rows["prompt_ids"]}
@@ -140,7 +140,7 @@ def test_a_teachers_calls_are_learned_as_the_template_writes_them(
         assert learned.count("<think>") == len(played.turns)
         whole = codec.decode(row["input_ids"])
         assert whole.count("<tool_response>") == len(played.turns) - 1
-        # Read again, it is what the teacher did.
+        # Parsed again, it equals the teacher's calls.
         for turn, text in zip(played.turns, learned.split("<|im_end|>"), strict=False):
             read = codec.read(codec.encode(text))
             outcome = GAME.protocol.parse(json.dumps(read), 5).outcome

@@ -1,4 +1,4 @@
-"""The recipes of games in `mini`: a starter by SFT, then GRPO; what they share, and two steps."""
+"""The recipes of games on `mini`: a starter by SFT, then GRPO. Shared settings, and two steps."""
 
 import json
 import subprocess
@@ -51,6 +51,7 @@ def test_grpo_goes_on_in_the_game_of_the_starter(game: str) -> None:
     assert trained["model_name_or_path"] == starter["output_dir"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_the_starters_tokens_hold_calls_and_times_whole(game: str, tmp_path: Path) -> None:
     options = config("sft", game)
@@ -76,9 +77,9 @@ def test_the_starters_tokens_hold_calls_and_times_whole(game: str, tmp_path: Pat
         row = sft.to_row(trajectory, codec)
         longest = max(longest, len(row["input_ids"]))
         said = [i for i in row["labels"] if i != IGNORED]
-        if teacher not in DRILLS:  # a policy is never to write as much as a drill
+        if teacher not in DRILLS:  # a policy never has to write as much as in a drill
             most_a_turn = max(most_a_turn, len(said) // len(trajectory.turns))
-        # It comes back as what the teacher did.
+        # Parsed again, it equals the teacher's actions.
         for turn, text in zip(trajectory.turns, codec.decode(said).split("<|im_end|>")):  # noqa: B905
             read = codec.read(codec.encode(text))
             written = text if read is None else json.dumps(read)
@@ -87,6 +88,7 @@ def test_the_starters_tokens_hold_calls_and_times_whole(game: str, tmp_path: Pat
     assert most_a_turn < config("grpo", game)["max_turn_tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_an_unseen_world_is_told_in_tokens_that_were_learned(game: str) -> None:
     options = config("sft", game)

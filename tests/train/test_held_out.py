@@ -49,10 +49,13 @@ def test_it_logs_the_figures_that_evaluation_gives_for_the_checkpoint(tmp_path: 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([*EVAL[:2], "--eval_steps", "1"], "give --eval_split"),
-        ([*EVAL, "--eval_split", "train"], "3 of the 3 held-out questions are trained on too"),
+        ([*EVAL[:2], "--eval_steps", "1"], "give --eval-split"),
+        (
+            [*EVAL, "--eval_split", "train"],
+            "3 of the 3 held-out questions are also in the training set",
+        ),
         ([*EVAL, "--eval_limit", "0"], "eval_limit must be at least 1"),
-        (["--early_stopping_patience", "2"], "needs --load_best_model_at_end"),
+        (["--early_stopping_patience", "2"], "needs --load-best-model-at-end"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(

@@ -24,7 +24,7 @@ def context(token: int, turn: int) -> Context:
 def episode(
     policy: LockstepPolicy, token: int, turns: int, waits_s: float = 0.0
 ) -> Callable[[], Coroutine[Any, Any, Trajectory]]:
-    """Plays some turns, and waits for a tool between them."""
+    """Plays some turns, and waits for a tool after each."""
 
     async def play() -> Trajectory:
         texts = []
@@ -38,7 +38,7 @@ def episode(
 
 
 class Generator:
-    """Notes down the batches that it is asked for."""
+    """Records the batches of its calls."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

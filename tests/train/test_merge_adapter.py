@@ -75,7 +75,7 @@ def test_a_merge_that_loses_something_writes_nothing(
 def test_bad_input_is_one_line(
     tiny_model: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert merge(tiny_model, tmp_path, tmp_path / "out") == 2
+    assert merge(tiny_model, tmp_path, tmp_path / "out") == 1
     assert "expected an adapter_config.json" in capsys.readouterr().err
     with pytest.raises(SpecError, match="is not an adapter"):
         split_adapter(f"base+{tmp_path}")

@@ -71,6 +71,7 @@ def where(picture: np.ndarray, colour: str) -> np.ndarray:
     return np.abs(picture - wanted).max(axis=2) < 12
 
 
+@pytest.mark.slow
 def test_draws_four_panels_as_png_and_svg(
     make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +86,7 @@ def test_draws_four_panels_as_png_and_svg(
     assert not list(run.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_curve_is_in_the_picture_and_rises(make_run: MakeRun) -> None:
     run = make_run(*rising())
     main([str(run)])
@@ -134,6 +136,7 @@ def test_the_mean_is_over_steps_that_all_runs_logged(make_run: MakeRun, tmp_path
     assert "mean of the 2 runs" not in texts(tmp_path / "two.svg")
 
 
+@pytest.mark.slow
 def test_held_out_accuracy_is_drawn_at_its_steps(make_run: MakeRun) -> None:
     held_out = [
         {"step": t, "eval/accuracy": 0.5, "eval/accuracy_low": 0.4, "eval/accuracy_high": 0.6}
@@ -256,9 +259,9 @@ def test_the_command_line_is_light_and_says_in_one_line_what_is_wrong(tmp_path: 
     command = [sys.executable, "-X", "importtime", "train/plot.py", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert len(said) == 1
-    assert said[0].startswith(f"plot: {tmp_path}")
+    assert said[0].startswith(f"longvideo-env plot: {tmp_path}")
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "numpy" in imported
     assert not imported & {"torch", "trl", "transformers", "matplotlib.pyplot"}

@@ -71,5 +71,5 @@ def test_what_is_no_prompt_set_is_refused(
     (tmp_path / "set.parquet").write_text("text")
     with pytest.raises(DataError, match="make one with"):
         read_qids(tmp_path / "set.parquet")
-    assert main(["--dataset", "nowhere", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("prompt-set: ")
+    assert main(["--dataset", "nowhere", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("longvideo-env prompt-set: ")

@@ -1,4 +1,4 @@
-"""A run's rollouts, tokenizer and dataset are found from its folder alone."""
+"""The folder of a run is enough to find its rollouts, tokenizer and dataset."""
 
 from pathlib import Path
 

@@ -29,12 +29,12 @@ class BrokenVision:
 
 
 def qids(trainer: Any, group: int = 4) -> list[str]:
-    """A batch of one question, repeated for its group as TRL's sampler does it."""
+    """A batch of one question, repeated for its group like TRL's sampler does."""
     return [trainer.train_dataset[0]["prompt"]] * group
 
 
 def groups_of(rows: dict[str, list[Any]]) -> dict[str, float]:
-    """What the rows of a batch, all alike, say of its groups."""
+    """The group metrics in the rows of a batch. All rows must have the same."""
     first, *others = rows["step"]
     assert all(one == first for one in others)
     prefix = "groups/"
@@ -121,7 +121,7 @@ def test_a_group_may_reach_over_processes(
 
 
 def flat_at_first(round_: int, row: int) -> str:
-    """All equal in the first round; then the first of the group makes a mistake."""
+    """All replies are equal in the first round. Then the first of the group makes a mistake."""
     return "well" if round_ == 1 and row == 0 else ANSWER
 
 
@@ -155,7 +155,7 @@ def test_refilling_stops_after_the_attempts_allowed_or_without_questions(
     for limit, attempts, played in (("20", "3", 3), ("2", "3", 1), ("1", "3", 0)):
         flags = ("--resample_zero_variance", "true", "--resample_attempts", attempts)
         trainer = make_trainer("--limit", limit, *flags)
-        write_replies(lambda round_, row: "<answer>a7</answer>")  # no such option, ever
+        write_replies(lambda round_, row: "<answer>a7</answer>")  # this option never exists
         rows = trainer.rollout_func(qids(trainer), trainer)
         assert groups_of(rows) == {
             "zero_variance": 1,
@@ -243,7 +243,7 @@ def test_a_failed_tool_call_leaves_its_row_out_of_the_group(
     wrong = (right + 1) % 5
 
     def write(round_: int, row: int) -> str:
-        if round_ == 1:  # the third episode is over, the fourth goes on alone
+        if round_ == 1:  # the third episode has ended, the fourth continues alone
             return f"<answer>{option_label(right)}</answer>"
         answers = [f"<answer>{option_label(i)}</answer>" for i in (right, wrong)]
         return [*answers, "<search>who is there</search>", "nothing"][row]
@@ -281,7 +281,7 @@ def test_a_whole_batch_that_failed_moves_nothing(make_trainer: MakeTrainer) -> N
 
 
 class Logits(nn.Module):
-    """Stands for the model: logits that are parameters, whatever the tokens before."""
+    """Replaces the model. Its logits are parameters and do not depend on the earlier tokens."""
 
     def __init__(self, ids: Tensor, vocabulary: int) -> None:
         super().__init__()

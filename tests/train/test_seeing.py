@@ -1,4 +1,4 @@
-"""A policy that sees is trained: a tiny random Qwen2.5-VL and Qwen3-VL, one step of GRPO each."""
+"""Training of a vision policy: one GRPO step of a tiny random Qwen2.5-VL and Qwen3-VL."""
 
 import sys
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sees(
     request: Any, world: Path, tmp_path: Path, make_trainer: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Makes a trainer of a policy that sees."""
+    """Make a trainer for a vision policy."""
     model = make_tiny_vlm(tmp_path / "vlm", request.param)
     fixed = ("--model_name_or_path", str(model), "--dataset", str(world), "--frames", "2")
     fixed = (*fixed, "--resolution", "112", "--max_turn_tokens", "8", "--max_steps", "1")
@@ -65,7 +65,7 @@ def test_a_step_changes_the_part_that_sees_and_the_policy_loads(
 
 
 def length(play: Any, _: Any) -> float:
-    """Longer replies earn more, so that a group's rewards differ."""
+    """Longer replies get more reward, so that the rewards in a group differ."""
     return float(sum(map(len, play.replies)))
 
 
@@ -74,7 +74,7 @@ def test_the_trainer_scores_under_the_pictures_that_were_seen(sees: Callable[...
     trainer.model.train()
     inputs = [trainer.train_dataset[0] for _ in range(4)]
     bare = GRPOTrainer._generate_and_score_completions(trainer, [dict(row) for row in inputs])
-    assert "pixel_values" not in bare  # should TRL take them from rollouts one day, ours may go
+    assert "pixel_values" not in bare  # once TRL takes them from rollouts, remove ours
     batch = trainer._generate_and_score_completions([dict(row) for row in inputs])
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)

@@ -1,6 +1,6 @@
-"""GRPO against a real `vllm serve` on the CPU, which gets LoRA adapters. `make test-vllm` runs it.
+"""GRPO with a real `vllm serve` on the CPU that loads LoRA adapters. `make test-vllm` runs it.
 
-One run of training for all tests, with the command that docs/training.md shows for the server.
+All tests share one training run, with the server's command from docs/training.md.
 """
 
 import json
@@ -37,14 +37,17 @@ class Run:
 
 
 def adapters(server: str) -> list[str]:
-    """The names that the server serves, but for the model itself."""
+    """The names that the server serves, except the model's own."""
     with urllib.request.urlopen(f"{server}/v1/models", timeout=60) as answer:
         return [str(model["id"]) for model in json.load(answer)["data"]][1:]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """As the page starts it. A CPU has no kernel for half a prompt of a request with a seed."""
+    """The server, started as on the page, but without chunked prefill.
+
+    On a CPU, chunked prefill has no kernel for a request with a seed.
+    """
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^(VLLM_.*) vllm serve MODEL (.*enable-lora.*)$", page, re.MULTILINE)
     variables = dict(one.split("=") for one in line[0].split())
@@ -101,7 +104,7 @@ def test_the_weights_of_every_step_arrive(run: Run) -> None:
 
 
 def test_stale_weights_would_be_seen(run: Run) -> None:
-    """The last step's tokens under the weights that training began with: the check has teeth."""
+    """Score the last step's tokens with the first weights. The log-probs must differ."""
     from transformers import AutoModelForCausalLM
 
     start = AutoModelForCausalLM.from_pretrained(STARTER)

@@ -64,5 +64,5 @@ def test_a_batch_holds_like_lengths_and_batches_come_at_random():
 
 
 def test_too_few_episodes_for_a_batch_are_refused():
-    with pytest.raises(SpecError, match="a batch takes 4 episodes, but a stage has 3"):
+    with pytest.raises(SpecError, match="a batch needs 4 episodes, but a stage has 3"):
         order_by_length([1, 2, 3], 1, 4, np.random.default_rng(0))

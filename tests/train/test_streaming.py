@@ -30,7 +30,7 @@ def episode(
 
 
 class Engine:
-    """Notes down how many replies were under way at once."""
+    """Records how many replies were generated at once."""
 
     def __init__(self) -> None:
         self.most = self.now = 0

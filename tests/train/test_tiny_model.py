@@ -1,4 +1,4 @@
-"""The tiny model: loads like any other, the same seed gives the same bytes, appears whole."""
+"""The tiny model loads like any other. The same seed gives the same bytes. No partial folder."""
 
 import hashlib
 import unicodedata

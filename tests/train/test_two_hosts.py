@@ -1,7 +1,7 @@
-"""`accelerate launch --num_machines 2` over a network of its own, killed and resumed.
+"""`accelerate launch --num_machines 2` over a private network, killed and resumed.
 
-Two hosts on one machine: network namespaces joined by a pair of virtual cards (Linux, as root).
-They see each other and nothing else: not the machine's own network, nor its loopback.
+Two hosts on one machine: network namespaces joined by a pair of virtual network cards (Linux, as
+root). They reach only each other, not the machine's network or its loopback.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def _ip(*words: str) -> None:
 
 @contextmanager
 def two_hosts() -> Iterator[list[tuple[list[str], dict[str, str]]]]:
-    """For each host, the words to put before a command, and what to add to its environment.
+    """For each host, the words before a command, and its additional environment variables.
 
     Raises:
-        OSError, subprocess.CalledProcessError: They cannot be made here.
+        OSError, subprocess.CalledProcessError: The hosts cannot be made here.
     """
     if shutil.which("ip") is None:
         raise OSError("the command ip (iproute2) is not installed.")
@@ -49,7 +49,7 @@ def two_hosts() -> Iterator[list[tuple[list[str], dict[str, str]]]]:
             _ip("-n", name, "addr", "add", f"{address}/24", "dev", card)
             _ip("-n", name, "link", "set", card, "up")
             _ip("-n", name, "link", "set", "lo", "up")
-        # gloo binds to the address of the host's name, which is not one of these.
+        # gloo binds to the address of the host's name. It is not one of these addresses.
         yield [
             (["ip", "netns", "exec", name], {"GLOO_SOCKET_IFNAME": card})
             for name, card in zip(names, cards, strict=True)
@@ -62,9 +62,9 @@ def two_hosts() -> Iterator[list[tuple[list[str], dict[str, str]]]]:
 def run_on_both(
     hosts: Sequence[tuple[list[str], dict[str, str]]], command: Sequence[str], timeout_s: float
 ) -> list[tuple[int, str]]:
-    """Run a command of `accelerate launch` on both, and wait; exit codes and what they said.
+    """Run a command of `accelerate launch` on both hosts. Returns exit codes and output.
 
-    When one fails the other is given a minute, and is then killed.
+    If one host fails, the other has a minute before it is killed.
     """
     started = []
     for rank, (before, more) in enumerate(hosts):

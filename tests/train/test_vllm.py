@@ -1,6 +1,6 @@
 """TRL's GRPO with real vLLM in the same process, on the CPU. `make test-vllm` runs it.
 
-One run of training for all tests: an engine takes a minute to load.
+All tests share one training run, because an engine takes a minute to load.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ STARTER = ROOT / "agents" / "starter"
 
 
 class SleepyGrounding:
-    """The first clip comes at once; asked a second time for one question, it never answers."""
+    """Replies at once. Only the second call of one question never returns."""
 
     immediate = False
 
@@ -78,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def score(model: Any, trajectory: Trajectory) -> list[tuple[float, float]]:
-    """The log-probs of the sampled tokens: as vLLM sampled them, and under the model."""
+    """The log-probs of the sampled tokens: from vLLM, and from the model."""
     ids = [i for segment in trajectory.segments for i in segment.token_ids or ()]
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0]
@@ -107,7 +107,7 @@ def test_the_weights_of_every_step_arrive(run: Run) -> None:
 
 
 def test_stale_weights_would_be_seen(run: Run) -> None:
-    """The last step's tokens under the weights that training began with: the check has teeth."""
+    """Score the last step's tokens with the first weights. The log-probs must differ."""
     from transformers import AutoModelForCausalLM
 
     start = AutoModelForCausalLM.from_pretrained(STARTER)

@@ -1,4 +1,4 @@
-"""Checkpoints that were cut off, weights that are pickles, and a disk that is full."""
+"""Truncated checkpoints, pickled weights and a full disk."""
 
 import json
 import resource
@@ -19,7 +19,7 @@ from train.whole_checkpoints import last_whole_checkpoint, storage_errors
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Checkpoints 2 and 9 are whole; 10 and 11 were cut off."""
+    """Checkpoints 2 and 9 are complete. 10 and 11 are truncated."""
     for step, state in ((2, "{}"), (9, '{"max_steps": 12}'), (10, '{"max_st'), (11, None)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
@@ -35,14 +35,12 @@ def resume(run: Path, wanted: str) -> str | None:
 
 def test_a_run_goes_on_from_the_last_whole_one(run: Path, capsys: Any) -> None:
     assert resume(run, "true") == str(run / "checkpoint-9")
-    assert "checkpoint-10 was cut off while it was written, and is deleted" in (
-        capsys.readouterr().out
-    )
+    assert "checkpoint-10 is incomplete and is deleted" in (capsys.readouterr().out)
     assert sorted(path.name for path in run.iterdir()) == ["checkpoint-2", "checkpoint-9"]
 
 
 def test_one_that_is_named_must_be_whole(run: Path) -> None:
-    with pytest.raises(SpecError, match="checkpoint-10 was cut off while it was written"):
+    with pytest.raises(SpecError, match="checkpoint-10 is incomplete"):
         resume(run, str(run / "checkpoint-10"))
     assert resume(run, str(run / "checkpoint-2")) == str(run / "checkpoint-2")
 
@@ -58,14 +56,14 @@ def test_without_a_whole_one_there_is_none(run: Path) -> None:
 def test_an_evaluation_leaves_those_cut_off_out(run: Path, capsys: Any) -> None:
     named = expand_policies([], str(run))
     assert named == [f"hf:{run}/checkpoint-{step}" for step in (2, 9)]
-    assert "checkpoint-11 was cut off" in capsys.readouterr().err
+    assert "checkpoint-11 is incomplete" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_model.bin"])
 def test_weights_that_are_pickles_are_refused(run: Path, name: str) -> None:
     folder = run / "checkpoint-9"
     (folder / name).write_bytes(b"")
-    with pytest.raises(SpecError, match="is a pickle, which could run code"):
+    with pytest.raises(SpecError, match="is a pickle, which may run code"):
         resume(run, "true")
     model: Any = SimpleNamespace(model_name_or_path=str(folder), dtype="float32")
     with pytest.raises(SpecError, match="use_safetensors"):
@@ -85,12 +83,12 @@ def test_optimizer_state_on_a_full_disk_is_one_line(tmp_path: Path, capsys: Any)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        code = run_command("grpo.py", save)
+        code = run_command("train", save)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capsys.readouterr().err
     assert code == 1
-    assert said.startswith(f"grpo.py: {tmp_path} cannot be written: the disk is full")
+    assert said.startswith(f"longvideo-env train: {tmp_path} cannot be written: the disk is full")
     assert said.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""`train/grpo.py`, whose second machine is lost at a step: see `test_two_hosts.py`."""
+"""`train/grpo.py` with a second machine that is lost at a step. See `test_two_hosts.py`."""
 
 import os
 import signal
@@ -25,4 +25,4 @@ def play(self: Rollouts, prompts: list[str], trainer: Any) -> dict[str, list[Any
 Rollouts.__call__ = play  # type: ignore[method-assign]
 
 if __name__ == "__main__":
-    run_script("grpo.py", grpo.main)
+    run_script("train", grpo.main)

@@ -1,10 +1,10 @@
-"""Trains on `mini` with replies put in place of the model's, so that lengths are random.
+"""Train on `mini` with random replies in place of the model's, so that lengths are random.
 
     accelerate launch --config_file configs/accelerate/cpu_zero3.yaml tests/train/zero3_random.py \
         --config configs/grpo/mini.yaml --max_steps 20
 
-Each rank prints how many turns its episodes took in each step. The environment variable
-`LENGTHS_SEED` (an integer) draws other lengths.
+Each rank prints the number of turns of its episodes in each step. The environment variable
+`LENGTHS_SEED` (an integer) gives other lengths.
 """
 
 import os
@@ -35,7 +35,7 @@ steps = 0
 def generate_at_random(
     model: Any, codec: ChatCodec, prompts: Sequence[Sequence[int]], *args: Any, **kwargs: Any
 ) -> list[Generated]:
-    """Generate, and put words drawn at random in place of what came."""
+    """Generate, and replace the result by random words."""
     generated = generate_batch(model, codec, prompts, *args, **kwargs)
     ids = [codec.encode(WORDS[int(rng.integers(len(WORDS)))]) for _ in generated]
     return [

@@ -1,10 +1,10 @@
-"""Trains with replies that make rank 0's episodes end at turn 1 and rank 1's play every turn.
+"""Train with replies that end rank 0's episodes at turn 1 and let rank 1's play every turn.
 
     accelerate launch --config_file configs/accelerate/cpu_zero3.yaml tests/train/zero3_uneven.py \
         --config configs/grpo/tiny.yaml --ds3_gather_for_generation false
 
-Everything is generated with the model; only the ids that come back are others. Each rank prints
-the turns of its episodes. With `UNEVEN_CRASH=1` rank 1 raises in its second round.
+The model generates as usual. Only the returned ids are replaced. Each rank prints the turns of its
+episodes. With `UNEVEN_CRASH=1`, rank 1 raises an error in its second round.
 """
 
 import os
@@ -27,7 +27,7 @@ rounds = 0
 def generate_uneven(
     model: Any, codec: ChatCodec, prompts: Sequence[Sequence[int]], *args: Any, **kwargs: Any
 ) -> list[Generated]:
-    """Generate, and put this rank's words in place of what came."""
+    """Generate, and replace the result by this rank's words."""
     global rounds
     rounds += 1
     if RANK == 1 and rounds == 2 and "UNEVEN_CRASH" in os.environ:

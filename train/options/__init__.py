@@ -1,1 +1,1 @@
-"""How training commands begin: options, defaults, and what is checked before torch is there."""
+"""Start of the training commands: options, defaults, and checks before torch is imported."""

@@ -1,4 +1,4 @@
-"""The options of a training script: its own, the environment's and TRL's, in the one dialect."""
+"""Parse the options of a training script: its own, the environment's and TRL's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from train.options.start import StartParser
 
 
 class TrainingParser(StartParser, HfArgumentParser):
-    """TRL's dataclasses are made options by transformers; everything else is `StartParser`."""
+    """`StartParser` with options made from dataclasses by transformers' parser."""
 
 
 def parse_options(
@@ -32,20 +32,21 @@ def parse_options(
     description: str,
     defaults: Mapping[str, Any],
 ) -> list[Any]:
-    """Read flags and the YAML file named by `--config`; flags override it.
+    """Read flags and the YAML file named by `--config`. Flags override the file.
 
     Args:
-        groups: Dataclasses, whose fields are the options. TRL's are in `--help-all` only.
+        groups: Dataclasses whose fields are the options. `--help-all` shows TRL's, `--help` does
+            not.
         argv: The command line without the program's name.
         prog: The script's name.
         description: For `--help`.
-        defaults: Defaults that differ from the dataclasses'.
+        defaults: Defaults that differ from the dataclasses' own.
 
     Returns:
         One object for each dataclass.
 
     Raises:
-        SpecError: A value has no meaning.
+        SpecError: An option is unknown, or its value is invalid.
     """
     dataclasses: Any = tuple(groups)
     parser = TrainingParser(
@@ -59,7 +60,7 @@ def parse_options(
     peek, _ = parser.parse_known_args(argv)
     if peek.use_cpu or not torch.accelerator.is_available():
         parser.set_defaults(use_cpu=True, bf16=False)
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns where it has to guess
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns when it has to guess
     elif torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         parser.set_defaults(bf16=False)
     try:
@@ -73,13 +74,13 @@ def parse_options(
     for group in options:
         if isinstance(group, ModelConfig) and group.model_name_or_path:
             group.model_name_or_path = resolve_model(group.model_name_or_path)
-            if Path(group.model_name_or_path).is_dir():  # a download keeps its bar
+            if Path(group.model_name_or_path).is_dir():  # the bar of a download stays
                 logging.disable_progress_bar()
     return [group for group in options if not isinstance(group, argparse.Namespace)]
 
 
 def _group(parser: TrainingParser, groups: Sequence[type]) -> None:
-    """Put each dataclass's options under a heading of their own."""
+    """Put the options of each dataclass under their own heading."""
     loose = parser._optionals._group_actions
     for cls in groups:
         names = {item.name for item in fields(cls)}

@@ -1,4 +1,4 @@
-"""The options of `train/grpo.py`: flags, and a YAML file of the same names."""
+"""The options of `train/grpo.py`, as flags or in a YAML file with the same names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agents.policies.starter import STARTER
+from longvideo_env.commands.typeset import TABLE_FORMATS, TEXT
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
@@ -34,7 +35,7 @@ STARTER_DEFAULTS: dict[str, Any] = {
     "save_steps": 25,
     "gradient_checkpointing": False,
 }
-"""What suits the starter, as in configs/grpo/mini.yaml. It was trained without instructions."""
+"""Settings for the starter, as in configs/grpo/mini.yaml. It was trained without instructions."""
 
 
 @dataclass
@@ -42,14 +43,14 @@ class GrpoArguments:
     """Options of this script, besides those of the environment and of TRL."""
 
     max_turn_tokens: int = field(
-        default=512, metadata={"help": "Most tokens a turn (the paper trains with 1500)."}
+        default=512, metadata={"help": "Most tokens per turn (the paper trains with 1500)."}
     )
     max_context_tokens: int | None = field(
         default=None,
-        metadata={"help": "Most tokens an episode; by default what the model can hold."},
+        metadata={"help": "Most tokens per episode. By default the model's context length."},
     )
     limit: int | None = field(
-        default=None, metadata={"help": "Train on the first so many questions only."}
+        default=None, metadata={"help": "Train on the first N questions only."}
     )
     questions: str | None = field(
         default=None,
@@ -60,15 +61,16 @@ class GrpoArguments:
     rollout_concurrency: int = field(
         default=64,
         metadata={
-            "help": "Most episodes in flight in a process, and so the largest batch of generation."
+            "help": "Most episodes in flight per process. It is also the largest generation batch."
         },
     )
     rollouts: str = field(
         default="overlapped",
         metadata={
             "help": "overlapped: while some episodes wait for tools, others generate. lockstep: "
-            "one batch of generation when all wait; the same seed then gives the same bits even "
-            "where tools take different times. vLLM is always overlapped, save on several GPUs."
+            "one batch is generated when all episodes wait for a reply. The same seed then gives "
+            "the same bits even if tools take different times. vLLM is always overlapped, except "
+            "when one engine spans several GPUs."
         },
     )
     send_adapter: bool = field(
@@ -82,102 +84,111 @@ class GrpoArguments:
     tool_timeout_s: float = field(
         default=120.0,
         metadata={
-            "help": "Most seconds a tool may take: a slower one ends its own episode as failed, "
-            "without a reward. Keep it below ddp_timeout."
+            "help": "Most seconds for a tool call. A slower call ends its episode as failed, "
+            "without a reward. Keep it below --ddp-timeout."
         },
     )
     resample_zero_variance: bool = field(
         default=False,
         metadata={
-            "help": "Replace a question whose replies all got the same reward by another one, so "
-            "that more of a batch teaches something. It costs rollouts: up to resample_attempts "
-            "times as many again."
+            "help": "If all replies to a question got the same reward, play another question "
+            "instead. More of a batch then teaches something. It costs extra rollouts, at most "
+            "--resample-attempts times a batch."
         },
     )
     resample_attempts: int = field(
-        default=2, metadata={"help": "How many times at most, with resample_zero_variance."}
+        default=2, metadata={"help": "With --resample-zero-variance: most attempts per batch."}
     )
     curriculum: bool = field(
         default=False,
         metadata={
-            "help": "Draw questions by the share of right rollouts so far: those that are always "
-            "or never answered right come less often."
+            "help": "Draw questions by their share of right rollouts so far. Questions that are "
+            "always or never answered right come less often."
         },
     )
     credit: str = field(
         default="episode",
         metadata={
-            "help": "episode: all turns share the episode's advantage. turn: a turn that is not "
-            "the last is also judged by what it earned, beside the same turn of the group's other "
-            "episodes (MT-GRPO). state: each turn is also judged by what came of it, beside all "
-            "turns of the group that saw the same clips (GiGPO)."
+            "help": "episode: all turns share the episode's advantage. turn: each turn but the "
+            "last also gets credit for the reward it earned, compared with the same turn of the "
+            "group's other episodes (MT-GRPO). state: each turn also gets credit for the "
+            "discounted reward from it on, compared with all turns of the group that saw the same "
+            "clips (GiGPO)."
         },
     )
     credit_weight: float = field(
-        default=1.0, metadata={"help": "Of what credit turn or state adds to the advantage."}
+        default=1.0, metadata={"help": "With --credit turn or state: weight of the turn's part."}
     )
     credit_discount: float = field(
         default=0.95,
-        metadata={"help": "With credit state: for each turn that a reward lies ahead."},
+        metadata={"help": "With --credit state: discount of later rewards, per turn."},
     )
     eval_dataset: str | None = field(
         default=None,
         metadata={
-            "help": "With eval_strategy: the dataset of the held-out questions; by default that "
-            "of training."
+            "help": "With --eval-strategy: the dataset of the held-out questions. By default the "
+            "training dataset."
         },
     )
     eval_split: str | None = field(
-        default=None, metadata={"help": "With eval_strategy: the split of these questions."}
+        default=None, metadata={"help": "With --eval-strategy: split of the held-out questions."}
     )
     eval_limit: int | None = field(
-        default=None, metadata={"help": "With eval_strategy: at most so many questions."}
+        default=None, metadata={"help": "With --eval-strategy: the most questions."}
     )
     eval_temperature: float | None = field(
         default=None,
         metadata={
-            "help": "With eval_strategy: 0 takes the likeliest token; by default as in training."
+            "help": "With --eval-strategy: sampling temperature. 0 takes the likeliest token. By "
+            "default as in training."
         },
     )
     eval_seed: int = field(
-        default=0, metadata={"help": "With eval_strategy: as --seed of eval/run_policy.py."}
+        default=0, metadata={"help": "With --eval-strategy: as --seed of eval/run_policy.py."}
     )
     early_stopping_patience: int | None = field(
         default=None,
         metadata={
-            "help": "With load_best_model_at_end: stop after so many evaluations without a better "
-            "one."
+            "help": "With --load-best-model-at-end: stop after N evaluations without a better one."
         },
     )
     save_rollouts: str | None = field(
         default=None,
         metadata={
-            "help": "Folder to keep every trajectory in: JSON Lines packed with zstd, by step and "
+            "help": "Folder for every trajectory: JSON Lines packed with zstd, by step and "
             "process. `python -m longvideo_env.commands.audit FOLDER` checks them."
         },
     )
     log_trajectories_every: int = field(
         default=0,
-        metadata={"help": "With W&B: a table of a few whole trajectories every so many steps."},
+        metadata={"help": "With W&B: log a table of a few whole trajectories every N steps."},
     )
     preflight: bool = field(
         default=False,
-        metadata={"help": "Check the plan, print it and stop: needs no GPU and no weights."},
+        metadata={"help": "Check the plan, print it and stop. Needs no GPU and no weights."},
     )
     accelerate_config: str | None = field(
         default=None,
-        metadata={"help": "With preflight: the accelerate config that the run will start with."},
+        metadata={"help": "With --preflight: the accelerate config that the run will start with."},
     )
     gpu_memory_gb: float = field(
-        default=80.0, metadata={"help": "With preflight: memory of one GPU, in GB."}
+        default=80.0, metadata={"help": "With --preflight: memory of one GPU, in GB."}
+    )
+    format: str = field(
+        default=TEXT,
+        metadata={
+            "help": f"With preflight: how the plan is printed, one of {', '.join(TABLE_FORMATS)}."
+        },
     )
     overwrite: bool = field(
-        default=False, metadata={"help": "Start anew in a folder that holds a run: it is emptied."}
+        default=False,
+        metadata={"help": "If the output folder holds a run, empty it and start again."},
     )
     tiny_model_if_missing: bool = field(
         default=False,
         metadata={
-            "help": "If there is no folder model_name_or_path, put a tiny random model there."
+            "help": "If the folder --model-name-or-path does not exist, put a tiny random model "
+            "there."
         },
     )
 
@@ -189,10 +200,14 @@ GRPO = Script(
     trl="grpo_config",
     output_dir="runs/grpo",
     model=STARTER,
-    shown=(
-        *("max_steps", "learning_rate", "num_generations", "per_device_train_batch_size"),
-        "use_vllm",
-    ),
+    shown={
+        "max_steps": "Updates of the weights. Default: by epochs; 150 with mini-starter.",
+        "learning_rate": "Highest learning rate. Default: 1e-6; 2e-4 with mini-starter.",
+        "num_generations": "Episodes of each question: the group of GRPO. Default: 8.",
+        "per_device_train_batch_size": "Episodes of a process in a step, over all its questions. "
+        "Default: 8; 64 with mini-starter.",
+        "use_vllm": "Generate with vLLM.",
+    },
     check=lambda options, env: check_dataset(env),
 )
 
@@ -200,7 +215,7 @@ ROLLOUTS = ("overlapped", "lockstep")
 CREDITS = ("episode", "turn", "state")
 
 REPORTERS = ("tensorboard", "trackio", "wandb")
-"""Where curves may go; each is a package of the same name."""
+"""Where curves may go. Each name is also the name of a package."""
 
 Options: TypeAlias = "tuple[GrpoArguments, EnvConfig, GRPOConfig, ModelConfig]"
 
@@ -209,9 +224,9 @@ def parse(argv: Sequence[str]) -> Options:
     """Read flags and the YAML file.
 
     Raises:
-        SpecError: An option is unknown, or its value has no meaning.
+        SpecError: An option is unknown, or its value is invalid.
     """
-    from trl import GRPOConfig, ModelConfig  # slow: not for --help
+    from trl import GRPOConfig, ModelConfig  # slow, and --help does not need it
 
     from train.options.flags import parse_options
 
@@ -226,7 +241,7 @@ def parse(argv: Sequence[str]) -> Options:
     if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model, training.greater_is_better = "eval_accuracy", True
     elif training.metric_for_best_model:
-        # As the log calls it: the trainer calls it eval_accuracy.
+        # The log writes eval/accuracy, the trainer eval_accuracy.
         name = str(training.metric_for_best_model)
         training.metric_for_best_model = name.replace("eval/", "eval_")
     return args, env, training, model
@@ -240,17 +255,17 @@ def check(
     *,
     packages: bool = True,
 ) -> None:
-    """Refuse what cannot work together before anything is loaded.
+    """Refuse options that do not work together, before anything is loaded.
 
     Args:
         args: Options of the script.
-        env: Of the environment.
-        training: Of TRL.
-        model: The model's.
-        packages: Whether what the options need must be installed here.
+        env: Options of the environment.
+        training: Options of TRL.
+        model: Options of the model.
+        packages: Whether the packages that the options need must be installed on this machine.
 
     Raises:
-        SpecError: Says what, and what to do instead.
+        SpecError: Names the problem, and what to do instead.
     """
     problems = {
         "give --model-name-or-path, a folder or a model's name.": not model.model_name_or_path,
@@ -277,11 +292,10 @@ def check(
             args.send_adapter
             and not (training.use_vllm and training.vllm_mode == "server" and model.use_peft)
         ),
-        "send_adapter: a vLLM server takes plain LoRA alone. Leave lora_modules_to_save, "
-        "lora_target_parameters and use_dora out.": args.send_adapter
+        "send_adapter: a vLLM server takes plain LoRA only. Leave out lora_modules_to_save, "
+        "lora_target_parameters and use_dora.": args.send_adapter
         and bool(model.lora_modules_to_save or model.lora_target_parameters or model.use_dora),
-        "temperature must be above 0: a group needs replies that differ.": training.temperature
-        <= 0,
+        "temperature must be above 0: a group needs different replies.": training.temperature <= 0,
         "give --eval-split, the split of the held-out questions.": (
             training.eval_strategy != "no" and not (args.eval_split or args.eval_dataset)
         ),
@@ -292,13 +306,13 @@ def check(
         "early_stopping_patience needs --load-best-model-at-end true.": (
             args.early_stopping_patience is not None and not training.load_best_model_at_end
         ),
-        "a policy that sees is trained with generation by transformers. Fix: --use-vllm false, or "
-        "--frames 0.": bool(env.frames and training.use_vllm),
+        "a policy that sees frames needs generation by transformers. Fix: give --use-vllm false, "
+        "or --frames 0.": bool(env.frames and training.use_vllm),
         f"no term of the reward {env.reward!r} has a weight.": not parse_reward(env.reward),
         "rollout_concurrency must be at least 1.": args.rollout_concurrency < 1,
         "resample_attempts must be at least 1.": args.resample_attempts < 1,
-        f"save_steps must be a multiple of {_steps_per_batch(training)}: a batch of episodes is "
-        "used for so many steps, and a checkpoint in their midst cannot be resumed exactly.": (
+        f"save_steps must be a multiple of {_steps_per_batch(training)}, the number of steps that "
+        "one batch of episodes is used for. A checkpoint between them cannot resume exactly.": (
             training.save_strategy == "steps"
             and training.save_steps % _steps_per_batch(training) != 0
         ),
@@ -310,7 +324,7 @@ def check(
     }
     problems |= {
         f"report_to {name}: the package is not installed. Fix: pip install {name}, or leave "
-        "report_to at none (metrics.jsonl is written in any case).": find_spec(name) is None
+        "report_to at none (metrics.jsonl is always written).": find_spec(name) is None
         for name in REPORTERS
         if packages and name in (training.report_to or ())
     }
@@ -320,6 +334,6 @@ def check(
 
 
 def _steps_per_batch(training: GRPOConfig) -> int:
-    """Optimizer steps made with one generated batch."""
+    """Number of optimizer steps with one generated batch."""
     uses = (training.steps_per_generation or 1) * training.num_iterations
     return max(1, uses // training.gradient_accumulation_steps)

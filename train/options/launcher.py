@@ -1,4 +1,4 @@
-"""An error as the last line on the screen, also where `accelerate launch` started the script."""
+"""Keep an error the last line on the screen, also under `accelerate launch`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ sys.stderr.write(sys.argv[2] + "\\n")
 
 
 def repeat_below_launcher(line: str) -> None:
-    """Write an error once more when the launcher has ended: it adds a traceback of its own.
+    """Write an error again after the launcher has ended, because it adds its own traceback.
 
-    A small process waits for that. It is started under `accelerate launch` on Linux,
-    unless `--quiet` is given; elsewhere nothing is repeated.
+    A small process waits for the launcher to end. It is started only under `accelerate launch` on
+    Linux, and not with `--quiet`.
     """
     launcher = os.getppid()
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -35,7 +35,7 @@ def repeat_below_launcher(line: str) -> None:
 
 
 def command_line(pid: int) -> list[str]:
-    """The command line of a process; nothing where it cannot be read."""
+    """The command line of a process. Empty if it cannot be read."""
     try:
         text = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -44,11 +44,11 @@ def command_line(pid: int) -> list[str]:
 
 
 def is_loud(command: list[str], *, several: bool = False) -> bool:
-    """Whether a command is `accelerate launch`, and writes a traceback when a process fails.
+    """Whether a command is `accelerate launch` and writes a traceback when a process fails.
 
     Args:
         command: The words of the command.
-        several: Whether it started several processes; then `--quiet` changes nothing.
+        several: Whether it started several processes. `--quiet` then has no effect.
     """
     names = [Path(word).name for word in command[:3]]
     launches = "accelerate-launch" in names or ("accelerate" in names and "launch" in names)

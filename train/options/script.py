@@ -1,4 +1,4 @@
-"""What the training scripts share besides their options: how one begins, goes on and ends."""
+"""Code that the training scripts share besides their options: start, resume and end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_tokenizer(model: ModelConfig, *, trust_remote_code: bool) -> PreTrained
     """Load the policy's tokenizer.
 
     Raises:
-        SpecError: There is no such model.
+        InputError: The model does not exist.
     """
     try:
         return AutoTokenizer.from_pretrained(
@@ -45,11 +45,11 @@ def load_tokenizer(model: ModelConfig, *, trust_remote_code: bool) -> PreTrained
 
 
 def load_chat(model: ModelConfig, training: Any, *, sees: bool = False) -> ChatCodec:
-    """The policy's codec: its tokenizer, and where it sees its processor.
+    """Load the policy's codec: its tokenizer, and its processor if the policy sees frames.
 
     Raises:
-        SpecError: There is no such model, it takes no images, or it has no chat template that can
-            hold an episode.
+        SpecError: The model does not exist or takes no images, or its chat template cannot hold an
+            episode.
     """
     kwargs = as_mapping(training.chat_template_kwargs)
     if sees:
@@ -61,14 +61,14 @@ def load_chat(model: ModelConfig, training: Any, *, sees: bool = False) -> ChatC
 
 
 def as_mapping(options: dict[str, Any] | str | None) -> dict[str, Any]:
-    """A dict option of TRL, which on the command line is JSON."""
+    """A dict option of TRL. On the command line it is JSON."""
     return json.loads(options) if isinstance(options, str) else dict(options or {})
 
 
 def model_options(model: ModelConfig, training: TrainingArguments) -> dict[str, Any]:
-    """How the policy is loaded: by TRL's options, and weights from safetensors alone.
+    """Options for loading the policy: TRL's, with weights from safetensors only.
 
-    `--model-init-kwargs '{"use_safetensors": false}'` takes others, which may run code.
+    `--model-init-kwargs '{"use_safetensors": false}'` allows other formats, which may run code.
 
     Raises:
         SpecError: The folder's weights are a pickle.
@@ -80,10 +80,10 @@ def model_options(model: ModelConfig, training: TrainingArguments) -> dict[str, 
 
 
 def checkpoint_to_resume(training: TrainingArguments) -> str | None:
-    """The folder of the checkpoint to go on from; `true` stands for the last in `output_dir`.
+    """The folder of the checkpoint to resume from. `true` means the last one in `output_dir`.
 
     Raises:
-        SpecError: It does not exist.
+        InputError: The checkpoint does not exist, or is incomplete.
     """
     wanted = str(training.resume_from_checkpoint or "false")
     if wanted.lower() == "false":
@@ -91,14 +91,14 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
     output_dir = Path(str(training.output_dir))
     folder = wanted
     if wanted.lower() == "true":
-        with PartialState().main_process_first():  # which deletes what is not whole
+        with PartialState().main_process_first():  # the main process deletes incomplete ones
             folder = str(last_whole_checkpoint(output_dir) or output_dir / "checkpoint-*")
     if not os.path.isdir(folder):
         raise InputError(f"resume_from_checkpoint: there is no {folder}.")
     if not is_whole(Path(folder)):
         raise InputError(
-            f"resume_from_checkpoint: {folder} was cut off while it was written. Fix: name an "
-            "earlier one; true takes the last that is whole."
+            f"resume_from_checkpoint: {folder} is incomplete. Fix: name an earlier checkpoint, or "
+            "give true for the last complete one."
         )
     refuse_pickles(Path(folder))
     _say_schedule(folder, training)
@@ -106,12 +106,12 @@ def checkpoint_to_resume(training: TrainingArguments) -> str | None:
 
 
 def _say_schedule(folder: str, training: TrainingArguments) -> None:
-    """Say so where another number of steps changes the learning rates that were planned."""
+    """Print a line if another number of steps changes the learning-rate schedule."""
     try:
         with open(os.path.join(folder, "trainer_state.json"), encoding="utf-8") as file:
             earlier = int(json.load(file)["max_steps"])
     except (OSError, ValueError, KeyError):
-        return  # the trainer says what is wrong with its own file
+        return  # the trainer reports what is wrong with its own file
     if training.max_steps > 0 and training.max_steps != earlier:
         print(
             f"max_steps was {earlier} and is now {training.max_steps}: the learning-rate schedule "
@@ -121,11 +121,11 @@ def _say_schedule(folder: str, training: TrainingArguments) -> None:
 
 
 def make_tiny_model_if_missing(path: str, **options: Any) -> None:
-    """Put a tiny model where there is no folder, in one process while the others wait.
+    """If the folder does not exist, put a tiny model there. One process does, the others wait.
 
     Args:
         path: The folder.
-        options: Those of `make_tiny_model`.
+        options: The options of `make_tiny_model`.
     """
     with PartialState().main_process_first():
         if not os.path.isdir(path):
@@ -135,12 +135,12 @@ def make_tiny_model_if_missing(path: str, **options: Any) -> None:
 def train_and_save(
     trainer: Trainer, checkpoint: str | None, release: Callable[[], None] | None = None
 ) -> None:
-    """Train, from a checkpoint if there is one, and save the policy into `output_dir`.
+    """Train, from a checkpoint if one is given, and save the policy into `output_dir`.
 
     Args:
         trainer: The trainer.
-        checkpoint: Its folder.
-        release: Called before the processes part, to let go of what needs them all.
+        checkpoint: The checkpoint's folder, or None.
+        release: Called before the processes end. It releases what needs all of them.
     """
     trainer.train(resume_from_checkpoint=checkpoint)
     folder = trainer.args.output_dir
@@ -154,17 +154,17 @@ def train_and_save(
 def run_script(
     name: str, main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None
 ) -> None:
-    """Run a training script as a command (`run_command`), and end the process with its code."""
+    """Run a training script with `run_command`. On an error, end the process with its code."""
     given = sys.argv[1:] if argv is None else argv
-    others = os.environ.get("LOCAL_RANK", "0") != "0"  # they say the same
+    others = os.environ.get("LOCAL_RANK", "0") != "0"  # they would print the same
 
     def work() -> None:
         try:
             main(given)
-        except SafetensorError as error:  # its message alone says what the system refused
+        except SafetensorError as error:  # only its message has the system's error
             raise StorageError(
                 f"weights cannot be written or read: {error}. Fix: make room on the disk, or copy "
-                "the file again; --resume-from-checkpoint true goes on from the last checkpoint."
+                "the file again. --resume-from-checkpoint true resumes from the last checkpoint."
             ) from error
         except LongVideoEnvError as error:
             if not others:

@@ -24,67 +24,74 @@ class SftArguments:
     teacher: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Or policies that play the split, such as teacher:mini. Each is a stage: what "
-            "the first plays is learned first."
+            "help": "Or policies that play the split, such as teacher:mini. Each policy is a "
+            "stage, and stages are learned in order."
         },
     )
     teacher_dataset: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "What each stage plays, such as mini:difficulty=0; --dataset by default. One "
-            "value for all stages, or one for each."
+            "help": "Dataset of each stage, such as mini:difficulty=0. By default --dataset. Give "
+            "one value for all stages, or one per stage."
         },
     )
     teacher_episodes: list[int] = field(
         default_factory=lambda: [1000],
-        metadata={"help": "How many episodes are played, for all stages or each."},
+        metadata={"help": "Episodes to play: one value for all stages, or one per stage."},
     )
     teacher_epochs: list[int] = field(
         default_factory=lambda: [1],
-        metadata={"help": "How often each of them is seen, for all stages or each."},
+        metadata={"help": "Epochs over them: one value for all stages, or one per stage."},
     )
     teacher_rate: list[float] = field(
         default_factory=lambda: [1.0],
-        metadata={"help": "Share of the scheduled learning rate, for all stages or each."},
+        metadata={
+            "help": "Share of the scheduled learning rate: one value for all stages, or one per "
+            "stage."
+        },
     )
     min_reward: float | None = field(
         default=None,
-        metadata={"help": "Learn only from episodes with at least this reward; by default all."},
+        metadata={"help": "Learn only from episodes with at least this reward. By default all."},
     )
     tiny_model_if_missing: bool = field(
         default=False,
         metadata={
-            "help": "If there is no folder model_name_or_path, put a tiny random model there, "
-            "with whole words of the dataset as tokens."
+            "help": "If the folder --model-name-or-path does not exist, put a tiny random model "
+            "there, with whole words of the dataset as tokens."
         },
     )
     tiny_from: str | None = field(
         default=None,
         metadata={
-            "help": "Give it the weights and the tokens of this model, such as mini-starter, "
-            "instead of random ones."
+            "help": "Start the tiny model from the weights and tokens of this model, such as "
+            "mini-starter, instead of random ones."
         },
     )
     tiny_tokens: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Regular expressions: each text that one matches in the teacher's first "
-            "episodes becomes a token, such as a time or the fixed part of a call."
+            "help": "Regular expressions. Each text that matches one in the teacher's first "
+            "episodes becomes a token of the tiny model, such as a time or the fixed part of a "
+            "call."
         },
     )
     overwrite: bool = field(
-        default=False, metadata={"help": "Start anew in a folder that holds a run: it is emptied."}
+        default=False,
+        metadata={"help": "If the output folder holds a run, empty it and start again."},
     )
     tiny_hidden_size: int = field(
-        default=128, metadata={"help": "Its width; a multiple of 32 (one head each)."}
+        default=128,
+        metadata={"help": "Width of the tiny model, a multiple of 32 (one head per 32)."},
     )
 
 
 def check_sources(episodes: Sequence[str] | None, teacher: Sequence[str] | None) -> None:
-    """Refuse to learn from nothing, from both kinds of source, or from a file that is not there.
+    """Require one kind of source, episodes or teachers, and files that exist.
 
     Raises:
-        SpecError: Says which.
+        SpecError: No source is given, or both kinds are.
+        InputError: A file does not exist.
     """
     if bool(episodes) == bool(teacher):
         raise SpecError("give either --episodes FILE [FILE ...] or --teacher POLICY [POLICY ...].")
@@ -94,10 +101,10 @@ def check_sources(episodes: Sequence[str] | None, teacher: Sequence[str] | None)
 
 
 def check_tokens(patterns: Sequence[str] | None) -> None:
-    """Refuse what is no regular expression.
+    """Refuse a pattern that is not a regular expression.
 
     Raises:
-        SpecError: Says which.
+        SpecError: A pattern is not one.
     """
     for pattern in patterns or ():
         try:
@@ -105,7 +112,7 @@ def check_tokens(patterns: Sequence[str] | None) -> None:
         except re.error as error:
             raise SpecError(
                 f"tiny_tokens: {pattern!r} is not a regular expression: {error}. Fix: put a "
-                "backslash before each of [ ] ( ) { } . ? that stands for itself."
+                "backslash before each [ ] ( ) { } . ? that is meant literally."
             ) from error
 
 
@@ -122,5 +129,10 @@ SFT = Script(
     own=SftArguments,
     trl="sft_config",
     output_dir="runs/sft",
+    shown={
+        "max_steps": "Updates of the weights. Default: what --num-train-epochs gives.",
+        "learning_rate": "Highest learning rate. Default: TRL's.",
+        "per_device_train_batch_size": "Examples of a process in a step. Default: TRL's.",
+    },
     check=_check,
 )

@@ -1,4 +1,4 @@
-"""What is checked before torch and TRL are imported, which takes many seconds.
+"""Checks before torch and TRL are imported, because their import takes many seconds.
 
     if __name__ == "__main__":
         check_start(sys.argv[1:], GRPO)
@@ -12,8 +12,8 @@ import os
 import shutil
 import sys
 from argparse import SUPPRESS, Namespace
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,17 +32,17 @@ from train.options.trl_fields import trl_fields, wrong_value
 
 @dataclass(frozen=True)
 class Script:
-    """A training script, as far as its options are concerned.
+    """The options of a training script.
 
     Attributes:
-        name: The command that it is, `train` or `sft`.
+        name: The command's name, `train` or `sft`.
         description: For `--help`.
-        own: The dataclass of its own options.
-        trl: TRL's module of its trainer's options, such as `grpo_config`.
-        output_dir: Where a training goes if nothing else is said.
+        own: The dataclass of the script's own options.
+        trl: TRL's module with the trainer's options, such as `grpo_config`.
+        output_dir: The default of `--output-dir`.
         model: The default of `--model-name-or-path`.
-        shown: Which of TRL's options `--help` shows.
-        check: Further checks of what was read; raises a `LongVideoEnvError`.
+        shown: TRL's options that `--help` shows, with what they are for.
+        check: Further checks of the options. Raises a `LongVideoEnvError`.
     """
 
     name: str
@@ -51,12 +51,12 @@ class Script:
     trl: str
     output_dir: str
     model: str | None = None
-    shown: tuple[str, ...] = ("max_steps", "learning_rate", "per_device_train_batch_size")
+    shown: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[Namespace, EnvConfig], None] | None = None
 
     @property
     def prog(self) -> str:
-        """How it is called."""
+        """The command as the user writes it."""
         return f"longvideo-env {self.name}"
 
 
@@ -66,45 +66,46 @@ COMMON = (
     "overwrite", "config", "reward", "tools", "protocol", "grounding", "vision", "max-turns",
     "max-turn-tokens", "limit", "preflight", "seed", "help-all",
 )  # fmt: skip
-"""The options that a first look wants."""
+"""The options that `--help` shows if it has no room for all."""
 
 
 class StartParser(OptionParser):
-    """A parser whose errors are the last line also under `accelerate launch`."""
+    """A parser whose error is the last line on the screen, also under `accelerate launch`."""
 
-    help_all = {"action": "store_true", "help": "Every option, TRL's included."}  # noqa: RUF012
+    help_all = {"action": "store_true", "help": "Show every option, with TRL's."}  # noqa: RUF012
 
-    def error(self, message: str) -> NoReturn:
-        """Write one line of usage, then what is wrong in one line, and exit with code 2."""
-        repeat_below_launcher(f"{self.prog}: {' '.join(message.split())}")
-        super().error(message)
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Write a message and end. Its last line is repeated after the launcher's output."""
+        if message:
+            repeat_below_launcher(message.splitlines()[-1])
+        super().exit(status, message)
 
 
 def start_parser(script: Script) -> StartParser:
-    """The script's options, the environment's and, by name alone, TRL's."""
+    """A parser of the script's options, the environment's, and the names of TRL's."""
     parser = StartParser(script.prog, script.description, config=True, common=COMMON)
     add_fields(parser.add_argument_group("script"), script.own)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
-    trl = parser.add_argument_group("trainer, the commonest (all of TRL's: --help-all)")
+    trl = parser.add_argument_group("trainer, the most common (all of TRL's: --help-all)")
     add = trl.add_argument
-    model = "A folder, a GGUF file or an id of the hub."
+    model = "A folder, a GGUF file or an id on the hub."
     if script.model == STARTER:
-        model += f" Default: {STARTER}, which ships."
+        model += f" Default: {STARTER}, which comes with the package."
     add("--model-name-or-path", default=script.model, metavar="MODEL", help=model)
     out = script.output_dir
-    add("--output-dir", default=out, metavar="DIR", help=f"Where the policy goes. Default: {out}.")
+    add("--output-dir", default=out, metavar="DIR", help=f"Folder of the policy. Default: {out}.")
     add(
         "--resume-from-checkpoint",
         default="false",
         metavar="true|DIR",
-        help="true, or a checkpoint's folder.",
+        help="true for the last checkpoint, or a checkpoint's folder.",
     )
     switches = trl_fields(script.trl)
-    for name in script.shown:
+    for name, purpose in script.shown.items():
         value: dict[str, Any] = {"action": "store_true"} if switches.get(name) else {"metavar": "N"}
-        add(_dashed(name), help="As in TRL.", **value)
-    add("--use-cpu", action="store_true", help="Leave a GPU alone.")
-    add("--seed", metavar="N", help="Of everything drawn. Default: 42.")
+        add(_dashed(name), help=purpose, **value)
+    add("--use-cpu", action="store_true", help="Do not use a GPU.")
+    add("--seed", metavar="N", help="Random seed. Default: 42.")
     for name, is_switch in switches.items():
         if _dashed(name) not in parser._option_string_actions:
             value = {"action": "store_true"} if is_switch else {"nargs": "*"}
@@ -117,16 +118,16 @@ def _dashed(name: str) -> str:
 
 
 def check_start(argv: Sequence[str], script: Script) -> None:
-    """Refuse in the first seconds what cannot work, and end the process.
+    """Check the options in the first seconds. On an error, end the process.
 
     Args:
         argv: The command line without the program's name.
-        script: Whose.
+        script: The script to start.
     """
     parser = start_parser(script)
     options, unknown = parser.parse_known_args(argv)
     if options.help_all or os.environ.get("RANK", "0") != "0":
-        return  # the other processes would say the same
+        return  # the other processes would print the same
     if unknown and trl_fields(script.trl):
         parser.refuse_unknown(unknown)
     try:
@@ -145,10 +146,10 @@ def check_start(argv: Sequence[str], script: Script) -> None:
 
 
 def check_values(options: Namespace, script: Script) -> None:
-    """Refuse what TRL's own options cannot take.
+    """Refuse values that TRL's options cannot take.
 
     Raises:
-        SpecError: A number is none, or a choice is none of those there are.
+        SpecError: A value is not a number, or not one of the choices.
     """
     own = {field.name for kind in (script.own, EnvConfig) for field in fields(kind)}
     for name in trl_fields(script.trl).keys() - own:
@@ -161,21 +162,21 @@ def check_values(options: Namespace, script: Script) -> None:
 
 
 def check_dataset(env: EnvConfig) -> None:
-    """Refuse a dataset that cannot be read; one of the hub is left for later.
+    """Refuse a dataset that cannot be read. A dataset on the hub is not checked here.
 
     Raises:
-        DataError: It cannot.
+        DataError: The dataset cannot be read.
     """
     if not env.dataset.startswith("hf:"):
         open_questions(env)
 
 
 def check_model(options: Namespace) -> None:
-    """Refuse a model that is not there.
+    """Refuse a model that does not exist.
 
     Raises:
-        SpecError: None is named.
-        InputError: It is not there.
+        SpecError: No model is named.
+        InputError: The model does not exist.
     """
     name = options.model_name_or_path
     if name is None:
@@ -194,11 +195,12 @@ def check_model(options: Namespace) -> None:
 
 
 def check_output(options: Namespace) -> None:
-    """Refuse to train into a folder that holds a run, unless it may be emptied.
+    """Refuse an output folder that holds a run, unless `--overwrite` is given.
 
     Raises:
-        InputError: It holds one, or emptying it would delete the model to train.
-        StorageError: It cannot be made.
+        InputError: The folder holds a run.
+        SpecError: Emptying the folder would delete the model to train.
+        StorageError: The folder cannot be made.
     """
     folder = Path(options.output_dir)
     try:
@@ -211,17 +213,17 @@ def check_output(options: Namespace) -> None:
     if not options.overwrite:
         raise InputError(
             f"{folder} holds a run ({found[0].name}). Fix: give --resume-from-checkpoint true to "
-            "go on, --overwrite to start anew, or another --output-dir."
+            "continue, --overwrite to start again, or another --output-dir."
         )
     if Path(options.model_name_or_path).resolve().is_relative_to(folder.resolve()):
         raise SpecError(
-            f"--overwrite would delete the model to train, which lies in {folder}. "
+            f"--overwrite would delete the model to train, which is in {folder}. "
             "Fix: give another --output-dir."
         )
 
 
 def empty_output(folder: Path, rollouts: str | None) -> None:
-    """Remove an earlier run's log, checkpoints, weights and rollouts, and nothing else."""
+    """Remove an earlier run's log, checkpoints, weights and rollouts. Other files stay."""
     for path in _of_a_run(folder):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in Path(rollouts or folder).glob("step-*.jsonl.zst"):

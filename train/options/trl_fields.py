@@ -1,4 +1,4 @@
-"""TRL's options, read from its source: importing TRL takes many seconds."""
+"""TRL's options, read from its source code, because importing TRL takes many seconds."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _NUMBERS: dict[str, tuple[Callable[[str], object], str]] = {
 
 @lru_cache(maxsize=4)
 def trl_fields(config: str) -> dict[str, bool]:
-    """Option -> whether it is a switch; nothing where the packages are laid out otherwise.
+    """Map each option to whether it is a switch. Empty if the packages have another layout.
 
     Args:
-        config: TRL's module of the trainer's options, such as `grpo_config`.
+        config: TRL's module with the trainer's options, such as `grpo_config`.
     """
     found: dict[str, bool] = {}
     for name, (annotation, default) in _declared(config).items():
@@ -41,13 +41,13 @@ def trl_fields(config: str) -> dict[str, bool]:
 
 
 def wrong_value(config: str, name: str, value: str) -> str | None:
-    """What TRL expects of an option, if the value on a command line is something else.
+    """What TRL expects of an option, if a value does not fit. None if it fits.
 
-    Numbers and choices (`save_strategy`, `lr_scheduler_type` ...) are checked; whether a number is
-    in range, or a text has a meaning, only TRL knows.
+    Numbers and choices (`save_strategy`, `lr_scheduler_type` ...) are checked. Only TRL checks
+    whether a number is in range or a text is valid.
     """
     annotation, default = _declared(config).get(name, ("", ""))
-    named = _NAMED.search(default)  # loss_type names its values in its help alone
+    named = _NAMED.search(default)  # loss_type names its values only in its help
     if named is not None and value not in (values := _QUOTED.findall(named[1])):
         return f"expected one of {', '.join(values)}"
     kinds = [kind for kind in annotation.split(" | ") if kind not in ("None", "str")]
@@ -69,7 +69,7 @@ def wrong_value(config: str, name: str, value: str) -> str | None:
 
 @lru_cache(maxsize=4)
 def _declared(config: str) -> dict[str, tuple[str, str]]:
-    """Option -> its annotation and its default, as the source has them."""
+    """Map each option to its annotation and its default, as written in the source."""
     found: dict[str, tuple[str, str]] = {}
     for package, path in (("trl", f"trainer/{config}.py"), *_FILES):
         body = _source(package, path)
@@ -85,7 +85,7 @@ def _declared(config: str) -> dict[str, tuple[str, str]]:
 
 @lru_cache(maxsize=1)
 def _choices() -> dict[str, list[str]]:
-    """The values of transformers' enumerations of text."""
+    """The values of transformers' string enumerations."""
     return {
         cls.name: [
             str(item.value.value)
@@ -98,7 +98,7 @@ def _choices() -> dict[str, list[str]]:
 
 
 def _source(package: str, path: str) -> list[ast.ClassDef] | None:
-    """The classes of a module, without importing it; None where there is no such file."""
+    """The classes of a module, without importing it. None if the file does not exist."""
     spec = find_spec(package)
     file = Path(*(spec.submodule_search_locations or ()) if spec else (), path)
     if spec is None or not file.is_file():

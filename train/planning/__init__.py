@@ -1,1 +1,1 @@
-"""What a training will take, before any GPU time is spent."""
+"""Estimates of what a training run needs, before it uses any GPU time."""

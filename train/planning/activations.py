@@ -1,13 +1,12 @@
-"""How much memory one forward and backward of the real loss takes, traced without a GPU.
+"""Trace the memory of one forward and backward pass of the real loss, without a GPU.
 
-The model is built without weights, wrapped as TRL wraps it (LoRA, checkpointing, the fused head
-that makes no logits), and run on fake tensors, which have a shape and no data. A dispatch mode
-counts the bytes of all storages that are alive. PyTorch's own `MemTracker` cannot do it: it refuses
+The model is built without weights and wrapped as in TRL: LoRA, checkpointing, and the fused head
+that makes no logits. It runs on fake tensors, which have a shape and no data. A dispatch mode
+counts the bytes of all live storages. PyTorch's `MemTracker` cannot do this, because it refuses
 models with frozen weights.
 
-The trace runs the CPU's kernels: attention there keeps no matrix of scores either, as on a GPU. The
-head's chunks are a little larger than those of TRL's Triton kernel. What kernels take inside
-themselves is not seen.
+The trace runs the CPU's kernels. As on a GPU, their attention keeps no matrix of scores. The head's
+chunks are a little larger than those of TRL's Triton kernel. Memory inside kernels is not counted.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from longvideo_env.errors import SpecError
 
 @dataclass(frozen=True)
 class Rows:
-    """What one micro-batch is.
+    """The shape of one micro-batch.
 
     Attributes:
-        batch: Rows.
-        tokens: Tokens of each.
+        batch: Number of rows.
+        tokens: Tokens per row.
         checkpointing: Whether activations are computed again in the backward pass.
         lora_r: Rank of LoRA on every linear layer, or None for full fine-tuning.
     """
@@ -43,18 +42,18 @@ class Rows:
 
 
 class PeakBytes(TorchDispatchMode):
-    """Counts the bytes of storages that are made while it is entered, and are alive.
+    """Counts the bytes of live storages that were made inside this context.
 
     Attributes:
-        live: Now.
-        peak: The most so far.
+        live: Bytes now.
+        peak: The most bytes so far.
     """
 
     def __init__(self, known: list[torch.Tensor]) -> None:
-        """Tensors that were there before do not count."""
+        """`known` are the tensors from before. They do not count."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
-        # Kept here, so that no new storage gets the address of one of them.
+        # Kept alive, so that no new storage gets one of their addresses.
         self._before = [tensor.untyped_storage() for tensor in known]
         self._sizes = {storage._cdata: 0 for storage in self._before}
 
@@ -65,7 +64,7 @@ class PeakBytes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run an operation, and count what it made."""
+        """Run an operation, and count its new storages."""
         out = func(*args, **(kwargs or {}))
         for made in tree_leaves(out):
             if isinstance(made, torch.Tensor):
@@ -85,14 +84,14 @@ class PeakBytes(TorchDispatchMode):
 
 
 def traced_bytes(config: Any, rows: Rows) -> int:
-    """The most bytes that activations take on one GPU, gradients of weights left out.
+    """The peak bytes of activations on one GPU, without the gradients of weights.
 
-    Layers that are all alike are not all run: the peak grows evenly with their number, so two
-    shallow models tell it.
+    If all layers are alike, the peak grows linearly with their number. Then only two shallow models
+    are run.
 
     Args:
         config: A transformers config.
-        rows: What is run.
+        rows: The micro-batch to run.
 
     Raises:
         SpecError: The model cannot be run on fake tensors.
@@ -102,7 +101,7 @@ def traced_bytes(config: Any, rows: Rows) -> int:
 
 @dataclass(frozen=True)
 class _Config:
-    """Held beside its text, which is what a cache can compare."""
+    """A config that the cache does not compare. The cache compares its JSON text."""
 
     of: Any = field(compare=False)
 
@@ -127,7 +126,7 @@ def _by_depth(config: Any, rows: Rows) -> int:
 
 
 SHALLOW = 2
-"""Layers of the smaller of the two models that are traced."""
+"""Number of layers of the smaller of the two traced models."""
 
 
 def _trace(config: Any, depth: int, rows: Rows) -> int:
@@ -138,7 +137,7 @@ def _trace(config: Any, depth: int, rows: Rows) -> int:
         ids = torch.zeros(rows.batch, rows.tokens, dtype=torch.long)
         for weight in model.parameters():
             if weight.requires_grad:
-                # DeepSpeed's estimate counts gradients; here they would count twice.
+                # DeepSpeed's estimate counts gradients. Here they would count twice.
                 weight.register_post_accumulate_grad_hook(_drop_gradient)
         peak = PeakBytes([*model.parameters(), *model.buffers(), ids])
         with peak:
@@ -151,7 +150,7 @@ def grpo_loss(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """The clipped loss of GRPO over all tokens, with advantages of 1.
 
     Args:
-        model: What `build` made, with weights.
+        model: The model from `build`, with weights.
         ids: Tokens. Shape: (batch, tokens).
     """
     mask = torch.ones_like(ids)
@@ -165,7 +164,7 @@ def _drop_gradient(weight: torch.Tensor) -> None:
 
 
 def build(config: Any, depth: int, rows: Rows) -> Any:
-    """The model as TRL trains it, of so many layers, without weights."""
+    """The model as TRL trains it, with `depth` layers and without weights."""
     from copy import deepcopy
 
     from peft import LoraConfig, get_peft_model

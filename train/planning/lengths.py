@@ -1,4 +1,4 @@
-"""How many tokens the prompts and observations of real questions take."""
+"""Count the tokens of the prompts and observations of real questions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from longvideo_env.game.policy import Message
 from longvideo_env.schema import Question, Video
 
 CHARACTERS_PER_TOKEN = 3.0
-"""Where there is no tokenizer: English takes four of Qwen's, names and tags fewer."""
+"""Used without a tokenizer. With Qwen's, English has about four, names and tags have fewer."""
 
 N_ROLE_TOKENS = 8
-"""What a chat template writes around a message."""
+"""Tokens that a chat template adds around a message."""
 
 N_LOOK_TOKENS = 400
-"""A long reply of a vision agent: some are asked for a paragraph."""
+"""Tokens of a long reply by a vision agent, about a paragraph."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Lengths:
     """Token counts over some questions.
 
     Attributes:
-        n_questions: How many were counted.
-        prompt_median: Of the first prompt, opened at the video's longest clip.
-        prompt_max: The same.
-        observation_max: The most that a turn adds besides the reply.
+        n_questions: Number of questions counted.
+        prompt_median: Median length of the first prompt, opened at the video's longest clip.
+        prompt_max: Greatest length of the same prompt.
+        observation_max: The most tokens that a turn adds besides the reply.
     """
 
     n_questions: int
@@ -41,20 +41,20 @@ class Lengths:
     observation_max: int
 
     def episode_max(self, max_turns: int, max_turn_tokens: int) -> int:
-        """The most tokens of an episode: the last turn has no observation."""
+        """The most tokens of an episode. Its last turn has no observation."""
         turns = max_turns * max_turn_tokens + (max_turns - 1) * self.observation_max
         return self.prompt_max + turns
 
 
 def estimate_tokens(text: str) -> int:
-    """A number of tokens on the safe side, without a tokenizer."""
+    """Estimate the number of tokens without a tokenizer, rather too high than too low."""
     return int(len(text) / CHARACTERS_PER_TOKEN) + 1
 
 
 def count_lengths(
     dataset: Dataset, game: Game, count: Callable[[str], int], limit: int = 200
 ) -> Lengths:
-    """Count over questions spread evenly over a dataset.
+    """Count the tokens of questions that are spread evenly over a dataset.
 
     Args:
         dataset: The questions and their videos.
@@ -85,7 +85,7 @@ def count_lengths(
 
 
 def opening(question: Question, video: Video, window: tuple[str, ...], game: Game) -> list[Message]:
-    """The messages of the first prompt, as an episode writes them."""
+    """The messages of the first prompt, as in an episode."""
     messages: list[Message] = []
     if game.instructions:
         text = game.rules_text(len(question.options))
@@ -95,7 +95,7 @@ def opening(question: Question, video: Video, window: tuple[str, ...], game: Gam
 
 
 def longest_window(video: Video, game: Game) -> tuple[str, ...]:
-    """The evidence window with most to read."""
+    """The evidence window with the longest text."""
     windows = [video.window(clip_id, game.window) for clip_id in video.clip_ids]
     return max(windows, key=lambda window: len(game.view_text(video, window)))
 

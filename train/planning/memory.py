@@ -1,6 +1,6 @@
-"""How much memory training takes on a GPU, estimated from a model's `config.json` alone.
+"""Estimate the memory of training on a GPU from a model's `config.json` alone.
 
-`activations.py` traces what the loss takes; here is what the model itself takes.
+This module estimates the model's memory. `activations.py` traces the memory of the loss.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from typing import Any
 
 GIB = 2**30
 BF16, ADAM = 2, 12
-"""Bytes a weight: in bfloat16; for Adam's two moments and the float32 copy."""
+"""Bytes per weight: in bfloat16, and for Adam's two moments with the float32 copy."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model's size follows from.
+    """The numbers that decide a model's memory.
 
     Attributes:
         name: Its architecture.
         weights: Number of weights.
         trained: Number of weights with a gradient.
-        context: The most tokens that it can hold.
+        context: Its context length in tokens.
         layers: Number of layers.
         hidden: Width.
         vocabulary: Number of tokens.
         cache_per_token: Bytes of keys and values for one token, in bfloat16.
-        largest_layer: Weights of the largest layer that ZeRO-3 gathers as one.
+        largest_layer: Weights of the largest layer that ZeRO-3 gathers in one piece.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Sharding:
-    """How a run is spread.
+    """How a run is spread over GPUs.
 
     Attributes:
-        processes: GPUs.
-        zero_stage: DeepSpeed's, 0 without it.
-        offload_optimizer: Whether its state lies in the host's memory.
-        offload_parameters: Whether the weights do.
+        processes: Number of processes, one per GPU.
+        zero_stage: DeepSpeed's ZeRO stage. 0 without DeepSpeed.
+        offload_optimizer: Whether the optimizer's state is in the host's memory.
+        offload_parameters: Whether the weights are in the host's memory.
     """
 
     processes: int = 1
@@ -58,7 +58,7 @@ class Sharding:
 
 
 def read_shape(config: Any, *, lora_r: int | None = None) -> Shape:
-    """Build the model without its weights, and count.
+    """Build the model without its weights, and count them.
 
     Args:
         config: A transformers config.
@@ -102,10 +102,10 @@ def states_bytes(
 ) -> dict[str, float]:
     """Bytes on each GPU for weights, gradients and the optimizer's state.
 
-    For ZeRO-2 and ZeRO-3 DeepSpeed's own estimators say what trained weights take; they know no
-    frozen weights, which come on top in bfloat16. For the stages below they have no estimate: 18
-    bytes a trained weight (Rajbhandari et al., arXiv 1910.02054, and gradients once more in
-    float32), of which ZeRO-1 divides the optimizer's 12.
+    For ZeRO-2 and ZeRO-3, DeepSpeed's own estimators give the memory of trained weights. They do
+    not know frozen weights, which are added in bfloat16. Without ZeRO and for ZeRO-1 they have no
+    estimate. A trained weight then takes 20 bytes: 16 (Rajbhandari et al., arXiv 1910.02054), and
+    4 for its gradient in float32. ZeRO-1 divides the optimizer's 12 bytes among the GPUs.
 
     Args:
         shape: The model's.
@@ -139,12 +139,12 @@ def states_bytes(
 
 
 def activations_bytes(shape: Shape, batch: int, tokens: int, *, checkpointing: bool) -> float:
-    """Bytes for one forward and backward of `batch` rows of `tokens`.
+    """Bytes for one forward and backward pass of `batch` rows of `tokens`.
 
-    Arithmetic, for models that `activations.traced_bytes` cannot run. Checkpointing keeps each
-    layer's input; without it about 34 numbers a token, layer and unit of width are kept
-    (Korthikanti et al., arXiv 2205.05198, without attention's own). TRL's head makes no logits, but
-    float32 chunks of at most 4,096 tokens by 32,768 words, six at once.
+    This is arithmetic, for models that `activations.traced_bytes` cannot run. With checkpointing
+    each layer's input is kept. Without it about 34 bytes per token, layer and unit of width are
+    kept (Korthikanti et al., arXiv 2205.05198, without attention's scores). TRL's head makes no
+    logits. It makes float32 chunks of at most 4,096 tokens by 32,768 words, six at once.
     """
     a_layer = batch * tokens * shape.hidden * BF16
     kept = shape.layers * a_layer * (1 if checkpointing else 17) + 17 * a_layer
@@ -152,5 +152,5 @@ def activations_bytes(shape: Shape, batch: int, tokens: int, *, checkpointing: b
 
 
 def in_gib(n_bytes: float) -> str:
-    """Bytes for people."""
+    """Format bytes in GiB."""
     return f"{n_bytes / GIB:.1f} GiB"

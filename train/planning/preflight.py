@@ -3,9 +3,9 @@
     python train/grpo.py --config configs/grpo/qwen2.5-3b.yaml --dataset DATA_FOLDER --preflight \
         --accelerate-config configs/accelerate/zero2.yaml --gpu-memory-gb 80
 
-Runs anywhere, also on a machine without a GPU and without the model's weights: its `config.json` is
-enough. Without its tokenizer, token counts are estimated. Exit code 0: the plan is sound; 3: it is
-not, and the table says what mends it.
+It needs no GPU and no weights: the model's `config.json` is enough. Without the model's tokenizer,
+token counts are estimated. Exit code 0: the plan is sound. Exit code 3: it is not, and the table
+says how to fix it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from transformers import AutoConfig, TrainingArguments
 from trl import GRPOConfig, ModelConfig
 
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
+from longvideo_env.commands.typeset import TABLE_FORMATS, output_console, table_format
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.forms import open_questions
-from longvideo_env.errors import SpecError
+from longvideo_env.errors import InputError, SpecError
 from longvideo_env.game.game import Game
 from longvideo_env.tools.registry import build_toolbox
 from train.options.grpo_options import GrpoArguments, Options, check, parse
@@ -49,7 +50,7 @@ from train.planning.memory import (
 
 PING_S = 5.0
 OVERHEAD = 0.08
-"""Share of a GPU that CUDA, NCCL and fragments take."""
+"""Share of a GPU's memory for CUDA, NCCL and fragmentation."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,9 @@ class Line:
     """One line of the plan.
 
     Attributes:
-        name: What it is about.
-        text: What was found.
-        mend: How to fix it; empty where nothing is wrong.
+        name: The subject.
+        text: The finding.
+        mend: How to fix it. Empty if nothing is wrong.
     """
 
     name: str
@@ -69,15 +70,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration, read.
+    """A configuration with its model and questions.
 
     Attributes:
         args: Options of the script.
-        env: Of the environment.
-        training: Of TRL.
-        model: The model's.
-        config: Its `config.json`, as transformers reads it.
-        shape: Its size.
+        env: Options of the environment.
+        training: Options of TRL.
+        model: Options of the model.
+        config: The model's `config.json`, as read by transformers.
+        shape: The model's size.
         sharding: How the run is spread.
         dataset: The questions.
     """
@@ -93,10 +94,10 @@ class Plan:
 
 
 def read_sharding(path: str | None) -> Sharding:
-    """What an accelerate config says of processes and ZeRO; one process without it.
+    """Read processes and ZeRO from an accelerate config. One process without a config.
 
     Raises:
-        SpecError: It cannot be read.
+        SpecError: The config cannot be read.
     """
     if path is None:
         return Sharding()
@@ -110,27 +111,27 @@ def read_sharding(path: str | None) -> Sharding:
             zero.get("offload_param_device", "none") != "none",
         )
     except (OSError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise SpecError(f"accelerate_config {path}: not an accelerate config: {error}") from error
+        raise InputError(f"accelerate_config {path}: not an accelerate config: {error}") from error
 
 
 def read_options(argv: Sequence[str]) -> tuple[Options, Sharding]:
-    """Parse as many processes would.
+    """Parse the options as on the machine of the run, with all its processes.
 
     Raises:
-        SpecError: An option has no meaning, or the batch cannot be divided; says how to fix it.
+        SpecError: An option is invalid, or the batch cannot be divided among the processes.
     """
     path = _flag(argv, "--accelerate-config")
     sharding = read_sharding(path)
     spread = patch.object(TrainingArguments, "world_size", property(lambda _: sharding.processes))
     with spread:
         try:
-            # A GPU is not needed to read that bf16 will be used on one.
+            # This machine may have no GPU, so read the options for a CPU.
             options = parse([*argv, "--use-cpu", "true"])
         except SpecError as error:
             if "divisible" in str(error):
                 raise SpecError(
-                    f"{error} (with {sharding.processes} processes). Fix: let "
-                    "per_device_train_batch_size * processes * gradient_accumulation_steps be a "
+                    f"{error} (with {sharding.processes} processes). Fix: make "
+                    "per_device_train_batch_size * processes * gradient_accumulation_steps a "
                     "multiple of num_generations."
                 ) from error
             raise
@@ -138,10 +139,10 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Sharding]:
 
 
 def make_plan(options: Options, sharding: Sharding) -> Plan:
-    """Read what the options name.
+    """Read the model's config and the questions that the options name.
 
     Raises:
-        SpecError: There is no such model or tool.
+        SpecError: The model or a tool does not exist.
         DataError: The questions cannot be read.
     """
     args, env, training, model = options
@@ -154,7 +155,7 @@ def make_plan(options: Options, sharding: Sharding) -> Plan:
             trust_remote_code=training.trust_remote_code,
         )
     except (OSError, ValueError) as error:
-        raise SpecError(
+        raise InputError(
             f"model_name_or_path: no config.json at {model.model_name_or_path!r}: "
             f"{' '.join(str(error).split())}"
         ) from error
@@ -165,7 +166,7 @@ def make_plan(options: Options, sharding: Sharding) -> Plan:
 
 
 def inspect(plan: Plan) -> Iterator[Line]:
-    """The plan, line by line."""
+    """Check the plan and yield its lines."""
     shape, spread = plan.shape, plan.sharding
     share = shape.trained / shape.weights
     how = f"LoRA r={plan.model.lora_r}, {share:.2%} trained" if plan.model.use_peft else "full"
@@ -195,11 +196,13 @@ def _batch(plan: Plan) -> Line:
     updates = max(1, uses // training.gradient_accumulation_steps)
     text = (
         f"{groups} questions x {training.num_generations} = {episodes} episodes, "
-        f"{episodes // plan.sharding.processes} a process, {updates} updates with each batch; "
+        f"{episodes // plan.sharding.processes} per process, {updates} updates with each batch; "
         f"{len(plan.dataset.tasks)} questions"
     )
     if len(plan.dataset.tasks) < groups:
-        return Line("batch", text, "lower per_device_train_batch_size, or raise num_generations.")
+        return Line(
+            "batch", text, "lower --per-device-train-batch-size, or raise --num-generations."
+        )
     return Line("batch", text)
 
 
@@ -207,7 +210,7 @@ def _lengths(plan: Plan) -> Iterator[Line]:
     count, known = _counter(plan)
     game = Game.from_config(plan.env)
     lengths = count_lengths(plan.dataset, game, count)
-    how = "counted" if known else "estimated: no tokenizer there"
+    how = "counted" if known else "estimated without a tokenizer"
     yield Line(
         "prompt",
         f"{lengths.prompt_median} tokens at the median, {lengths.prompt_max} at most "
@@ -224,7 +227,7 @@ def _lengths(plan: Plan) -> Iterator[Line]:
         room = bound - lengths.prompt_max - (game.max_turns - 1) * lengths.observation_max
         fits = room // game.max_turns
         advice = f"max_turn_tokens {fits}" if fits > 0 else "fewer max_turns or a smaller window"
-        mend = f"take {advice}, or raise {name}: longer episodes end for lack of room."
+        mend = f"take {advice}, or raise {name}. Longer episodes end for lack of context."
     yield Line("episode", text, mend)
 
 
@@ -238,7 +241,7 @@ def _context(plan: Plan) -> tuple[int, str]:
 
 
 def _counter(plan: Plan) -> tuple[Callable[[str], int], bool]:
-    """Counts tokens, and whether with the model's own tokenizer."""
+    """A function that counts tokens, and whether it uses the model's own tokenizer."""
     from transformers import AutoTokenizer
 
     try:
@@ -253,7 +256,7 @@ def _counter(plan: Plan) -> tuple[Callable[[str], int], bool]:
 def _memory(plan: Plan) -> Iterator[Line]:
     training, shape = plan.training, plan.shape
     gpu = plan.args.gpu_memory_gb * 1e9
-    # LoRA's reference is the model with the adapter switched off.
+    # With LoRA the reference is the model without its adapter, so it takes no memory.
     reference = training.beta > 0 and not plan.model.use_peft
     lora = plan.model.use_peft
     states = states_bytes(shape, plan.sharding, lora=lora, reference=reference)
@@ -264,7 +267,7 @@ def _memory(plan: Plan) -> Iterator[Line]:
     try:
         states["activations"] = float(traced_bytes(plan.config, rows))
     except SpecError as error:
-        how = f"by arithmetic, as the trace failed ({error})"
+        how = f"by arithmetic, because the trace failed ({error})"
         states["activations"] = activations_bytes(
             shape, batch, tokens, checkpointing=training.gradient_checkpointing
         )
@@ -281,7 +284,7 @@ def _memory(plan: Plan) -> Iterator[Line]:
             "per_device_train_batch_size, or less vllm_gpu_memory_utilization."
         )
     text = (
-        f"{in_gib(needed)} a GPU of {in_gib(left)} left ({parts}, {how}: {batch} x {tokens} tokens)"
+        f"{in_gib(needed)} per GPU, {in_gib(left)} left ({parts}, {how}: {batch} x {tokens} tokens)"
     )
     yield Line("training", text, mend)
     if colocated:
@@ -305,8 +308,8 @@ def _engine(plan: Plan, share: float) -> Line:
         return Line(
             "vLLM",
             text,
-            f"one episode may take {held} tokens: raise vllm_gpu_memory_utilization or "
-            "vllm_tensor_parallel_size, or lower vllm_max_model_length.",
+            "raise vllm_gpu_memory_utilization or vllm_tensor_parallel_size, or lower "
+            f"vllm_max_model_length. One episode may take {held} tokens.",
         )
     return Line("vLLM", f"{text}, {tokens / held:.1f} episodes of full length")
 
@@ -334,7 +337,7 @@ def _ping(url: str) -> Line:
 
 def _disk(plan: Plan) -> Line:
     training = plan.training
-    # A checkpoint holds the weights and, for what is trained, the optimizer's state.
+    # A checkpoint holds the weights, and the optimizer's state of the trained weights.
     weights = plan.shape.trained * 2 if plan.model.use_peft else plan.shape.weights * 2
     size = weights + plan.shape.trained * 12
     kept = 0
@@ -353,12 +356,12 @@ def _disk(plan: Plan) -> Line:
 
 
 def show(lines: Sequence[Line], console: Console) -> None:
-    """Print the plan as a table, and what has to be mended below it."""
+    """Print the plan as a table, and the fixes below it."""
     table = Table(title="Plan")
-    for name in ("", "what", "finding"):
+    for name in ("state", "what", "finding"):
         table.add_column(name)
     for line in lines:
-        mark = "[red]mend[/]" if line.mend else "[green]ok[/]"
+        mark = "[red]to fix[/]" if line.mend else "[green]ok[/]"
         table.add_row(mark, line.name, escape(line.text))
     console.print(table)
     for line in lines:
@@ -370,12 +373,17 @@ def run(argv: Sequence[str]) -> int:
     """Check a command line of `train/grpo.py`. Returns the exit code.
 
     Raises:
-        SpecError: An option has no meaning.
+        SpecError: An option is invalid.
         DataError: The questions cannot be read.
     """
     plan = make_plan(*read_options(argv))
+    if plan.args.format not in TABLE_FORMATS:
+        raise SpecError(
+            f"--format must be one of {', '.join(TABLE_FORMATS)}, got {plan.args.format!r}."
+        )
+    table_format.set(plan.args.format)
     lines = list(inspect(plan))
-    show(lines, Console(width=120))
+    show(lines, output_console())
     return EXIT_FINDINGS if any(line.mend for line in lines) else EXIT_DONE
 
 

@@ -1,12 +1,13 @@
-"""Write the prompt set of GRPO: which questions to train on, where each opens, and how long it is.
+"""Write the prompt set of GRPO: the training questions with their first clips and prompt lengths.
 
     longvideo-env prompt-set --dataset DATA_FOLDER --out runs/prompts --tokenizer Qwen/Qwen2.5-3B-Instruct
     accelerate launch [...] train/grpo.py --questions runs/prompts/train.parquet [...]
 
-Writes `train.parquet`, and with `--val-share` `val.parquet`, whose videos are others. A row holds
-`qid`, `video_id`, `show`, `question`, `options` (all of them), `first_clip` (named by the grounding
-agent), `prompt_tokens` (of the first prompt, opened there) and `words` (a hash). It holds no gold:
-neither the answer nor its clip. The same seed gives the same rows.
+Writes `train.parquet`. With `--val-share` it also writes `val.parquet`, with other videos. A row
+holds `qid`, `video_id`, `show`, `question`, `options` (all of them), `first_clip` (named by the
+grounding agent), `prompt_tokens` (of the first prompt at that clip) and `words` (a hash of the
+game's wording). It holds neither the gold answer nor the gold clip. The same seed gives the same
+rows.
 """  # noqa: E501 - a command
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ class Selection:
     """Which questions to take.
 
     Attributes:
-        limit: The most questions, drawn at random; None takes all.
-        per_video: The most of one video, drawn at random.
-        val_share: Share of the videos, and all their questions, that go to `val`.
-        seed: Of everything drawn.
+        limit: The most training questions, drawn at random. None takes all.
+        per_video: The most questions of one video, drawn at random.
+        val_share: Share of the videos that go to `val`, with all their questions.
+        seed: The random seed.
     """
 
     limit: int | None = None
@@ -106,10 +107,10 @@ async def make_rows(
     count: Callable[[str], int],
     advance: Callable[[], None],
 ) -> list[dict[str, Any]]:
-    """One row a question. Asks the grounding agent, so many at a time.
+    """Make one row per question. At most `IN_FLIGHT` calls of the grounding agent run at a time.
 
     Raises:
-        ToolError: It could not name a first clip.
+        ToolError: The grounding agent did not name a first clip.
     """
     toolbox, game = build_toolbox(config, dataset), Game.from_config(config)
     slots = asyncio.Semaphore(IN_FLIGHT)
@@ -146,7 +147,7 @@ async def _first_clip(task: Task, dataset: Dataset, toolbox: Toolbox, game: Game
 
 
 def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Write rows; the file appears whole or not at all."""
+    """Write rows. The file appears complete or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -156,10 +157,10 @@ def write_parquet(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def read_qids(path: str | Path) -> list[str]:
-    """The questions of a prompt set.
+    """The question ids of a prompt set.
 
     Raises:
-        DataError: It cannot be read, or is not one.
+        DataError: The file cannot be read, or is not a prompt set.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -170,7 +171,7 @@ def read_qids(path: str | Path) -> list[str]:
         raise DataError(
             f"not a prompt set: {error}",
             path,
-            mend="make one with train/planning/prompt_sets.py.",
+            mend="make one with longvideo-env prompt-set.",
         ) from error
 
 
@@ -221,17 +222,17 @@ def _counter(tokenizer: str | None) -> Callable[[str], int]:
 
 def _parser() -> OptionParser:
     parser = OptionParser(prog="longvideo-env prompt-set", description=__doc__)
-    parser.add_argument("--dataset", required=True, help="As everywhere: a folder, mini, embedded.")
+    parser.add_argument("--dataset", required=True, help="Dataset: a folder, mini or embedded.")
     parser.add_argument("--split", default="train", help="Split of the dataset.")
     parser.add_argument("--out", required=True, type=Path, help="Folder of the parquet files.")
-    parser.add_argument("--grounding", default="bm25", help="Names the first clips.")
-    parser.add_argument("--window", type=int, default=1, help="Evidence window.")
+    parser.add_argument("--grounding", default="bm25", help="Agent that names the first clips.")
+    parser.add_argument("--window", type=int, default=1, help="Evidence window in clips.")
     parser.add_argument("--limit", type=int, help="The most training questions, at random.")
     parser.add_argument("--per-video", type=int, help="The most questions of one video.")
     parser.add_argument("--val-share", type=float, default=0.0, help="Share of videos held out.")
-    parser.add_argument("--seed", type=int, default=0, help="Draws the questions.")
-    parser.add_argument("--tokenizer", help="Counts tokens; without it they are estimated.")
-    parser.add_argument("--skip-invalid", action="store_true", help="Leave bad rows out.")
+    parser.add_argument("--seed", type=int, default=0, help="Random seed of the draw.")
+    parser.add_argument("--tokenizer", help="Model whose tokenizer counts. Default: an estimate.")
+    parser.add_argument("--skip-invalid", action="store_true", help="Leave invalid rows out.")
     return parser
 
 

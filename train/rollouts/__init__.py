@@ -1,1 +1,1 @@
-"""Episodes for TRL's trainer."""
+"""Rollouts: the episodes that TRL's trainer learns from."""

@@ -1,15 +1,15 @@
-"""How the trainer's policy generates: transformers, or a vLLM engine in this process, or a server.
+"""Generation for the trainer: transformers, a vLLM engine in this process, or a vLLM server.
 
-A backend brings the policy that the rollout engine asks for replies, and for each batch of episodes
-a player, which plays them with the trainer's weights as they are now.
+A backend has a policy, which the rollout engine asks for replies. For each batch of episodes it
+gives a player, which plays them with the trainer's current weights.
 
 | backend | generates | episodes |
 |---|---|---|
-| `TransformersBackend` | with the trainer's model, in the trainer's thread | overlapped; in lockstep on demand, and where each forward is a collective |
-| `ColocateBackend` | with TRL's vLLM engine, token by token, in a thread of its own | overlapped; in lockstep where one engine spans several processes |
+| `TransformersBackend` | with the trainer's model, in the trainer's thread | overlapped; in lockstep on demand, and if each forward is a collective |
+| `ColocateBackend` | with TRL's vLLM engine, token by token, in its own thread | overlapped; in lockstep if one engine spans several processes |
 | `ServerBackend` | with requests of token ids to a vLLM server | overlapped |
 
-Every process plays its own rows, whatever the backend, so all have equally many.
+With every backend each process plays its own rows, so all processes have equally many.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ logger = get_logger(__name__)
 
 
 class Player(Protocol):
-    """Plays episodes with the trainer's weights as they are now.
+    """Plays episodes with the trainer's current weights.
 
     Attributes:
-        busy_s: Seconds in which replies were being generated so far.
+        busy_s: Seconds of generation so far.
     """
 
     @property
     def busy_s(self) -> float:
-        """Seconds in which replies were being generated so far."""
+        """Seconds of generation so far."""
         ...
 
     def play(self, episodes: Sequence[Start]) -> list[Trajectory]:
@@ -62,19 +62,19 @@ class Backend(Protocol):
     """Generation for a trainer.
 
     Attributes:
-        has_logprobs: Whether its log-probs are those of another engine than the trainer's, which
-            TRL then needs for its correction by importance sampling.
+        has_logprobs: Whether it returns log-probs because its engine is not the trainer's. TRL
+            needs them for importance sampling.
     """
 
     has_logprobs: bool
 
     @property
     def policy(self) -> Policy:
-        """What the rollout engine asks for replies."""
+        """The policy that the rollout engine asks for replies."""
         ...
 
     def open(self, trainer: Any) -> AbstractContextManager[Player]:
-        """Make ready to generate, once for a whole batch of episodes."""
+        """Get ready to generate, once for a whole batch of episodes."""
         ...
 
 
@@ -108,9 +108,9 @@ class TransformersBackend:
     def open(self, trainer: Any) -> Iterator[Player]:
         """Gather or unwrap the trainer's model.
 
-        Under ZeRO-3 with `ds3_gather_for_generation` the weights are gathered on entering and
-        generation is local: processes meet again on leaving. Without it, and under FSDP, each
-        forward is a collective, and all processes play in lockstep.
+        Under ZeRO-3 with `ds3_gather_for_generation` the weights are gathered on entering.
+        Generation is then local, and the processes synchronize on leaving. Without this option, and
+        under FSDP, each forward is a collective, and all processes play in lockstep.
         """
         args, accelerator = trainer.args, trainer.accelerator
         distributed = DistributedBackend(accelerator)
@@ -120,7 +120,7 @@ class TransformersBackend:
         collective = sharded and accelerator.num_processes > 1
         if collective and self._overlap and not self._told:
             self._told = True
-            logger.warning("Weights stay sharded while generating: rollouts run in lockstep.")
+            logger.warning("Weights stay sharded during generation: rollouts run in lockstep.")
         with (
             unwrap_model_for_generation(
                 trainer.model_wrapped,
@@ -146,8 +146,8 @@ class ColocateBackend:
         codec: The policy's.
         settings: How replies are drawn.
         concurrency: The most episodes in flight at once.
-        tensor_parallel_size: Processes that share one engine. Above 1 they have to step it
-            together, so that episodes are played in lockstep.
+        tensor_parallel_size: Processes that share one engine. If there are several, they must step
+            it together, so episodes are played in lockstep.
     """
 
     has_logprobs = True
@@ -172,7 +172,7 @@ class ColocateBackend:
 
     @contextmanager
     def open(self, trainer: Any) -> Iterator[Player]:
-        """Wake the engine where it sleeps during training. TRL has put the weights in."""
+        """Wake the engine if it sleeps during training. TRL has already loaded the weights."""
         vllm = trainer.vllm_generation
         if vllm.enable_sleep_mode:
             if vllm._llm_weights_sleeping:
@@ -205,13 +205,14 @@ class ColocateBackend:
 
 
 class ServerBackend:
-    """Generates with a vLLM server, to which TRL sends the weights.
+    """Generates with a vLLM server. TRL sends it the weights.
 
     Args:
         codec: The policy's.
         settings: How replies are drawn.
         base_url: The server's address, such as `http://host:8000`.
-        concurrency: The most episodes, and so requests, in flight at once in this process.
+        concurrency: The most episodes in flight at once in this process. Each has one request at a
+            time.
     """
 
     has_logprobs = True
@@ -234,7 +235,7 @@ class ServerBackend:
         """Wait until the server has the weights."""
         from agents.generation.vllm_server import VLLMServer
 
-        # Only the main process sends them: the others must not ask before it has.
+        # Only the main process sends the weights. The others must wait for it.
         trainer.accelerator.wait_for_everyone()
         if self._server is None:
             eos = trainer.model.generation_config.eos_token_id
@@ -272,7 +273,7 @@ class _Rounds:
 
 
 class _Stream:
-    """Plays episodes whose replies come one by one."""
+    """Plays episodes whose replies are generated one by one."""
 
     def __init__(self, policy: StreamingPolicy, generate: Any, busy_s: Callable[[], float]) -> None:
         self._policy = policy
@@ -293,8 +294,8 @@ class _Generator:
     """Generates with the trainer's model.
 
     Attributes:
-        collective: Each forward gathers weights from all processes, so that all must take part in
-            as many rounds, and within a round in as many forwards.
+        collective: Whether each forward gathers weights from all processes. All processes must then
+            run the same number of rounds, and the same number of forwards in a round.
     """
 
     model: torch.nn.Module
@@ -304,8 +305,8 @@ class _Generator:
     collective: bool
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """One batch. Without requests, take part in the other processes' round."""
-        with self.accelerator.autocast():  # as TRL computes the log-probabilities
+        """Generate one batch. Without requests, take part in the other processes' round."""
+        with self.accelerator.autocast():  # as for TRL's log-probabilities
             generated = generate_batch(
                 self.model,
                 self.codec,
@@ -324,7 +325,7 @@ class _Generator:
 
 @dataclass(frozen=True)
 class _SharedEngine:
-    """One vLLM engine over several processes, which all run the same requests."""
+    """One vLLM engine over several processes. All of them run the same requests."""
 
     engine: TokenEngine
     codec: ChatCodec
@@ -332,7 +333,7 @@ class _SharedEngine:
     accelerator: Any
 
     def generate(self, requests: Sequence[Request]) -> list[Reply]:
-        """One batch of the whole group; this process keeps its own part."""
+        """Generate one batch of the whole group. This process keeps its own part."""
         size = torch.distributed.get_world_size(self.group)
         mine = torch.distributed.get_rank(self.group)
         parts: list[Any] = [None] * size

@@ -1,4 +1,4 @@
-"""Trajectories as the columns that TRL trains on, and the functions that read rewards off them."""
+"""Turn trajectories into the columns that TRL trains on, and make the reward functions."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ def to_rows(
 ) -> dict[str, list[Any]]:
     """Trajectories as the columns that TRL expects from a `rollout_func`.
 
-    A row's `prompt_ids` and `completion_ids` together are its segments' token ids, joined. TRL
-    needs a token in each: where there is none, as when the first grounding failed, an end-of-turn
-    token masked 0 stands in.
+    A row's `prompt_ids` and `completion_ids` together are the joined token ids of its segments. TRL
+    needs at least one token in each. If there is none (for example, the first grounding failed),
+    the column holds one end-of-turn token with mask 0.
 
     Args:
-        trajectories: One a row.
+        trajectories: One per row.
         terms: The reward's terms.
-        end_of_turn_id: The codec's.
+        end_of_turn_id: The codec's end-of-turn token.
         logged: Figures of the whole step to log, the same in each row.
-        logprobs: Hand on the log-probabilities under which the tokens were sampled, 0 where
-            nothing was. A reply without them, which was cut and encoded anew
-            (`protocol=continuation`), is then not trained. Otherwise TRL computes them under the
-            policy itself.
+        logprobs: Whether to return the log-probabilities of the sampled tokens, with 0 for other
+            tokens. A reply without them is then not trained: it was cut and encoded again
+            (`protocol=continuation`). If False, TRL computes them with the policy.
     """
     names = ("prompt_ids", "completion_ids", "env_mask", "qid", "status", "facts")
     columns: dict[str, list[Any]] = {name: [] for name in names}
@@ -55,7 +54,7 @@ def to_rows(
 
 
 def facts(trajectory: Trajectory) -> dict[str, float]:
-    """What is logged of an episode besides its reward; leaves out what is not known."""
+    """The logged figures of an episode besides its reward. Unknown figures are left out."""
     if trajectory.status == "failed":
         return {"failed": 1.0}
     turns = trajectory.turns
@@ -74,10 +73,10 @@ def facts(trajectory: Trajectory) -> dict[str, float]:
 
 
 def reward_functions(terms: Sequence[str]) -> list[RewardFunction]:
-    """One reward function for each term, of the same name, and unweighted.
+    """One unweighted reward function for each term, with the term's name.
 
-    The first also logs each episode's facts, as `episodes/accuracy` and so on, the step's figures
-    under their own names, and the columns `qid` and `status` of the completions table.
+    The first function also logs: each episode's facts (`episodes/accuracy` and so on), the step's
+    figures under their own names, and the columns `qid` and `status` of the completions table.
     """
     return [_reward_function(term, reports=i == 0) for i, term in enumerate(terms)]
 
@@ -94,7 +93,7 @@ def _reward_function(term: str, *, reports: bool) -> RewardFunction:
             log_extra("status", columns["status"])
             for episode in columns["facts"]:
                 for name, value in episode.items():
-                    # TRL takes the mean over everything logged by all processes.
+                    # TRL takes the mean over the values of all processes.
                     log_metric(f"episodes/{name}", value)
             for figures in columns["step"]:
                 for name, value in figures.items():
@@ -108,7 +107,7 @@ def _reward_function(term: str, *, reports: bool) -> RewardFunction:
 def _tokens(
     trajectory: Trajectory, wants_logprobs: bool
 ) -> tuple[list[int], list[int], list[int], list[float]]:
-    """The ids of prompt and completion, and for the completion its mask and log-probs."""
+    """The ids of prompt and completion, and the completion's mask and log-probs."""
     prompt: list[int] = []
     completion: list[int] = []
     mask: list[int] = []

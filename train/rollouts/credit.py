@@ -1,20 +1,22 @@
 """Credit for each turn: advantages of shape (B, T) instead of one for the whole episode.
 
-What a turn earned is what the reward of the episode grew by: the reward terms are asked what they
-give after each turn. So any term, an own one too, gives credit by turn, and the turns of an episode
-add up to its reward less what it had before its first turn. With A the episode's advantage as TRL
-has it, statistics over the episodes of a group, and sigma as TRL's, plus 1e-4:
+A turn earns the growth of the episode's reward. The reward terms are computed after each turn, so
+every term, also a custom one, gives credit by turn. The turns of an episode add up to its reward
+minus the reward before its first turn.
+
+A is TRL's advantage of the episode. Mean and sigma are over turns of the episodes in a group. Like
+TRL, sigma has 1e-4 added.
 
 - `turn` (MT-GRPO, arXiv 2505.11821, section 3.2): A + w * (r_k - mean) / sigma for each turn k but
-  the last, where r_k is what turn k earned, against all that have a k-th turn which is not their
-  last. The last turn has A.
-- `state` (GiGPO, arXiv 2505.10978, equations 6 to 8): A + w * (R_k - mean) / sigma, where R_k is
-  what was earned from turn k on, discounted, against all turns of the group that began with the
-  same clips in view. A turn whose view no other had has A.
+  the last. r_k is the reward that turn k earned. Mean and sigma are over the k-th turns that are
+  not the last of their episode. The last turn has A.
+- `state` (GiGPO, arXiv 2505.10978, equations 6 to 8): A + w * (R_k - mean) / sigma. R_k is the
+  discounted reward earned from turn k on. Mean and sigma are over all turns of the group that began
+  with the same clips in view. A turn with a view that no other turn had has A.
 
-Deviations: MT-GRPO has two turns, and takes one reward for the first and one for the second; GiGPO
-anchors on the whole state of its environments, here the view, because visited clips and turns left
-would leave hardly two alike.
+Deviations: MT-GRPO has two turns, with one reward for the first and one for the second. GiGPO
+compares turns with the same whole state of the environment. Here they need only the same view,
+because visited clips and turns left would make almost every state unique.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ from longvideo_env.records.trajectory import Trajectory
 from longvideo_env.schema import Task
 
 EPSILON = 1e-4
-"""What TRL adds to a standard deviation."""
+"""The number that TRL adds to a standard deviation."""
 
 
 class Earned(NamedTuple):
-    """The turns of an episode.
+    """The rewards of an episode's turns.
 
     Attributes:
         group: The group of episodes that it belongs to.
-        rewards: What each turn earned.
+        rewards: The reward that each turn earned.
         states: The clips in view when each turn began.
     """
 
@@ -56,8 +58,8 @@ class Credit:
 
     Attributes:
         kind: `turn` or `state`.
-        weight: Of the turn's part beside the episode's (lambda in MT-GRPO, omega in GiGPO).
-        discount: For each turn that an earned reward lies ahead, with `state` (gamma in GiGPO).
+        weight: Weight of the turn's part (lambda in MT-GRPO, omega in GiGPO).
+        discount: With `state`: discount of later rewards per turn (gamma in GiGPO).
     """
 
     kind: str = "turn"
@@ -65,7 +67,7 @@ class Credit:
     discount: float = 0.95
 
     def of(self, episodes: Sequence[Earned | None]) -> list[list[float]]:
-        """What is added to the advantage of each turn of each episode; nothing for None."""
+        """The number to add to each turn's advantage, by episode. Empty for None."""
         values: dict[Hashable, list[tuple[int, int, float]]] = defaultdict(list)
         for row, earned in enumerate(episodes):
             if earned is None:
@@ -94,12 +96,12 @@ class Credit:
 
 
 def earned_by_turns(played: Trajectory, task: Task, game: Game, group: int) -> Earned | None:
-    """What each turn of an episode earned; None where the episode, or a part of it, has no reward.
+    """The reward that each turn of an episode earned. None if the episode or a part has no reward.
 
     Args:
         played: The episode.
         task: Its question, in the dataset's order of options.
-        game: What it played.
+        game: The game that it played.
         group: The group of episodes that it belongs to.
     """
     if played.reward is None or not played.turns:
@@ -123,7 +125,7 @@ def earned_by_turns(played: Trajectory, task: Task, game: Game, group: int) -> E
 
 
 def turn_of_tokens(played: Trajectory) -> list[int]:
-    """The turn, from 1, of each token of the completion, as `columns.to_rows` joins them."""
+    """The turn, from 1, of each completion token, in the order of `columns.to_rows`."""
     return [
         segment.turn
         for segment in played.segments

@@ -1,4 +1,4 @@
-"""What a training says of itself: one sample reply at the start, and what is wrong, with a fix."""
+"""Messages of a training run: a sample reply at the start, and warnings with a fix."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 from longvideo_env.records.trajectory import Trajectory
 
 CUT = ("length", "context")
-"""Why a reply ended that was not finished."""
+"""Finish reasons of a reply that was cut."""
 
 UNFINISHED = ("out_of_turns", "out_of_context")
-"""How an episode ended that gave no answer."""
+"""Statuses of an episode that ended without an answer."""
 
 EQUAL = 1e-6
 """Rewards that differ by less are equal."""
 
 LOGP_GAP = "sampling/sampling_logp_difference/mean"
-"""TRL's name for the mean difference of log-probs, of the engine that sampled and the trainer."""
+"""TRL's name for the mean difference of log-probs between sampling engine and trainer."""
 
 MOST_GAP = 0.1
-"""In bfloat16 a few hundredths are usual. Above this, replies come from other weights."""
+"""In bfloat16 a few hundredths are usual. A gap above this means other weights."""
 
 MOST_SHOWN = 400
-"""Characters of a sample reply."""
+"""Most characters of a sample reply."""
 
 _SPOKEN = frozenset(10**i for i in range(9))
-"""At which of a problem's steps it is said."""
+"""A problem is reported at its 1st, 10th, 100th step and so on."""
 
 
 def sample_reply(trajectories: Sequence[Trajectory]) -> str:
@@ -41,7 +41,7 @@ def sample_reply(trajectories: Sequence[Trajectory]) -> str:
 
 
 def warning(trajectories: Sequence[Trajectory]) -> str | None:
-    """What is wrong with a step's episodes, and what to do; None where nothing is."""
+    """The problem of a step's episodes with its fix. None if there is no problem."""
     played = [t for t in trajectories if t.status != "failed"]
     turns = [turn for t in played for turn in t.turns]
     if not turns:
@@ -55,36 +55,35 @@ def warning(trajectories: Sequence[Trajectory]) -> str | None:
         )
     if all(t.status in UNFINISHED for t in played):
         return (
-            "no episode came to an answer: all ran out of turns or of context. Fix: raise "
+            "no episode reached an answer: all ran out of turns or of context. Fix: raise "
             "--max-turns or --max-context-tokens, or teach the game first with train/sft.py."
         )
     rewards = [t.reward for t in played if t.reward is not None]
     if len(rewards) > 1 and max(rewards) - min(rewards) < EQUAL:
         return (
-            "every episode got the same reward, so this step teaches nothing. Fix: if it is low, "
-            "teach the game first with train/sft.py; if it is high, the policy is done with these "
-            "questions: give others."
+            "every episode got the same reward, so this step teaches nothing. Fix: if the reward "
+            "is low, teach the game first with train/sft.py. If it is high, give harder questions."
         )
     return None
 
 
 def gap_warning(logs: Mapping[str, Any]) -> str | None:
-    """What to do where the engine samples from other weights than are trained."""
+    """The warning if the engine samples with other weights than the trainer's, or None."""
     gap = logs.get(LOGP_GAP)
     if gap is None or gap <= MOST_GAP:
         return None
     return (
         "log-probs of the engine and of the trainer are far apart: replies were sampled from other "
-        f"weights ({LOGP_GAP} above {MOST_GAP}). Fix: for a server, see that it runs with "
-        "--logprobs-mode processed_logprobs and a weight-transfer config (docs/training.md); give "
-        "engine and trainer the same dtype."
+        f"weights ({LOGP_GAP} above {MOST_GAP}). Fix: run a server with --logprobs-mode "
+        "processed_logprobs and a weight-transfer config (docs/training.md). Give engine and "
+        "trainer the same dtype."
     )
 
 
 class Health:
-    """Speaks on standard error, at the first step and where something is wrong.
+    """Writes to standard error at the first step and at problems.
 
-    A problem is said at its first step, and again at its 10th, 100th and so on.
+    A problem is reported at its first step, and again at its 10th, 100th and so on.
     """
 
     def __init__(self) -> None:
@@ -92,13 +91,13 @@ class Health:
         self._seen: Counter[str] = Counter()
 
     def check(self, trajectories: Sequence[Trajectory], step: int) -> None:
-        """Look at a step's episodes."""
+        """Check a step's episodes."""
         if self._says(warning(trajectories), step) or not self._started:
             sys.stderr.write(f"\nstep {step}, a sample reply: {sample_reply(trajectories)}\n")
         self._started = True
 
     def check_log(self, logs: Mapping[str, Any], step: int) -> None:
-        """Look at what a step logged."""
+        """Check a step's log record."""
         self._says(gap_warning(logs), step)
 
     def _says(self, problem: str | None, step: int) -> bool:

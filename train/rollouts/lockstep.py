@@ -1,18 +1,18 @@
-"""Many episodes, few batches of generation: the driver for models that live in the trainer.
+"""Play many episodes with few batches of generation. For models that live in the trainer.
 
-Each episode is a coroutine. Episodes run on the background loop, where tools may wait for a
-network; replies are generated in batches, in the thread that called `play`. That thread matters:
-the current CUDA device, autocast and collectives belong to it, and the trainer may itself be called
-inside a running event loop, as in a notebook.
+Each episode is a coroutine on the background loop, where tools may wait for a network. Replies are
+generated in batches, in the thread that called `play`. The current CUDA device, autocast and
+collectives belong to that thread. It may itself run an event loop, as in a notebook.
 
-When a batch is generated:
+A batch is generated:
 
-- overlapped: as soon as no episode can go on without a reply or a tool, and none is being
-  generated. Whatever is ready makes a batch; an episode whose tool is slow joins a later one.
-- in lockstep: when every unfinished episode waits for a reply, so that one slow tool holds up all.
-  Where each forward is a collective, all processes can so take the same number of rounds.
+- overlapped: as soon as no episode can continue without a reply or a tool, and no other batch is
+  being generated. All waiting requests make the batch. An episode with a slow tool joins a later
+  one.
+- in lockstep: when every unfinished episode waits for a reply. One slow tool then holds up all
+  episodes. If each forward is a collective, this lets all processes run the same number of rounds.
 
-With tools that never wait, both make the same batches.
+If tools never wait, both make the same batches.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _QUIET_TICKS = 3
 
 
 Generate: TypeAlias = Callable[[Sequence[Request]], Sequence[Reply]]
-"""Generates one reply for each request; is given none where only other processes have some left."""
+"""Generates one reply per request. It gets no requests if only other processes have some left."""
 
 Agree: TypeAlias = Callable[[bool], bool]
-"""Whether to go on, given whether this process has requests left: the same on all processes."""
+"""Whether any process has requests left. The argument says it of this process."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class _Round:
 
 
 class LockstepPolicy(BorrowedPolicy):
-    """A policy whose replies are generated in batches, by whoever called `play`.
+    """A policy whose replies are generated in batches, in the thread that called `play`.
 
     Its `concurrency` is also the largest batch.
     """
@@ -72,12 +72,12 @@ class LockstepPolicy(BorrowedPolicy):
         """Play all episodes, in rounds.
 
         Args:
-            episodes: Starts each of them. They must use this policy.
-            generate: Called in this thread, once a round.
-            agree: Called before each round and once at the end. Where generation is a collective,
-                it makes all processes take the same number of rounds; by default, this process
-                goes on as long as it has requests.
-            overlap: Generate whatever is ready while other episodes wait for their tools.
+            episodes: Functions that start the episodes. The episodes must use this policy.
+            generate: Called in this thread, once per round.
+            agree: Called before each round and at the end. If generation is a collective, it gives
+                all processes the same number of rounds. By default this process stops when it has
+                no requests left.
+            overlap: Whether to generate ready requests while other episodes wait for their tools.
 
         Returns:
             Their trajectories, in the order of `episodes`.
@@ -92,7 +92,7 @@ class LockstepPolicy(BorrowedPolicy):
                 agree(True)
                 replies = generate(current.requests)
                 loop.call_soon_threadsafe(session.hand_out, current, replies)
-            # What an episode raised is raised here, before other processes are waited for.
+            # Raise an episode's exception here, before waiting for other processes.
             trajectories = played.result()
             while agree(False):
                 generate(())
@@ -102,7 +102,7 @@ class LockstepPolicy(BorrowedPolicy):
 
 
 class _Session:
-    """One call of `play`. All but `rounds` is touched by the loop's thread only."""
+    """One call of `play`. Only the loop's thread uses it, except for `rounds`."""
 
     def __init__(self, overlap: bool) -> None:
         self.rounds: SimpleQueue[_Round | None] = SimpleQueue()
@@ -122,7 +122,7 @@ class _Session:
     def hand_out(self, finished: _Round, replies: Sequence[Reply]) -> None:
         self._generating = False
         for future, reply in zip(finished.replies, replies, strict=True):
-            if not future.done():  # it is, if its episode was cancelled
+            if not future.done():  # a cancelled episode's future is done
                 future.set_result(reply)
         self._close_round()
 
@@ -149,7 +149,7 @@ class _Session:
             self._close_round()
 
     def _close_round(self) -> None:
-        """Send the round off if it is time."""
+        """Send the round if it is ready."""
         if not self._waiting.requests or self._generating:
             return
         if len(self._waiting.requests) == self._under_way:
@@ -158,7 +158,7 @@ class _Session:
             self._sender = asyncio.ensure_future(self._send_when_quiet())
 
     async def _send_when_quiet(self) -> None:
-        """Let all coroutines that can go on do so, until they too wait; then send the round."""
+        """Let all coroutines run until they wait, then send the round."""
         quiet = 0
         while quiet < _QUIET_TICKS:
             before = len(self._waiting.requests), self._under_way

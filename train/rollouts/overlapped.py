@@ -1,4 +1,4 @@
-"""What the drivers that play a trainer's episodes share."""
+"""Classes that the drivers of a trainer's episodes share."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from longvideo_env.schema import FrameRef
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A reply to be generated.
+    """A request for one reply.
 
     Attributes:
-        token_ids: Everything that the model has seen and written so far.
+        token_ids: All tokens that the model has read and written so far.
         seed: Seeds the reply.
-        frames: The frames among them, for a model that takes images.
+        frames: The frames shown so far, for a model that takes images.
     """
 
     token_ids: tuple[int, ...]
@@ -28,7 +28,7 @@ class Request:
 
     @classmethod
     def of(cls, context: Context) -> Request:
-        """What a policy is asked for."""
+        """The request for a policy's context."""
         return cls(tuple(context.token_ids), context.seed, context.frames)
 
 
@@ -37,14 +37,14 @@ Start: TypeAlias = Callable[[], Awaitable[Trajectory]]
 
 
 class BorrowedPolicy:
-    """A policy that plays with a model which belongs to the trainer.
+    """A policy that plays with the trainer's model.
 
     Args:
         codec: Renders messages into token ids.
         concurrency: The most episodes in flight at once.
 
     Attributes:
-        codec: The same.
+        codec: The codec.
 
     Raises:
         ValueError: `concurrency` is below 1.
@@ -60,11 +60,11 @@ class BorrowedPolicy:
         """Take the frames of messages as pictures.
 
         Raises:
-            SpecError: The codec, and so the model, takes none.
+            SpecError: The model takes no pictures.
         """
         if not isinstance(self.codec, SeeingCodec):
             raise reads_only("in training")
         self.codec.resolution = resolution
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the policy holds no resources."""

@@ -1,19 +1,18 @@
 """The adapter between the rollout engine and TRL's `GRPOTrainer`.
 
-`Rollouts` is a `rollout_func`: TRL hands it the questions' ids, it plays one episode a row and
-gives back token ids, the loss mask and one column for each term of the reward.
+`Rollouts` is a `rollout_func`. TRL gives it question ids. It plays one episode per row and returns
+token ids, the loss mask and one column for each term of the reward.
 
-- The mask is `Segment.sampled` and nothing else: 1 for what the model sampled, 0 for observations
-  and for the end-of-turn token that the codec appended after an action.
-- An episode ends with that token, so TRL does not count it as truncated. Only one that stopped in
-  the middle of something does not: its last turn ran into the limit of tokens, or the model's
-  context was full.
+- The mask is `Segment.sampled`: 1 for sampled tokens, 0 for observations and for the end-of-turn
+  token that the codec appends after an action.
+- An episode ends with that token, so TRL does not count it as truncated. It has no such token if
+  its last turn reached the token limit or the model's context was full.
 - A group whose rewards are all equal teaches nothing (its advantages are 0). Such groups are
-  counted, and on demand played again with other questions, as in DAPO's dynamic sampling
+  counted. On demand they are played again with other questions, as in DAPO's dynamic sampling
   (arXiv 2503.14476, section 3.2), but at most a given number of times.
-- A failed episode (a tool broke down) has no reward: each function returns None for it, TRL leaves
-  it out of its group's mean, and here all of it is masked, so that it takes no part in the
-  KL term or in the count of tokens either. Never is it a wrong answer.
+- A failed episode (a tool failed) has no reward. Each reward function returns None for it, and TRL
+  leaves it out of its group's mean. All its tokens are masked, so it has no part in the KL term or
+  the token count. It is never counted as a wrong answer.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ from train.rollouts.trajectory_table import TrajectoryTable
 
 @dataclass(frozen=True)
 class Keep:
-    """What is kept of the rollouts besides their curves.
+    """Where rollouts are kept besides their curves.
 
     Attributes:
-        store: Where every trajectory goes, or None.
-        table: Where a few whole ones are shown, or None.
+        store: Saves every trajectory, or None.
+        table: Shows a few whole trajectories, or None.
     """
 
     store: RolloutStore | None = None
@@ -61,13 +60,13 @@ class Rollouts:
         engine: Plays episodes; its policy is the backend's.
         backend: Generates with the trainer's weights.
         codec: The policy's.
-        max_turn_tokens: The most that a turn may sample.
-        keep: What is kept.
-        refills: How many times groups whose rewards are all equal are played again, with other
+        max_turn_tokens: The most tokens that a turn may sample.
+        keep: Where rollouts are kept.
+        refills: How many times groups with all-equal rewards are played again, with other
             questions.
         settings: How the backend draws replies.
-        outcomes: Called with every episode of a step, over all processes, as its question's id
-            and whether it was right; failed ones are left out. Returns figures to log.
+        outcomes: Called with the scored episodes of a step from all processes: each question's id,
+            and whether the answer was right. Returns figures to log.
 
     Attributes:
         played: The rows of the latest batch: each episode, and the number of its group.
@@ -97,7 +96,7 @@ class Rollouts:
         self.played: list[tuple[Trajectory, int]] = []
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, list[Any]]:
-        """Play one episode a row.
+        """Play one episode per row.
 
         Args:
             prompts: This process's part of the batch: a question's id, repeated for each episode
@@ -150,8 +149,8 @@ class Rollouts:
         for row in rows:
             qid, sample = groups.qids[row], groups.sample_of(row)
             task = self.engine.dataset.task(qid)
-            # A run that is resumed draws what it would have drawn. All of a group see the same
-            # prompt and get the same from tools that draw; the next time it is another.
+            # A resumed run draws the same. All episodes of a group get the same prompt and the
+            # same results of random tools. The next step gets others.
             seed, shared = derive_seed(run_seed, step, qid, sample), derive_seed(run_seed, step)
             episodes.append(
                 partial(self.engine.play, task, sample, seed=seed, question_seed=shared)
@@ -159,12 +158,12 @@ class Rollouts:
         trajectories = player.play(episodes)
         broken = [t.error for t in trajectories if (t.error or "").startswith("policy (")]
         if broken and len(broken) == len(trajectories):
-            # One lost reply costs its episode; an engine that is gone would cost the whole run.
+            # One lost reply costs one episode. A lost engine would waste the whole run.
             raise PolicyError(f"no episode got a reply: {broken[0]}")
         return trajectories
 
     def _keep(self, rollouts: Sequence[Rollout], groups: Groups) -> None:
-        step = groups.step + 1  # the trainer counts finished steps, its log the current one
+        step = groups.step + 1  # the trainer counts finished steps, its log has the current one
         if groups.rank == 0:
             self.health.check([one.trajectory for one in rollouts], step)
         if self.keep.store is not None:

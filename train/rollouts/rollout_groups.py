@@ -1,7 +1,7 @@
-"""Which row of a batch plays which question, and which groups of rows teach nothing.
+"""Assign questions to the rows of a batch, and find the groups of rows that teach nothing.
 
 A group whose rewards are all equal teaches nothing: its advantages are 0. Such groups are counted
-over all processes, and on demand given other questions, the same on every process.
+over all processes. On demand they get other questions, the same on every process.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ EQUAL = 1e-6
 
 
 class Groups:
-    """The groups of one batch, which may reach over several processes.
+    """The groups of one batch. A group may span several processes.
 
     Args:
         prompts: This process's rows, as question ids.
         trainer: The `GRPOTrainer`.
 
     Attributes:
-        step: The trainer's.
-        run_seed: The trainer's.
+        step: The trainer's step.
+        run_seed: The trainer's seed.
         rank: This process's number.
-        qids: This process's rows, those of refilled groups with their new question.
-        counts: What is logged, over all processes: `zero_variance` (groups whose rewards were all
+        qids: The question ids of this process's rows. Refilled groups have their new question.
+        counts: The logged counts over all processes: `zero_variance` (groups whose rewards were all
             equal when first played), `refilled` (groups played again) and `without_signal` (groups
             whose rewards are all equal in the end).
     """
@@ -53,7 +53,7 @@ class Groups:
 
     @property
     def figures(self) -> dict[str, float]:
-        """What is logged, by its name there: `counts`, and the share of flat groups."""
+        """The logged figures by name: `counts`, and the share of groups with equal rewards."""
         total = max(1, self._rows // self._size)
         share = {"zero_variance_share": self.counts["zero_variance"] / total}
         return {f"groups/{name}": value for name, value in {**self.counts, **share}.items()}
@@ -67,7 +67,7 @@ class Groups:
         return (self._start + row) % self._size
 
     def score(self, trajectories: Sequence[Trajectory]) -> None:
-        """Find the groups whose rewards are all equal. A collective."""
+        """Find the groups whose rewards are all equal. A collective: all processes must call it."""
         rewards: list[float | None] = gather_object([t.reward for t in trajectories])
         flat = [
             start // self._size
@@ -80,12 +80,12 @@ class Groups:
         self.counts["without_signal"] = len(flat)
 
     def refill(self, attempt: int, dataset: Dataset) -> set[int]:
-        """Give groups without signal other questions, ones that this batch has not seen.
+        """Give groups without signal other questions, which this batch has not seen.
 
-        All processes draw the same.
+        All processes draw the same questions.
 
         Returns:
-            The groups to play again; none if there are no such groups or no questions left.
+            The groups to play again. Empty if there are no such groups or no questions left.
         """
         fresh = [qid for task in dataset if (qid := str(task.qid)) not in self._seen]
         rng = np.random.default_rng(derive_seed(self.run_seed, self.step, "refill", attempt))
@@ -98,6 +98,6 @@ class Groups:
 
 
 def without_signal(rewards: Sequence[float | None]) -> bool:
-    """Whether a group's rewards are all equal, so that its advantages are 0; None is unknown."""
+    """Whether a group's known rewards are all equal, so that its advantages are 0."""
     known = [reward for reward in rewards if reward is not None]
     return len(known) < 2 or max(known) - min(known) < EQUAL

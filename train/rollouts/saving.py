@@ -1,12 +1,14 @@
-"""Every rollout on disk: JSON Lines packed with zstd, one file for each step and process.
+"""Save every rollout: JSON Lines packed with zstd, one file for each step and process.
 
     RUN/step-000012-rank-003.jsonl.zst
 
-Each line is a trajectory, with one key more, `rollout`: the step, the rank, the row of the batch,
-and whether it was `used` in the update. What was generated but not used says why in `unused`:
-`refilled` (its group taught nothing and was played again with another question) or `failed` (a
-tool or the policy broke down, so that it is masked). `read_trajectories` reads the files, and
-`python -m longvideo_env.commands.audit RUN` checks them.
+Each line is a trajectory with an extra key, `rollout`: the step, the rank, the row of the batch,
+and whether it was `used` in the update. A rollout that was not used has the reason in `unused`:
+
+- `refilled`: its group taught nothing and was played again with another question.
+- `failed`: a tool or the policy failed, so it is masked.
+
+`read_trajectories` reads the files, and `python -m longvideo_env.commands.audit RUN` checks them.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ class Rollout:
 
     Attributes:
         trajectory: The episode.
-        row: Its place in this process's part of the batch.
-        refilled: Whether another took that place.
+        row: Its row in this process's part of the batch.
+        refilled: Whether another episode replaced it.
     """
 
     trajectory: Trajectory
@@ -37,7 +39,7 @@ class Rollout:
 
     @property
     def unused(self) -> str | None:
-        """Why it took no part in the update, or None."""
+        """Why the update did not use it, or None if it did."""
         if self.refilled:
             return "refilled"
         return "failed" if self.trajectory.status == "failed" else None
@@ -55,7 +57,7 @@ class RolloutStore:
         self._written: set[Path] = set()
 
     def add(self, rollouts: Sequence[Rollout], step: int, rank: int) -> None:
-        """Add to a step's file; what an interrupted run left of the same step is overwritten."""
+        """Add to a step's file. The first call overwrites the file of an interrupted run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{step:06d}-rank-{rank:03d}.jsonl.zst"
         lines = "".join(_line(rollout, step, rank) + "\n" for rollout in rollouts)

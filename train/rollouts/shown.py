@@ -1,8 +1,8 @@
-"""The pictures of a batch of episodes, as TRL's trainer takes them beside the tokens.
+"""The pictures of a batch of episodes, in the form that TRL's trainer takes.
 
-TRL 1.16 takes images from the dataset's rows or from the results of its own tools, and none from a
-`rollout_func`: what that returns as `images` reaches the reward functions alone. So the trainer
-adds them where log-probs are computed, and to the batch that it trains on.
+TRL 1.16 takes images from the dataset's rows or from the results of its own tools, but not from a
+`rollout_func`. Its `images` reach only the reward functions. So the trainer adds them for the
+log-probs and to the training batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from longvideo_env.records.trajectory import Trajectory
 
 
 def shown_with(codec: ChatCodec, rows: Sequence[Trajectory], input_ids: Tensor) -> dict[str, Any]:
-    """Pixels, how many images each row has, and which tokens stand for them; {} without frames.
+    """Pixels, the number of images per row, and the image tokens. {} without frames.
 
     Args:
         codec: The policy's.

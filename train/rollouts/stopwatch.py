@@ -1,4 +1,4 @@
-"""Where a training step's time goes, and how fast it samples."""
+"""Measure the parts of a training step's time, and its sampling speed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from longvideo_env.records.trajectory import Trajectory
 
 
 class Stopwatch:
-    """Takes the time from one batch of rollouts to the next.
+    """Measures the time from one batch of rollouts to the next.
 
-    A batch's rollouts come first, then what is done with them. So the figures of a batch hold the
-    training of the one before, and those of the first hold none.
+    A batch is first played, then trained on. So its figures have the training time of the batch
+    before. The first batch's figures have no training time.
 
     Attributes:
-        sync_s: Seconds in which weights were sent to vLLM since the last batch; added to from
-            outside.
+        sync_s: Seconds spent sending weights to vLLM since the last batch. The trainer adds to it.
     """
 
     def __init__(self) -> None:
@@ -30,13 +29,13 @@ class Stopwatch:
 
         Args:
             start: When they began, in `time.perf_counter()`.
-            busy_s: Seconds in which replies were being generated.
-            trajectories: All that were played.
+            busy_s: Seconds of generation.
+            trajectories: All episodes played.
 
         Returns:
-            `time/rollouts_s`, of which `time/model_s` generated; `time/tools_s`, the mean over
-            episodes of the seconds spent waiting for tools; `time/train_s` and `time/sync_s` since
-            the batch before; `time/tokens_per_s`, sampled, over the rollouts' time.
+            `time/rollouts_s`; `time/model_s`, its part of generation; `time/tools_s`, the mean
+            seconds that an episode waited for tools; `time/train_s` and `time/sync_s` since the
+            batch before; `time/tokens_per_s`, sampled tokens per second of rollouts.
         """
         now = time.perf_counter()
         tokens = sum(len(s.token_ids or ()) for t in trajectories for s in t.segments if s.sampled)

@@ -1,4 +1,4 @@
-"""A few whole trajectories in W&B, every so many steps."""
+"""Log a few whole trajectories to W&B, every n steps."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ COLUMNS = ("step", "qid", "sample", "status", "correct", "grounded", "reward", "
 
 
 class TrajectoryTable:
-    """Shows the first trajectories of a batch in a table of W&B's.
+    """Shows the first trajectories of a batch in a W&B table.
 
     Args:
-        every: Show those of every n-th step; this is n.
-        count: How many of them.
+        every: Number of steps from one table to the next.
+        count: Number of trajectories in a table.
     """
 
     def __init__(self, every: int, count: int = 4) -> None:
@@ -23,7 +23,7 @@ class TrajectoryTable:
         self._count = count
 
     def show(self, trajectories: Sequence[Trajectory], step: int) -> None:
-        """Add a table, if it is time and a W&B run is open."""
+        """Add a table, if one is due and a W&B run is open."""
         if (step - 1) % self._every:
             return
         import wandb

@@ -1,1 +1,1 @@
-"""What teachers play, and in which order it is learned."""
+"""Teachers' episodes for supervised fine-tuning, and their order."""

@@ -1,4 +1,4 @@
-"""From trajectories to rows of tokens for supervised fine-tuning: what was said, and by whom."""
+"""Turn trajectories into rows of tokens and labels for supervised fine-tuning."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from longvideo_env.game.policy import Message, Reply
 from longvideo_env.records.trajectory import Segment, Trajectory
 
 IGNORED = -100
-"""Label of a token that carries no loss, as transformers has it."""
+"""The label that transformers gives a token without a loss."""
 
 
 def to_row(trajectory: Trajectory, codec: ChatCodec) -> dict[str, list[int]]:
-    """One trajectory as `input_ids` and `labels`; only the policy's tokens have labels.
+    """One trajectory as `input_ids` and `labels`. Only the policy's tokens have labels.
 
-    A trajectory of text (a script, an API) is rendered with the codec, turn by turn, just as the
-    rollout engine renders episodes of a model; calls of functions as the chat template writes them.
-    One with tokens is taken as it is. The end-of-turn
-    token after a reply is learned too, so that the model stops by itself wherever it runs.
+    A trajectory of text (from a script or an API) is rendered with the codec, turn by turn, like
+    the rollout engine's episodes. Its function calls are written by the chat template. A trajectory
+    with tokens is not changed. The end-of-turn token after a reply is also learned, so the model
+    stops by itself.
 
     Raises:
         SpecError: The tokens are not the codec's, another protocol was played, or frames were seen.
@@ -29,8 +29,8 @@ def to_row(trajectory: Trajectory, codec: ChatCodec) -> dict[str, list[int]]:
     segments = trajectory.segments
     if any(segment.frames for segment in segments):
         raise SpecError(
-            f"question {trajectory.qid} was played by a master that sees frames, and supervised "
-            "fine-tuning learns from text. Fix: give episodes that were played with frames=0."
+            f"question {trajectory.qid} was played by a master that sees frames, but supervised "
+            "fine-tuning learns from text only. Fix: give episodes played with frames=0."
         )
     played, protocol = trajectory.protocol, codec.protocol.name
     if played != protocol:
@@ -54,10 +54,10 @@ def to_row(trajectory: Trajectory, codec: ChatCodec) -> dict[str, list[int]]:
 def select(
     trajectories: Iterable[Trajectory], min_reward: float | None
 ) -> tuple[list[Trajectory], int]:
-    """Rejection sampling: keep what reached a reward; failed episodes never do.
+    """Rejection sampling: keep the episodes with at least this reward. Failed ones are never kept.
 
     Returns:
-        Those kept, and how many there were.
+        The kept episodes, and the number of all episodes.
     """
     found = list(trajectories)
     kept = [
@@ -101,7 +101,7 @@ def _check_tokens(segments: Sequence[Segment], codec: ChatCodec) -> None:
             raise SpecError(
                 "expected trajectories written with this model's tokenizer, but the tokens of "
                 f"{segment.text[:40]!r} decode to {codec.decode(segment.token_ids)[:40]!r}. Fix: "
-                "train the model that wrote them, or one of the same family."
+                "train the model that wrote them, or one with the same tokenizer."
             )
 
 

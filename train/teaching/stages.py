@@ -1,7 +1,7 @@
-"""Stages of supervised fine-tuning: what teachers play, one after the other, and in which order.
+"""Stages of supervised fine-tuning: the teachers' episodes and the order of learning.
 
-A model that learns from random weights does better with one step at a time: first to look a label
-up, then the whole game without mistakes, then a teacher's mistakes as well.
+A model with random weights learns better in stages: first to look up a label, then the whole game
+without mistakes, then also a teacher's mistakes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from longvideo_env.sync import run_blocking
 from longvideo_env.tools.registry import build_toolbox
 
 BUCKET_BATCHES = 32
-"""Episodes are sorted by length among so many batches, so that one batch holds similar lengths."""
+"""Number of batches whose episodes are sorted by length, so that a batch has similar lengths."""
 
 _T = TypeVar("_T")
 
@@ -35,10 +35,10 @@ class Stage:
 
     Attributes:
         teacher: Spec of a policy.
-        dataset: Which videos and questions it plays.
-        episodes: How many episodes it plays.
-        epochs: How often they are seen.
-        rate: Its share of the learning rate that the schedule gives.
+        dataset: Spec of the dataset that it plays.
+        episodes: Number of episodes that it plays.
+        epochs: Number of epochs over these episodes.
+        rate: The stage's share of the scheduled learning rate.
     """
 
     teacher: str
@@ -55,7 +55,7 @@ def build_stages(
     epochs: Sequence[int],
     rates: Sequence[float] = (1.0,),
 ) -> list[Stage]:
-    """Stages from options, each of which has one value for all stages, or one for each.
+    """Make stages from options. Each option has one value for all stages, or one per stage.
 
     Raises:
         SpecError: An option has another number of values, a count is below 1, or a rate is not
@@ -77,29 +77,29 @@ def build_stages(
 
 
 def play(stage: Stage, env: EnvConfig, seed: int) -> list[Trajectory]:
-    """Let the teacher play, in order of the split's questions, as often as it takes."""
+    """Let the teacher play the split's questions in order, repeated as often as needed."""
     return run_blocking(_play(stage, replace(env, dataset=stage.dataset), seed))
 
 
 def order_by_length(
     lengths: Sequence[int], epochs: int, batch: int, rng: np.random.Generator
 ) -> list[int]:
-    """An order in which a batch holds episodes of like length and batches come at random.
+    """A random order of batches whose episodes have similar lengths.
 
     Args:
-        lengths: Of the episodes.
-        epochs: How often each episode comes.
-        batch: Episodes in a batch. What is left over at the end of an epoch is dropped.
+        lengths: Lengths of the episodes.
+        epochs: How often each episode occurs.
+        batch: Episodes per batch. Each epoch drops a random rest that does not fill a batch.
         rng: Draws the order.
 
     Returns:
-        Indices of episodes; a whole number of batches.
+        Indices of episodes, for a whole number of batches.
 
     Raises:
-        SpecError: There are fewer episodes than one batch takes.
+        SpecError: There are fewer episodes than one batch needs.
     """
     if len(lengths) < batch:
-        raise SpecError(f"a batch takes {batch} episodes, but a stage has {len(lengths)}.")
+        raise SpecError(f"a batch needs {batch} episodes, but a stage has {len(lengths)}.")
     order: list[int] = []
     for _ in range(epochs):
         shuffled = rng.permutation(len(lengths))[: len(lengths) // batch * batch].tolist()

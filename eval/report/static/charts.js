@@ -1,6 +1,6 @@
-// Small pictures in SVG. Colours are classes: the style sheet knows both themes.
+// Small SVG charts. Colours are classes, because the style sheet has both themes.
 
-/** An accuracy with its interval on an axis from 0 to 1. */
+/** An accuracy and its interval on an axis from 0 to 1. */
 function intervalPlot(rows, width = 180) {
   const step = 12;
   const height = rows.length * step + 6;
@@ -17,7 +17,7 @@ function intervalPlot(rows, width = 180) {
   return s('svg', { class: 'interval', viewBox: `0 0 ${width} ${height}`, width, height, 'aria-hidden': 'true' }, grid, marks);
 }
 
-/** Shares of episodes by a number or a word, the runs side by side. */
+/** Shares of episodes by a number or a word, with the runs side by side. */
 function histogram(title, series) {
   const keys = [...new Set(series.flatMap((one) => one.counts.map(([key]) => key)))];
   const numeric = keys.length > 0 && keys.every((key) => typeof key === 'number');

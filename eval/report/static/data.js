@@ -1,4 +1,4 @@
-// The packed blocks: unpacked when they are needed, and kept.
+// The packed blocks. Each is unpacked on its first use, and kept.
 
 let DATA = null;
 const blocks = new Map();
@@ -39,7 +39,7 @@ async function loadIndex() {
   DATA.trainings = DATA.runs.map((run, i) => i).filter((i) => DATA.runs[i].kind === 'training');
 }
 
-/** The whole of an episode. */
+/** All data of an episode. */
 async function traceOf(row) {
   const chunk = await block(`chunk-${Math.floor(row.i / DATA.chunk)}`);
   return chunk[row.i % DATA.chunk];
@@ -54,7 +54,7 @@ const outcomeOf = (row) => {
   return row.correct ? 'right' : 'wrong';
 };
 
-// What the text search looks through, one lower-case text an episode.
+// The texts for the search: one lower-case text per episode.
 const texts = [];
 let indexing = null;
 
@@ -65,7 +65,7 @@ function textOf(row, trace) {
   return parts.join('\n').toLowerCase();
 }
 
-/** Makes every episode searchable; chunk by chunk, so that the page stays responsive. */
+/** Makes every episode searchable. It works in chunks, so that the page stays responsive. */
 function indexTexts() {
   indexing ??= (async () => {
     const n = Math.ceil(DATA.episodes.length / DATA.chunk);

@@ -1,4 +1,4 @@
-// Building the page. Text from runs only ever becomes text nodes: nothing is parsed as HTML.
+// Helpers to build the page. Text from runs becomes text nodes. It is never parsed as HTML.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -39,7 +39,7 @@ function fill(element, ...children) {
   return element;
 }
 
-/** Says something to screen readers. */
+/** Announces a text to screen readers. */
 function announce(text) {
   $('live').textContent = text;
 }
@@ -54,7 +54,7 @@ const interval = (ci) => (ci ? `${(100 * ci[0]).toFixed(1)}–${(100 * ci[1]).to
 const plural = (n, word) => `${n.toLocaleString('en')} ${word}${n === 1 ? '' : 's'}`;
 const label = (i) => `a${i}`;
 
-/** As the commands print it: four digits, or a power of ten. */
+/** A number in the format of the commands: four digits, or a power of ten. */
 function pValue(p) {
   if (p >= 0.0001) return p.toFixed(4);
   const [digits, exponent] = p.toExponential(1).split('e');
@@ -67,19 +67,19 @@ function seconds(value) {
   return value < 0.995 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(value < 100 ? 1 : 0)} s`;
 }
 
-/** A time of the film: minutes and seconds; minutes go on beyond 59. */
+/** A time in the film as minutes and seconds. Minutes may exceed 59. */
 const clock = (at) => `${String(Math.floor(at / 60)).padStart(2, '0')}:${String(Math.floor(at % 60)).padStart(2, '0')}`;
 
-/** A clip by its one name on this page, with its times in the film where they are known. */
+/** A clip's name on this page, with its times in the film if they are known. */
 function clipName(question, i, withTimes = true) {
   const times = withTimes && question.times?.[i];
   return times ? `clip ${i + 1} (${about(question)}${clock(times[0])}–${clock(times[1])})` : `clip ${i + 1}`;
 }
 
-/** Before a time that is only reckoned, because the dataset does not say where clips lie. */
+/** The mark of an estimated time, for a dataset without clip times. */
 const about = (question) => (question.exact ? '' : '~');
 
-/** A text block as written, in its own direction; long ones open on demand. */
+/** A text block, unchanged, in its own text direction. Long blocks open on demand. */
 function prose(text, className = '', question = null) {
   const limit = 4000;
   const box = h('div', { class: `prose ${className}`, dir: 'auto' });
@@ -102,7 +102,7 @@ const MARKUP = /<\/?(?:reasoning|think|information|new_clip|search|visual_query|
 
 const WORDS = new RegExp(`${MARKUP.source}|[\\w.:-]{3,}\\w`, 'gi');
 
-/** A text with the game's tags dimmed, and the name that this page has for a clip behind its id. */
+/** A text with dimmed game tags. Each clip id is followed by the clip's name on this page. */
 function dimmed(text, question) {
   const nodes = [];
   let end = 0;

@@ -1,5 +1,5 @@
 "use strict";
-// Shows the rows that hold all words of the search, in any lane.
+// Shows the rows that have all words of the search, in any lane.
 const search = document.getElementById("search");
 const count = document.getElementById("count");
 const rows = [...document.querySelectorAll("tbody tr")];

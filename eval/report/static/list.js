@@ -1,11 +1,11 @@
-// The episodes that the filters let through. Only the rows in sight exist.
+// The list of the filtered episodes. Only the visible rows exist.
 
 const ROW = 74;
 const MARK = { right: '✓', wrong: '✗', failed: '!', unscored: '·' };
 const WORD = { right: 'right', wrong: 'wrong', failed: 'failed', unscored: 'no gold answer' };
 
 let found = [];
-let listed = null; // what the list was made of
+let listed = null; // the inputs of the current list
 let hooks = null;
 
 const option = (value, text) => h('option', { value }, text);
@@ -71,7 +71,7 @@ function onSearch(event) {
   }, 120);
 }
 
-/** What was chosen, and the truth where that is another. */
+/** The chosen option, and the right one if it differs. */
 function chosen(row, question) {
   const options = question.options;
   const choice = known(row.choice) ? options[row.choice] : row.said;
@@ -98,7 +98,7 @@ function rowLink(row, at, f) {
         row.reward !== undefined && row.step !== undefined && ` · reward ${num(row.reward)}`)));
 }
 
-/** Draws the rows that are in sight. */
+/** Draws the visible rows. */
 function drawRows() {
   const { scroller, list, f } = hooks;
   const from = Math.max(0, Math.floor(scroller.scrollTop / ROW) - 6);
@@ -118,7 +118,7 @@ function redrawRows() {
   drawRows();
 }
 
-/** Brings an episode's row into sight. */
+/** Scrolls to an episode's row. */
 function reveal(at) {
   const { scroller } = hooks;
   const top = at * ROW;
@@ -154,7 +154,7 @@ async function drawEpisodes() {
   await drawTrace(f, at);
 }
 
-/** The filters anew, without taking the focus away from them. */
+/** Draws the filters again, and keeps the focus. */
 function drawBar(f) {
   const active = document.activeElement;
   const [id, caret] = hooks.bar.contains(active) ? [active.id, active.selectionStart] : [null, null];
@@ -171,7 +171,7 @@ function drawBar(f) {
 
 const key = (f) => Object.keys(DEFAULTS).some((name) => !['e', 'sort'].includes(name) && f[name] !== DEFAULTS[name]);
 
-/** To the next or the previous episode of the list. */
+/** Goes to the next or the previous episode of the list. */
 function move(by) {
   if (!found.length) return;
   const f = filtersOf(place.params);

@@ -1,4 +1,4 @@
-// Tabs, keys, the theme, and drawing what the address asks for.
+// Tabs, keys, the theme, and drawing the view in the address.
 
 const THEMES = ['auto', 'light', 'dark'];
 let theme = 'auto';
@@ -86,7 +86,7 @@ async function start() {
   addEventListener('resize', () => hooks && redrawRows());
   await draw();
   performance.mark('drawn');
-  // Searching is to be quick when it is asked for; nothing waits for this.
+  // Prepare the search in the background, so that it is quick later.
   (window.requestIdleCallback || setTimeout)(() => indexTexts());
 }
 

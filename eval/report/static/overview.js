@@ -1,8 +1,8 @@
-// The first view: runs side by side, pairs, parts, histograms, calibration.
+// The first view: runs side by side, pairs, groups, histograms, calibration.
 
 const runName = (i) => h('span', { class: 'run-name' }, h('i', { class: `swatch run-${i % 8}` }), h('bdi', {}, DATA.runs[i].name));
 
-/** A table that says so where it is wider than the screen. */
+/** A table with a hint if it is wider than the screen. */
 function wide(name, ...content) {
   const box = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `Table: ${name}, can be scrolled sideways`, onscroll: () => sayWider(box) }, ...content);
   const whole = h('div', { class: 'wide' }, box, h('p', { class: 'wider', 'aria-hidden': 'true', hidden: true }, 'Scroll sideways for more columns →'));
@@ -100,7 +100,7 @@ function pairsTable() {
       [pair.left_out && `${pair.left_out} episodes failed or unmatched, left out`, pair.differ.length && `the runs differ in ${pair.differ.join('; ')}`, ...pair.lines].filter(Boolean)])));
 }
 
-/** Notes by whom they are about; what is said of all is said once. */
+/** Notes with the runs that they are about. Equal notes are shown once. */
 function notesOf(items) {
   const about = new Map();
   items.forEach(([name, notes]) => new Set(notes).forEach((note) => about.set(note, [...(about.get(note) || []), name])));
@@ -118,7 +118,7 @@ function partLink(part, value, run) {
   return linkTo('episodes', { run, [filter]: ['gold', 'tool'].includes(filter) ? PART_VALUES[value] : value });
 }
 
-/** Only what says something: parts of one value, and values of fewer than some questions, are named below. */
+/** Useful groups only. Groups with one value, and values with few questions, are named below. */
 function partsSection(played) {
   const names = Object.keys(DATA.runs[played[0]].parts);
   const hidden = [];

@@ -1,4 +1,4 @@
-// Where the reader is: kept in the address, so that every view and every episode has a link.
+// The current view. It is stored in the address, so that every view and episode has a link.
 
 const DEFAULTS = { run: 'all', q: '', outcome: '', kind: '', show: '', tool: '', turns: '', gold: '', step: '', vs: '', diff: '', sort: '', e: '' };
 
@@ -10,14 +10,14 @@ function readPlace() {
   place = { view, params: { ...Object.fromEntries(new URLSearchParams(query || '')) } };
 }
 
-/** The address of a place. */
+/** The address of a view. */
 function linkTo(view, params = {}) {
   const kept = Object.entries(params).filter(([name, value]) => known(value) && value !== '' && value !== DEFAULTS[name]);
   const query = new URLSearchParams(kept).toString();
   return `#/${view}${query ? `?${query}` : ''}`;
 }
 
-/** Goes to a place; `replace` leaves no entry in the history, as while typing. */
+/** Goes to a view. With `replace`, it adds no entry to the history, as while typing. */
 function go(view, params, replace = false) {
   const link = linkTo(view, params);
   if (link === location.hash) return;
@@ -26,7 +26,7 @@ function go(view, params, replace = false) {
     draw();
   } else {
     location.hash = link;
-    readPlace(); // at once: the event comes later, and keys may come before it
+    readPlace(); // at once, because keys may come before the event
   }
 }
 
@@ -66,7 +66,7 @@ function differs(row, f) {
   return row.correct === mine && twin !== undefined && twin.correct === theirs;
 }
 
-/** The episodes that the filters let through, in order. */
+/** The filtered episodes, in order. */
 function select(f) {
   const words = f.q.toLowerCase().split(/\s+/).filter(Boolean);
   const found = DATA.episodes.filter((row) => {

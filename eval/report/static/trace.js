@@ -1,4 +1,4 @@
-// One episode, turn by turn; or two runs on the same question, side by side.
+// One episode, turn by turn, or two runs on the same question, side by side.
 
 let frames = [];
 let strips = [];
@@ -15,7 +15,7 @@ async function drawTrace(f, at) {
   const question = DATA.questions[row.q];
   if (question.strip?.length) strips = await block('strip');
   if ([trace, other].some((one) => one?.seen || one?.turns.some((turn) => turn.frames || turn.seen))) frames = await block('frames');
-  if (filtersOf(place.params).e !== f.e) return; // the reader has gone on meanwhile
+  if (filtersOf(place.params).e !== f.e) return; // the reader has opened another episode meanwhile
   fill(target,
     traceHead(row, question, at),
     h('div', { class: 'columns' }, oneTrace(row, trace, question, twin ? 'A' : ''), twin && oneTrace(twin, other, question, 'B')),
@@ -74,7 +74,7 @@ function optionList(row, trace, question) {
   }));
 }
 
-/** The clips of the video in order: which were shown, when, and which is gold. */
+/** The clips of the video in order, with the turns that showed them and the gold clip. */
 function timeline(row, trace, question) {
   const when = new Map();
   const mark = (clips, word) => (clips || []).forEach((clip) => when.set(clip, [...(when.get(clip) || []), word]));
@@ -108,7 +108,7 @@ function goldText(question, gold) {
   return h('span', {}, h('i', { class: 'cell gold' }), `gold: ${clipName(question, gold)}`, answer);
 }
 
-/** Pictures of the film, each above its clip, as wide as it is to the next one. */
+/** Pictures of the film, each above its clip and as wide as the distance to the next one. */
 function filmStrip(question) {
   const pictures = question.strip || [];
   if (!pictures.length) return null;
@@ -174,7 +174,7 @@ function actionLine(turn, trace, question) {
   return h('p', { class: 'action' }, h('span', { class: 'query', dir: 'auto' }, turn.arg || ''), turn.looked && h('span', { class: 'to' }, ` at ${turn.looked.map((i) => clipName(question, i)).join(', ')}`));
 }
 
-/** What the tool reported beside its reply; what is long opens on demand. */
+/** The details that the tool reported with its reply. Long ones open on demand. */
 function toolLine(turn, question) {
   const more = [...(turn.tool.more || []), ...(turn.more || [])].map(([key, value]) => [key.replaceAll('_', ' '), value]);
   const isLong = ([, value]) => value.length > 60;
@@ -193,7 +193,7 @@ function frameStrip(turn, question) {
     h('img', { src: frames[image], alt: '', loading: 'lazy', decoding: 'async' }), h('span', {}, known(at) ? frameTime(at, question) : `${k + 1}`)))), h('figcaption', {}, note));
 }
 
-/** A frame in a dialog; the arrow keys go through the frames of the turn. */
+/** A frame in a dialog. The arrow keys switch between the frames of the turn. */
 function enlarge(turn, question, at) {
   const dialog = $('frame');
   const items = turn.frames.frames;

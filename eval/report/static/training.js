@@ -1,4 +1,4 @@
-// A training run: its curves, and a step's groups with rewards and advantages side by side.
+// A training run: its curves, and the groups of a step with rewards and advantages.
 
 async function drawTraining() {
   const run = Number(place.params.run ?? DATA.trainings[0]);

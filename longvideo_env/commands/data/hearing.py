@@ -1,8 +1,7 @@
-"""Making the layer of speech of a film, piece by piece.
+"""Make the speech layer of a film, piece by piece.
 
-A long film is heard in pieces of about ten minutes, cut where it is quiet. Each piece is written
-down once it is done, so a run that was killed goes on with what is left, and ends with the same
-bytes.
+A long film is transcribed in pieces of about ten minutes, cut at quiet places. Each piece is saved
+at once. So a killed run continues with the missing pieces, and its layer has the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ PIECE_S = 600.0
 _AROUND_S = 15.0
 _BLOCK = RATE // 10
 _QUIET_BLOCKS = 5
-"""A cut lies in the middle of the quietest half second."""
+"""A cut is in the middle of the quietest half second."""
 
 
 def hear_film(
@@ -41,14 +40,14 @@ def hear_film(
     reader: SpeechReader,
     tick: Callable[[str, float], None] = lambda *_: None,
 ) -> Made:
-    """Make the layer of speech of a film's folder, and an SRT file beside it.
+    """Make the speech layer of a film's folder, and an SRT file.
 
     Args:
-        folder: Of the film.
+        folder: The film's folder.
         film: The film itself.
         video: Its clips.
-        reader: What hears it.
-        tick: Takes what is done, and the second of the film that it is at.
+        reader: The speech model.
+        tick: Called with the current step and the second of the film that it has reached.
 
     Raises:
         DataError: The film cannot be opened.
@@ -77,13 +76,13 @@ def _listening(tick: Callable[[str, float], None], from_s: float, t: float) -> N
 
 
 def cuts(samples: np.ndarray) -> list[tuple[int, int]]:
-    """Where pieces of a sound begin and end: every ten minutes or so, in the quietest place near.
+    """The pieces of a sound: about ten minutes each, cut at the quietest place nearby.
 
     Args:
-        samples: One channel, 16,000 a second. Shape: (samples,).
+        samples: One channel, at 16,000 samples per second. Shape: (samples,).
 
     Returns:
-        `(start, end)` in samples; the last piece may have half as much again.
+        `(start, end)` in samples. The last piece may be half as long again.
     """
     size, near = round(PIECE_S * RATE), round(min(_AROUND_S, PIECE_S / 4) * RATE)
     found, start = [], 0
@@ -112,12 +111,12 @@ def _later(heard: Heard, by_s: float) -> Heard:
 
 
 class _Pieces:
-    """The pieces that are done, on disk as they come in.
+    """The finished pieces, saved to disk one by one.
 
     Args:
-        folder: Of the film.
-        maker: What hears it.
-        samples: Its sound; of another sound, nothing that was done counts.
+        folder: The film's folder.
+        maker: The speech model.
+        samples: The film's sound. The pieces of another sound on disk are dropped.
     """
 
     def __init__(self, folder: Path, maker: Maker, samples: np.ndarray) -> None:
@@ -134,7 +133,7 @@ class _Pieces:
         write_text(self._file, "".join(f"{line}\n" for line in whole))
 
     def add(self, number: int, heard: Heard) -> None:
-        """Write down a piece."""
+        """Save a piece."""
         self.done[number] = heard
         lines = [[line.text, line.start_s, line.end_s] for line in heard.lines]
         with open(self._file, "a", encoding="utf-8") as file:
@@ -143,14 +142,14 @@ class _Pieces:
             os.fsync(file.fileno())
 
     def whole(self) -> Heard:
-        """All pieces as one, with each language that was found."""
+        """All pieces as one, with all their languages."""
         pieces = [self.done[number] for number in sorted(self.done)]
         languages = dict.fromkeys(piece.language for piece in pieces if piece.language)
         lines = tuple(line for piece in pieces for line in piece.lines)
         return Heard(lines, ", ".join(languages))
 
     def finish(self) -> None:
-        """The layer is there: the journal is not needed any more."""
+        """Delete the journal, after the layer was written."""
         self._file.unlink()
 
 
@@ -162,12 +161,12 @@ def _note(sound: Sound, heard: Heard) -> str:
     else:
         note = f"language {heard.language}"
     if sound.fault:
-        note += f"; the sound breaks off after {sound.length_s:.1f} s ({sound.fault})"
+        note += f"; the sound ends after {sound.length_s:.1f} s ({sound.fault})"
     return note
 
 
 def srt(heard: Heard) -> str:
-    """Lines as a file of subtitles."""
+    """The lines as the text of an SRT file."""
     cues = (
         f"{i}\n{_stamp(line.start_s)} --> {_stamp(line.end_s)}\n{line.text}\n"
         for i, line in enumerate(heard.lines, start=1)

@@ -1,18 +1,24 @@
-"""Turn a film into a folder of clips with frames and subtitles, which the environment opens.
+"""Turn a film into a folder of clips with frames and subtitles, as a dataset.
 
     longvideo-env ingest film.mkv --subtitles film.srt --out data/film
     longvideo-env ask data/film "Who opens the box?" --options "the old man" "nobody"
     longvideo-env ingest films/ --out data/films
     longvideo-env ingest talk.mp4 --speech whisper:small --read-text rapidocr --out data/talk
 
-Of a folder of films each gets a folder of its own below --out, with the subtitles that lie beside
-it under its name (`film.srt`, `film.en.vtt`); the same command goes on where it was stopped. A
-folder holds `clips.json` (where each clip lies in the film), `subtitles.json` and perhaps
-`captions.json` (lines with times, cut to clips), `frames/<clip>/00001.jpg` onward, `film.json`, and
-under `layers/` what models heard, read and saw. It appears whole or not at all.
+Subtitles are taken from the file with the film's name in its folder (`film.srt`, `film.en.vtt`),
+unless --subtitles names others. For a folder of films, each film gets its own folder in --out.
+After an interruption, the same command continues. An ingested folder has:
 
-Without subtitles what is said is heard (--speech auto), if the extra `speech` is installed and a
-model is at hand; the lines also stand in `speech.srt`.
+- `clips.json`: the start and the end of each clip in the film;
+- `subtitles.json`, and with captions `captions.json`: lines with times, cut to clips;
+- `frames/<clip>/00001.jpg` and so on;
+- `film.json`: facts about the film and the options;
+- `layers/`: the output of models for speech, text in frames and captions.
+
+The folder is complete, or it does not appear.
+
+A film without subtitles is transcribed (--speech auto) if the extra `speech` is installed and a
+model is available without a download. The lines are also written to `speech.srt`.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from longvideo_env.commands.data.ingest_layers import AUTO, find_ear, make_layers, write_shots
+from longvideo_env.commands.data.ingest_layers import AUTO, NONE, find_ear, make_layers, write_shots
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import progress_bar, run_command
 from longvideo_env.datasets.layers import CAPTIONS, TEXT
@@ -46,7 +52,7 @@ LONGEST_SIDE = 640
 _QUALITY = 85
 
 Tick: TypeAlias = Callable[[str, float, float | None], None]
-"""Takes what is being done, the second of the film reached, and the film's length if known."""
+"""Called with the current step, the second of the film reached, and the film's length if known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +60,17 @@ class IngestOptions:
     """How a film is cut.
 
     Attributes:
-        clip_s: Length of a clip; with `scenes`, the longest.
-        scenes: Cut where the picture changes most, between half of `clip_s` and all of it.
-        fps: Frames a second.
-        longest_side: Larger frames are made smaller.
-        partial: Take what can be decoded of a damaged film.
-        encoding: Of the subtitles; found out by default.
-        speech: What hears: `auto`, `none`, a spec, or the folder of a Whisper model. `auto` hears a
-            film without subtitles where that can be done without a download.
-        read_text: Spec of what reads text in the frames, or empty.
-        describe: Spec of what captions the frames, or empty.
-        shots: Find the cuts, for the film's page.
+        clip_s: Seconds of a clip. With `scenes`, the maximum.
+        scenes: Cut where the picture changes most, after at least half of `clip_s`.
+        fps: Frames per second.
+        longest_side: Larger frames are scaled down to this many pixels.
+        partial: Use the readable part of a damaged film.
+        encoding: Encoding of the subtitles. Default: detected.
+        speech: The speech model: `auto`, `none`, a spec, or the folder of a Whisper model. `auto`
+            transcribes a film without subtitles if it needs no download.
+        read_text: Spec of the model that reads text in the frames, or empty.
+        describe: Spec of the model that captions the frames, or empty.
+        shots: Find the cuts between shots, for the film's page.
 
     Raises:
         SpecError: A value is out of range.
@@ -101,24 +107,27 @@ def ingest(
     """Write the folder of a film.
 
     Args:
-        film: Any container that FFmpeg knows.
+        film: The film, in any container that FFmpeg reads.
         out: A new folder.
-        subtitles: In any format of `read_subtitles`; without them the clips have no dialogue.
-        captions: Descriptions of what is to be seen, in the same formats.
+        subtitles: A file in any format of `read_subtitles`. Without it and without speech, the
+            clips have no dialogue.
+        captions: A file with descriptions of the picture, in the same formats.
         options: How to cut.
-        tick: Called with what is done and the second of the film it is at; a bar by default.
+        tick: Called with the current step and the second of the film reached. Default: a progress
+            bar.
 
     Returns:
-        What `film.json` holds.
+        The content of `film.json`, with the outcome of each layer as `layers`.
 
     Raises:
-        DataError: The film or a file of text is missing or wrong.
-        SpecError: An option is out of range, or the folder is not empty.
+        InputError: The folder is not empty.
+        DataError: The film or a text file is missing or invalid.
+        SpecError: An option is out of range.
         MissingExtraError: PyAV, Pillow or pysubs2 is not installed.
     """
     film, out, options = Path(film), Path(out), options or IngestOptions()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty folder. Fix: name another.")
+        raise InputError(f"{out} exists and is not an empty folder. Fix: give another folder.")
     if tick is None:
         with _bar() as shown:
             return _ingest(
@@ -177,14 +186,14 @@ def _ingest(
 
 
 def cut_spans(info: FilmInfo, options: IngestOptions) -> list[tuple[float, float]]:
-    """Where each clip starts and ends. The last is at least a tenth of a clip long."""
+    """The start and end of each clip. The last clip has at least a tenth of the usual length."""
     length, longest = info.length_s, options.clip_s
     cuts = [0.0]
     while length - cuts[-1] > longest * 1.1:
         latest = cuts[-1] + longest
         if options.scenes:
             window = [c for c in info.changes if cuts[-1] + longest / 2 <= c[0] <= latest]
-            # Of equal changes the latest, so that a still picture is cut as seldom as can be.
+            # Of equal changes take the last one, so that a still picture has few cuts.
             latest = max(window, key=lambda c: (c[1], c[0]))[0] if window else latest
         cuts.append(round(latest, 3))
     return list(zip(cuts, [*cuts[1:], round(length, 3)], strict=True))
@@ -197,14 +206,14 @@ def _check(film: Path, info: FilmInfo, options: IngestOptions, has_text: bool) -
             f"the film breaks off after {info.length_s:.1f} s{announced} ({info.fault}).",
             film,
             None,
-            "copy the file again, or take what is there: --partial.",
+            "copy the file again, or use the readable part with --partial.",
         )
     if not info.n_pictures and not has_text:
         raise MalformedFileError(
-            "there are neither pictures nor subtitles, so there is nothing to ask about.",
+            "the film has neither pictures nor subtitles, so no question can be asked.",
             film,
             None,
-            "pass --subtitles FILE, or --speech whisper:small.",
+            "give --subtitles FILE, or --speech whisper:small.",
         )
 
 
@@ -235,7 +244,7 @@ def _write_frames(
     options: IngestOptions,
     tick: Any,
 ) -> int:
-    """Frame `k` of a clip is what is seen `(k - 1) / fps` seconds after its start."""
+    """Write the frames. Frame `k` of a clip is at `(k - 1) / fps` seconds after its start."""
     wanted: list[tuple[float, Path]] = []
     for clip_id, (start, end) in zip(clip_ids, spans, strict=True):
         target = folder / "frames" / clip_id
@@ -289,22 +298,24 @@ def build_parser() -> OptionParser:
         findings="some films of a folder failed",
     )
     add = parser.add_argument
-    add("film", help="the film, in any container that FFmpeg knows, or a folder of films")
-    add("--out", required=True, help="a new folder; of several films, one with a folder for each")
-    add("--subtitles", help="its dialogue; of several films, the folder (default: beside them)")
-    add("--captions", metavar="FILE|SPEC", help="what is to be seen, in one of the same formats; "
-        "or what captions the frames, such as vlm:FOLDER")  # fmt: skip
-    add("--speech", default=AUTO, metavar="auto|none|SPEC|FOLDER", help="what hears the film, such "
-        "as whisper:small or the folder of a Whisper model")  # fmt: skip
-    add("--read-text", default="", metavar="SPEC", help="what reads text in the frames: rapidocr")
-    add("--shots", action="store_true", help="find the cuts, for the film's page")
-    add("--encoding", help="of these files (default: found out)")
-    add("--clip-s", type=float, default=CLIP_S, help="seconds of a clip (default: %(default)g)")
-    add("--scenes", action="store_true", help="cut where the picture changes most, at least "
-        "half of --clip-s apart and at most all of it")  # fmt: skip
-    add("--fps", type=float, default=FPS, help="frames a second (default: %(default)g)")
-    add("--longest-side", type=int, default=LONGEST_SIDE, help="pixels")
-    add("--partial", action="store_true", help="take what can be decoded of a damaged film")
+    add("film", help="the film, in any container that FFmpeg reads, or a folder of films")
+    add("--out", required=True, help="a new folder; for several films, it gets a folder for each")
+    add("--subtitles", metavar="FILE|DIR|none", help="the subtitle file, or the folder of them "
+        "(default: the file with the film's name in its folder)")  # fmt: skip
+    add("--captions", metavar="FILE|SPEC", help="a file of captions, in the same formats; or the "
+        "model that captions the frames, such as vlm:FOLDER")  # fmt: skip
+    add("--speech", default=AUTO, metavar="auto|none|SPEC|FOLDER", help="the speech model, such "
+        "as whisper:small or a Whisper model's folder")  # fmt: skip
+    add("--read-text", default="", metavar="SPEC", help="the model that reads text in the frames, "
+        "such as rapidocr")  # fmt: skip
+    add("--shots", action="store_true", help="find the cuts between shots, for the film's page")
+    add("--encoding", help="encoding of the text files (default: detected)")
+    add("--clip-s", type=float, default=CLIP_S, help="seconds per clip (default: %(default)g)")
+    add("--scenes", action="store_true", help="cut where the picture changes most, after at "
+        "least half of --clip-s")  # fmt: skip
+    add("--fps", type=float, default=FPS, help="frames per second (default: %(default)g)")
+    add("--longest-side", type=int, default=LONGEST_SIDE, help="most pixels of a frame's side")
+    add("--partial", action="store_true", help="use the readable part of a damaged film")
     return parser
 
 
@@ -313,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     parser = build_parser()
     args = parser.parse_args(
-        # A file whose name begins with a dash is no option.
+        # A file name that begins with a dash is not an option.
         [f"./{x}" if x.startswith("-") and Path(x).exists() else x for x in given]
     )
     return run_command("ingest", lambda: _run(args), resumes=Path(args.film).is_dir())
@@ -334,12 +345,26 @@ def _run(args: argparse.Namespace) -> int:
         from longvideo_env.commands.data.ingest_folder import ingest_folder
 
         return ingest_folder(Path(args.film), Path(args.out), texts, options)
+    if args.subtitles is None:
+        texts["subtitles"] = _subtitles_beside(Path(args.film))
+    elif args.subtitles == NONE:
+        texts["subtitles"] = None
     report(args.out, ingest(args.film, args.out, **texts, options=options))
     return 0
 
 
+def _subtitles_beside(film: Path) -> str | None:
+    """The subtitles that have the film's name. Says which were found."""
+    from longvideo_env.commands.data.ingest_folder import find_text
+
+    found = find_text(film, film.parent) if film.is_file() else None
+    if found is not None:
+        sys.stdout.write(f"subtitles: {found}, found beside the film; --subtitles none: without\n")
+    return None if found is None else str(found)
+
+
 def report(out: str | Path, record: dict[str, Any]) -> None:
-    """Print what was made of a film, and what was not read."""
+    """Print the counts of a film, its text files and its layers, and warn of a damaged film."""
     minutes, seconds = divmod(round(record["length_s"]), 60)
     counts = ("clips", "frames", "subtitles", *(("captions",) if "captions" in record else ()))
     found = ", ".join(f"{record[name]:,} {name}" for name in counts)
@@ -350,6 +375,6 @@ def report(out: str | Path, record: dict[str, Any]) -> None:
         sys.stdout.write(f"{line}\n")
     if record["fault"]:
         sys.stderr.write(
-            f"ingest: the film breaks off after {record['length_s']:.1f} s; what was decoded "
-            f"before is there: {record['fault']}\n"
+            f"ingest: the film breaks off after {record['length_s']:.1f} s; the part before is "
+            f"used: {record['fault']}\n"
         )

@@ -1,4 +1,4 @@
-"""`ingest` of a folder: each film in a folder of its own; what is done already is left alone."""
+"""`ingest` for a folder of films. Each film gets its own folder. Finished ones are skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from longvideo_env.commands.data.ingest import IngestOptions, ingest, report
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
-from longvideo_env.commands.shared import progress_bar
+from longvideo_env.commands.shared import message_prefix, progress_bar
 from longvideo_env.errors import DataError, DatasetNotFoundError, SpecError
 
 _FILMS = {
@@ -28,13 +28,13 @@ def ingest_folder(
     """Ingest each film of a folder. Returns the exit code.
 
     Args:
-        folder: Holds the films.
-        out: Gets a folder for each film, under its name.
-        texts: The folders of subtitles and captions; subtitles lie beside the films by default.
-        options: How to cut.
+        folder: The folder with the films.
+        out: Each film gets a folder in it, under the film's name.
+        texts: The folders of subtitles and captions. Default for subtitles: the films' folder.
+        options: How to cut a film.
 
     Raises:
-        DatasetNotFoundError: There is no film, or a folder of texts is none.
+        DatasetNotFoundError: There is no film, or a path in `texts` is not a folder.
     """
     films = sorted(p for p in folder.iterdir() if p.suffix.lower() in _FILMS and p.is_file())
     if not films:
@@ -42,7 +42,7 @@ def ingest_folder(
     folders = {name: Path(path) for name, path in texts.items() if path is not None}
     for path in folders.values():
         if not path.is_dir():
-            raise DatasetNotFoundError("expected a folder.", path, None, "films have a file each.")
+            raise DatasetNotFoundError("expected a folder.", path, None, "give a folder of texts.")
     stems = Counter(film.stem for film in films)
     failed = 0
     with progress_bar() as bar:
@@ -62,15 +62,15 @@ def ingest_folder(
                     report(target, record)
                 except (DataError, SpecError) as error:
                     failed += 1
-                    sys.stderr.write(f"ingest: {error}\n")
+                    sys.stderr.write(f"{message_prefix('ingest')}{error}\n")
             bar.advance(task)
     done = len(films) - failed
-    sys.stdout.write(f"{out}: {done:,} of {len(films):,} films are there\n")
+    sys.stdout.write(f"{out}: {done:,} of {len(films):,} films are ready\n")
     return EXIT_FINDINGS if failed else EXIT_DONE
 
 
 def find_text(film: Path, folder: Path) -> Path | None:
-    """The file of text that goes with a film: `film.srt`, else `film.en.srt`, else any language."""
+    """The text file of a film: `film.srt`, else `film.en.srt`, else any language."""
     ranked = []
     for path in folder.iterdir():
         suffix, language = path.suffix.lower(), path.stem.removeprefix(film.stem)
@@ -82,7 +82,7 @@ def find_text(film: Path, folder: Path) -> Path | None:
 
 
 def _is_done(target: Path, film: Path, options: IngestOptions) -> bool:
-    """Whether a folder holds this film, cut in this way."""
+    """Whether a folder has this film, cut with these options."""
     try:
         record = json.loads((target / "film.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -90,5 +90,5 @@ def _is_done(target: Path, film: Path, options: IngestOptions) -> bool:
     expected = {"film": film.name, "n_bytes": film.stat().st_size}
     if not isinstance(record, dict) or any(record.get(k) != v for k, v in expected.items()):
         return False
-    # Options that an earlier release did not know had what is now their default.
+    # An older release lacked some options. It cut as their defaults do.
     return {**asdict(IngestOptions()), **record.get("options", {})} == asdict(options)

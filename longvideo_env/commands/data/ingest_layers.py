@@ -1,4 +1,4 @@
-"""What `ingest` makes of a film besides clips and frames: speech, text, captions, shots."""
+"""The layers and shots that `ingest` makes of a film: speech, text, captions, shots."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SHOTS_FILE = "shots.json"
 _FINDER = "scenedetect"
 
 
-@lru_cache(maxsize=1)  # of a folder of films, each is heard by the same model
+@lru_cache(maxsize=1)  # one model for all films of a folder
 def reader_of(spec: str) -> SpeechReader:
-    """What hears, by its spec."""
+    """The speech model of a spec."""
     reader: SpeechReader = find_reader(SPEECH, spec)
     return reader
 
 
 def find_ear(spec: str, *, has_subtitles: bool) -> tuple[SpeechReader | None, str]:
-    """What hears the film, if anything does; and what is missing for `auto`.
+    """The speech model for a film, or None. Also a note if `auto` finds no model.
 
     Raises:
-        SpecError: The spec has no meaning.
+        SpecError: The spec is unknown.
         MissingExtraError: A library is not installed, and the spec is not `auto`.
     """
     if spec == NONE or (spec == AUTO and has_subtitles):
@@ -57,15 +57,16 @@ def make_layers(
     length_s: float,
     tick: Callable[[str, float, float], None],
 ) -> Iterator[str]:
-    """Make the layers of a film's folder, and say of each what became of it.
+    """Make the layers of a film's folder, and yield the outcome of each as text.
 
     Args:
-        folder: With clips and frames.
+        folder: The film's folder, with clips and frames.
         film: The film.
-        ear: What hears it, or None.
-        specs: By kind of layer, what reads the frames; empty where nothing does.
-        length_s: Of the film.
-        tick: Takes what is done, the second of the film that it is at, and its length.
+        ear: The speech model, or None.
+        specs: Kind of layer -> spec of the model that reads the frames. Empty for none.
+        length_s: Length of the film.
+        tick: Called with the current step, the second of the film that it has reached, and the
+            film's length.
     """
     videos = load_videos(folder)
     if ear is not None:
@@ -80,12 +81,12 @@ def make_layers(
 def _share(
     tick: Callable[[str, float, float], None], kind: str, length_s: float, n: int, of: int
 ) -> None:
-    """The bar counts seconds of the film: the share of the frames is made one of these."""
+    """Turn the share of finished frames into seconds of the film, for the progress bar."""
     tick(kind, length_s * n / max(of, 1), length_s)
 
 
 def write_shots(folder: Path, film: Path) -> str:
-    """Find the shots of a film, and write `shots.json`. Returns what became of it.
+    """Find the shots of a film, and write `shots.json`. Returns the outcome as text.
 
     Raises:
         MissingExtraError: The library is not installed.

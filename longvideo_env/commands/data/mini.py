@@ -1,4 +1,4 @@
-"""Write a made-up world of small videos, in the layout of LongTVQA+.
+"""Write the dataset `mini`: small generated videos, in the layout of LongTVQA+.
 
 longvideo-env mini --out runs/mini --videos 40 --seed 3 --frames
 """
@@ -25,16 +25,18 @@ def build_parser() -> OptionParser:
         "--videos",
         type=int,
         default=SPLIT_VIDEOS["train"],
-        help="videos of the split train; val and test get a quarter each",
+        help="videos of the train split; val and test get a quarter of this each",
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws everything")
-    parser.add_argument("--difficulty", type=float, default=DIFFICULTY, help="0 to 1")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument(
+        "--difficulty", type=float, default=DIFFICULTY, help="how hard the questions are, 0 to 1"
+    )
     parser.add_argument("--frames", action="store_true", help="draw frames too (needs Pillow)")
     parser.add_argument(
         "--frame-step",
         type=int,
         default=FRAME_STEP,
-        help="draw every so many of a clip's 180 frames",
+        help="draw every N-th of a clip's 180 frames",
     )
     return parser
 

@@ -1,15 +1,15 @@
-"""Fetch LongTVQA or LongTVQA+, and bring everything into one folder that the environment opens.
+"""Fetch LongTVQA or LongTVQA+, and put it into one folder, as a dataset.
 
     longvideo-env prepare longtvqa-plus --out data/plus
     longvideo-env prepare longtvqa --out data/tvqa --show castle --show house --frames FOLDER
     longvideo-env prepare longtvqa-plus --out data/plus --source hf:OWNER/NAME
     longvideo-env prepare longtvqa-plus --out data/plus --source DOWNLOADED_FOLDER
 
-Questions are checked one by one; invalid ones are left out and counted. Given --timed, TVQA's own
-SRT files (a folder of them, or an archive) give the dialogue its times. Given --frames, archives
-`<show>_frames.tar[.gz]` are unpacked: from that folder, or from that dataset on the hub
-(hf:OWNER/NAME). An archive that is unpacked already is left alone, so the same command goes on
-after an interruption. Frames need the publisher's form, signed; nothing here passes them on.
+Each question is checked. Invalid questions are left out and counted. --timed takes TVQA's own SRT
+files (a folder or an archive). They give the dialogue its times. --frames takes a folder or a
+dataset on the hub (hf:OWNER/NAME) with archives `<show>_frames.tar[.gz]`, and unpacks them. An
+unpacked archive is skipped, so the same command continues after an interruption. The publisher
+gives the frames only to people who signed a form. This project does not distribute them.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ SHOWS = ("bbt", "friends", "grey", "house", "met", "castle")
 
 @dataclass
 class Report:
-    """What was found.
+    """The counts of a prepared dataset.
 
     Attributes:
-        questions: How many by split.
-        invalid: Rows left out, by split.
-        videos: Videos.
-        clips: Clips.
-        without_text: Clips without dialogue.
-        without_frames: Clips without frames.
-        timed: Clips whose dialogue has times.
-        layers: What models made of the clips: files that were copied.
-        unfinished: Layers that `describe` had not finished, and that were not copied.
-        unread: For each file of subtitles, what was not read of it.
+        questions: Number of questions, by split.
+        invalid: Number of invalid rows, by split. They were left out.
+        videos: Number of videos.
+        clips: Number of clips.
+        without_text: Number of clips without dialogue.
+        without_frames: Number of clips without frames.
+        timed: Number of clips with times in their dialogue.
+        layers: Number of copied layer files.
+        unfinished: Layers that `describe` has not finished. They were not copied.
+        unread: Subtitle files that were not read completely, with the problem.
         examples: The first invalid rows, as messages.
     """
 
@@ -95,19 +95,19 @@ def prepare(
     frames: str | None = None,
     timed: str | None = None,
 ) -> Report:
-    """Bring a dataset into one folder.
+    """Put a dataset into one folder.
 
     Args:
         name: `longtvqa` or `longtvqa-plus`.
-        out: The folder; may hold what an interrupted call left.
-        source: `hf:OWNER/NAME`, or a local folder with the same files; the publisher's by default.
-        shows: Keep these alone, by their short names; all by default.
+        out: A new folder, or the folder of an interrupted call.
+        source: `hf:OWNER/NAME`, or a local folder with the same files. Default: the publisher's.
+        shows: Keep only these shows, by their short names. Default: all.
         frames: `hf:OWNER/NAME` or a folder with the archives of frames.
         timed: A folder or archive of TVQA's SRT files.
 
     Raises:
-        DataError: A source is missing or wrong.
-        SpecError: No such dataset or show.
+        DataError: A source is missing or invalid.
+        SpecError: The dataset or a show is unknown.
         MissingExtraError: huggingface_hub or pysubs2 is needed and not installed.
     """
     if name not in HUB:
@@ -122,7 +122,7 @@ def prepare(
     texts = _write_texts(folder, out, shows, timed, report)
     found = question_files(folder)
     if not found:
-        find_sources(str(folder), "train", None)  # says what was expected
+        find_sources(str(folder), "train", None)  # raises, and names the expected files
     for split, path in found.items():
         _write_questions(path, split, out, shows, report)
     if frames is not None:
@@ -132,19 +132,19 @@ def prepare(
 
 
 def local_folder(source: str, patterns: tuple[str, ...] | None = None) -> Path:
-    """A folder as it is, or the local copy of a dataset on the hub."""
+    """A local folder, or the local copy of a dataset on the hub."""
     if source.startswith(PREFIX):
         return hub_folder(source) if patterns is None else hub_folder(source, patterns)
     path = Path(source).expanduser()
     if not path.is_dir():
-        raise DatasetNotFoundError("no such folder.", path, None, "pass a folder or hf:OWNER/NAME.")
+        raise DatasetNotFoundError("no such folder.", path, None, "give a folder or hf:OWNER/NAME.")
     return path
 
 
 def _wanted(clip_or_video: str, shows: Sequence[str]) -> bool:
     name = parse_clip_id(clip_or_video)
     video_id = clip_or_video if name is None else name.video_id
-    # TVQA calls one show `friends_` in its ids and in its archive of frames alike.
+    # TVQA names one show `friends_`, in its ids and in its archive of frames.
     return not shows or show_of(video_id) in shows
 
 
@@ -174,7 +174,7 @@ def _write_texts(
 
 
 def _of_shows(file: Path, shows: Sequence[str]) -> dict[str, Any]:
-    """A file that says something of clips, with the clips of the shows alone."""
+    """The content of a file about clips, with only the clips of the given shows."""
     value: dict[str, Any] = dict(read_object(file))
     for name in ("clips", "failed"):
         if isinstance(clips := value.get(name), dict):
@@ -183,7 +183,7 @@ def _of_shows(file: Path, shows: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_srt_folder(path: Path, out: Path, shows: Sequence[str], report: Report) -> dict[str, Any]:
-    """TVQA's `<clip>.srt` files as clip id -> lines with times."""
+    """Read TVQA's `<clip>.srt` files as clip id -> lines with times."""
     if path.is_file():
         unpacked = out / "srt"
         if not unpacked.is_dir():
@@ -246,9 +246,9 @@ def _unpack_frames(source: str, out: Path, shows: Iterable[str]) -> None:
 
 def _unpack_show(archive: Path, target: Path) -> None:
     scratch = target.with_name(f".{target.name}")
-    if not scratch.is_dir():  # else an interruption came between unpacking and renaming
+    if not scratch.is_dir():  # else a call was interrupted between unpacking and renaming
         with progress_bar() as bar:
-            # Pictures hardly shrink, so the archive's size is nearly that of its files.
+            # Pictures hardly compress, so the archive is about as large as its files.
             task = bar.add_task(target.name, total=archive.stat().st_size)
             unpack(archive, scratch, tick=lambda n: bar.update(task, completed=n))
     inner = scratch / target.name
@@ -261,7 +261,7 @@ def _count(out: Path, texts: Texts, report: Report) -> None:
     split = next((s for s, n in report.questions.items() if n), None)
     if split is None:
         raise DatasetNotFoundError(
-            "no question is left.", out, None, "look at the invalid rows, or at --show."
+            "no question is left.", out, None, "check the invalid rows, or --show."
         )
     videos = load_dataset(str(out), split).videos
     report.videos = len(videos)
@@ -275,7 +275,7 @@ def _count(out: Path, texts: Texts, report: Report) -> None:
 
 
 def _write(path: Path, value: object) -> None:
-    """Whole or not at all: an interrupted call leaves no half a file."""
+    """Write a file completely, or not at all if the call is interrupted."""
     part = path.with_suffix(".part")
     with open(part, "w", encoding="utf-8") as file:
         json.dump(value, file, ensure_ascii=False)
@@ -283,7 +283,7 @@ def _write(path: Path, value: object) -> None:
 
 
 def report_table(report: Report) -> Table:
-    """What was found, as a table."""
+    """The report as a table."""
     table = Table("found", "n", show_header=False)
     for split, n in report.questions.items():
         left_out = report.invalid[split]
@@ -311,11 +311,11 @@ def build_parser() -> OptionParser:
         tables=True,
     )
     add = parser.add_argument
-    add("dataset", choices=sorted(HUB), help="which of them")
-    add("--out", required=True, help="a new folder, or one to continue")
+    add("dataset", choices=sorted(HUB), help="the dataset")
+    add("--out", required=True, help="a new folder, or the folder of an interrupted call")
     add("--source", help="hf:OWNER/NAME[@REVISION], or a folder with the downloaded files")
-    add("--show", action="append", default=[], choices=SHOWS, help="keep this show; repeatable")
-    add("--frames", metavar="SOURCE", help="hf:OWNER/NAME or a folder with the frames' archives")
+    add("--show", action="append", default=[], choices=SHOWS, help="keep only this show; repeats")
+    add("--frames", metavar="SOURCE", help="hf:OWNER/NAME or a folder with the archives of frames")
     add("--timed", metavar="PATH", help="folder or archive of TVQA's SRT files")
     return parser
 
@@ -337,8 +337,8 @@ def _run(args: argparse.Namespace) -> None:
     )
     output_console().print(report_table(report))
     if report.unread:
-        sys.stderr.write(f"subtitles: {len(report.unread):,} files were not read whole\n")
+        sys.stderr.write(f"subtitles: {len(report.unread):,} files were not read completely\n")
     for name in report.unfinished:
-        sys.stderr.write(f"left out: {LAYERS}/{name}: a layer that describe has not finished\n")
+        sys.stderr.write(f"left out: {LAYERS}/{name}: describe has not finished this layer\n")
     for example in report.unread[:3] + report.examples:
         sys.stderr.write(f"left out: {example}\n")

@@ -1,10 +1,10 @@
-"""Start a file of questions for a film: the columns, two examples, and a table of the film's clips.
+"""Start a file of questions for a film: columns, two examples and a table of the film's clips.
 
     longvideo-env ingest film.mp4 --out film
-    longvideo-env questions film                 # writes film/questions.csv, never over another
+    longvideo-env questions film                 # writes film/questions.csv, if it does not exist
 
-Replace the examples; one row is one question. `start_s` and `end_s` are seconds of the whole film
-and may stay empty. `longvideo-env show film/questions.csv` then prints what was read.
+Replace the examples. Each row is one question. `start_s` and `end_s` are seconds of the whole film
+and may be empty. Then `longvideo-env show film/questions.csv` prints the questions that were read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHOWN = 60
 
 
 def example_rows(videos: Mapping[str, Video]) -> list[tuple[str, ...]]:
-    """Two questions about each film that show what may be written."""
+    """Two example questions about each film."""
     rows: list[tuple[str, ...]] = []
     for video_id, video in videos.items():
         first = video.clips[0]
@@ -42,7 +42,7 @@ def example_rows(videos: Mapping[str, Video]) -> list[tuple[str, ...]]:
 
 
 def clip_table(videos: Mapping[str, Video]) -> Table:
-    """When each clip is, and what is said first in it."""
+    """The times and the first line of dialogue of each clip."""
     table = Table("clip", "start_s", "end_s", "first line")
     for video in videos.values():
         for clip in video.clips[:_SHOWN]:
@@ -59,7 +59,7 @@ def build_parser() -> OptionParser:
         tables=True,
     )
     add = parser.add_argument
-    add("folder", type=Path, help="the film's folder, as ingest made it")
+    add("folder", type=Path, help="the film's folder, made by ingest")
     add("--out", type=Path, help="the file to write (default: FOLDER/questions.csv)")
     return parser
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with open(out, "x", encoding="utf-8", newline="") as file:
                 file.write(text.getvalue())
         except FileExistsError as error:
-            raise InputError(f"{out} is there already. Fix: pass --out FILE.") from error
+            raise InputError(f"{out} already exists. Fix: give another --out FILE.") from error
         console = output_console()
         console.print(clip_table(videos))
         console.print(f"{out}: replace the examples, then longvideo-env show {out}", markup=False)

@@ -1,8 +1,8 @@
-"""Making layers of a film or dataset: what `ingest` and `describe` share.
+"""Make layers of a film or dataset. `ingest` and `describe` share this code.
 
-Frames are read in batches that are fixed beforehand, and each batch is written down once it is
-done. So a run that was killed goes on with what is left, and ends with the bytes of a run that was
-not, with any number of workers.
+The batches of frames are fixed beforehand, and each result is saved at once. So a killed run
+continues with the missing batches, and its layer has the same bytes as that of an uninterrupted
+run, with any number of workers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from longvideo_env.records.files import hold_folder, write_text
 from longvideo_env.schema import Clip, Video
 
 LOCK = ".layers.lock"
-"""Held while a layer of a folder is made."""
+"""The lock file of a folder while a layer is made."""
 
 _CAUGHT = (ToolError, DataError, OSError, ValueError, RuntimeError)
 
@@ -47,10 +47,10 @@ class FrameJob(NamedTuple):
     """One frame to read, or the frames of a stretch.
 
     Attributes:
-        clip_id: Its clip.
+        clip_id: The clip.
         paths: The images, in order of time.
-        start_s: The first one's time in the clip.
-        end_s: When the next one is read, or the clip ends.
+        start_s: The time of the first frame in the clip.
+        end_s: The start of the next job, or the end of the clip.
     """
 
     clip_id: str
@@ -61,15 +61,15 @@ class FrameJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of a layer.
+    """The outcome of making a layer.
 
     Attributes:
-        maker: What made it.
-        file: Where it lies.
-        n_lines: Its lines.
-        n_frames: Frames that were looked at; 0 for speech.
-        failed: Clip id -> why nothing, or not all, was made of it.
-        note: What else is to be said, such as "no speech found".
+        maker: The model that made it.
+        file: The layer's file.
+        n_lines: The number of lines.
+        n_frames: The number of frames that were read. 0 for speech.
+        failed: Clip id -> why the clip, or part of it, failed.
+        note: A remark, such as "no speech found".
     """
 
     maker: Maker
@@ -98,21 +98,21 @@ def see_frames(
     workers: int = 1,
     tick: Callable[[int, int], None] = lambda *_: None,
 ) -> Made:
-    """Make a layer of texts or captions from the frames of a folder; go on where one was stopped.
+    """Make a layer of texts or captions from the frames of a folder.
 
-    A layer that is there as a whole stays as it is.
+    An interrupted layer is continued. A complete layer is left unchanged.
 
     Args:
-        folder: Of the film or dataset.
+        folder: The folder of the film or dataset.
         videos: Its videos.
         kind: `text` or `captions`.
-        spec: What reads the frames.
-        reader: The same, where it is there already.
-        workers: Processes; each loads the model.
-        tick: Called with the frames that are done, and all there are.
+        spec: Spec of the model that reads the frames.
+        reader: The model itself, if it is loaded already.
+        workers: The number of processes. Each loads the model.
+        tick: Called with the number of frames done and the number of all frames.
 
     Raises:
-        SpecError: The spec has no meaning.
+        SpecError: The spec is unknown.
         FolderInUseError: Another process makes layers of the folder.
     """
     reader = find_reader(kind, spec) if reader is None else reader
@@ -135,12 +135,12 @@ def see_frames(
 
 
 def frame_jobs(video: Video, every_s: float, together: int = 1) -> Iterator[FrameJob]:
-    """The frames of a video that are read: of each clip, those of every so many seconds.
+    """Yield the frames of a video that are read, one job per `every_s` seconds of a clip.
 
     Args:
         video: The video.
         every_s: Seconds from one job to the next.
-        together: The most frames of a job; the first of its stretch where it is 1.
+        together: The most frames of a job. With 1, a job has the first frame of its stretch.
     """
     for clip in video.clips:
         groups: list[list[Frame]] = []
@@ -164,7 +164,7 @@ def _end(clip: Clip, last: Sequence[Any], every_s: float) -> float:
 
 
 class _Result(NamedTuple):
-    """What a batch gave: the texts of each frame, and why some have none by their place."""
+    """The result of a batch: the texts of each job, and the reason of each failure by index."""
 
     texts: Texts
     failed: Mapping[str, str]
@@ -190,7 +190,7 @@ _worker: list[AnyReader] = []
 
 
 def _start_worker(kind: str, spec: str) -> None:
-    """A worker has a reader of its own, and ends with the process that started it."""
+    """Give the worker its own reader, and end it together with its parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 
@@ -208,7 +208,7 @@ def _work(paths: list[tuple[Path, ...]]) -> _Result:
 
 
 def _read(reader: AnyReader, groups: Sequence[tuple[Path, ...]]) -> _Result:
-    """Read a batch; of one that fails as a whole, each frame or stretch alone."""
+    """Read a batch. If it fails as a whole, read each frame or stretch alone."""
     problems = {
         i: f"{path.name}: {problem}"
         for i, paths in enumerate(groups)
@@ -238,12 +238,12 @@ def _ask(reader: AnyReader, groups: Sequence[tuple[Path, ...]]) -> Texts:
 
 
 class _Journal:
-    """The batches of a layer that are done, on disk as they come in.
+    """The finished batches of a layer, saved to disk one by one.
 
     Args:
-        folder: Of the film or dataset.
-        maker: What makes the layer.
-        jobs: All frames; of other frames, nothing that was done counts.
+        folder: The folder of the film or dataset.
+        maker: The model that makes the layer.
+        jobs: All jobs. The results of other jobs on disk are dropped.
     """
 
     def __init__(self, folder: Path, maker: Maker, jobs: Sequence[FrameJob]) -> None:
@@ -267,7 +267,7 @@ class _Journal:
         return kept
 
     def add(self, number: int, result: _Result) -> None:
-        """Write down a batch."""
+        """Save the result of a batch."""
         self.done[number] = result
         with open(self._file, "a", encoding="utf-8") as file:
             file.write(json.dumps([number, *result], ensure_ascii=False) + "\n")
@@ -275,7 +275,7 @@ class _Journal:
             os.fsync(file.fileno())
 
     def finish(self, folder: Path, batches: Sequence[Sequence[FrameJob]]) -> Made:
-        """Write the layer. What failed is named in it, and is tried again by the same command."""
+        """Write the layer, with its failures. The same command tries the failures again."""
         pairs: list[tuple[FrameJob, Sequence[str]]] = []
         failed: dict[str, str] = {}
         for number, batch in enumerate(batches):
@@ -288,7 +288,7 @@ class _Journal:
             for clip_id, group in groupby(pairs, key=lambda pair: pair[0].clip_id)
             if (lines := merge(list(group)))
         }
-        # A layer of failures alone would stand before an older one that is good.
+        # A layer with failures only would hide an older, good one.
         file = folder / LAYERS / self._maker.file_name
         if clips or not failed:
             write_layer(folder, self._maker, clips, failed)
@@ -300,9 +300,9 @@ class _Journal:
 
 
 def kept_lines(journal: Path, header: str) -> list[list[Any]]:
-    """What a journal holds; nothing where its header is another one.
+    """The lines of a journal. Empty if its header differs.
 
-    A killed process may leave half a line.
+    A line that a killed process left half-written ends the list.
     """
     if not journal.is_file():
         return []
@@ -317,7 +317,9 @@ def kept_lines(journal: Path, header: str) -> list[list[Any]]:
 
 
 def merge(pairs: Sequence[tuple[FrameJob, Sequence[str]]]) -> list[dict[str, Any]]:
-    """The texts of a clip's frames as lines: what stands in one frame after the other is one line.
+    """Turn the texts of a clip's frames into lines.
+
+    The same text in consecutive frames becomes one line.
 
     Returns:
         `{start_s, end_s, text}`, in order of their starts.
@@ -338,7 +340,7 @@ def merge(pairs: Sequence[tuple[FrameJob, Sequence[str]]]) -> list[dict[str, Any
 
 
 def made_already(folder: Path, maker: Maker) -> Made | None:
-    """What became of a layer that is there as a whole; None where there is none, or some failed."""
+    """The outcome of an existing layer. None if there is none, or if a part of it failed."""
     file = folder / LAYERS / maker.file_name
     if not file.is_file():
         return None
@@ -346,4 +348,4 @@ def made_already(folder: Path, maker: Maker) -> Made | None:
     if value.get("failed"):
         return None
     n_lines = sum(len(lines) for lines in value.get("clips", {}).values())
-    return Made(maker, file, n_lines, note="there already")
+    return Made(maker, file, n_lines, note="already exists")

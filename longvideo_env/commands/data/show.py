@@ -1,4 +1,4 @@
-"""Print questions of a dataset as a person reads them, and what of it was read.
+"""Print questions of a dataset, and the parts of the dataset that were read.
 
 longvideo-env show mini -n 3 --split val
 longvideo-env show questions.csv -n 10
@@ -17,7 +17,7 @@ from longvideo_env.schema import Task
 
 
 def question_lines(dataset: Dataset, task: Task) -> Iterator[str]:
-    """A question with its options, its gold and its video."""
+    """A question with its options, its gold answer and its video."""
     question, gold = task.question, task.gold
     video = dataset.video(task)
     yield f"{question.qid}  {question.text}"
@@ -43,8 +43,8 @@ def build_parser() -> OptionParser:
         description=__doc__,
     )
     add = parser.add_argument
-    add("dataset", help="as in --dataset: a folder, a file, mini, NAME:FOLDER, hf:...")
-    add("-n", type=int, default=5, help="how many questions")
+    add("dataset", help="the dataset: a folder, a file, mini, NAME:FOLDER, hf:...")
+    add("-n", type=int, default=5, help="number of questions")
     add("--split", help=SPLIT_HELP)
     add("--skip-invalid", action="store_true", help="leave invalid rows out")
     return parser

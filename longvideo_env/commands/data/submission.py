@@ -1,9 +1,10 @@
-"""Write a run's answers as the file that a benchmark's server takes.
+"""Write a run's answers as a submission file for a benchmark's server.
 
     longvideo-env submission runs/ego/gpt-4o --for egoschema --out ego.json
 
 RUN is the folder with `episodes.jsonl` and `config.json`. A question without an answer is left out
-of the file and counted: none is drawn. Of several samples the first is taken.
+of the file and counted. The command does not guess. If there are several samples, it uses the
+first.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from longvideo_env.errors import InputError, SpecError
 from longvideo_env.records.trajectory import Trajectory, read_trajectories
 
 Choices = Mapping[str, int]
-"""`str(qid)` -> index of the option chosen, in the benchmark's own order."""
+"""`str(qid)` -> index of the chosen option, in the benchmark's own order."""
 
 
 def first_choices(trajectories: Sequence[Trajectory]) -> dict[str, int]:
-    """The first sample's answers, in the order of the dataset's options."""
+    """The first sample's answers, as indices of the dataset's own option order."""
     found: dict[str, int] = {}
     for trajectory in sorted(trajectories, key=lambda t: t.sample, reverse=True):
         if trajectory.choice is not None and trajectory.status != "failed":
@@ -41,7 +42,7 @@ def first_choices(trajectories: Sequence[Trajectory]) -> dict[str, int]:
 
 
 def egoschema(dataset: Dataset, choices: Choices) -> Any:
-    """`{q_uid: 0}`, as EgoSchema's `validate.py` posts it."""
+    """`{q_uid: 0}`, the format of EgoSchema's `validate.py`."""
     return dict(choices)
 
 
@@ -64,7 +65,7 @@ def mlvu(dataset: Dataset, choices: Choices) -> Any:
 
 
 def videomme(dataset: Dataset, choices: Choices) -> Any:
-    """Video-MME's template: one object a video; an empty `response` where there is no answer."""
+    """Video-MME's template: one object per video. `response` is empty if there is no answer."""
     videos: dict[str, dict[str, Any]] = {}
     for task in dataset:
         question, facts = task.question, dict(task.question.facts)
@@ -140,8 +141,8 @@ def _config(run: Path) -> dict[str, Any]:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{run} holds no run ({error}). Fix: pass the folder with episodes.jsonl."
+            f"{run} is not a run ({error}). Fix: give the folder with episodes.jsonl."
         ) from error
     if not isinstance(config, dict) or "dataset" not in config or "split" not in config:
-        raise SpecError(f"{run / 'config.json'} names no dataset and split.")
+        raise SpecError(f"{run / 'config.json'} has no dataset or no split.")
     return config

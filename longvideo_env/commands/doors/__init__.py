@@ -1,1 +1,1 @@
-"""Commands that open the game to other systems."""
+"""Commands that connect the game to other systems."""

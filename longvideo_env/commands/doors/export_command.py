@@ -1,11 +1,11 @@
-"""Write a run's episodes in the form that another tool reads.
+"""Write a run's episodes in the format of another tool.
 
     longvideo-env export runs/gpt/openai-gpt-4o --to trl --out right.jsonl
     longvideo-env export runs/gpt/openai-gpt-4o --to lmms-eval --out samples.jsonl
 
-`sharegpt`, `openai` and `trl` take the right episodes as training conversations with calls of
-tools. Episodes that failed, or hold a malformed reply, are left out and counted. `lmms-eval` takes
-every episode as a line of that tool's samples.
+`sharegpt`, `openai` and `trl` write the episodes with a right answer as training conversations with
+tool calls. Failed episodes and episodes with a malformed reply are left out and counted.
+`lmms-eval` writes every episode as one line of its samples file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def build_parser() -> OptionParser:
     parser = OptionParser("longvideo-env export", __doc__, findings="nothing was written")
     add = parser.add_argument
     add("run", type=Path, help="the run's folder, with episodes.jsonl")
-    add("--to", choices=[*FORMS, LMMS_EVAL], required=True, help="the form")
-    add("--out", type=Path, help="the file to write (default: RUN/export-FORM.jsonl)")
-    add("--min-reward", type=float, help="instead of right episodes, those with this reward")
+    add("--to", choices=[*FORMS, LMMS_EVAL], required=True, help="the output format")
+    add("--out", type=Path, help="the file to write (default: RUN/export-FORMAT.jsonl)")
+    add("--min-reward", type=float, help="write the episodes with at least this reward instead")
     return parser
 
 
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.to == LMMS_EVAL and args.min_reward is not None:
-        raise SpecError("lmms-eval takes every episode. Fix: leave --min-reward out.")
+        raise SpecError("lmms-eval writes every episode. Fix: leave --min-reward out.")
     if not (args.run / "episodes.jsonl").is_file():
-        raise InputError(f"{args.run} holds no run. Fix: pass the folder with episodes.jsonl.")
+        raise InputError(f"{args.run} is not a run. Fix: give the folder with episodes.jsonl.")
     out = args.out or args.run / f"export-{args.to}.jsonl"
     left: Counter[str] = Counter()
     if args.to == LMMS_EVAL:

@@ -1,11 +1,11 @@
-"""Offer the game's tools over a dataset's videos to any MCP client.
+"""Serve the game's tools for a dataset's videos to any MCP client.
 
     longvideo-env mcp --dataset data/films --split val
     longvideo-env mcp --dataset mini --http --port 8765
 
-Without --http the client starts this command itself and talks to it over standard input and output.
-With it, the server listens on 127.0.0.1; another --host needs a token in LONGVIDEO_MCP_TOKEN, which
-every request must then carry (`Authorization: Bearer TOKEN`). Nothing gold is on this door.
+Without --http, the client starts this command and talks to it over standard input and output. With
+--http, the server listens on 127.0.0.1. Another --host needs a token in LONGVIDEO_MCP_TOKEN. Then
+every request must send it (`Authorization: Bearer TOKEN`). The server never sends gold answers.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def build_parser() -> OptionParser:
     )
     add = parser.add_argument
     add("--http", action="store_true", help="serve over HTTP")
-    add("--host", default="127.0.0.1", help="where to listen")
-    add("--port", type=int, default=8765, help="0 takes a free one")
-    add("--sessions", type=int, default=64, help="sessions at once")
-    add("--idle-s", type=float, default=600.0, help="closes a session")
-    add("--in-flight", type=int, default=32, help="calls at once")
-    add("--tool-timeout-s", type=float, default=120.0, help="of a call")
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=8765, help="port to listen on; 0 takes a free one")
+    add("--sessions", type=int, default=64, help="most sessions at once")
+    add("--idle-s", type=float, default=600.0, help="seconds until an idle session is closed")
+    add("--in-flight", type=int, default=32, help="most calls at once")
+    add("--tool-timeout-s", type=float, default=120.0, help="most seconds of a call")
     return parser
 
 

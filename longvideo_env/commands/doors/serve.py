@@ -1,11 +1,12 @@
-"""Serve the game to OpenEnv's clients, and to all that speak its protocol.
+"""Serve the game to OpenEnv clients, and to all clients with its protocol.
 
     longvideo-env serve --dataset mini --split test --port 8000
     LONGVIDEO_SERVE_TOKEN=... longvideo-env serve --dataset data/plus --split val --host 0.0.0.0
 
-Needs `pip install 'longvideo-env[serve]'`. Each WebSocket (`/ws`) is a session with episodes of its
-own; docs/integrations.md has a client in ten lines. Only this machine is served unless --host says
-otherwise, and then clients must show the token in the variable LONGVIDEO_SERVE_TOKEN.
+Needs `pip install 'longvideo-env[serve]'`. Each WebSocket (`/ws`) is a session with its own
+episodes. docs/integrations.md has a client in ten lines. By default, only clients on this machine
+can connect. Another --host needs a token in the variable LONGVIDEO_SERVE_TOKEN, and then clients
+must send it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def build_parser() -> OptionParser:
         raise MissingExtraError(error.name or "aiohttp", "serve") from error
     parser = OptionParser(prog="longvideo-env serve", description=__doc__, config=True)
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="Address to listen at")
-    add("--port", type=int, default=8000, help="0 takes a free one")
+    add("--host", default="127.0.0.1", help="Address to listen on")
+    add("--port", type=int, default=8000, help="Port to listen on; 0 takes a free one")
     add_fields(parser.add_argument_group("limits"), ServerLimits)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
     return parser
@@ -59,7 +60,7 @@ def _run(args: argparse.Namespace) -> None:
     token = os.environ.get(TOKEN) or None
     if token is None and not is_loopback(args.host):
         raise SpecError(
-            f"--host {args.host} lets other machines in, and there is no token. Fix: set "
+            f"--host {args.host} needs a token, because other machines can connect. Fix: set "
             f"{TOKEN} to {_LEAST_TOKEN} characters or more, or leave --host out."
         )
     if token is not None and len(token) < _LEAST_TOKEN:
@@ -73,12 +74,12 @@ def _run(args: argparse.Namespace) -> None:
     server = OpenEnvServer(env, limits, token)
 
     def say(url: str) -> None:
-        asks = ", asks for the token" if token else ""
+        asks = ", with a token" if token else ""
         dataset = env.dataset
         left_out = f", {len(dataset.skipped):,} left out as invalid" if dataset.skipped else ""
         sys.stdout.write(
             f"{dataset.name}, split {dataset.split}: {len(dataset):,} questions{left_out}\n"
-            f"OpenEnv server at {url}{asks}. Ctrl-C ends it.\n"
+            f"OpenEnv server at {url}{asks}. Ctrl-C stops it.\n"
         )
         sys.stdout.flush()
 

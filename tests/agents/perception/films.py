@@ -1,4 +1,4 @@
-"""Films made for tests: pictures, and a recording of people as the sound track."""
+"""Films for the tests: pictures, with a recording of people as the sound track."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def write_film(
 
 
 def drawn(text: str, size: int = 40) -> np.ndarray:
-    """A picture of 640 x 360 with a text on a plain ground."""
+    """A picture of 640 x 360 with a text on a plain background."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("RGB", (640, 360), (40, 60, 90))

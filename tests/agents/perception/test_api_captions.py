@@ -1,4 +1,4 @@
-"""Captions by a model behind an endpoint, which is a server of this machine."""
+"""Captions from a model behind an endpoint, a server on this machine."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ CLIPS = ("film_seg01_clip_00", "film_seg01_clip_01")
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """Two clips of four frames, one a second."""
+    """Two clips of four frames, one per second."""
     spans = {c: {"start_s": 4 * i, "end_s": 4 * i + 4} for i, c in enumerate(CLIPS)}
     text = json.dumps({"frames_fps": 1, "clips": spans})
     (tmp_path / "clips.json").write_text(text)
@@ -57,14 +57,14 @@ def test_frames_are_captioned(film: Path, capsys: Any) -> None:
         parts = server.bodies[0]["messages"][0]["content"]
         assert [part["type"] for part in parts] == ["text", "image_url"]
         assert main(arguments(film, server.url)) == 0
-        assert len(server.bodies) == 8  # nothing is asked for again
+        assert len(server.bodies) == 8  # no request is repeated
     (video,) = load_videos(film).values()
     assert len(video.clips[0].layer("captions")) == 4
     assert video.clips[0].layer("captions")[0].text.startswith("A picture ")
     assert video.clips[0].layers[0].model == "openai:m"
     out = capsys.readouterr().out
     assert "captions: 8 lines from 8 frames (openai:m)" in out
-    assert "there already" in out
+    assert "already exists" in out
 
 
 def test_what_fails_is_listed_and_only_that_is_asked_again(film: Path, capsys: Any) -> None:
@@ -74,7 +74,7 @@ def test_what_fails_is_listed_and_only_that_is_asked_again(film: Path, capsys: A
     with running(answer) as server:
         code = main(arguments(film, server.url))
         first = len(server.bodies)
-        # The frame that failed was asked for once more by itself, and then it went well.
+        # The failed frame was requested again alone, and then it worked.
         assert (code, first) == (0, 9)
 
 

@@ -1,4 +1,4 @@
-"""Layers of a whole dataset: resumed after a kill, by several workers, with what failed listed."""
+"""Layers of a dataset: resumed after a kill, with several workers and a list of failures."""
 
 import json
 import os
@@ -30,7 +30,7 @@ PAUSE_S = float(os.environ.get("TEST_PAUSE_S", "0"))
 
 
 class Shades:
-    """Says how bright a frame is; by a pause, slow enough to be killed."""
+    """Writes the brightness of a frame. A pause makes it slow enough to be killed."""
 
     every_s, batch = 1.0, 2
     maker = Maker("captions", "shades", "1", {"of": 256})
@@ -119,7 +119,7 @@ def test_what_is_done_is_not_done_again(data: Path, capsys: Any) -> None:
         frame.unlink()
     capsys.readouterr()
     assert main([str(data / "one"), *ARGUMENTS]) == 0
-    assert "one: captions: 10 lines (shades); there already" in capsys.readouterr().out
+    assert "one: captions: 10 lines (shades); already exists" in capsys.readouterr().out
     assert layers(data) == before
 
 
@@ -145,7 +145,7 @@ def test_a_film_that_fails_is_named_and_the_rest_goes_on(data: Path, capsys: Any
     assert main([str(data), *ARGUMENTS]) == 3
     captured = capsys.readouterr()
     assert captured.out == "two: captions: 10 lines from 10 frames (shades)\n"
-    assert captured.err.startswith("describe: one: ")
+    assert captured.err.startswith("longvideo-env describe: one: ")
     assert "the file is truncated" in captured.err
 
 
@@ -153,7 +153,7 @@ def test_two_processes_do_not_write_one_folder(data: Path, capsys: Any) -> None:
     from longvideo_env.records.files import hold_folder
 
     with hold_folder(data / "one", ".layers.lock"):
-        assert main([str(data / "one"), *ARGUMENTS]) == 2
+        assert main([str(data / "one"), *ARGUMENTS]) == 1
     assert "is being written by process" in capsys.readouterr().err
 
 
@@ -199,7 +199,7 @@ def test_speech_and_vectors_of_a_dataset(
     assert main([str(tmp_path / "data"), *spec, "--films", str(tmp_path)]) == 0
     assert "film: speech: 6 lines (whisper:model); language en" in capsys.readouterr().out
     assert main([str(tmp_path / "data"), *spec, "--films", str(tmp_path)]) == 0
-    assert "speech: 6 lines (whisper:model); there already" in capsys.readouterr().out
+    assert "speech: 6 lines (whisper:model); already exists" in capsys.readouterr().out
     (video,) = load_videos(out).values()
     assert video.clips[0].subtitles[0].text == "Ever tried."
     assert main([str(tmp_path / "data"), "--with", f"embed:{real_models / 'minilm'}"]) == 0

@@ -1,4 +1,4 @@
-"""Layers of many films on a real cluster of Ray: those of one machine, whatever is killed."""
+"""Layers of many films on a real Ray cluster equal those of one machine, after any kill."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ NAMES = ("a", "b", "c", "deadly", "e", "f")
 
 
 class Shades:
-    """Says how bright a frame is, notes each frame that it reads, and dies of some."""
+    """Writes the brightness of a frame, records each frame that it reads, and dies on some."""
 
     every_s, batch = 1.0, 2
     maker = Maker("captions", "shades", "1", {})
@@ -82,7 +82,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def two(films: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """The films twice: for one machine and for the cluster."""
+    """Two copies of the films: for one machine and for the cluster."""
     return tuple(Path(shutil.copytree(films / "data", tmp_path / n)) for n in ("one", "many"))  # type: ignore[return-value]
 
 
@@ -124,23 +124,25 @@ def test_films_that_fail_are_named_and_what_is_done_is_not_done_again(
     out, err = describe(tmp_path, many, *SHADES, *ray, code=3)
     assert sorted(line.partition(":")[0] for line in out.splitlines()) == ["a", "c", "e", "f"]
     b, deadly = sorted(err.splitlines())
-    assert b.startswith("describe: b: ")
+    assert b.startswith("longvideo-env describe: b: ")
     assert clips.name in b
-    assert deadly.startswith("describe: deadly: the worker that described it was lost 3 times")
+    assert deadly.startswith(
+        "longvideo-env describe: deadly: the worker that described it was lost 3 times"
+    )
     done = {name: body for name, body in layers(one).items() if name[:1] in "acef"}
     assert {name: layers(many)[name] for name in done} == done
     tries = [line for line in (tmp_path / "read.txt").read_text().splitlines() if "deadly" in line]
     assert len(tries) == 3
-    # With the causes gone, the same command makes what is missing, and nothing else.
+    # Without the causes, the same command makes only the missing parts.
     clips.write_text(kept)
     (tmp_path / "deadly.txt").unlink()
     (tmp_path / "read.txt").unlink()
     out, _ = describe(tmp_path, many, *SHADES, *ray)
-    assert out.count("there already") == 4
+    assert out.count("already exists") == 4
     assert n_read(tmp_path) == 2 * 8
     assert layers(many) == layers(one)
     out, _ = describe(tmp_path, many, *SHADES, *ray)
-    assert out.count("there already") == 6
+    assert out.count("already exists") == 6
     assert n_read(tmp_path) == 2 * 8
 
 
@@ -160,13 +162,16 @@ def test_a_driver_that_ends_leaves_what_was_done(
     first.send_signal(how)
     _, err = first.communicate(timeout=30)
     assert first.returncode == (130 if how == signal.SIGINT else -how)
-    assert how == signal.SIGKILL or err == "describe: interrupted; the same command resumes.\n"
+    assert (
+        how == signal.SIGKILL
+        or err == "longvideo-env describe: interrupted; the same command resumes.\n"
+    )
     time.sleep(1)  # until its workers are gone, too
     before = n_read(tmp_path)
     assert 12 <= before < 48
     describe(tmp_path, many, *SHADES, *ray)
     assert layers(many) == layers(one)
-    # Only batches that were not written down are read again: one of each worker.
+    # Only unsaved batches are read again: one per worker.
     assert n_read(tmp_path) <= 48 + 2 * Shades.batch
 
 

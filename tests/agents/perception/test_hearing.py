@@ -1,4 +1,4 @@
-"""A long film is heard in pieces: a run that was killed goes on with what is left."""
+"""A long film is transcribed in pieces. A killed run continues with the missing pieces."""
 
 import sys
 import wave
@@ -24,7 +24,7 @@ SECONDS = 12
 
 
 class Beeps:
-    """Hears each loud stretch as a line; stops at a piece, as a process that is killed."""
+    """Turns each loud stretch into a line. Stops at a piece, like a killed process."""
 
     maker = Maker(SPEECH, "beeps")
 

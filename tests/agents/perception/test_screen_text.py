@@ -1,4 +1,4 @@
-"""Text drawn into a film's frames is read by a real model: its weights lie in its wheel."""
+"""A real model reads text drawn into a film's frames. Its weights are in its wheel."""
 
 import json
 import re

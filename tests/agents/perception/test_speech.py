@@ -1,4 +1,4 @@
-"""Real speech, heard by a real model: what people read aloud comes out as lines of the clips."""
+"""A real model transcribes real speech into lines of the clips."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def words(text: str) -> list[str]:
 
 
 def error_rate(said: str, heard: str) -> float:
-    """Words to change, add or drop, by the number of words said."""
+    """The word error rate: changed, added and missing words per spoken word."""
     a, b = words(said), words(heard)
     row = list(range(len(b) + 1))
     for i, word in enumerate(a, start=1):
@@ -135,18 +135,20 @@ def test_auto_without_a_model_says_so_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("spec", "message", "code"),
     [
-        ("whisper", "expected whisper:SIZE"),
-        ("whisper:./nowhere", "no folder './nowhere'"),
-        ("whisper:tiny,beam=0", "beam must be at least 1"),
-        ("whisper:tiny,speed=2", "unknown option 'speed'"),
-        ("listener", "unknown reader of speech 'listener'"),
+        ("whisper", "expected whisper:SIZE", 2),
+        ("whisper:./nowhere", "no folder './nowhere'", 1),
+        ("whisper:tiny,beam=0", "beam must be at least 1", 2),
+        ("whisper:tiny,speed=2", "unknown option 'speed'", 2),
+        ("listener", "unknown reader of speech 'listener'", 2),
     ],
 )
-def test_a_wrong_spec_is_one_line(spec: str, message: str, tmp_path: Path, capsys: Any) -> None:
+def test_a_wrong_spec_is_one_line(
+    spec: str, message: str, code: int, tmp_path: Path, capsys: Any
+) -> None:
     film = write_film(tmp_path / "film.mp4", [GREY] * 2)
-    assert main([str(film), "--out", str(tmp_path / "out"), "--speech", spec]) == 2
+    assert main([str(film), "--out", str(tmp_path / "out"), "--speech", spec]) == code
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

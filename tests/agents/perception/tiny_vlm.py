@@ -1,6 +1,6 @@
 """Tiny vision-language models with random weights, made by config.
 
-Their processors are the real ones, and so are their chat templates, which TRL ships.
+Their processors are real. Their chat templates are real too, and come with TRL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def template_of(kind: str) -> str:
 
 
 def make_tiny_vlm(out: Path, kind: str = "qwen2_5_vl") -> Path:
-    """Write the model and what its processor is made of."""
+    """Write the model and the files of its processor."""
     import torch
     from transformers import Qwen2VLImageProcessorPil
 

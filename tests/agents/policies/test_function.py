@@ -50,7 +50,7 @@ async def looks_first_async(messages):
 
 
 class Counting:
-    """An object that is called; it keeps what it was shown."""
+    """A callable object that keeps its input."""
 
     def __init__(self):
         self.seen = []

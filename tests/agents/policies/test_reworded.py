@@ -1,4 +1,4 @@
-"""No policy reads a sentence of the words file: with all of them reworded, it plays alike."""
+"""No policy depends on sentences of the words file: with other words it plays the same."""
 
 import re
 
@@ -89,7 +89,7 @@ SAID = ("system", "user", "tool")
 
 
 def sentences(text: str) -> set[str]:
-    """Stretches of four words or more that a words file says, without code and comments."""
+    """Phrases of four or more words in a words file, without code and comments."""
     text = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|</?[^>]*>", "\n", text, flags=re.DOTALL)
     found = (" ".join(line.split()) for line in re.split(r"[\n.:,]", text))
     return {line for line in found if len(line.split()) >= 4}
@@ -103,6 +103,7 @@ def test_every_block_is_reworded(reworded: str) -> None:
     assert not sentences(default_text()) & sentences(REWORDED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "options"),
     [

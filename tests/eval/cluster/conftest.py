@@ -22,7 +22,7 @@ NODE = {
 
 
 class ThreeNodes:
-    """A cluster of three nodes on this machine; this process is no part of it."""
+    """A cluster of three nodes on this machine. This process is not a node."""
 
     def __init__(self):
         load_ray()
@@ -38,7 +38,7 @@ class ThreeNodes:
         return self.cluster.address
 
     def kill_one(self):
-        """Kill -9 a node on which a worker plays, and put another one in its place."""
+        """Kill a node with a busy worker by SIGKILL, and add another node."""
         for _ in range(1200):
             for i, node in enumerate(self.nodes):
                 raylet = node.all_processes["raylet"][0].process.pid

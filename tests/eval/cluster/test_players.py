@@ -3,6 +3,7 @@ import json
 from contextlib import aclosing, asynccontextmanager
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 import longvideo_env as lv
@@ -19,7 +20,7 @@ N = 500
 
 
 class Place:
-    """A slot in this process; its first workers are lost while they play."""
+    """A slot in this process. Its first workers die while they play."""
 
     def __init__(self, session, node, losses):
         self.engine, self.node, self.losses = build_engine(POLICY, session), node, losses
@@ -49,6 +50,7 @@ class Player:
         pass
 
 
+@pytest.mark.slow
 def test_a_run_in_slots_is_the_run_of_one_process(tmp_path):
     alone = lv.evaluate(POLICY, dataset="mini", split="val", out=tmp_path / "alone", progress=False)
     run = RunOptions([POLICY], tmp_path, 0, 2, False)

@@ -1,4 +1,4 @@
-"""Runs on a real cluster of three nodes on this machine; nodes, workers and driver are killed."""
+"""Runs on a real cluster of three nodes on this machine. Nodes, workers and driver are killed."""
 
 import json
 import os
@@ -177,7 +177,7 @@ def test_equal_calls_are_asked_once_over_the_cluster(folder, three_nodes):
     counts = figures(out, "parts-use_counted")["recording"]
     assert counts["asked"] >= 30
     assert "hit rate" in said
-    # Replayed, it is the same bytes as in one process, timings not being kept.
+    # A replay without timings has the same bytes as in one process.
     lines = []
     for name, more in (("a", ray), ("b", ())):
         recording = ("--recording-file", str(out / "recording.sqlite"))
@@ -191,13 +191,13 @@ def test_equal_calls_are_asked_once_over_the_cluster(folder, three_nodes):
 
 
 def ours(session):
-    """The processes and the sockets that listen, of a session of ours."""
+    """The processes and listening sockets of one of our sessions."""
     found = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True)
     return [int(pid) for pid in found.stdout.split()]
 
 
 def listening(pids):
-    """Addresses on which processes listen."""
+    """The addresses on which the processes listen."""
     inodes = set()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
@@ -234,7 +234,7 @@ def test_a_cluster_of_its_own_stays_on_this_machine_and_ends_with_the_run(folder
     os.kill(process.pid, how)
     code = process.wait(timeout=30)
     assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    for _ in range(600):  # Ray's agents look only now and then whether their node is there
+    for _ in range(600):  # Ray's agents check only sometimes whether their node exists
         if not ours(process.pid):
             break
         time.sleep(0.1)

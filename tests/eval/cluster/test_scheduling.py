@@ -43,7 +43,7 @@ def test_suspects_play_alone_and_are_given_up_in_the_end():
 
 
 class Place:
-    """A slot whose workers die of some jobs, and now and then of nothing."""
+    """A slot whose workers die on some jobs, and sometimes at random."""
 
     def __init__(self, deadly, draw, starts=()):
         self.deadly, self.draw, self.starts = deadly, draw, list(starts)

@@ -1,4 +1,4 @@
-"""Runs to report on: played once a session."""
+"""Runs for the reports, played once per session."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ POLICIES = ("scripted:ground-look-answer", "random")
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small world on disk, with frames."""
+    """A small `mini` dataset on disk, with frames."""
     folder = tmp_path_factory.mktemp("world") / "mini"
     write_mini(["--out", str(folder), "--videos", "12", "--frames"])
     return folder
@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def play() -> Callable[..., None]:
-    """Plays with `eval/run_policy.py`: in a thread, since a browser's driver keeps a loop here."""
+    """Play with `eval/run_policy.py` in a thread, because the browser's driver has a loop here."""
 
     def run(*args: str | Path) -> None:
         with ThreadPoolExecutor(1) as pool:
@@ -42,7 +42,7 @@ def play() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def runs(world: Path, play: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two policies on the training split of that world."""
+    """Runs of two policies on the training split of that dataset."""
     out = tmp_path_factory.mktemp("runs")
     policies = [part for policy in POLICIES for part in ("--policy", policy)]
     play(*policies, "--dataset", world, "--split", "train", "--out", out)
@@ -53,7 +53,7 @@ def runs(world: Path, play: Callable[..., None], tmp_path_factory: pytest.TempPa
 def film_runs(
     world: Path, play: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A policy on that world, which here says where each clip lies in its film: one a minute."""
+    """A run on that dataset with clip times: one clip per minute of its film."""
     folder = tmp_path_factory.mktemp("film") / "mini"
     shutil.copytree(world, folder)
     videos = open_questions(EnvConfig(dataset=str(world), split="val")).videos
@@ -71,7 +71,7 @@ def film_runs(
 
 @pytest.fixture
 def make_report(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a page and gives its path."""
+    """Make a page and return its path."""
 
     def make(*args: str | Path) -> Path:
         out = tmp_path / "report.html"
@@ -83,7 +83,7 @@ def make_report(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def read_block() -> Callable[[Path, str], Any]:
-    """Unpacks one block of a page."""
+    """Unpack one block of a page."""
 
     def read(page: Path, name: str) -> Any:
         text = page.read_text(encoding="utf-8")
@@ -136,7 +136,7 @@ def rollout(qid: str, sample: int, reward: float | None, **more: Any) -> dict[st
 
 @pytest.fixture
 def training(tmp_path: Path) -> Path:
-    """A training run of two steps, as two processes would save it, with curves."""
+    """A training run of two steps, as saved by two processes, with curves."""
     folder = tmp_path / "grpo"
     (folder / "rollouts").mkdir(parents=True)
     for step in (0, 1):

@@ -59,7 +59,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a page; in the end, nothing was said on the console and nothing was asked for."""
+    """Opens a page. At the end, the console must be empty and no request may have been sent."""
     contexts, said, asked = [], [], []
 
     def open_page(path: Path, place: str = "", size: Any = None, theme: str = "light") -> Any:
@@ -70,7 +70,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         if AXE.is_file():
-            page.add_init_script(path=str(AXE))  # not subject to the page's own policy
+            page.add_init_script(path=str(AXE))  # the page's own policy does not apply to it
         page.goto(path.as_uri() + place)
         page.wait_for_selector("body[data-ready]")
         return page
@@ -129,7 +129,7 @@ def filmed(film_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory, play: Callable[..., None]) -> Path:
-    """The report of a run whose dataset, policy and tools all write what they should not."""
+    """The report of a run with hostile text from the dataset, the policy and the tools."""
     folder = tmp_path_factory.mktemp("hostile")
     data, out = folder / "data", folder / "runs"
     write_mini(["--out", str(data), "--videos", "2"])
@@ -157,7 +157,7 @@ def _poisoned(path: Path) -> str:
 
 
 def _poison_episodes(path: Path) -> None:
-    """What a newer or broken writer might put there: odd statuses, errors, details, names."""
+    """Write values that a newer or broken writer could write: odd statuses, errors and names."""
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     records[1] |= {"status": "failed", "error": CLOSE + RTL, "correct": None}
     for turn in records[1]["turns"]:
@@ -178,7 +178,7 @@ def count(page: Any) -> int | None:
 
 
 def until(page: Any, holds: Callable[[], bool]) -> None:
-    """Waits. Playwright's own `wait_for_function` would need a policy that allows eval."""
+    """Wait. Playwright's own `wait_for_function` needs a content policy that allows eval."""
     for _ in range(200):
         if holds():
             return
@@ -458,7 +458,7 @@ def test_right_to_left_text_keeps_its_own_direction(
 
 
 def test_the_policy_of_the_page_allows_no_network(dev: Path, browser: Any) -> None:
-    """A request that a script would make is refused before it leaves the browser."""
+    """The browser blocks a script's request before it is sent."""
     asked: list[str] = []
 
     class Server(BaseHTTPRequestHandler):
@@ -534,7 +534,7 @@ def test_axe_finds_nothing(
 
 
 def violations(page: Any) -> list[str]:
-    """What axe-core finds, of whatever weight, with the places."""
+    """The findings of axe-core at every level, with their places."""
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:160]} {one['nodes'][0]['failureSummary'][:200]}"
         for one in page.evaluate("axe.run(document)")["violations"]

@@ -1,4 +1,4 @@
-"""Every page that this project writes: none runs or loads what its own policy does not name."""
+"""Every page of this project runs and loads only what its content policy names."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def film(tmp_path: Path) -> Path:
 def pages(
     film: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Path]:
-    """One of each, from hostile data."""
+    """One page of each kind, made from hostile data."""
     hostile = tmp_path / "hostile"
     hostile.mkdir()
     for file in (runs / "random").glob("*.json*"):
@@ -70,12 +70,13 @@ def pages(
         (report, [hostile, "--out", made["report.html.j2"]]),
         (card, [hostile, "--out", tmp_path / "card"]),
     ]
-    with ThreadPoolExecutor(1) as pool:  # a browser's driver keeps a loop in this thread
+    with ThreadPoolExecutor(1) as pool:  # the browser's driver has a loop in this thread
         for main, arguments in commands:
             assert pool.submit(main, [str(one) for one in arguments]).result() == 0, arguments
     return made
 
 
+@pytest.mark.slow
 def test_each_page_opens_with_its_policy(pages: dict[str, Path]) -> None:
     for path in pages.values():
         html = path.read_text(encoding="utf-8")
@@ -123,7 +124,7 @@ def test_each_page_in_a_browser(pages: dict[str, Path], browser: Any, theme: str
     for path in pages.values():
         page = browser.new_context(color_scheme=theme).new_page()
         asked: list[str] = []
-        page.add_init_script(path=str(AXE))  # not subject to the page's own policy
+        page.add_init_script(path=str(AXE))  # the page's own policy does not apply to it
         page.on("request", lambda request, asked=asked: asked.append(request.url))
         page.goto(path.as_uri())
         page.wait_for_timeout(200)

@@ -1,4 +1,4 @@
-"""The first sentence of a page, and the line under its title."""
+"""The first sentence of a page, and the line below its title."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def paired(
         (
             paired(0, 1, 4, 8, None, None),
             "B is 10.0 points ahead of A, 45.0% against 35.0% of 40 questions, and one video does "
-            "not say whether this is chance.",
+            "not show whether this is chance.",
         ),
         (paired(0, 1, 6, 6, 1.0, [-0.1, 0.1]), "A and B are level: 40.0% of 40 questions right."),
     ],
@@ -65,13 +65,16 @@ def test_a_run_that_was_given_gold_never_leads() -> None:
     numbers = (8, 4, 0.3, [-0.3, 0.1])
     text = headline(runs, [paired(0, 1, *numbers), paired(0, 2, *numbers)])
     assert text.startswith("A is 10.0 points ahead of B")
-    assert text.endswith("; left out, since given gold: top.")
+    assert text.endswith("; left out, because given gold: top.")
     assert headline(runs[1:2], []).startswith("top answers 90.0% of 40 questions right (")
 
 
 def test_runs_on_other_questions_are_not_set_against_each_other() -> None:
     text = headline([described("A", 0.3), described("B", 0.5)], [])
-    assert text == "B answers most (50.0% right), but no other run has finished the same questions."
+    assert text == (
+        "B has the highest accuracy (50.0% right), but no other run has finished the same "
+        "questions."
+    )
 
 
 def test_without_an_evaluation_the_training_speaks(training: Path) -> None:

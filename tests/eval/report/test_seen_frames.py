@@ -1,4 +1,4 @@
-"""What a master saw stands in the report, and who reads its run later needs no frames."""
+"""The report shows the frames that the master saw. Readers of the run do not need the frames."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ from longvideo_env.commands.doors.export_command import main as export
 
 
 def see(messages: list[dict[str, Any]], frames: list[list[Any]]) -> str:
-    """Grounds, then answers by the length of what it read."""
+    """Calls `ground`, then answers by the length of its input."""
     said = sum(message["role"] == "assistant" for message in messages)
     answer = f"<answer>a{len(messages[1]['content']) % 5}</answer>"
     return "<reasoning>.</reasoning>" + (answer if said else "<request_grounding/>")
@@ -33,7 +33,7 @@ def see(messages: list[dict[str, Any]], frames: list[list[Any]]) -> str:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A world, and the folder of a run in it."""
+    """A dataset, and the folder of a run on it."""
     folder = tmp_path_factory.mktemp("seen")
     world = make_seen_world(folder / "world")
     run = lv.evaluate(
@@ -48,6 +48,7 @@ def block(page: Path, name: str) -> Any:
     return json.loads(gzip.decompress(b64decode(found[1])))
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_the_master_saw(
     played: tuple[Path, Path], make_report: Callable[..., Path]
 ) -> None:

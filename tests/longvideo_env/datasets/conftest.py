@@ -25,7 +25,7 @@ def row() -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a dataset: keywords are file names with `__` for the dot; text is written as is."""
+    """Write a dataset. Keywords are file names with `__` for the dot. Text is written unchanged."""
 
     def write(**files: Any) -> Path:
         for name, content in files.items():

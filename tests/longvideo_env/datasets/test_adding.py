@@ -1,4 +1,4 @@
-"""The page on adding a dataset shows a table and a reader that work."""
+"""The table and the reader on the page about new datasets work."""
 
 import json
 import re

@@ -23,7 +23,7 @@ Make = Callable[..., str]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Writes files and returns the spec of the folder."""
+    """Write files and return the spec of the folder."""
 
     def write(name: str, **files: Any) -> str:
         for path, content in files.items():
@@ -159,7 +159,7 @@ def test_wrong_rows_are_named_or_left_out(
         load_dataset(make("cgbench", cgbench__json=rows), "test")
     spec = make("cgbench", cgbench__json=[*rows, {**CG, "qid": 6}, 3])
     dataset = load_dataset(spec, "test", skip_invalid=True)
-    assert [task.qid for task in dataset] == [6, "6#2"]  # an id that another has is made unique
+    assert [task.qid for task in dataset] == [6, "6#2"]  # a repeated id is made unique
     assert len(dataset.skipped) == 2
     assert "left out: " in dataset.coverage.lines()[0]
 

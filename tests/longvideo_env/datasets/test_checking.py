@@ -1,4 +1,4 @@
-"""Gold that cannot be right is refused in the layouts of TVQA, with an index and without."""
+"""Impossible gold is refused in the layouts of TVQA, with an index and without."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Generated hostile tables: every one loads, or is refused by an error of ours."""
+"""Generated hostile tables: each one loads, or raises one of our errors."""
 
 import csv
 import io

@@ -30,7 +30,7 @@ def index_everything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def both(folder: Path, skip_invalid: bool = False) -> tuple[Dataset, Dataset]:
-    """The split through an index, and read as small files are."""
+    """The split through an index, and read like small files."""
     sources = find_sources(str(folder), "val", None)
     indexed = loading._load.__wrapped__(sources, sources.state(), skip_invalid)
     return indexed, loading._read(sources, skip_invalid)
@@ -123,6 +123,7 @@ def test_the_quick_look_accepts_what_the_reader_accepts(tmp_path: Path, changes:
     assert_same(*both(tmp_path, skip_invalid=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ascii_only", [True, False])
 @pytest.mark.parametrize(
     "change",
@@ -178,6 +179,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert list(indexed) == list(plain)
 
 
+@pytest.mark.slow
 def test_several_processes_make_one_index(folder: Write, row: Row, tmp_path: Path) -> None:
     root = write_all(folder, [{**row, "qid": i} for i in range(500)])
     code = (

@@ -134,6 +134,6 @@ def test_clean_text_is_what_utf8_can_write(text: str) -> None:
 def test_a_line_of_a_gigabyte_is_refused_unread(path: Path) -> None:
     with open(path, "wb") as file:
         file.write(b'{"qid": 1, "q": "')
-        file.truncate(1_000_000_000)  # sparse: it takes no room
+        file.truncate(1_000_000_000)  # a sparse file takes no space
     with pytest.raises(MalformedFileError, match="at most 900,000,000 bytes, got 1,000,000,000"):
         read_rows(path, Rejects(skip_invalid=True))

@@ -1,4 +1,4 @@
-"""The mini world as a dataset: loading, specs, splits, and the same from disk."""
+"""The dataset `mini`: loading, specs and splits, in memory and from disk."""
 
 import json
 import pickle

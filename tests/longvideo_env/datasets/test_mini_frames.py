@@ -1,4 +1,4 @@
-"""Pictures of the mini world show what its captions say."""
+"""The frames of `mini` match its captions."""
 
 import re
 import sys
@@ -36,6 +36,7 @@ def has_colour(picture: np.ndarray, box: tuple[int, int, int, int], colour: str)
     return int((part == RGB[colour]).all(axis=-1).sum())
 
 
+@pytest.mark.slow
 def test_each_thing_has_the_colour_of_its_caption_where_its_holder_stands(
     dataset: Dataset,
 ) -> None:
@@ -112,6 +113,7 @@ def test_everything_fits_into_the_picture() -> None:
         assert edges[-1] < WIDTH
 
 
+@pytest.mark.slow
 def test_frames_are_small_and_the_same_again(dataset: Dataset, tmp_path: Path) -> None:
     assert dataset.root is not None
     again = write_mini(tmp_path / "world", videos=4, difficulty=1.0, frame_step=60)

@@ -1,4 +1,4 @@
-"""Whether the mini world is what it says: who tells what where, and what gives nothing away."""
+"""The facts of `mini`: who says what in which clip, and no clue outside the gold clip."""
 
 import re
 from collections import Counter
@@ -69,7 +69,7 @@ def held_in(clip: Clip) -> dict[str, tuple[str, str]]:
 
 
 def fact_clips(dataset: Dataset, task: Task) -> dict[str, tuple[str, str, str]]:
-    """Topic -> clip, teller and day."""
+    """Topic -> clip, speaker and day."""
     return {
         match[2]: (clip.clip_id, match[1], match[3])
         for clip in dataset.video(task).clips
@@ -119,6 +119,7 @@ def test_shape(dataset: Dataset) -> None:
         assert task.gold.clip_id in dataset.video(task)
 
 
+@pytest.mark.slow
 def test_difficulty_turns_every_screw() -> None:
     clips, lines, elsewhere, near = [], [], [], []
     for level in LEVELS:
@@ -193,7 +194,7 @@ def test_gold_is_true(dataset: Dataset) -> None:
 
 
 def test_a_decoy_neither_tells_nor_shows(dataset: Dataset) -> None:
-    """It talks of the topic; its person is silent, and holds another colour if there at all."""
+    """In a decoy clip the person is silent. If the person is shown, the colour is another one."""
     traps = 0
     for task in dataset:
         match = SAY.fullmatch(task.question.text) or LOOK.fullmatch(task.question.text)
@@ -252,6 +253,7 @@ def test_the_first_caption_answers_a_short_query(dataset: Dataset) -> None:
     assert np.mean(hits) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_right_position_and_the_right_value_are_even() -> None:
     dataset = load_mini("test", videos=1500)
     assert stats.chisquare(np.bincount([t.gold.answer for t in dataset], minlength=5)).pvalue > 0.01
@@ -278,9 +280,9 @@ ASKED = sorted(
 
 
 def blind_features(tasks: Sequence[Task]) -> sparse.csr_array:
-    """What an option is, where it stands, beside which others, and after which question's words.
+    """The features of each option: its word, place, the other options and the question's words.
 
-    Shape: (5 * tasks, features), one row an option.
+    Shape: (5 * tasks, features), one row per option.
     """
     n_options, n_asked = len(OPTIONS), len(ASKED)
     number = {word: i for i, word in enumerate(OPTIONS)}
@@ -335,8 +337,9 @@ def test_question_and_options_alone_say_nothing(level: float) -> None:
     assert interval.low < 0.2 < interval.high
 
 
+@pytest.mark.slow
 def test_the_blind_reader_would_find_a_leak() -> None:
-    """The check itself: it learns a colour that is right more often than others."""
+    """A test of the check: it learns a colour that is right more often than others."""
     tasks = load_mini("train", videos=1000).tasks
     leaky = [t for t in tasks if "red" not in t.question.options or right(t) == "red"]
     hits = blind_hits(fit_blind(leaky[::2]), leaky[1::2])

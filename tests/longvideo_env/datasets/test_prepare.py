@@ -122,7 +122,7 @@ def test_a_broken_archive_is_a_named_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """What the hub has: two shows, one row that is wrong."""
+    """The files on the hub: two shows and one invalid row."""
     folder = tmp_path / "hub"
     folder.mkdir()
     options = {f"a{i}": f"option {i}" for i in range(5)}
@@ -166,7 +166,7 @@ def test_what_models_made_comes_along(source: Path, tmp_path: Path, capsys: Any)
     assert main([*flags, "--out", str(tmp_path / "all")]) == 0
     out, err = capsys.readouterr()
     assert "layers, made by models" in out
-    assert "left out: layers/text-x.json.partial.jsonl: a layer that describe has not" in err
+    assert "left out: layers/text-x.json.partial.jsonl: describe has not finished" in err
     (layer,) = (tmp_path / "all" / "layers").iterdir()
     assert json.loads(layer.read_text()) == json.loads((source / "layers" / layer.name).read_text())
     videos = load_dataset(str(tmp_path / "all"), "val").videos
@@ -212,7 +212,7 @@ def test_hub_specs_of_another_form(spec: str) -> None:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as fetching a dataset needs."""
+    """The part of the hub that a download of a dataset needs."""
 
     folder: Path
     log: list[str]
@@ -224,7 +224,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def log_message(self, *args: object) -> None:
-        """Nothing on standard error."""
+        """Write nothing to standard error."""
 
     def _answer(self, *, body: bool) -> None:
         self.log.append(self.path)
@@ -259,7 +259,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(
     source: Path, tmp_path: Path
 ) -> Iterator[Callable[..., "subprocess.CompletedProcess[str]"]]:
-    """Runs Python against a hub on the loopback that has the files of `source`."""
+    """Run Python against a hub on loopback with the files of `source`."""
     pytest.importorskip("huggingface_hub")
     handler = type("Handler", (Hub,), {"folder": source, "log": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -288,6 +288,7 @@ def hub(
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_hub_serves_gymnasium_and_prepare_and_then_offline(
     hub: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
 ) -> None:
@@ -308,6 +309,7 @@ def test_the_hub_serves_gymnasium_and_prepare_and_then_offline(
     assert (tmp_path / "out" / "frames" / "bbt_frames" / "s01e01_seg01_clip_00").is_dir()
 
 
+@pytest.mark.slow
 def test_a_dataset_that_the_hub_does_not_have(
     hub: Callable[..., "subprocess.CompletedProcess[str]"],
 ) -> None:
@@ -322,6 +324,7 @@ def test_a_dataset_that_the_hub_does_not_have(
     ), done.stderr
 
 
+@pytest.mark.slow
 def test_a_benchmark_comes_from_the_hub_with_its_subtitles(
     hub: Callable[..., "subprocess.CompletedProcess[str]"], source: Path
 ) -> None:

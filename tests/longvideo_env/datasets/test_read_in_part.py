@@ -1,4 +1,4 @@
-"""A file of subtitles that was read in part is named wherever a result is shown."""
+"""Every result names the subtitle files that were read only in part."""
 
 import json
 

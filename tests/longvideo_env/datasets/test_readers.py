@@ -1,4 +1,4 @@
-"""Each benchmark from a folder made like the published one; both copies give the same questions."""
+"""Each benchmark from a folder like the published one. Both copies give the same questions."""
 
 import json
 import shutil
@@ -153,7 +153,7 @@ def test_nextqa(tmp_path: Path) -> None:
     assert len(dataset) == len(set(dataset.qids)) == 8
     assert dataset.coverage.notes == {"with two equal options (both count as right)": 1}
     assert {t.question.show for t in dataset} == {"causal", "temporal", "descriptive"}
-    assert len(load_dataset(CASES / "nextqa_val.csv")) == 8  # as a table of one's own, too
+    assert len(load_dataset(CASES / "nextqa_val.csv")) == 8  # also as your own table
     text = "video,frame_count,width,height,question,answer,qid,type\n1,2,3,4,why?,to dance,0,CW\n"
     put(tmp_path / "oe", "val.csv", text)
     (task,) = load_dataset(f"nextqa:{tmp_path}/oe")

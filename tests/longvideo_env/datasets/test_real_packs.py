@@ -1,4 +1,4 @@
-"""The real packs of questions; skipped where they are absent."""
+"""The real packs of questions. The tests are skipped if they are missing."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Fuzz targets: whatever comes in, what comes out is a result or an error of ours, and soon.
+"""Fuzz targets: every input gives a result or one of our errors, and quickly.
 
-`corpus/TARGET/` keeps what ever failed, or is of a kind that did. Each file is run through its
-target, and damaged copies of them are what is drawn. A new failure goes there as a file.
+`corpus/TARGET/` has inputs that once failed, and similar ones. Each file is run through its target,
+and so are random damaged copies. Add each new failure as a file.
 """
 
 import math
@@ -56,7 +56,7 @@ ZOOM = as_tool(zoom)
 
 
 def parse(protocol: str, data: bytes) -> None:
-    text = data.decode("utf-8", "surrogateescape")  # bytes that are no text become half pairs
+    text = data.decode("utf-8", "surrogateescape")  # bytes that are not text become surrogates
     parser = GAMES[protocol].protocol
     found = parser.parse(text, 5).outcome
     assert isinstance(found, Action | Malformed)
@@ -129,7 +129,7 @@ def test_what_once_failed(entry: Path, tmp_path: Path) -> None:
 
 
 def damaged(data: bytes, draw: np.random.Generator) -> bytes:
-    """A copy of which pieces were replaced, cut out, put in or doubled."""
+    """A copy with pieces replaced, deleted, inserted or doubled."""
     changed = bytearray(data[:4000])
     for _ in range(int(draw.integers(1, 8))):
         at = int(draw.integers(len(changed) + 1))

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Which option an answer names, by the rule in `answers`."""
+"""The option that an answer names, by the rule in `answers`."""
 
 import pytest
 from hypothesis import given

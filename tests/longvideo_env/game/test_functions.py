@@ -1,4 +1,4 @@
-"""Actions as function calls: what counts, what does not, and how it is put to the master."""
+"""Actions as function calls: valid and invalid calls, and the messages to the master."""
 
 import json
 
@@ -161,7 +161,7 @@ def test_schemas_say_what_the_tools_are():
     look, ground, answer = (schema["function"] for schema in GAME.schemas(3))
     assert look["description"].startswith("Asks the vision agent")
     assert look["parameters"]["required"] == ["query"]
-    # What is optional may simply be left out: chat templates know no `anyOf`.
+    # An optional parameter can be left out. Chat templates do not know `anyOf`.
     described = {"type": "string", "description": "what to look for"}
     assert ground["parameters"]["properties"]["query"] == described
     assert ground["parameters"]["required"] == []
@@ -202,7 +202,7 @@ def test_no_message_raises(name, arguments, content, more, n):
 
 
 def whole(said):
-    """A conversation holds only what a server or a template can take back."""
+    """A conversation has only parts that a server or a template accepts."""
     json.dumps(said, allow_nan=False).encode()
     said["content"].encode("utf-8", "surrogatepass")
     calls = said.get("tool_calls", [])

@@ -1,4 +1,4 @@
-"""The games that ship: what they say, take and score."""
+"""The shipped games: their texts, actions and scores."""
 
 import dataclasses
 import json
@@ -59,6 +59,7 @@ def test_the_teacher_of_mini_plays_every_game(game, tmp_path):
     assert not any(turn.malformed for episode in result.episodes for turn in episode.turns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_the_teacher_is_above_a_script_and_chance(game, tmp_path):
     found = {}
@@ -80,7 +81,7 @@ def test_a_game_is_one_short_file_that_names_its_source(module):
 
 
 def twisted(gold: Gold) -> Gold:
-    """Other gold, in every part."""
+    """A gold label that differs in every part."""
     return Gold(
         answer=None if gold.answer is None else (gold.answer + 1) % 5,
         clip_id=gold.clip_id,
@@ -177,7 +178,7 @@ class TestLongVT:
         assert longvt.crop_iou(play, Gold(1)) is None
         assert longvt.crop_iou(Play("answered", 1, [], []), gold) == 0
         assert longvt.crop_iou(play, Gold(1, "d", (10.0, 30.0))) == 0
-        # Stretches that lie over each other count once.
+        # Overlapping stretches count once.
         clues = (("c", 20.0, 40.0), ("c", 25.0, 40.0), ("d", 0.0, 5.0))
         several = Gold(1, "c", (20.0, 40.0), clues=clues)
         assert longvt.crop_iou(play, several) == pytest.approx(10 / 35)

@@ -1,4 +1,4 @@
-"""Labels of options: as they are shown, written, read, and refused."""
+"""Labels of options: shown, written, read and refused."""
 
 import json
 
@@ -105,7 +105,7 @@ def test_a_game_may_have_labels_of_its_own():
 
 
 def test_a_run_with_letters_is_played_alike(tmp_path):
-    """Inside, labels are the same: what a script chooses does not depend on what is shown."""
+    """A script's choice does not depend on the shown labels. Internally, labels are the same."""
     runs = [
         lv.evaluate("scripted:ground-answer", dataset="mini:videos=6", split="test", labels=labels,
                     out=tmp_path / labels)

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""While reasoning is open, nothing counts: in every form in which models write it."""
+"""Actions inside open reasoning do not count, in every format that models write."""
 
 import pytest
 from hypothesis import example, given
@@ -97,6 +97,7 @@ def test_no_text_raises(text):
             assert default_game().malformed_text(parsed.outcome, 3, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["<think>", "</think>", "[THINK]", "<answer>", "</answer>", "<"])
 def test_long_hostile_text_takes_a_moment(part):
     PROTOCOL.parse(part * 100_000, 5)

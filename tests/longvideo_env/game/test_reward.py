@@ -109,11 +109,11 @@ def test_grounding_is_a_term_that_is_off_by_default():
     assert score(seen, Gold(answer=0), weights).terms["grounding"] == 0.0
 
 
-# Terms of one's own.
+# Your own terms.
 
 
 def thrift(play, gold):
-    """One point less for each turn."""
+    """Minus one point per turn."""
     return -float(len(play.turns))
 
 

@@ -1,4 +1,4 @@
-"""What a master who sees is shown: references to frames, chosen without a network or a model."""
+"""The frames for a vision master: references, chosen without a network or a model."""
 
 import json
 import shutil
@@ -34,6 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_seen_world(tmp_path_factory.mktemp("seen") / "world")
 
 
+@pytest.mark.slow
 def test_frames_are_spread_over_clips_and_over_stretches(world: Path) -> None:
     video = next(iter(load_dataset(str(world), "test").videos.values()))
     first, second = video.clip_ids[:2]
@@ -78,7 +79,7 @@ def test_other_labels_are_asked_for_with_frames_too() -> None:
 
 
 def see(messages: list[dict[str, Any]], frames: list[list[FrameRef]]) -> str:
-    """Asks for another clip, then answers; says what it saw."""
+    """Asks for another clip, then answers. Records the frames that it saw."""
     said = sum(message["role"] == "assistant" for message in messages)
     assert [bool(shown) for shown in frames] == [m["role"] == "user" for m in messages]
     assert all("frames" not in message for message in messages)

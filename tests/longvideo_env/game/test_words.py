@@ -1,4 +1,4 @@
-"""Words of one's own: a file is checked when it is loaded, and no word of it can do harm."""
+"""Your own words: a file is checked when it is loaded, and it can do no harm."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Played by calls, an episode is the episode of `gym.make`."""
+"""An episode played by calls equals the episode of `gym.make`."""
 
 import asyncio
 import json

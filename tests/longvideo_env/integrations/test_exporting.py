@@ -1,4 +1,4 @@
-"""Saved episodes become conversations with calls, and TRL's trainer reads them."""
+"""Saved episodes become conversations with tool calls, and TRL's trainer reads them."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ FORMS = ("sharegpt", "openai", "trl")
 
 
 def right(messages: list[dict[str, str]]) -> str:
-    """Looks, grounds, answers a0; sometimes badly."""
+    """Looks, grounds and answers a0, sometimes with an error."""
     n = sum(message["role"] == "assistant" for message in messages)
     if "?" in messages[1]["content"].splitlines()[0][-3:] and n == 0:
         return "<reasoning>I look.</reasoning><search>mug</search>"
@@ -97,11 +97,11 @@ def test_predictions_for_lmms_eval(run: Path, tmp_path: Path) -> None:
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(tmp_path), "--to", "trl"]) == 2
+    assert main([str(tmp_path), "--to", "trl"]) == 1
     (tmp_path / "episodes.jsonl").write_text("{}\n", encoding="utf-8")
     for config in ("[]", "{", '{"dataset": "embedded"}'):
         (tmp_path / "config.json").write_text(config, encoding="utf-8")
-        assert main([str(tmp_path), "--to", "trl"]) == 2
+        assert main([str(tmp_path), "--to", "trl"]) == 1
     assert main([str(tmp_path), "--to", "lmms-eval", "--min-reward", "1"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 5
@@ -165,7 +165,7 @@ def test_trl_trains_a_step_on_each(form: str, files: dict[str, Path], tmp_path: 
 
 
 def by_calls(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Thinks apart and aloud, looks, then answers."""
+    """Reasons in a separate field and in the text, looks, then answers."""
     last = any(message["role"] == "tool" for message in messages)
     name, given = ("answer", {"answer": "a0"}) if last else ("look", {"query": "mug"})
     function = {"name": name, "arguments": json.dumps(given)}

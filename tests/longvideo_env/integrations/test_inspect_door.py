@@ -1,4 +1,4 @@
-"""inspect_ai plays the game, with its own client and its own log."""
+"""inspect_ai plays the game with its own client and log."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ def calls(*given: tuple[str, dict[str, Any]], text: str = "") -> ModelOutput:
 
 
 def play(tmp_path: Path, write: Any, **options: Any) -> Any:
-    """An evaluation in which a function of the messages and tools writes each reply."""
+    """An evaluation whose replies come from a function of the messages and tools."""
     model = get_model(
         "mockllm/model",
         custom_outputs=lambda messages, tools, choice, config: write(messages, tools),

@@ -1,4 +1,4 @@
-"""The official MCP client looks into videos."""
+"""The official MCP client uses the tools on videos."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def asked(client: Any, name: str, **values: Any) -> tuple[str, bool]:
 
 
 async def tour(client: Any) -> None:
-    """What an assistant would do."""
+    """The calls of a typical assistant."""
     listed = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert set(listed) == {"list_videos", "subtitles", "ground", "look"}
     assert listed["look"].input_schema["required"] == ["video_id", "query"]
@@ -82,6 +82,7 @@ def test_played_in_memory() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_played_over_standard_input_and_output() -> None:
     async def run() -> None:

@@ -26,6 +26,7 @@ def sleepy(request, query: str) -> str:
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_within_five_seconds_although_a_tool_hangs(
     tmp_path: Path, number: signal.Signals
@@ -51,27 +52,28 @@ def test_it_ends_within_five_seconds_although_a_tool_hangs(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "token", "said"),
+    ("arguments", "token", "said", "code"),
     [
-        (["--host", "0.0.0.0"], None, f"Fix: set {TOKEN}"),
-        (["--host", "0.0.0.0"], "short", "must have 16 characters"),
-        (["--port", "70000"], None, "0 to 65535"),
-        (["--max-sessions", "0"], None, "max_sessions must be above 0"),
-        (["--idle-s", "nan"], None, "idle_s must be above 0"),
-        (["--dataset", "no/such/folder"], None, "no/such/folder"),
+        (["--host", "0.0.0.0"], None, f"Fix: set {TOKEN}", 2),
+        (["--host", "0.0.0.0"], "short", "must have 16 characters", 2),
+        (["--port", "70000"], None, "0 to 65535", 2),
+        (["--max-sessions", "0"], None, "max_sessions must be above 0", 2),
+        (["--idle-s", "nan"], None, "idle_s must be above 0", 2),
+        (["--dataset", "no/such/folder"], None, "no/such/folder", 1),
     ],
 )
 def test_bad_options(
     arguments: list[str],
     token: str | None,
     said: str,
+    code: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv(TOKEN, raising=False)
     if token is not None:
         monkeypatch.setenv(TOKEN, token)
-    assert main(arguments) == 2
+    assert main(arguments) == code
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error

@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for row in spec.train_dataset
     ]
     calls = [json.dumps({"name": "answer", "arguments": {"answer": f"a{i}"}}) for i in range(5)]
-    # TRL renders a turn with its empty reasoning; one without would be trained as context alone.
+    # TRL renders a turn with empty reasoning. A turn without it would be context, not trained.
     texts = [f"<think>\n\n</think>\n\n<tool_call>\n{c}\n</tool_call><|im_end|>" for c in calls]
     targets = torch.tensor(tokenizer(texts)["input_ids"])
     policy = AutoModelForCausalLM.from_pretrained(folder).train()
@@ -68,7 +68,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """As the page starts it. A CPU has no kernel for half a prompt of a request with a seed."""
+    """The server, started as on the page, but without chunked prefill.
+
+    On a CPU, chunked prefill has no kernel for a request with a seed.
+    """
     page = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^(VLLM_.*) vllm serve MODEL (.*)$", page, re.MULTILINE)
     variables = dict(one.split("=") for one in line[0].split())
@@ -81,7 +84,7 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
 
 @pytest.fixture(scope="module")
 def trained(model: Path, server: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of the page's script, with a learning rate at which old weights are seen."""
+    """The checkpoint of the page's script, with a learning rate that makes old weights visible."""
     folder = tmp_path_factory.mktemp("trained")
     page = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python vllm\n(# train_with_trl_async.*?)^```", page, re.M | re.S)
@@ -107,7 +110,7 @@ def trained(model: Path, server: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def history(trained: Path) -> list[dict[str, Any]]:
-    """What it logged at each step."""
+    """The log of each step."""
     state = json.loads((trained / "trainer_state.json").read_text(encoding="utf-8"))
     logged: list[dict[str, Any]] = state["log_history"]
     return logged[:STEPS]

@@ -1,4 +1,4 @@
-"""TRL's own trainer trains on the game, with a random model and Qwen3's real template."""
+"""TRL's own trainer on the game, with a random model and Qwen3's real template."""
 
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def test_calls_reach_the_game_and_its_reward_the_gradient(qwen3: Path, tmp_path:
     seen: list[float] = []
 
     class Scripted(GRPOTrainer):  # type: ignore[misc]
-        """Writes what the script says in place of the model; all else is TRL's."""
+        """Replaces the model's text by the script's. The rest is TRL's."""
 
         def _generate_single_turn(self, prompt_ids: Any, *rest: Any, **more: Any) -> Any:
             if len(prompt_ids) == 4 and not any(getattr(self, "asked", {}).values()):

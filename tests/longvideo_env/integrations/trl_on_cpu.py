@@ -2,8 +2,8 @@
 
     python on_cpu.py SCRIPT ARGUMENTS...
 
-TRL 1.16 asks for the GPU's name, for its table of peak speeds, and takes its attention over packed
-rows from the hub as a CUDA kernel. Here the name is "cpu", and the kernel is plain torch.
+TRL 1.16 needs the GPU's name for its table of peak speeds. It takes its attention over packed rows
+from the hub as a CUDA kernel. Here the name is "cpu", and the kernel is plain torch.
 """
 
 import runpy

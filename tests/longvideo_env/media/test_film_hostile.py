@@ -1,4 +1,4 @@
-"""Files called films that name other files or addresses: refused, and nothing else is opened."""
+"""Fake films that name other files or addresses are refused, and nothing else is opened."""
 
 import os
 import tarfile

@@ -276,7 +276,7 @@ def test_a_file_of_a_gigabyte_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "x.srt"
     with open(path, "wb") as file:
         file.write(b"1\n00:00:01,000 --> 00:00:02,000\n")
-        file.truncate(1_000_000_000)  # sparse: it takes no room
+        file.truncate(1_000_000_000)  # a sparse file takes no space
     with pytest.raises(MalformedFileError, match="at most 20,000,000 bytes, got 1,000,000,000"):
         read_subtitles(path)
 

@@ -1,4 +1,4 @@
-"""Files that nobody wrote on purpose: any text, damaged files, and files made to be slow."""
+"""Hostile subtitle files: random text, damaged files, and files that are slow to read."""
 
 import io
 import time
@@ -30,7 +30,7 @@ CUES = st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 60), TEXT), min_s
 
 
 def write(path: Path, cues: list[tuple[int, int, str]], format_: str) -> list[tuple[str, int, int]]:
-    """Writes with pysubs2; returns what should come back."""
+    """Write a file with pysubs2, and return the expected lines."""
     subs = pysubs2.SSAFile()
     at, expected = 0, []
     for wait, length, text in cues:
@@ -92,6 +92,7 @@ MORE = {
 }
 
 
+@pytest.mark.slow
 def test_thousands_of_damaged_files(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     files = {path.name: path.read_bytes() for path in CASES.iterdir()} | MORE

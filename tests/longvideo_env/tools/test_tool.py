@@ -1,4 +1,4 @@
-"""Tools of one's own: a function is declared, offered, called and recorded as any other."""
+"""Your own tools: a function is declared, offered, called and recorded like any other tool."""
 
 import asyncio
 import enum
@@ -73,7 +73,7 @@ def step(env, text):
     return env.step(text)
 
 
-# What is read from a function.
+# The parts of a function that are read.
 
 
 def test_name_purpose_arguments_and_defaults_come_from_the_function():
@@ -210,7 +210,7 @@ def test_own_tools_add_to_the_games_unless_one_of_these_is_named():
         find_tools("lok", own)
 
 
-# How it is written, and what comes back.
+# The text of a call, and its result.
 
 
 def test_one_argument_is_the_text_of_the_tag_and_is_checked():
