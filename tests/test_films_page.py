@@ -45,4 +45,6 @@ def test_the_commands_run(real_models: Path, whisper_folder: Path, tmp_path: Pat
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         said += done.stdout
     for line in PAGE.split("```text\n")[2].partition("```")[0].splitlines():
-        assert line in said
+        # Whisper cuts sentences into lines in another way where a processor rounds differently.
+        for part in re.findall(r"[A-Z][a-z][^A-Z.]*[a-z]", line) or [line]:
+            assert part in said

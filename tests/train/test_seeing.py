@@ -119,7 +119,7 @@ def test_what_cannot_see_is_named(
 ) -> None:
     with (
         patch("train.options.grpo_options.find_spec", return_value=True),
-        pytest.raises(SpecError, match="--use_vllm false"),
+        pytest.raises(SpecError, match="--use-vllm false"),
     ):
         sees("--use_vllm", "true")
     with pytest.raises(SpecError, match="takes no images"):
