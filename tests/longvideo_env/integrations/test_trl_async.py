@@ -140,19 +140,25 @@ def test_the_server_plays_with_the_trained_adapter(trained: Path, model: Path, s
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    ids = AutoTokenizer.from_pretrained(model)("<|im_start|>user\nWho?<|im_end|>\n")["input_ids"]
+    tokenizer = AutoTokenizer.from_pretrained(model)
     policy: Any = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), trained)
-    with torch.no_grad():
-        ours = policy(torch.tensor([ids])).logits[0, -1].log_softmax(-1).max().item()
-        with policy.disable_adapter():
-            before = policy(torch.tensor([ids])).logits[0, -1].log_softmax(-1).max().item()
-    body = {"model": f"trl-policy-v{STEPS + 1}", "prompt": ids, "max_tokens": 1, "temperature": 0}
-    request = urllib.request.Request(
-        f"{server}/v1/completions",
-        data=json.dumps({**body, "logprobs": 0}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        (theirs,) = json.load(answer)["choices"][0]["logprobs"]["token_logprobs"]
-    assert theirs == pytest.approx(ours, abs=1e-3)
-    assert theirs != pytest.approx(before, abs=1e-2)
+    errors, changes = [], []
+    for word in ("Who", "What", "When", "Where", "answer", "look", "a0", "a1"):
+        ids = tokenizer(f"<|im_start|>user\n{word}?<|im_end|>\n")["input_ids"]
+        with torch.no_grad():
+            logits = policy(torch.tensor([ids])).logits[0, -1]
+            with policy.disable_adapter():
+                before = policy(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+        body = {"model": f"trl-policy-v{STEPS + 1}", "prompt": ids, "max_tokens": 1}
+        request = urllib.request.Request(
+            f"{server}/v1/completions",
+            data=json.dumps({**body, "temperature": 0, "logprobs": 0}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            (theirs,) = json.load(answer)["choices"][0]["logprobs"]["token_logprobs"]
+        errors.append(abs(theirs - logits.log_softmax(-1).max().item()))
+        changes.append(abs(theirs - before[logits.argmax()].item()))
+    assert max(errors) < 1e-3
+    # How much two steps change depends on what was played, so it is compared with the error.
+    assert max(changes) > 3 * max(errors)
