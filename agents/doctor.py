@@ -27,7 +27,6 @@ from packaging.requirements import Requirement
 from rich.markup import escape
 
 from agents.api.endpoints import FILE_VARIABLE, load_endpoint, named_endpoints
-from agents.generation.model_files import hub_cache
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
 from longvideo_env.commands.options import OptionParser
 from longvideo_env.commands.shared import run_command
@@ -129,7 +128,7 @@ def check_gpu() -> Iterator[Symptom]:
 
 def check_machine() -> Iterator[Symptom]:
     """Free disk space, shared memory, and the limit of open files."""
-    caches = {"working folder": Path.cwd(), "cache of models": hub_cache()}
+    caches = {"working folder": Path.cwd(), "cache of models": _hub_cache()}
     for topic, folder in caches.items():
         there = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(there).free / 1e9
@@ -148,6 +147,11 @@ def check_machine() -> Iterator[Symptom]:
         few = 0 <= soft < LEAST_OPEN_FILES
         fix = "ulimit -n 4096, or lower --concurrency" if few else ""
         yield Symptom("open files", "note" if few else "ok", f"{soft:,} allowed", fix)
+
+
+def _hub_cache() -> Path:
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
 
 
 def check_keys() -> Iterator[Symptom]:

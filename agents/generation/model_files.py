@@ -5,21 +5,15 @@ check_model("Qwen/Qwen2.5-3B-Instruct")     # raises InputError if there is no s
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from functools import lru_cache
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from agents.policies.starter import GGUF, STARTER
 from longvideo_env.errors import InputError
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _HUB_S = 3.0
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-_ON = {"1", "on", "yes", "true"}
 
 
 def check_model(path: str) -> None:
@@ -86,30 +80,36 @@ def check_path(path: str) -> None:
         )
 
 
-def hub_cache() -> Path:
-    """The folder in which the hub library caches models."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-
-
 @lru_cache(maxsize=64)
 def _check_hub(name: str) -> None:
-    if (hub_cache() / f"models--{name.replace('/', '--')}").is_dir():
-        return
-    head = f"there is no folder {name!r}, the hub cache has no such model, and "
-    fix = "Fix: check the path, or pass a folder with the model."
-    if any(os.environ.get(variable, "").lower() in _ON for variable in _OFFLINE):
-        raise InputError(f"{head}HF_HUB_OFFLINE forbids downloads. {fix}")
-    hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
-        urlopen(Request(f"{hub}/{name}/resolve/main/config.json", method="HEAD"), timeout=_HUB_S)
-    except HTTPError as error:
-        secret = os.environ.get("HF_TOKEN") or (hub_cache().parent / "token").is_file()
-        if error.code == 404 or (error.code == 401 and not secret):
-            why = "the hub has none, or requires a token"
-            raise InputError(f"{head}{why}. {fix[:-1]}; or set HF_TOKEN.") from error
-    except URLError as error:
-        if isinstance(error.reason, (socket.gaierror, ConnectionError)):
-            raise InputError(f"{head}the hub cannot be reached. {fix}") from error
-    except OSError:  # the hub is slow; the library waits longer
+        import httpx
+        from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+        )
+        from huggingface_hub.file_download import repo_folder_name
+    except ImportError:
+        return  # loading the model says what is missing
+    cached = repo_folder_name(repo_id=name, repo_type="model")
+    if Path(constants.HF_HUB_CACHE, cached).is_dir():
         return
+    url = hf_hub_url(name, "config.json")
+    cause: Exception
+    try:
+        get_hf_file_metadata(url, timeout=_HUB_S)
+        return
+    except RepositoryNotFoundError as error:
+        why, cause = "the hub has none, or requires a token (HF_TOKEN)", error
+    except OfflineModeIsEnabled as error:
+        why, cause = "HF_HUB_OFFLINE forbids downloads", error
+    except (HfHubHTTPError, httpx.TimeoutException):
+        return  # the hub is slow or has trouble; loading the model waits longer
+    except httpx.TransportError as error:
+        why, cause = "the hub cannot be reached", error
+    raise InputError(
+        f"there is no folder {name!r}, the hub cache has no such model, and {why}. Fix: check the "
+        "path, or pass a folder with the model."
+    ) from cause

@@ -307,7 +307,7 @@ def _check_tables(
 
 def texts_left_out(t: Trajectory) -> bool:
     """Whether an episode was bundled without the shown texts."""
-    return any(str(segment.text).startswith(LEFT_OUT) for segment in t.segments)
+    return any(segment.text.startswith(LEFT_OUT) for segment in t.segments)
 
 
 def print_findings(findings: BundleFindings, console: Console) -> None:

@@ -362,6 +362,8 @@ def _turn(record: dict[str, Any]) -> TurnRecord:
 
 
 def _segment(record: dict[str, Any]) -> Segment:
+    if not isinstance(record["text"], str):
+        raise TypeError(f"expected a segment's text, got {record['text']!r:.80}.")
     for name in ("token_ids", "logprobs"):
         if record[name] is not None:
             record[name] = tuple(record[name])

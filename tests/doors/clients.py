@@ -1,6 +1,8 @@
 """OpenEnv's own clients at a server. Prints what they saw as JSON.
 
-python clients.py URL SESSIONS EPISODES
+    python clients.py URL SESSIONS EPISODES
+
+The server must be running.
 """
 
 import asyncio

@@ -287,8 +287,10 @@ def test_subtitles_beside_a_film_are_taken_unless_none_are_wanted(
     (tmp_path / "f.en.srt").write_text(SRT, encoding="utf-8")
     arguments = [str(film), "--fps", "1", "--speech", "none", "--out"]
     assert main([*arguments, str(tmp_path / "a")]) == 0
-    assert "f.en.srt, found beside the film" in capsys.readouterr().out
+    assert "f.en.srt beside the film" in capsys.readouterr().out
     assert main([*arguments, str(tmp_path / "b"), "--subtitles", "none"]) == 0
+    assert "0 subtitles" in capsys.readouterr().out
+    assert main([str(tmp_path), *arguments[1:], str(tmp_path / "c"), "--subtitles", "none"]) == 0
     assert "0 subtitles" in capsys.readouterr().out
     with_lines, without = (
         json.loads((tmp_path / name / "film.json").read_text())["subtitles"] for name in "ab"

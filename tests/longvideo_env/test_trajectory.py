@@ -91,6 +91,13 @@ def test_lines_that_are_no_trajectory(line):
         Trajectory.from_json(line)
 
 
+def test_a_segment_without_text_is_named():
+    record = json.loads(example().to_json())
+    record["segments"][0]["text"] = None
+    with pytest.raises(TrajectoryError, match="expected a segment's text, got None"):
+        Trajectory.from_json(json.dumps(record))
+
+
 @given(st.integers(1, 200))
 def test_torn_lines_are_found_out(n):
     line = example().to_json()

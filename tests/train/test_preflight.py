@@ -1,3 +1,4 @@
+import json
 import shutil
 import socket
 import sys
@@ -141,6 +142,13 @@ def test_what_cannot_be_read_is_one_line(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("longvideo-env train: ")
     assert problem in last
+
+
+def test_the_plan_is_a_table_in_any_format(capsys: pytest.CaptureFixture[str]) -> None:
+    assert preflight(RECIPE, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["caption"] == "Plan"
+    assert {row["state"] for row in plan["rows"]} == {"ok"}
 
 
 def test_an_endpoint_must_answer(capsys: pytest.CaptureFixture[str]) -> None:

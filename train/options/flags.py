@@ -31,6 +31,7 @@ def parse_options(
     prog: str,
     description: str,
     defaults: Mapping[str, Any],
+    tables: bool = False,
 ) -> list[Any]:
     """Read flags and the YAML file named by `--config`. Flags override the file.
 
@@ -41,6 +42,7 @@ def parse_options(
         prog: The script's name.
         description: For `--help`.
         defaults: Defaults that differ from the dataclasses' own.
+        tables: Whether the command prints tables, and takes `--format`.
 
     Returns:
         One object for each dataclass.
@@ -50,7 +52,7 @@ def parse_options(
     """
     dataclasses: Any = tuple(groups)
     parser = TrainingParser(
-        prog=prog, description=description, config=True, dataclass_types=dataclasses
+        prog=prog, description=description, config=True, tables=tables, dataclass_types=dataclasses
     )
     parser.set_defaults(**defaults)
     _group(parser, groups)

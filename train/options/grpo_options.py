@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from agents.policies.starter import STARTER
-from longvideo_env.commands.typeset import TABLE_FORMATS, TEXT
 from longvideo_env.config import EnvConfig
 from longvideo_env.errors import SpecError
 from longvideo_env.game.reward import parse_reward
@@ -174,12 +173,6 @@ class GrpoArguments:
     gpu_memory_gb: float = field(
         default=80.0, metadata={"help": "With --preflight: memory of one GPU, in GB."}
     )
-    format: str = field(
-        default=TEXT,
-        metadata={
-            "help": f"With preflight: how the plan is printed, one of {', '.join(TABLE_FORMATS)}."
-        },
-    )
     overwrite: bool = field(
         default=False,
         metadata={"help": "If the output folder holds a run, empty it and start again."},
@@ -208,6 +201,7 @@ GRPO = Script(
         "Default: 8; 64 with mini-starter.",
         "use_vllm": "Generate with vLLM.",
     },
+    tables=True,
     check=lambda options, env: check_dataset(env),
 )
 
@@ -236,7 +230,7 @@ def parse(argv: Sequence[str]) -> Options:
         defaults |= STARTER_DEFAULTS
     groups = (GrpoArguments, EnvConfig, GRPOConfig, ModelConfig)
     args, env, training, model = parse_options(
-        groups, argv, prog=GRPO.prog, description=DESCRIPTION, defaults=defaults
+        groups, argv, prog=GRPO.prog, description=DESCRIPTION, defaults=defaults, tables=GRPO.tables
     )
     if training.load_best_model_at_end and training.metric_for_best_model in (None, "loss"):
         training.metric_for_best_model, training.greater_is_better = "eval_accuracy", True

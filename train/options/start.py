@@ -42,6 +42,7 @@ class Script:
         output_dir: The default of `--output-dir`.
         model: The default of `--model-name-or-path`.
         shown: TRL's options that `--help` shows, with what they are for.
+        tables: Whether it prints tables, as `--preflight` does.
         check: Further checks of the options. Raises a `LongVideoEnvError`.
     """
 
@@ -52,6 +53,7 @@ class Script:
     output_dir: str
     model: str | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
+    tables: bool = False
     check: Callable[[Namespace, EnvConfig], None] | None = None
 
     @property
@@ -83,7 +85,9 @@ class StartParser(OptionParser):
 
 def start_parser(script: Script) -> StartParser:
     """A parser of the script's options, the environment's, and the names of TRL's."""
-    parser = StartParser(script.prog, script.description, config=True, common=COMMON)
+    parser = StartParser(
+        script.prog, script.description, config=True, common=COMMON, tables=script.tables
+    )
     add_fields(parser.add_argument_group("script"), script.own)
     add_fields(parser.add_argument_group("environment"), EnvConfig)
     trl = parser.add_argument_group("trainer, the most common (all of TRL's: --help-all)")

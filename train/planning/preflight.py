@@ -28,7 +28,7 @@ from transformers import AutoConfig, TrainingArguments
 from trl import GRPOConfig, ModelConfig
 
 from longvideo_env.commands.exit_codes import EXIT_DONE, EXIT_FINDINGS
-from longvideo_env.commands.typeset import TABLE_FORMATS, output_console, table_format
+from longvideo_env.commands.typeset import output_console
 from longvideo_env.config import EnvConfig
 from longvideo_env.datasets import Dataset
 from longvideo_env.datasets.forms import open_questions
@@ -377,11 +377,6 @@ def run(argv: Sequence[str]) -> int:
         DataError: The questions cannot be read.
     """
     plan = make_plan(*read_options(argv))
-    if plan.args.format not in TABLE_FORMATS:
-        raise SpecError(
-            f"--format must be one of {', '.join(TABLE_FORMATS)}, got {plan.args.format!r}."
-        )
-    table_format.set(plan.args.format)
     lines = list(inspect(plan))
     show(lines, output_console())
     return EXIT_FINDINGS if any(line.mend for line in lines) else EXIT_DONE

@@ -300,8 +300,8 @@ def build_parser() -> OptionParser:
     add = parser.add_argument
     add("film", help="the film, in any container that FFmpeg reads, or a folder of films")
     add("--out", required=True, help="a new folder; for several films, it gets a folder for each")
-    add("--subtitles", metavar="FILE|DIR|none", help="the subtitle file, or the folder of them "
-        "(default: the file with the film's name in its folder)")  # fmt: skip
+    add("--subtitles", default=AUTO, metavar="auto|none|FILE|DIR", help="the subtitle file, or the "
+        "folder of them; auto: the file with the film's name in its folder")  # fmt: skip
     add("--captions", metavar="FILE|SPEC", help="a file of captions, in the same formats; or the "
         "model that captions the frames, such as vlm:FOLDER")  # fmt: skip
     add("--speech", default=AUTO, metavar="auto|none|SPEC|FOLDER", help="the speech model, such "
@@ -340,27 +340,24 @@ def _run(args: argparse.Namespace) -> int:
     options = IngestOptions(
         **{name: getattr(args, name) for name in names}, describe=spec if is_spec else ""
     )
-    texts = {"subtitles": args.subtitles, "captions": None if is_spec else args.captions}
-    if Path(args.film).is_dir():
-        from longvideo_env.commands.data.ingest_folder import ingest_folder
+    from longvideo_env.commands.data.ingest_folder import find_text, ingest_folder
 
-        return ingest_folder(Path(args.film), Path(args.out), texts, options)
-    if args.subtitles is None:
-        texts["subtitles"] = _subtitles_beside(Path(args.film))
-    elif args.subtitles == NONE:
-        texts["subtitles"] = None
-    report(args.out, ingest(args.film, args.out, **texts, options=options))
+    film = Path(args.film)
+    texts = {
+        "subtitles": None if args.subtitles == NONE else args.subtitles,
+        "captions": None if is_spec else args.captions,
+    }
+    if film.is_dir():
+        if args.subtitles == AUTO:
+            texts["subtitles"] = str(film)
+        return ingest_folder(film, Path(args.out), texts, options)
+    if args.subtitles == AUTO:
+        found = find_text(film, film.parent) if film.is_file() else None
+        texts["subtitles"] = found
+        if found is not None:
+            sys.stdout.write(f"subtitles: {found} beside the film; --subtitles none: without\n")
+    report(args.out, ingest(film, args.out, **texts, options=options))
     return 0
-
-
-def _subtitles_beside(film: Path) -> str | None:
-    """The subtitles that have the film's name. Says which were found."""
-    from longvideo_env.commands.data.ingest_folder import find_text
-
-    found = find_text(film, film.parent) if film.is_file() else None
-    if found is not None:
-        sys.stdout.write(f"subtitles: {found}, found beside the film; --subtitles none: without\n")
-    return None if found is None else str(found)
 
 
 def report(out: str | Path, record: dict[str, Any]) -> None:

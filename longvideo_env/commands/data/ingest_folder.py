@@ -30,7 +30,7 @@ def ingest_folder(
     Args:
         folder: The folder with the films.
         out: Each film gets a folder in it, under the film's name.
-        texts: The folders of subtitles and captions. Default for subtitles: the films' folder.
+        texts: The folders of subtitles and captions, or None.
         options: How to cut a film.
 
     Raises:
@@ -50,7 +50,6 @@ def ingest_folder(
         for film in films:
             target = out / (film.stem if stems[film.stem] == 1 else film.name)
             files = {name: find_text(film, path) for name, path in folders.items()}
-            files.setdefault("subtitles", find_text(film, folder))
 
             def tick(what: str, time_s: float, length_s: float | None, film: Path = film) -> None:
                 of = f" of {length_s:.0f}" if length_s else ""

@@ -1,6 +1,8 @@
 """Write the dataset `mini`: small generated videos, in the layout of LongTVQA+.
 
-longvideo-env mini --out runs/mini --videos 40 --seed 3 --frames
+    longvideo-env mini --out runs/mini --videos 40 --seed 3 --frames
+
+`--dataset runs/mini` opens the folder.
 """
 
 from __future__ import annotations

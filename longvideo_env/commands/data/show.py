@@ -1,7 +1,9 @@
 """Print questions of a dataset, and the parts of the dataset that were read.
 
-longvideo-env show mini -n 3 --split val
-longvideo-env show questions.csv -n 10
+    longvideo-env show mini -n 3 --split val
+    longvideo-env show questions.csv -n 10
+
+A line at the end counts what was read, and what was left out.
 """
 
 from __future__ import annotations
